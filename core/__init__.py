@@ -1,0 +1,1 @@
+"""What every program of wastestream agrees on; imports none of the others."""

@@ -1,0 +1,53 @@
+"""Every error that wastestream raises on purpose, under one base class."""
+
+
+class WastestreamError(Exception):
+    """Base class. Its message is one sentence for the person who reads it."""
+
+
+class SettingsError(WastestreamError):
+    """Raised when a setting is missing or has a value that cannot work."""
+
+
+class ImageError(WastestreamError):
+    """Base class: the bytes sent cannot be classified as an image."""
+
+
+class UnsupportedImageError(ImageError):
+    """Raised when the bytes are not JPEG, PNG or WebP."""
+
+
+class ImageTooLargeError(ImageError):
+    """Raised when an image has more bytes or pixels than the limits allow."""
+
+
+class CorruptImageError(ImageError):
+    """Raised when an image's bytes break off or contradict themselves."""
+
+
+class ModelError(WastestreamError):
+    """Raised when a model folder is incomplete, altered or cannot be loaded."""
+
+
+class JobNotFoundError(WastestreamError):
+    """Raised when no job has the id asked for (never accepted, or past its retention)."""
+
+
+class IdempotencyConflictError(WastestreamError):
+    """Raised when an idempotency key is used again with other bytes."""
+
+
+class QueueFullError(WastestreamError):
+    """Raised when the queue holds as many jobs as the settings allow."""
+
+
+class StorageUnavailableError(WastestreamError):
+    """Raised when the S3 server cannot be reached or refuses; trying again later can help."""
+
+
+class ObjectNotFoundError(WastestreamError):
+    """Raised when storage answers that the object asked for does not exist."""
+
+
+class LedgerUnavailableError(WastestreamError):
+    """Raised when Redis cannot be reached or cannot write; trying again later can help."""
