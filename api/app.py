@@ -1,0 +1,27 @@
+"""The Flask application."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from api import health, images, jobs, pages, problems
+from api.services import Services
+from core.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the application; it connects to Redis and storage at its first request.
+
+    Args:
+        settings: instead of those of the environment, as tests do.
+
+    Raises:
+        SettingsError: the environment's settings cannot work.
+    """
+    app = Flask(__name__)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
+    app.extensions["wastestream"] = Services.open(settings or load_settings())
+    problems.register(app)
+    for room in (images, jobs, health, pages):
+        app.register_blueprint(room.blueprint)
+    return app

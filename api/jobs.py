@@ -1,0 +1,86 @@
+"""`/v1/jobs`: what became of the images."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from api.problems import RequestError
+from api.services import services
+from core.errors import JobNotFoundError, ObjectNotFoundError
+from core.headers import MEDIA_TYPES
+from core.jobs import Job, is_job_id
+
+MOST_IDS: Final = 1000
+"""Ids in one query."""
+
+MOST_WAIT: Final = 30.0
+"""Seconds that a request may wait for its job."""
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+
+@blueprint.get("/<job_id>")
+def show(job_id: str) -> Response:
+    """Answer with the job; with `?wait=SECONDS`, the moment it settles."""
+    _check_id(job_id)
+    deps = services()
+    job = deps.waiters.settled(job_id, deps.jobs.read, _wait_seconds())
+    return jsonify(_known(job_id, job).to_json())
+
+
+@blueprint.post("/query")
+def query() -> Response:
+    """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
+    ids = _ids(request.get_json(silent=True))
+    wanted = [job_id for job_id in ids if is_job_id(job_id)]
+    found = dict(zip(wanted, services().jobs.read_many(wanted), strict=True))
+    jobs = [job.to_json() for job_id in ids if (job := found.get(job_id)) is not None]
+    return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if found.get(job_id) is None]})
+
+
+@blueprint.get("/<job_id>/image")
+def image(job_id: str) -> Response:
+    """Answer with the bytes as they were uploaded."""
+    _check_id(job_id)
+    deps = services()
+    job = _known(job_id, deps.jobs.read(job_id))
+    try:
+        data = deps.objects.get(job.object_key)
+    except ObjectNotFoundError as error:
+        raise ObjectNotFoundError(f"The image of job {job_id} is no longer stored.") from error
+    headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    return Response(data, content_type=MEDIA_TYPES[job.format], headers=headers)
+
+
+def _check_id(job_id: str) -> None:
+    if not is_job_id(job_id):
+        raise JobNotFoundError(f"{job_id[:80]!r} is not a job's id; use the id that the upload answered with.")
+
+
+def _known(job_id: str, job: Job | None) -> Job:
+    if job is None:
+        raise JobNotFoundError(f"There is no job {job_id}: it was never accepted here, or its record has expired.")
+    return job
+
+
+def _wait_seconds() -> float:
+    text = request.args.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= MOST_WAIT:
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds.")
+    return seconds
+
+
+def _ids(body: Any) -> list[str]:
+    ids = body.get("ids") if isinstance(body, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(job_id, str) for job_id in ids):
+        raise RequestError(HTTPStatus.BAD_REQUEST, 'Send JSON such as {"ids": ["01J...", "01J..."]}.')
+    if len(ids) > MOST_IDS:
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MOST_IDS:,} at a time.")
+    return ids

@@ -1,0 +1,96 @@
+"""Errors as RFC 9457 problem details: a status, and a sentence that says what to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from core.errors import (
+    CorruptImageError,
+    IdempotencyConflictError,
+    ImageTooLargeError,
+    JobNotFoundError,
+    LedgerUnavailableError,
+    ObjectNotFoundError,
+    StorageUnavailableError,
+    UnsupportedImageError,
+    WastestreamError,
+)
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER: Final = 2
+"""Seconds after which a client may try again while a dependency is down."""
+
+_STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
+    UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ImageTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    CorruptImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    JobNotFoundError: HTTPStatus.NOT_FOUND,
+    ObjectNotFoundError: HTTPStatus.NOT_FOUND,
+    StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class RequestError(WastestreamError):
+    """Raised when a request itself is wrong; carries its status."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def problem(status: int, detail: str) -> dict[str, Any]:
+    """Return the members of a problem document (RFC 9457, section 3.1)."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": int(status), "detail": detail}
+
+
+def problem_of(error: WastestreamError) -> dict[str, Any]:
+    """Return the problem document of one of our errors."""
+    status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        # What broke is for the operator's log; the client can only wait.
+        return problem(status, "The service cannot take or show images just now; try again in a moment.")
+    return problem(status, str(error))
+
+
+def respond(document: dict[str, Any]) -> Response:
+    """Return a problem document as a response."""
+    response = Response(json.dumps(document), document["status"], content_type="application/problem+json")
+    if document["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def register(app: Flask) -> None:
+    """Make every error of `app` a problem document."""
+    app.register_error_handler(WastestreamError, _on_ours)
+    app.register_error_handler(HTTPException, _on_http)
+    app.register_error_handler(Exception, _on_unexpected)
+
+
+def _on_ours(error: WastestreamError) -> Response:
+    document = problem_of(error)
+    if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("%s", error)
+    return respond(document)
+
+
+def _on_http(error: HTTPException) -> Response:
+    response = respond(problem(error.code or 500, error.description or ""))
+    for name, value in error.get_headers():
+        if name.lower() not in {"content-type", "content-length"}:
+            response.headers[name] = value  # such as Allow with 405
+    return response
+
+
+def _on_unexpected(error: Exception) -> Response:
+    logger.exception("A request failed in an unforeseen way", exc_info=error)
+    return respond(problem(500, "The request failed on our side; its cause is in the server's log."))

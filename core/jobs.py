@@ -1,0 +1,156 @@
+"""Jobs: their states, their ids, their records."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from ulid import ULID
+
+from core.manifest import Prediction
+
+CAMERA_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A camera id: safe in a key, a URL and a file name."""
+
+DEFAULT_CAMERA: Final = "default"
+"""Camera of an image that names none."""
+
+_ID_PATTERN: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # Crockford's base 32, 128 bits
+
+
+class JobState(StrEnum):
+    """Where a job is. It leaves `QUEUED` once, for one of the others, and never changes again."""
+
+    QUEUED = "queued"
+    """Accepted; waits for a worker or is with one."""
+    CLASSIFIED = "classified"
+    """The model said what the image shows."""
+    FAILED = "failed"
+    """The image cannot be classified; the job's error says why."""
+    EXPIRED = "expired"
+    """It became too old before a worker reached it."""
+    CANCELLED = "cancelled"
+    """Someone withdrew it before a worker reached it."""
+
+    @property
+    def terminal(self) -> bool:
+        return self is not JobState.QUEUED
+
+
+def new_job_id() -> str:
+    """Return a new id: a ULID, so ids sort by the time they were made."""
+    return str(ULID())
+
+
+def is_job_id(text: str) -> bool:
+    """Return whether `text` could be a job's id."""
+    return _ID_PATTERN.fullmatch(text) is not None
+
+
+def accepted_ms(job_id: str) -> int:
+    """Return when the job with this id was made, milliseconds since 1970."""
+    return ULID.from_str(job_id).milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """An image about to be accepted. `captured_ms`: when it was taken, ms since 1970, if the camera said."""
+
+    id: str
+    camera: str
+    format: str
+    size: int
+    captured_ms: int | None = None
+
+    @property
+    def object_key(self) -> str:
+        return object_key(self.id, self.camera, self.format)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job is to settle. `prediction` with `CLASSIFIED`, `error` (a sentence) with `FAILED`."""
+
+    job_id: str
+    state: JobState
+    prediction: Prediction | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands. Times are milliseconds since 1970."""
+
+    id: str
+    state: JobState
+    camera: str
+    format: str
+    size: int
+    captured_ms: int | None
+    settled_ms: int | None
+    prediction: Prediction | None
+    model: str | None
+    error: str | None
+
+    @property
+    def object_key(self) -> str:
+        return object_key(self.id, self.camera, self.format)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as the API shows it."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "camera": self.camera,
+            "captured_at": timestamp(self.captured_ms),
+            "accepted_at": timestamp(accepted_ms(self.id)),
+            "settled_at": timestamp(self.settled_ms),
+            "prediction": None if self.prediction is None else self._prediction_json(self.prediction),
+            "error": self.error,
+        }
+
+    def _prediction_json(self, prediction: Prediction) -> dict[str, Any]:
+        return {
+            "label": prediction.label,
+            "probability": round(prediction.probability, 6),
+            "review": prediction.review,
+            "model": self.model,
+        }
+
+
+def queued(new: NewJob) -> Job:
+    """Return the job that accepting `new` makes."""
+    return Job(
+        id=new.id,
+        state=JobState.QUEUED,
+        camera=new.camera,
+        format=new.format,
+        size=new.size,
+        captured_ms=new.captured_ms,
+        settled_ms=None,
+        prediction=None,
+        model=None,
+        error=None,
+    )
+
+
+def object_key(job_id: str, camera: str, image_format: str) -> str:
+    """Return where an image is stored: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC."""
+    day = datetime.fromtimestamp(accepted_ms(job_id) / 1000, UTC)
+    return f"images/{camera}/{day:%Y/%m/%d}/{job_id}.{image_format}"
+
+
+def job_id_of(key: str) -> str:
+    """Return the id of the job whose image is stored at `key`; the inverse of `object_key`."""
+    return key.rsplit("/", 1)[-1].partition(".")[0]
+
+
+def timestamp(milliseconds: int | None) -> str | None:
+    """Return RFC 3339 text in UTC, to the millisecond."""
+    if milliseconds is None:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

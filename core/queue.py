@@ -1,0 +1,128 @@
+"""The queue between API and workers: the Celery app's settings, its names, and its messages.
+
+The API does not call `send_task`, which costs more than all the rest of an upload. It takes one message
+that the installed Celery and kombu make themselves, keeps it as a template, and hands filled copies to
+`JobStore.accept`, which pushes them in the same atomic step that records the jobs: no crash can fall
+between the two.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery import Celery
+
+from core.jobs import job_id_of, new_job_id
+from core.ledger import LANES
+from core.settings import Settings
+
+CLASSIFY: Final = "wastestream.classify"
+"""Name of the one task."""
+
+QUEUES: Final = {lane: f"wastestream.{lane}" for lane in LANES}
+"""Name of each lane's queue, which is also its list in Redis."""
+
+_DEFAULT_QUEUE: Final = QUEUES["single"]
+
+SHARD: Final = 16
+"""Most jobs in one message of a bulk upload: a message costs 0.3 ms to send and 0.7 to consume."""
+
+VISIBILITY_TIMEOUT: Final = 10
+"""Seconds after which messages of a worker that has died are delivered again.
+
+Living workers renew theirs every 2 seconds (`worker.recovery`), so a slow batch is never delivered twice.
+"""
+
+
+def make_app(settings: Settings) -> Celery:
+    """Return a Celery app that knows the broker; `worker.app` adds the task to it."""
+    app = Celery("wastestream", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    app.conf.update(
+        task_default_queue=_DEFAULT_QUEUE,
+        task_create_missing_queue_type="classic",
+        task_ignore_result=True,  # results are the job records; Celery's cost 5 Redis commands each
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_send_sent_event=False,
+        accept_content=["json"],
+        worker_prefetch_multiplier=2 * settings.max_batch,
+        worker_enable_prefetch_count_reduction=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_proc_alive_timeout=120,
+        worker_lost_wait=1.0,  # seconds from a child's death to its batch being tried again
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "priority_steps": [0],
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+            "unacked_restore_limit": 200,
+            "unacked_mutex_expire": 10,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": False,
+        },
+    )
+    return app
+
+
+class Envelope:
+    """Makes messages of the one task, as text for the broker's list."""
+
+    def __init__(self, app: Celery) -> None:
+        self._template = _template(app)
+
+    def message(self, keys: Sequence[str], lane: str, *, redelivered: bool = False) -> str:
+        """Return a message that asks to classify the images at `keys` (at most `SHARD`).
+
+        Its task id is the first job's id, so that Celery's tools and ours name it alike.
+        """
+        task_id = job_id_of(keys[0])
+        headers = {**self._template["headers"], "id": task_id, "root_id": task_id, "argsrepr": f"({list(keys[:1])},)"}
+        delivery: dict[str, Any] = {"exchange": "", "routing_key": QUEUES[lane]}
+        if redelivered:
+            headers["redelivered"] = delivery["redelivered"] = True
+        properties = {
+            **self._template["properties"],
+            "correlation_id": task_id,
+            "delivery_info": delivery,
+            "delivery_tag": new_job_id(),
+        }
+        body = json.dumps([[list(keys)], {}, _EMBED]).encode()
+        return json.dumps(
+            {
+                **self._template,
+                "body": base64.b64encode(body).decode(),
+                "headers": headers,
+                "properties": properties,
+            }
+        )
+
+    def messages(self, keys: Sequence[str], lane: str) -> list[str]:
+        """Return the messages for one upload: one for a single image, shards for many."""
+        return [self.message(keys[at : at + SHARD], lane) for at in range(0, len(keys), SHARD)]
+
+
+def keys_in(message: str | bytes) -> list[str]:
+    """Return the object keys that a message in the broker's list names."""
+    body = base64.b64decode(json.loads(message)["body"])
+    keys: list[str] = json.loads(body)[0][0]
+    return keys
+
+
+_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def _template(app: Celery) -> dict[str, Any]:
+    """Return the message that `send_task` puts on a virtual transport's queue."""
+    with app.connection_for_write("memory://") as connection:
+        app.send_task(CLASSIFY, args=[[]], queue=_DEFAULT_QUEUE, connection=connection, task_id="template")
+        message: dict[str, Any] = connection.default_channel._get(_DEFAULT_QUEUE)  # noqa: SLF001 - pinned by tests/contract
+    return message

@@ -1,0 +1,1 @@
+"""The Celery worker: gathers jobs into batches and classifies them."""

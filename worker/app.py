@@ -1,0 +1,89 @@
+"""The Celery app of the workers: `celery -A worker.app inspect active` and the like find it here."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from typing import Any, Final
+
+from celery import signals
+from celery.utils.log import get_logger
+
+from core.errors import LedgerUnavailableError, ModelError
+from core.ledger import JobStore, connect
+from core.queue import Envelope, make_app
+from core.settings import load_settings
+from worker import child
+from worker.batching import ClassifyTask
+from worker.recovery import RECONCILE_SECONDS, RENEW_SECONDS, Reconciler, renew_leases
+
+logger = get_logger(__name__)
+
+SEEN_SECONDS: Final = 5.0
+"""How often a worker records that it is alive."""
+
+_PATIENCE: Final = 1.0  # seconds; the parent's event loop waits for these calls
+
+settings = load_settings()
+app = make_app(settings)
+task = ClassifyTask()
+task.settings = settings
+app.register_task(task)
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+@signals.worker_init.connect
+def _load_model(**_: Any) -> None:
+    try:
+        child.load_engine(settings)
+    except ModelError as error:
+        # Celery logs an Exception of a receiver and goes on; a worker without a model must not.
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
+    gc.freeze()  # What is loaded by now stays: the child need not look at it, nor copy its pages.
+
+
+@signals.worker_process_init.connect
+def _start_child(**_: Any) -> None:
+    child.start(settings)
+
+
+@signals.worker_ready.connect
+def _keep_watch(sender: Any, **_: Any) -> None:
+    """Start the parent's timers; they live as long as the worker, across reconnects."""
+    name = sender.hostname
+    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)
+    jobs = JobStore(client, retention_hours=settings.retention_hours)
+    reconciler = Reconciler(name, jobs, client, Envelope(app))
+
+    def seen() -> None:
+        try:
+            jobs.worker_seen(name)
+        except LedgerUnavailableError as error:
+            logger.warning("Not recorded as alive: %s", error)
+
+    def renew() -> None:
+        try:
+            renew_leases(sender.task_consumer.channel)
+        except (*sender.connection_errors, AttributeError) as error:
+            # Between connections there is no channel; what it held is delivered again anyway.
+            logger.debug("Leases not renewed: %r", error)
+
+    seen()
+    for seconds, watch in ((SEEN_SECONDS, seen), (RENEW_SECONDS, renew), (RECONCILE_SECONDS, reconciler.run)):
+        sender.timer.call_repeatedly(seconds, watch)
+
+
+@signals.worker_shutdown.connect
+def _sign_off(sender: Any, **_: Any) -> None:
+    try:
+        JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(sender.hostname)
+    except LedgerUnavailableError:
+        logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")

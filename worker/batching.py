@@ -1,0 +1,193 @@
+"""When to run a batch: a Celery execution strategy.
+
+No timer decides. A free slot and a non-empty buffer start a batch at once, so an idle worker classifies a
+single image without waiting; while the slots are busy, jobs gather, so a busy worker runs full batches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery import Task, signals
+from celery.utils.log import get_logger
+from celery.worker import state
+from kombu.exceptions import OperationalError
+
+from core.jobs import JobState
+from core.queue import CLASSIFY
+from core.settings import Settings
+from worker import child
+from worker.classify import PUT_BACK, Result
+from worker.delivery import Entry, ack_all, entries_of
+from worker.lanes import Lanes
+
+logger = get_logger(__name__)
+
+SHORTEST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 5.0
+"""Seconds that the worker waits after a batch was put back; the pause doubles from the shortest."""
+
+
+class Batcher:
+    """Gathers the jobs of one broker connection and runs them in the pool.
+
+    Celery makes a new one at every reconnect: what an earlier one held is delivered again, so its results,
+    when they come, only update Celery's own books. The hub calls every method; none may raise, because an
+    exception in the hub ends the worker.
+    """
+
+    def __init__(self, task: ClassifyTask, app: Any, consumer: Any) -> None:
+        self._task = task
+        self._consumer = consumer
+        self._context = {
+            "app": app,
+            "task": task,
+            "hostname": consumer.hostname,
+            "eventer": consumer.event_dispatcher,
+            "connection_errors": consumer.connection_errors,
+        }
+        self._lanes = Lanes()
+        self._free = consumer.pool.num_processes
+        self._held = 0  # jobs received and not done
+        self._messages = 0  # messages received and not done
+        self._pause = 0.0
+
+    def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
+        """Take one message: what Celery calls the task message handler."""
+        entries = entries_of(message, **self._context)
+        for entry in entries:
+            state.task_reserved(entry.request)
+            signals.task_received.send(sender=self._consumer, request=entry.request)
+            entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
+            self._lanes.add(entry)
+        self._held += len(entries)
+        self._messages += 1
+        self._limit_prefetch()
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._free > 0 and not self._pause and not self._stopping:
+            entries = self._lanes.take(self._task.settings.max_batch)
+            if not entries:
+                return
+            self._free -= 1
+            self._start(entries)
+
+    @property
+    def _stopping(self) -> bool:
+        return state.should_stop is not None or state.should_terminate is not None or self._stale
+
+    @property
+    def _stale(self) -> bool:
+        return self._task.batcher is not self
+
+    def _start(self, entries: list[Entry]) -> None:
+        def on_accepted(pid: int, accepted: float) -> None:
+            for entry in entries:
+                entry.request.on_accepted(pid, accepted)
+
+        started = time.monotonic()
+        items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
+        self._consumer.pool.apply_async(
+            child.run_batch,
+            args=(items,),
+            accept_callback=on_accepted,
+            callback=lambda results: self._on_results(entries, results, time.monotonic() - started),
+            error_callback=lambda failure: self._on_crash(entries, failure),
+            timeout=self._task.settings.batch_timeout,
+            correlation_id=entries[0].request.id,
+        )
+
+    def _on_results(self, entries: list[Entry], results: Sequence[Result], seconds: float) -> None:
+        settled, missed = [], []
+        for entry, result in zip(entries, results, strict=True):
+            if result == PUT_BACK:
+                missed.append(entry)
+            else:
+                settled.append(entry)
+                _announce(entry, result, seconds)
+        if missed:
+            self._put_back(missed)
+        else:
+            self._resume()
+        self._done(settled)
+
+    def _on_crash(self, entries: list[Entry], failure: Any) -> None:
+        """The child died, hung or raised: each job of its batch is tried again alone."""
+        logger.error("A batch of %d ended without a result: %s", len(entries), failure.exception)
+        for entry in entries:
+            entry.repeated = True
+            state.active_requests.discard(entry.request)
+        self._lanes.put_back(entries)
+        self._done([])
+
+    def _put_back(self, entries: list[Entry]) -> None:
+        """Storage or Redis is down: keep the jobs and try again after a pause."""
+        for entry in entries:
+            state.active_requests.discard(entry.request)
+        self._lanes.put_back(entries)
+        self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
+        logger.warning("%d jobs put back: storage or Redis is down; again in %.2f s", len(entries), self._pause)
+        self._consumer.timer.call_after(self._pause, self._try_again)
+
+    def _try_again(self) -> None:
+        """Let one batch through; its result ends the pause or doubles it."""
+        pause, self._pause = self._pause, 0.0
+        self._dispatch()
+        self._pause = pause
+
+    def _resume(self) -> None:
+        self._pause = 0.0
+
+    def _done(self, entries: list[Entry]) -> None:
+        """Free the slot, acknowledge the messages that are complete, start the next batch."""
+        self._free += 1
+        if self._stale:
+            return
+        complete = []
+        for entry in entries:
+            entry.delivery.open -= 1
+            if not entry.delivery.open:
+                complete.append(entry.delivery.message)
+        self._held -= len(entries)
+        self._messages -= len(complete)
+        self._limit_prefetch()
+        try:
+            ack_all(complete)
+        except (*self._consumer.connection_errors, OperationalError) as error:
+            # The jobs are settled; delivered again, they are recognised and acknowledged then.
+            logger.warning("%d messages not acknowledged: %s", len(complete), error)
+        self._dispatch()
+
+    def _limit_prefetch(self) -> None:
+        """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs."""
+        room = max(0, self._consumer.initial_prefetch_count - self._held)
+        self._consumer.qos.value = max(1, self._messages + room)
+
+
+class ClassifyTask(Task):
+    """The one task. Its strategy gathers messages into batches; no message is ever run by itself."""
+
+    name = CLASSIFY
+    typing = False
+    batcher: Batcher | None = None
+    settings: Settings
+
+    def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
+        """Return the function that Celery calls with each message."""
+        task.batcher = Batcher(task, app, consumer)
+        return task.batcher.receive
+
+
+def _announce(entry: Entry, result: Result, seconds: float) -> None:
+    """Tell Celery's books and events what became of the job."""
+    request = entry.request
+    if result is JobState.CANCELLED and request.id in state.revoked:
+        request.revoked()
+    elif result is JobState.FAILED:
+        state.task_ready(request)
+        request.send_event("task-failed", exception="the image cannot be classified", traceback="")
+    else:
+        request.on_success((False, str(result or "unknown"), seconds))

@@ -1,0 +1,136 @@
+"""N items in, N results out: fetch, decode, run the model, settle. Runs in the worker's child process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from core.engine import Engine
+from core.errors import ImageError, LedgerUnavailableError, ObjectNotFoundError, WastestreamError
+from core.images import Pixels, decode
+from core.jobs import JobState, Outcome, job_id_of
+from core.ledger import JobStore
+from core.objects import ObjectStore
+
+MOST_STARTS: Final = 3
+"""How often a job may be started before it is settled as one that crashes the worker."""
+
+PUT_BACK: Final = "put back"
+"""Result of an item that could not be settled now, through no fault of its image."""
+
+Result = JobState | None | Literal["put back"]
+"""The job's terminal state, None where its record is gone, or `PUT_BACK`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One job as the parent hands it over.
+
+    `repeated`: delivered before, so it runs alone and its starts are counted.
+    `cancelled`: revoked before it started, so it only needs to be settled.
+    """
+
+    key: str
+    repeated: bool = False
+    cancelled: bool = False
+
+    @property
+    def job_id(self) -> str:
+        return job_id_of(self.key)
+
+
+class Classifier:
+    """Runs batches against one engine, one job store and one object store. Not thread-safe."""
+
+    def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._objects = objects
+        self._loop = asyncio.new_event_loop()
+
+    def run(self, items: Sequence[Item]) -> list[Result]:
+        """Classify and settle `items`; return what became of each, in order.
+
+        An image that cannot be fetched or decoded settles `failed` and leaves the others alone. While
+        storage or Redis is down the items concerned are `PUT_BACK`.
+        """
+        try:
+            return self._run(items)
+        except LedgerUnavailableError:
+            # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
+            return [PUT_BACK] * len(items)
+
+    def _run(self, items: Sequence[Item]) -> list[Result]:
+        results: dict[str, Result] = {}
+        outcomes: list[Outcome] = []
+        wanted: list[Item] = []
+        for item in items:
+            verdict = self._verdict(item)
+            if verdict is None:
+                wanted.append(item)
+            elif isinstance(verdict, Outcome):
+                outcomes.append(verdict)
+            else:
+                results[item.job_id] = verdict.state
+        found = self._classified(wanted)
+        outcomes += [outcome for outcome in found if outcome is not None]
+        if outcomes:
+            states = self._jobs.settle(outcomes, self._engine.manifest.model_id)
+            results.update(zip((outcome.job_id for outcome in outcomes), states, strict=True))
+        missed = [item for item, outcome in zip(wanted, found, strict=True) if outcome is None]
+        self._jobs.forgive(item.job_id for item in missed if item.repeated)
+        return [results.get(item.job_id, PUT_BACK) for item in items]
+
+    def _verdict(self, item: Item) -> Outcome | _Settled | None:
+        """Return how the job ends without a look at its image, or None if it needs one."""
+        if item.cancelled:
+            return Outcome(item.job_id, JobState.CANCELLED)
+        if not item.repeated:
+            return None
+        begun = self._jobs.begin(item.job_id)
+        if not isinstance(begun, int):
+            return _Settled(begun)
+        if begun < MOST_STARTS:
+            return None
+        return Outcome(
+            item.job_id,
+            JobState.FAILED,
+            error=f"The image crashed the worker {MOST_STARTS} times; look at it before sending it again.",
+        )
+
+    def _classified(self, items: Sequence[Item]) -> list[Outcome | None]:
+        """Return each item's outcome, None where storage does not answer."""
+        fetched = self._loop.run_until_complete(self._objects.get_many([item.key for item in items]))
+        decoded = [_decoded(found) for found in fetched]
+        images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
+        logits = iter(self._engine.logits(np.stack(images)) if images else ())
+        outcomes: list[Outcome | None] = []
+        for item, pixels in zip(items, decoded, strict=True):
+            if isinstance(pixels, np.ndarray):
+                prediction = self._engine.manifest.predict(float(next(logits)))
+                outcomes.append(Outcome(item.job_id, JobState.CLASSIFIED, prediction))
+            elif isinstance(pixels, ImageError | ObjectNotFoundError):
+                outcomes.append(Outcome(item.job_id, JobState.FAILED, error=str(pixels)))
+            else:
+                outcomes.append(None)
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A job that needs nothing more: its state, None if its record is gone."""
+
+    state: JobState | None
+
+
+def _decoded(found: bytes | WastestreamError) -> Pixels | WastestreamError:
+    if isinstance(found, WastestreamError):
+        return found
+    try:
+        return decode(found)
+    except ImageError as error:
+        return error

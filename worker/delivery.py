@@ -1,0 +1,104 @@
+"""A message of the broker and the jobs in it; messages are acked in bulk, when all their jobs are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+from kombu.transport.virtual import QoS
+
+from core.jobs import is_job_id, job_id_of
+from core.ledger import LANES
+from core.queue import QUEUES
+from worker.classify import Item
+
+_LANE_OF = {queue: lane for lane, queue in QUEUES.items()}
+
+
+@dataclass(eq=False)
+class Delivery:
+    """One message: `open` counts its jobs that are not done."""
+
+    message: Any
+    size: int
+    open: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.open = self.size
+
+
+@dataclass(eq=False)
+class Entry:
+    """One job in the worker's hands.
+
+    `request` shows it to Celery's tools. `repeated`: it was delivered before, or its batch crashed, so it
+    runs alone.
+    """
+
+    key: str
+    lane: str
+    delivery: Delivery
+    request: Request
+    repeated: bool
+
+    def item(self, *, cancelled: bool) -> Item:
+        return Item(self.key, self.repeated, cancelled)
+
+
+def entries_of(message: Any, **context: Any) -> list[Entry]:
+    """Return one entry for each job that the message names.
+
+    Args:
+        message: a kombu message of the task `core.queue.CLASSIFY`.
+        context: what `celery.worker.request.Request` takes besides: app, task, hostname, eventer, ...
+
+    Raises:
+        InvalidTaskError: the message does not name jobs; Celery logs and discards it.
+    """
+    keys = _keys(message)
+    lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
+    delivery = Delivery(message, len(keys))
+    repeated = bool(message.headers.get("redelivered"))
+    return [
+        Entry(key, lane, delivery, _request(message, key, context), repeated) for key in keys
+    ]
+
+
+def ack_all(messages: Iterable[Any]) -> None:
+    """Acknowledge messages of one channel in one round trip; kombu's own `ack` takes one each.
+
+    Raises the broker's connection errors; the messages are then delivered again.
+    """
+    unacked = [message for message in messages if not message.acknowledged]
+    if not unacked:
+        return
+    qos = unacked[0].channel.qos
+    with qos.pipe_or_acquire() as pipe:
+        tags = [message.delivery_tag for message in unacked]
+        pipe.zrem(qos.unacked_index_key, *tags)
+        pipe.hdel(qos.unacked_key, *tags)
+        pipe.execute()
+    for message in unacked:
+        QoS.ack(qos, message.delivery_tag)  # The base class's: what kombu does after the two commands above.
+        message._state = "ACK"  # noqa: SLF001 - as kombu.message.Message.ack does; pinned by tests/contract
+
+
+def _keys(message: Any) -> list[str]:
+    try:
+        (keys,), _, _ = message.payload
+    except (TypeError, ValueError) as error:
+        raise InvalidTaskError(f"not a message of ours: {error}") from error
+    if not isinstance(keys, list) or not keys or not all(
+        isinstance(key, str) and is_job_id(job_id_of(key)) for key in keys
+    ):
+        raise InvalidTaskError("a message that names no jobs")
+    return keys
+
+
+def _request(message: Any, key: str, context: dict[str, Any]) -> Request:
+    """Return a Celery request for one job: inspect, revoke and Flower know it by the job's id."""
+    headers = {**message.headers, "id": job_id_of(key), "argsrepr": repr((key,))}
+    return Request(message, headers=headers, body=((key,), {}, {}), decoded=True, **context)

@@ -1,0 +1,28 @@
+"""`python -m worker.health`: exit code 0 while a worker of this machine has been seen lately."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from core.errors import WastestreamError
+from core.ledger import JobStore, connect
+from core.settings import load_settings
+
+
+def main() -> int:
+    """Return the exit code; a sentence on stderr says what is wrong."""
+    host = socket.gethostname()
+    try:
+        workers = JobStore(connect(load_settings().redis_url.get_secret_value(), patience=2.0)).workers()
+    except WastestreamError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if any(name.partition("@")[2] == host for name in workers):
+        return 0
+    sys.stderr.write(f"No worker of {host} has been seen lately.\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

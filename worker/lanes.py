@@ -1,0 +1,53 @@
+"""The worker's buffer: which jobs go into the next batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from worker.delivery import Entry
+
+BULK_SHARE: Final = 4
+"""While both kinds wait, one in this many places of a batch goes to bulk uploads, the rest to single ones."""
+
+
+class Lanes:
+    """Jobs that wait in the worker, in order of arrival within each of three lanes.
+
+    Single images go first, bulk uploads always get their share, and jobs that were delivered before run
+    alone, taking turns with batches, so that one that crashes the worker takes no other with it.
+    """
+
+    def __init__(self) -> None:
+        self._single: deque[Entry] = deque()
+        self._bulk: deque[Entry] = deque()
+        self._alone: deque[Entry] = deque()
+        self._alone_was_last = False
+
+    def __len__(self) -> int:
+        return len(self._single) + len(self._bulk) + len(self._alone)
+
+    def add(self, entry: Entry) -> None:
+        """Put the job at the end of its lane."""
+        self._lane(entry).append(entry)
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Put jobs taken before at the front of their lanes, in the same order."""
+        for entry in reversed(entries):
+            self._lane(entry).appendleft(entry)
+
+    def take(self, most: int) -> list[Entry]:
+        """Remove and return the next batch: at most `most` jobs, none if there are none."""
+        if self._alone and not (self._alone_was_last and (self._single or self._bulk)):
+            self._alone_was_last = True
+            return [self._alone.popleft()]
+        self._alone_was_last = False
+        for_bulk = min(len(self._bulk), max(1, most // BULK_SHARE))
+        singles = min(len(self._single), most - for_bulk if most > 1 else most)
+        bulk = min(len(self._bulk), most - singles)
+        return [self._single.popleft() for _ in range(singles)] + [self._bulk.popleft() for _ in range(bulk)]
+
+    def _lane(self, entry: Entry) -> deque[Entry]:
+        if entry.repeated:
+            return self._alone
+        return self._single if entry.lane == "single" else self._bulk

@@ -1,0 +1,131 @@
+"""What keeps jobs from being lost: leases renewed while this worker lives, lost messages sent again.
+
+kombu pops a message and only then records it as unacknowledged: a worker killed between the two loses the
+message, though not the job. And a worker killed later keeps its messages until their lease runs out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+from celery.utils.log import get_logger
+from redis import Redis
+from redis.exceptions import RedisError
+
+from core.errors import LedgerUnavailableError
+from core.jobs import Job, JobState, job_id_of
+from core.ledger import LANES, PREFIX, JobStore
+from core.queue import QUEUES, Envelope, keys_in
+
+logger = get_logger(__name__)
+
+RENEW_SECONDS: Final = 2.0
+"""How often leases are renewed: several times within `core.queue.VISIBILITY_TIMEOUT`."""
+
+RECONCILE_SECONDS: Final = 4.0
+"""How often one worker looks for lost messages."""
+
+_LEADER_KEY: Final = PREFIX + "reconciler"
+_GRACE_MS: Final = 2_000
+_MOST: Final = 10_000  # jobs looked at in one pass; a later pass sees the rest
+
+
+def renew_leases(channel: Any) -> None:
+    """Move the time at which the channel's unacknowledged messages count as abandoned.
+
+    Raises the broker's connection errors.
+    """
+    qos = channel.qos
+    tags = [tag for tag in qos._delivered if tag not in qos._dirty]  # noqa: SLF001 - pinned by tests/contract
+    if not tags:
+        return
+    now = time.time()
+    with qos.pipe_or_acquire() as pipe:
+        # XX: a message acknowledged meanwhile must not come back.
+        pipe.zadd(qos.unacked_index_key, dict.fromkeys(tags, now), xx=True)
+        pipe.execute()
+
+
+class Reconciler:
+    """Sends again the messages of jobs that are pending, yet neither queued nor with a worker.
+
+    A queue is first in, first out. So a job accepted before the oldest one in its queue has been taken out
+    of it; if no worker holds it either, in two passes running, its message is lost. This reads one queue
+    entry and what the workers hold, never the whole queue.
+    """
+
+    def __init__(self, name: str, jobs: JobStore, broker: Redis, envelope: Envelope) -> None:
+        self._name = name
+        self._jobs = jobs
+        self._broker = broker
+        self._envelope = envelope
+        self._missing: set[str] = set()
+
+    def run(self) -> int:
+        """Do one pass, if this worker leads; return how many messages were sent again."""
+        try:
+            if not self._leads():
+                self._missing.clear()
+                return 0
+            return self._send_again(self._lost())
+        except (RedisError, LedgerUnavailableError) as error:
+            logger.warning("Looking for lost messages has to wait: %s", error)
+            return 0
+
+    def _leads(self) -> bool:
+        seconds = int(3 * RECONCILE_SECONDS)
+        if self._broker.set(_LEADER_KEY, self._name, nx=True, ex=seconds):
+            return True
+        if self._broker.get(_LEADER_KEY) != self._name:
+            return False
+        self._broker.expire(_LEADER_KEY, seconds)
+        return True
+
+    def _lost(self) -> list[tuple[str, str]]:
+        """Return (lane, job id) of the jobs missing in this pass and the one before."""
+        candidates = [
+            (lane, job_id)
+            for lane in LANES
+            for job_id in self._jobs.pending_before(lane, self._taken_before(lane) - _GRACE_MS, _MOST)
+        ]
+        held = self._held() if candidates else set()
+        missing = [(lane, job_id) for lane, job_id in candidates if job_id not in held]
+        lost = [found for found in missing if found[1] in self._missing]
+        self._missing = {job_id for _, job_id in missing}
+        return lost
+
+    def _taken_before(self, lane: str) -> int:
+        """Return a time, ms by Redis' clock, before which every job of the lane was taken from its queue."""
+        now = self._jobs.now_ms()
+        for message in reversed(self._broker.lrange(QUEUES[lane], -5, -1)):
+            for key in keys_in(message):
+                accepted = self._jobs.accepted_at(lane, job_id_of(key))
+                if accepted is not None:  # None: settled, though its message was delivered twice
+                    return accepted
+            now = 0  # Messages wait, of jobs that have settled: nothing is known of the rest.
+        return now
+
+    def _held(self) -> set[str]:
+        """Return the ids of jobs whose messages workers hold."""
+        held = set()
+        for entry in self._broker.hvals("unacked"):
+            raw, _, _ = json.loads(entry)
+            held.update(job_id_of(key) for key in keys_in(json.dumps(raw)))
+        return held
+
+    def _send_again(self, lost: list[tuple[str, str]]) -> int:
+        jobs = self._jobs.read_many([job_id for _, job_id in lost])
+        sent = 0
+        for (lane, _), job in zip(lost, jobs, strict=True):
+            if job is not None and job.state is JobState.QUEUED:
+                self._push(lane, job)
+                sent += 1
+        if sent:
+            logger.warning("Sent %d lost messages again", sent)
+        return sent
+
+    def _push(self, lane: str, job: Job) -> None:
+        message = self._envelope.message([job.object_key], lane, redelivered=True)
+        self._broker.rpush(QUEUES[lane], message)  # the end that is served next: it has waited enough
