@@ -1,0 +1,1 @@
+"""Makes the model: reads the images, audits them, trains, calibrates, measures, exports."""

@@ -1,0 +1,115 @@
+"""From logits to decisions: temperature, threshold and review band, all chosen on validation images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.metrics import Labels, Probabilities
+
+Logits = npt.NDArray[Any]
+"""floating point (N,): log-odds of `non_biodegradable`."""
+
+_TEMPERATURES: Final = (0.05, 20.0)  # where the temperature is looked for
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+_TOLERANCE: Final = 1e-4  # of the temperature's logarithm
+_THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be given up
+_PLATEAU: Final = 0.001  # thresholds whose balanced accuracy is this close to the best count as equal
+_EDGES: Final = 200  # candidate edges of the review band on each side of the threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a logit is read; the fields of `core.manifest.ModelManifest` of the same names."""
+
+    temperature: float
+    threshold: float
+    review_band: tuple[float, float]
+
+
+def calibrate(logits: Logits, labels: Labels, *, review_error: float) -> Calibration:
+    """Choose all three on validation images, shapes (N,); `review_error` as `choose_review_band`."""
+    temperature = fit_temperature(logits, labels)
+    probabilities = to_probabilities(logits, temperature)
+    threshold = choose_threshold(probabilities, labels)
+    band = choose_review_band(probabilities, labels, threshold=threshold, review_error=review_error)
+    return Calibration(temperature, threshold, band)
+
+
+def to_probabilities(logits: Logits, temperature: float) -> Probabilities:
+    """Return `core.manifest.calibrated` of each logit."""
+    scaled = np.clip(np.asarray(logits, np.float64) / temperature, -60.0, 60.0)
+    return np.asarray(1.0 / (1.0 + np.exp(-scaled)), np.float64)
+
+
+def fit_temperature(logits: Logits, labels: Labels) -> float:
+    """Return the temperature with the least negative log-likelihood (Guo et al. 2017, section 4.2).
+
+    The loss has one minimum in the temperature, so golden-section search finds it.
+    """
+    low, high = math.log(_TEMPERATURES[0]), math.log(_TEMPERATURES[1])
+    while high - low > _TOLERANCE:
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if _loss(logits, labels, math.exp(left)) < _loss(logits, labels, math.exp(right)):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def choose_threshold(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the threshold of the best balanced accuracy, 0.3-0.7.
+
+    Of all thresholds that are about as good as the best, the one nearest 0.5: the differences between
+    them are chance.
+    """
+    scores = np.array([_balanced_accuracy(labels, probabilities >= at) for at in _THRESHOLDS])
+    good = _THRESHOLDS[scores >= scores.max() - _PLATEAU]
+    return float(good[np.argmin(np.abs(good - 0.5))].round(3))
+
+
+def choose_review_band(
+    probabilities: Probabilities, labels: Labels, *, threshold: float, review_error: float
+) -> tuple[float, float]:
+    """Return the narrowest band around the threshold that leaves few wrong labels outside it.
+
+    Args:
+        probabilities: of validation images.
+        labels: their true classes.
+        threshold: as chosen before.
+        review_error: largest share of wrong labels among the images outside the band.
+
+    Returns:
+        (low, high): of all bands that satisfy it, the one with the fewest images in it; (0, 1), which
+        is everything, when none does.
+    """
+    wrong = (probabilities >= threshold) != (labels == 1)
+    best = (len(labels) + 1, (0.0, 1.0))
+    for low in _edges(probabilities[probabilities < threshold], threshold):
+        for high in _edges(probabilities[probabilities >= threshold], threshold):
+            inside = (probabilities > low) & (probabilities < high)
+            outside = len(labels) - int(inside.sum())
+            if outside and wrong[~inside].sum() <= review_error * outside and inside.sum() < best[0]:
+                best = (int(inside.sum()), (low, high))
+    return best[1]
+
+
+def _edges(side: Probabilities, threshold: float) -> list[float]:
+    if not len(side):
+        return [threshold]
+    # Rounded: a manifest is read by people, and the fourth digit of a probability carries nothing.
+    found = np.quantile(side, np.linspace(0, 1, _EDGES)).round(4)
+    return sorted({threshold, *found.tolist()}, key=lambda edge: abs(edge - threshold))
+
+
+def _loss(logits: Logits, labels: Labels, temperature: float) -> float:
+    scaled = np.asarray(logits, np.float64) / temperature
+    return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -scaled, scaled))))
+
+
+def _balanced_accuracy(labels: Labels, said: npt.NDArray[np.bool_]) -> float:
+    return float((said[labels == 1].mean() + (~said[labels == 0]).mean()) / 2)

@@ -1,0 +1,65 @@
+"""A training run on disk: all variables and where it stopped, replaced in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from trainer.config import TrainConfig
+from trainer.errors import CheckpointError
+
+CHECKPOINT_NAME: Final = "checkpoint.npz"
+
+
+@dataclass
+class Position:
+    """Where a run is: `epoch` and `step` are the next to do; `history` has one entry per epoch done."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save(
+    path: Path, position: Position, variables: Sequence[Any], *, config: TrainConfig, data_digest: str
+) -> None:
+    """Write the run to `path`; an interrupted write leaves the checkpoint of before."""
+    about = {"position": vars(position), "config": config.model_dump(mode="json"), "data": data_digest}
+    arrays = {f"v{at}": np.asarray(variable) for at, variable in enumerate(variables)}
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        np.savez(stream, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def restore(path: Path, variables: Sequence[Any], *, config: TrainConfig, data_digest: str) -> Position:
+    """Assign what `save` wrote to `variables` and return the position.
+
+    Raises:
+        CheckpointError: the file is damaged, or was written with another configuration or other data.
+    """
+    try:
+        with np.load(path) as stored:
+            about = json.loads(str(stored["about"]))
+            arrays = [stored[f"v{at}"] for at in range(len(stored.files) - 1)]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"The checkpoint {path} cannot be read ({error}); train again.") from error
+    if about["config"] != config.model_dump(mode="json"):
+        raise CheckpointError(f"{path} was written with another configuration; resume with the same one.")
+    if about["data"] != data_digest:
+        raise CheckpointError(f"{path} was written with other images; resume with the same --data.")
+    if len(arrays) != len(variables):
+        raise CheckpointError(f"{path} has {len(arrays)} variables, expected {len(variables)}; train again.")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return Position(**about["position"])

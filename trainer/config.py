@@ -1,0 +1,139 @@
+"""The training configuration: one commented TOML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer.errors import ConfigError
+
+DEFAULT_PATH: Final = Path(__file__).with_name("default.toml")
+"""The configuration of the shipped model; its comments gloss every field."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A probability or a part of a whole."""
+
+SmallSide = Annotated[int, Field(ge=32, le=512, multiple_of=32)]
+"""A side in pixels that the network halves five times without a remainder."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Section):
+    """What is made of the images before training; glossed in `default.toml`."""
+
+    cache_side: int = Field(ge=32, le=512)
+    validation_share: float = Field(gt=0, lt=0.5)
+    decode_processes: int = Field(ge=1, le=256)
+
+
+class HeadConfig(_Section):
+    """The linear head on frozen features; glossed in `default.toml`."""
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class FineTuneConfig(_Section):
+    """Training through the network; no `sides` means the head alone. Glossed in `default.toml`."""
+
+    sides: tuple[SmallSide, ...]
+    batch: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    label_smoothing: Share
+    dropout: float = Field(ge=0, lt=1)
+    batch_norm_momentum: float = Field(gt=0, lt=1)
+    ema_decay: float = Field(ge=0, lt=1)
+    trainable_after: str
+
+
+class AugmentConfig(_Section):
+    """Random changes of training images; glossed in `default.toml`."""
+
+    area: tuple[float, float]
+    aspect: float = Field(ge=1)
+    rotation: float = Field(ge=0, le=180)
+    vertical_flip: Share
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: float = Field(ge=0, le=180)
+    greyscale: Share
+    uneven_light: Share
+    blur: Share
+    sharpen: Share
+    noise: float = Field(ge=0, le=128)
+    jpeg: Share
+    jpeg_quality: tuple[int, int]
+    erase: Share
+
+    @model_validator(mode="after")
+    def _ranges(self) -> AugmentConfig:
+        if not 0 < self.area[0] <= self.area[1]:
+            raise ValueError("area must be two rising shares above 0, such as [0.5, 1.1]")
+        if not 1 <= self.jpeg_quality[0] < self.jpeg_quality[1] <= 100:  # noqa: PLR2004 - libjpeg's scale ends
+            raise ValueError("jpeg_quality must be two rising numbers from 1 to 100, such as [30, 95]")
+        return self
+
+
+class CalibrateConfig(_Section):
+    """How the output is read; glossed in `default.toml`."""
+
+    review_error: float = Field(gt=0, lt=0.5)
+
+
+class TrainConfig(_Section):
+    """A whole training run. `default.toml` holds the values and glosses every field."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    data: DataConfig
+    head: HeadConfig
+    fine_tune: FineTuneConfig
+    augment: AugmentConfig
+    calibrate: CalibrateConfig
+
+
+def load_config(path: Path | None = None) -> TrainConfig:
+    """Read the configuration at `path` over the defaults; without a path, the defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or a key is unknown or has a wrong value.
+    """
+    values = _read(DEFAULT_PATH)
+    if path is not None:
+        values = _merge(values, _read(path))
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{path or DEFAULT_PATH.name}: {where}: {first['msg']} (found {first['input']!r})."
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration {path} is not TOML: {error}.") from error
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged

@@ -1,0 +1,115 @@
+"""Measures a model folder on TEST images with the worker's own decode and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.engine import Engine, LiteRtEngine
+from core.manifest import Metric
+from trainer.calibrate import to_probabilities
+from trainer.dataset import ImageSet, decode_files, read_files
+from trainer.metrics import measure
+from trainer.progress import Reporter
+
+LEAKED_KEY: Final = "leaked_test_images"
+"""In the manifest's `data`: digests, as `short`, of test images of which TRAIN held a duplicate."""
+
+_CALL: Final = 256  # images between two updates of the progress bar
+
+Metrics = dict[str, dict[str, Metric]]
+
+
+def short(digest: str) -> str:
+    """Return the first 16 hex digits of a file's SHA-256: enough to tell a few thousand files apart."""
+    return digest[:16]
+
+
+def evaluate(
+    model: Path, sources: Sequence[Path], *, processes: int = 2, threads: int = 1, reporter: Reporter | None = None
+) -> Metrics:
+    """Measure the model in a folder on the TEST images of `sources`.
+
+    Args:
+        model: a folder with `model.tflite` and its manifest.
+        sources: folders or tar archives with `TEST/O` and `TEST/R`.
+        processes: that decode.
+        threads: of the engine.
+        reporter: shows progress.
+
+    Returns:
+        The figures of `trainer.metrics.measure` for the sets "test" and, where the manifest names
+        leaked images among them, "test_without_leaked".
+
+    Raises:
+        ModelError: no model in the folder.
+        DatasetError: as `read_files` and `decode_files`.
+    """
+    reporter = reporter or Reporter()
+    engine = LiteRtEngine(model, threads=threads)
+    files = read_files(sources, "TEST")
+    with reporter.bar("decode", len(files)) as update:
+        images = decode_files(files, processes=processes, progress=lambda _done, _total: update(1, ""))
+    for line in images.unreadable:
+        reporter.line(f"unreadable, left out: {line}")
+    with reporter.bar("classify", len(images)) as update:
+        return measure_test(engine, images, on_images=lambda count: update(count, ""))
+
+
+def measure_test(engine: Engine, test: ImageSet, *, on_images: Callable[[int], None] = lambda _: None) -> Metrics:
+    """Measure "test" and "test_without_leaked" on decoded images."""
+    probabilities = classify(engine, test.pixels, on_images=on_images)
+    leaked = set(engine.manifest.data.get(LEAKED_KEY, ()))
+    clean = np.array([short(digest) not in leaked for digest in test.digests], np.bool_)
+    found = {"test": _measure(engine, test.labels, probabilities)}
+    if 0 < clean.sum() < len(clean):
+        found["test_without_leaked"] = _measure(engine, test.labels[clean], probabilities[clean])
+    return found
+
+
+def measure_validation(engine: Engine, validation: ImageSet) -> Metrics:
+    """Measure "validation" on decoded images."""
+    return {"validation": _measure(engine, validation.labels, classify(engine, validation.pixels))}
+
+
+def classify(
+    engine: Engine, pixels: npt.NDArray[np.uint8], *, on_images: Callable[[int], None] = lambda _: None
+) -> npt.NDArray[np.float64]:
+    """Return calibrated probabilities of `non_biodegradable`, float64 (N,)."""
+    found = []
+    for at in range(0, len(pixels), _CALL):
+        found.append(engine.logits(pixels[at : at + _CALL]))
+        on_images(len(found[-1]))
+    return to_probabilities(np.concatenate(found), engine.manifest.temperature)
+
+
+def as_json(metrics: Metrics) -> dict[str, Any]:
+    """Return the figures as the manifest writes them."""
+    return {name: {key: found.model_dump() for key, found in values.items()} for name, values in metrics.items()}
+
+
+def table(metrics: Metrics) -> list[str]:
+    """Return the figures as lines for a person, shares in per cent with their 95 % interval."""
+    lines = []
+    for name, values in metrics.items():
+        lines.append(f"{name} ({values['images'].value:,.0f} images)")
+        lines += [f"  {key:<32}{_percent(found)}" for key, found in values.items() if key != "images"]
+    return lines
+
+
+def _percent(metric: Metric) -> str:
+    text = f"{100 * metric.value:6.2f} %"
+    if metric.low is None or metric.high is None:
+        return text
+    return f"{text}  ({100 * metric.low:.2f} to {100 * metric.high:.2f})"
+
+
+def _measure(
+    engine: Engine, labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> dict[str, Metric]:
+    manifest = engine.manifest
+    return measure(labels, probabilities, threshold=manifest.threshold, review_band=manifest.review_band)

@@ -1,0 +1,174 @@
+"""The trained network as files: `.keras`, `.tflite` and the manifest that says how to read them."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from core.engine import LiteRtEngine
+from core.images import SIDE
+from core.manifest import MANIFEST_NAME, TFLITE_NAME, InputEntry, Metric, ModelManifest, file_entry
+from trainer.calibrate import Calibration, to_probabilities
+from trainer.errors import OutputError, ParityError
+from trainer.network import ARCHITECTURE, Model
+
+KERAS_NAME: Final = "model.keras"
+
+PARITY_IMAGES: Final = 500
+"""Images on which the exported graph is compared with the trained one, where there are as many."""
+
+MAX_DIFFERENCE: Final = 0.005
+"""Largest difference of a calibrated probability between the trained and the exported graph."""
+
+_PACKAGES: Final = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "numpy", "pillow")
+
+
+def exportable(network: Model) -> Model:
+    """Return the network with what the worker feeds it: uint8 (N, 128, 128, 3) to float32 logits (N,)."""
+    pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="pixels")
+    # The cast stands inside the graph, as the scaling does: no program can scale differently.
+    return keras.Model(pixels, network(keras.ops.cast(pixels, "float32")), name="wastestream_model")
+
+
+def to_tflite(model: Model) -> bytes:
+    """Convert an `exportable` model: float16 weights, float32 arithmetic, any batch size.
+
+    The function is frozen first: converted directly, a Keras 3 function keeps its variables, which
+    LiteRT would have to initialise.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="pixels")])
+    def classify(pixels: Any) -> Any:
+        return model(pixels, training=False)
+
+    frozen = convert_variables_to_constants_v2(classify.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())
+
+
+def write_model(  # noqa: PLR0913 - the manifest's parts come from as many places
+    folder: Path,
+    network: Model,
+    calibration: Calibration,
+    *,
+    data: Mapping[str, Any],
+    training: Mapping[str, Any],
+    parity_pixels: npt.NDArray[np.uint8],
+) -> ModelManifest:
+    """Write `.keras`, `.tflite` and a manifest without metrics into `folder`, and compare the two graphs.
+
+    Args:
+        folder: an empty folder.
+        network: of `trainer.network.build_network`, weights trained.
+        calibration: how its logits are read.
+        data: for the manifest, what it was trained on.
+        training: for the manifest, how.
+        parity_pixels: uint8 (N, 128, 128, 3), what both graphs are run on.
+
+    Raises:
+        ParityError: the exported graph's probabilities differ by more than `MAX_DIFFERENCE`.
+    """
+    model = exportable(network)
+    model.save(folder / KERAS_NAME)
+    (folder / TFLITE_NAME).write_bytes(to_tflite(model))
+    created = datetime.now(UTC)
+    manifest = ModelManifest(
+        name="wastestream",
+        version=created.strftime("%Y.%m.%d-%H%M"),
+        created=created,
+        architecture=ARCHITECTURE,
+        input=InputEntry(height=SIDE, width=SIDE),
+        temperature=calibration.temperature,
+        threshold=calibration.threshold,
+        review_band=calibration.review_band,
+        files={name: file_entry(folder / name) for name in (TFLITE_NAME, KERAS_NAME)},
+        data=dict(data),
+        training=dict(training),
+        versions=_versions(),
+        metrics={},
+    )
+    write_manifest(folder, manifest)
+    difference = parity(folder, parity_pixels)
+    manifest = manifest.model_copy(
+        update={"training": {**training, "parity": {"images": len(parity_pixels), "largest": difference}}}
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def with_metrics(
+    folder: Path, manifest: ModelManifest, metrics: Mapping[str, Mapping[str, Metric]]
+) -> ModelManifest:
+    """Write the manifest again with what evaluation measured on the exported files."""
+    manifest = manifest.model_copy(update={"metrics": {name: dict(found) for name, found in metrics.items()}})
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def parity(folder: Path, pixels: npt.NDArray[np.uint8]) -> float:
+    """Return the largest difference of a probability between `.keras`, read back, and `.tflite`.
+
+    Raises:
+        ParityError: it is more than `MAX_DIFFERENCE`.
+    """
+    engine = LiteRtEngine(folder)
+    stored = keras.models.load_model(folder / KERAS_NAME)
+    found = [np.asarray(stored(pixels[at : at + 64], training=False)) for at in range(0, len(pixels), 64)]
+    temperature = engine.manifest.temperature
+    ours = to_probabilities(np.concatenate(found), temperature)
+    difference = float(np.abs(ours - to_probabilities(engine.logits(pixels), temperature)).max())
+    if not difference <= MAX_DIFFERENCE:  # written so that NaN is refused too
+        raise ParityError(
+            f"The exported model differs from the trained one by {difference:.4f} in a probability on "
+            f"{len(pixels)} images (allowed: {MAX_DIFFERENCE}); nothing was exported."
+        )
+    return difference
+
+
+def write_manifest(folder: Path, manifest: ModelManifest) -> None:
+    """Write `manifest.json`, replacing it in one step."""
+    partial = folder / f"{MANIFEST_NAME}.partial"
+    partial.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / MANIFEST_NAME)
+
+
+def temporary_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder on the same file system as `out`, so that `publish` is one rename."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent)
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Rename the finished `folder` to `out`, which may exist only if it is empty.
+
+    Raises:
+        OutputError: something came into `out` meanwhile.
+    """
+    folder.chmod(0o755)  # tempfile's folders are private; a model is not
+    try:
+        folder.replace(out)
+    except OSError as error:
+        raise OutputError(f"The model cannot be moved to {out} ({error.strerror}).") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # TensorFlow comes as one of two packages, by platform.
+            continue
+    return found

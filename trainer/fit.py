@@ -1,0 +1,276 @@
+"""Training: first the head on frozen features, then the later layers on augmented images.
+
+A plain loop instead of `Model.fit`: it keeps the moving average of the weights, can stop and continue
+at any step, and leaves XLA off, which is 7 times slower than TensorFlow's own kernels on CPUs.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.augment import augment
+from trainer.checkpoint import Position
+from trainer.config import FineTuneConfig, HeadConfig, TrainConfig
+from trainer.dataset import ImageSet
+from trainer.errors import DivergedError, TrainingInterrupted
+from trainer.network import Model, at_side, build_network, empty_backbone, unfreeze_after
+
+_FORWARD_BATCH: Final = 64  # images a call when nothing is trained
+
+Tensor = Any
+"""A `tf.Tensor` or `tf.Variable`; TensorFlow ships no type information."""
+
+OnStep = Callable[[int, int, float, float], None]
+"""Called with (epoch, images of the step, their side in pixels squared over 128 squared, loss)."""
+
+
+@dataclass
+class Run:
+    """A network in training, the moving average of its weights, and the optimizer."""
+
+    network: Model
+    average: Model
+    optimizer: Any
+
+    @property
+    def variables(self) -> list[Tensor]:
+        """Everything that a checkpoint must hold."""
+        return [*self.network.variables, *self.average.variables, *self.optimizer.variables]
+
+
+def features(network: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:
+    """Return the pooled features of unchanged images: uint8 (N, 128, 128, 3) to float32 (N, 1280)."""
+    pooled = keras.Model(network.inputs, network.get_layer("pool").output)
+    return _forward(pooled, pixels, on_batch)
+
+
+def logits(network: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the network's logits of unchanged images: uint8 (N, 128, 128, 3) to float32 (N,)."""
+    return np.asarray(_forward(network, pixels, lambda _: None), np.float32)
+
+
+def fit_head(
+    inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], config: HeadConfig, *, seed: int
+) -> tuple[npt.NDArray[np.float32], float]:
+    """Fit logistic regression to features by AdamW.
+
+    Args:
+        inputs: float32 (N, 1280).
+        labels: int64 (N,), 0 or 1.
+        config: batch, epochs, learning rate.
+        seed: of the order of images.
+
+    Returns:
+        The kernel, float32 (1280,), and the bias.
+    """
+    kernel = keras.Variable(np.zeros(inputs.shape[1], np.float32))
+    bias = keras.Variable(np.float32(0))
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
+    optimizer.build([kernel, bias])
+    batch = min(config.batch, len(labels))
+    steps = len(labels) // batch
+
+    @tf.function(jit_compile=False)
+    def step(chosen: Tensor, targets: Tensor) -> None:
+        with tf.GradientTape() as tape:
+            logit = tf.linalg.matvec(chosen, kernel.value) + bias.value
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
+        gradients = tape.gradient(loss, [kernel.value, bias.value])
+        optimizer.apply(gradients)
+
+    rng = np.random.default_rng(seed)
+    for epoch in range(config.epochs):
+        order = rng.permutation(len(labels))
+        for at in range(steps):
+            chosen = order[at * batch : (at + 1) * batch]
+            rate = _cosine(epoch * steps + at, config.epochs * steps)
+            optimizer.learning_rate.assign(config.learning_rate * rate)
+            step(tf.constant(inputs[chosen]), tf.constant(labels[chosen], tf.float32))
+    return np.asarray(kernel, np.float32), float(np.asarray(bias))
+
+
+def start(network: Model, config: FineTuneConfig) -> Run:
+    """Prepare fine-tuning of a network whose head is fitted; the average starts as its copy."""
+    unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
+    average = build_network(empty_backbone(), dropout=config.dropout)
+    for mine, its in _weights(average, network):
+        mine.assign(its)
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(network.trainable_variables)
+    return Run(network, average, optimizer)
+
+
+def fine_tune(  # noqa: PLR0913 - a training loop needs its data, settings and three ways to report
+    run: Run,
+    position: Position,
+    train: ImageSet,
+    validation: ImageSet,
+    config: TrainConfig,
+    *,
+    on_step: OnStep,
+    on_epoch: Callable[[dict[str, float]], None],
+    save: Callable[[], None],
+) -> None:
+    """Train from `position` to the last epoch; `run` and `position` change in place.
+
+    Args:
+        run: what is trained.
+        position: where to begin; kept up to date for `save`.
+        train: images at `data.cache_side`.
+        validation: images at 128 px, looked at after each epoch only to report.
+        config: the whole configuration.
+        on_step: called after each step.
+        on_epoch: called with each epoch's entry of the history.
+        save: called after each epoch, and before stopping early.
+
+    Raises:
+        TrainingInterrupted: after Ctrl-C or SIGTERM, with the checkpoint saved.
+        DivergedError: the loss is no number any more.
+    """
+    settings = config.fine_tune
+    batch = min(settings.batch, len(train))
+    steps = len(train) // batch
+    total = steps * len(settings.sides)
+    step_at: dict[int, Any] = {}
+    with _interruptible() as stopped:
+        while position.epoch < len(settings.sides):
+            side = settings.sides[position.epoch]
+            if side not in step_at:
+                step_at[side] = _train_step(run, config, side=side, source=train.pixels.shape[1:], batch=batch)
+            order = np.random.default_rng((config.seed, position.epoch)).permutation(len(train))
+            losses = []
+            while position.step < steps:
+                began = time.monotonic()
+                done = position.epoch * steps + position.step
+                chosen = order[position.step * batch : (position.step + 1) * batch]
+                run.optimizer.learning_rate.assign(_learning_rate(settings, done, total))
+                loss = float(
+                    step_at[side](
+                        tf.constant(train.pixels[chosen]),
+                        tf.constant(train.labels[chosen], tf.float32),
+                        tf.constant([config.seed, done], tf.int32),
+                        # Early on the average would be mostly the start; (1 + t) / (10 + t) lets it follow.
+                        tf.constant(min(settings.ema_decay, (1 + done) / (10 + done)), tf.float32),
+                    )
+                )
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"The loss is {loss} in epoch {position.epoch + 1}; lower fine_tune.learning_rate."
+                    )
+                losses.append(loss)
+                position.step += 1
+                position.seconds += time.monotonic() - began
+                on_step(position.epoch, batch, (side / 128) ** 2, loss)
+                if stopped.is_set():
+                    save()
+                    raise TrainingInterrupted(
+                        f"Stopped in epoch {position.epoch + 1}; the same command with --resume continues."
+                    )
+            entry = {"epoch": position.epoch + 1, "side": side, "loss": float(np.mean(losses or [0.0]))}
+            entry |= validate(run.average, validation)
+            position.history.append(entry)
+            position.epoch, position.step = position.epoch + 1, 0
+            save()
+            on_epoch(entry)
+
+
+def _train_step(run: Run, config: TrainConfig, *, side: int, source: tuple[int, ...], batch: int) -> Any:
+    network = at_side(run.network, side)
+    trained = [variable.value for variable in run.network.trainable_variables]
+    averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
+    smoothing = config.fine_tune.label_smoothing
+
+    @tf.function(
+        jit_compile=False,
+        input_signature=[
+            tf.TensorSpec((batch, *source), tf.uint8),
+            tf.TensorSpec((batch,), tf.float32),
+            tf.TensorSpec((2,), tf.int32),
+            tf.TensorSpec((), tf.float32),
+        ],
+    )
+    def step(images: Tensor, labels: Tensor, seed: Tensor, decay: Tensor) -> Tensor:
+        changed = augment(images, seed, config.augment, side=side)
+        targets = labels * (1 - smoothing) + smoothing / 2
+        with tf.GradientTape() as tape:
+            logit = network(changed, training=True)
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
+        run.optimizer.apply(tape.gradient(loss, trained))
+        for mine, its in averaged:
+            mine.assign(decay * mine + (1 - decay) * its)
+        return loss
+
+    return step
+
+
+def _weights(average: Model, network: Model) -> list[tuple[Tensor, Tensor]]:
+    """Pair the weights and batch-norm statistics of two equal networks (not their random states)."""
+    return list(zip(average.weights, network.weights, strict=True))
+
+
+def validate(network: Model, images: ImageSet) -> dict[str, float]:
+    """Return loss and accuracy at 0.5 of a network on images at 128 px."""
+    found = logits(network, images.pixels)
+    loss = np.logaddexp(0.0, np.where(images.labels == 1, -found, found)).mean()
+    return {
+        "validation_loss": float(loss),
+        "validation_accuracy": float(np.mean((found >= 0) == (images.labels == 1))),
+    }
+
+
+def _forward(model: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:
+    @tf.function(jit_compile=False, reduce_retracing=True)
+    def call(images: Tensor) -> Tensor:
+        return model(tf.cast(images, tf.float32), training=False)
+
+    found = []
+    for at in range(0, len(pixels), _FORWARD_BATCH):
+        images = pixels[at : at + _FORWARD_BATCH]
+        found.append(call(tf.constant(images)).numpy())
+        on_batch(len(images))
+    return np.concatenate(found)
+
+
+def _learning_rate(config: FineTuneConfig, step: int, steps: int) -> float:
+    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    return config.learning_rate * warm * _cosine(step, steps)
+
+
+def _cosine(step: int, steps: int) -> float:
+    """From 1 to almost 0 (Loshchilov & Hutter 2017, without restarts)."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event that is looked at between steps; a second one ends at once."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            signal.default_int_handler(number, frame)
+        stopped.set()
+
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there.
+        yield stopped
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""MobileNetV2 with one output: the log-odds of `non_biodegradable`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from core.images import SIDE
+from trainer.errors import ConfigError, WeightsError
+
+ARCHITECTURE: Final = "MobileNetV2 1.0 (Sandler et al. 2018)"
+
+IMAGENET: Final = "imagenet"
+"""As `--weights`: Keras downloads them on first use."""
+
+Model = Any
+"""A `keras.Model`; Keras ships no type information."""
+
+
+def build_backbone(weights: str | Path) -> Model:
+    """Return MobileNetV2 without its classifier: float32 (N, 128, 128, 3) in -1..1 to (N, 4, 4, 1280).
+
+    Args:
+        weights: "imagenet", or a `.weights.h5` or `.keras` file of the same network.
+
+    Raises:
+        WeightsError: the file is missing, is no weights file, or is of another architecture.
+    """
+    if str(weights) == IMAGENET:
+        return _imagenet()
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"The weights {path} do not exist; name a file or `imagenet`.")
+    backbone = empty_backbone()
+    try:
+        backbone.load_weights(path)
+    except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit.
+        raise WeightsError(
+            f"The weights {path} do not fit MobileNetV2 (alpha 1.0, without top): {_first_line(error)}"
+        ) from error
+    return backbone
+
+
+def empty_backbone() -> Model:
+    """Return `build_backbone`'s network with random weights."""
+    return keras.applications.MobileNetV2(input_shape=(SIDE, SIDE, 3), include_top=False, weights=None)
+
+
+def build_network(backbone: Model, *, dropout: float) -> Model:
+    """Put scaling in front of the backbone and a linear head behind it.
+
+    Returns:
+        A model from float32 (N, 128, 128, 3) RGB in 0..255 to logits (N,), head weights zero.
+    """
+    pixels = keras.Input((SIDE, SIDE, 3), name="pixels")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="scale")(pixels)
+    features = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(scaled))
+    features = keras.layers.Dropout(dropout, name="dropout")(features)
+    logit = keras.layers.Dense(1, kernel_initializer="zeros", name="head")(features)
+    return keras.Model(pixels, keras.layers.Reshape((), name="logit")(logit), name="wastestream")
+
+
+def at_side(network: Model, side: int) -> Model:
+    """Return `network` for images of another side, sharing its layers and weights.
+
+    Keras' MobileNetV2 pads by the input's size, and an undefined size pads differently, so the graph
+    is rebuilt. Sides that are multiples of 32 pad alike.
+    """
+    if side == SIDE:
+        return network
+    backbone = keras.models.clone_model(
+        backbone_of(network), input_tensors=keras.Input((side, side, 3)), clone_function=lambda layer: layer
+    )
+    pixels = keras.Input((side, side, 3), name="pixels")
+    outputs = backbone(network.get_layer("scale")(pixels))
+    for name in ("pool", "dropout", "head", "logit"):
+        outputs = network.get_layer(name)(outputs)
+    return keras.Model(pixels, outputs)
+
+
+def backbone_of(network: Model) -> Model:
+    """Return the MobileNetV2 inside a network of `build_network`."""
+    return next(layer for layer in network.layers if isinstance(layer, keras.Model))
+
+
+def unfreeze_after(network: Model, layer_name: str, *, batch_norm_momentum: float) -> None:
+    """Make the backbone trainable behind the named layer; frozen batch norms keep their statistics.
+
+    Raises:
+        ConfigError: the backbone has no layer of that name.
+    """
+    layers = backbone_of(network).layers
+    names = [layer.name for layer in layers]
+    if layer_name and layer_name not in names:
+        raise ConfigError(
+            f"fine_tune.trainable_after: MobileNetV2 has no layer {layer_name!r}; an example is block_2_add."
+        )
+    first = names.index(layer_name) + 1 if layer_name else 0
+    for at, layer in enumerate(layers):
+        layer.trainable = at >= first
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = batch_norm_momentum
+
+
+def set_head(network: Model, kernel: npt.NDArray[np.float32], bias: float) -> None:
+    """Give the linear head its weights: `kernel` float32 (1280,) and `bias`."""
+    network.get_layer("head").set_weights([kernel.reshape(-1, 1), np.array([bias], np.float32)])
+
+
+def _imagenet() -> Model:
+    try:
+        return keras.applications.MobileNetV2(
+            input_shape=(SIDE, SIDE, 3), include_top=False, weights="imagenet"
+        )
+    except Exception as error:  # urllib, ssl and Keras each have their own; the cause is the download.
+        raise WeightsError(
+            "The ImageNet weights could not be downloaded "
+            f"({_first_line(error)}); give --weights the path of a .weights.h5 file."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

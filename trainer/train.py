@@ -1,0 +1,230 @@
+"""One training run from files to a model folder, top to bottom."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+from core.engine import LiteRtEngine
+from core.manifest import ModelManifest
+from trainer import fit
+from trainer.audit import Audit, audit, validation_mask
+from trainer.calibrate import calibrate
+from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
+from trainer.config import TrainConfig
+from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_files
+from trainer.errors import DatasetError, OutputError
+from trainer.evaluate import LEAKED_KEY, measure_test, measure_validation, short, table
+from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model
+from trainer.network import Model, build_backbone, build_network, set_head
+from trainer.progress import Reporter
+
+AUDIT_NAME: Final = "audit.json"
+
+_MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibration can use
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a run after the audit.
+
+    `train` is at `data.cache_side`, to crop from; `train_plain`, the same images, `validation` and
+    `test` at 128 px, as the worker sees them.
+    """
+
+    train: ImageSet
+    train_plain: ImageSet
+    validation: ImageSet
+    test: ImageSet | None
+    audit: Audit
+    digest: str
+
+
+def train(  # noqa: PLR0913 - the command's options
+    sources: Sequence[Path],
+    weights: str,
+    out: Path,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> ModelManifest:
+    """Train on the TRAIN images of `sources` and write a model folder.
+
+    Checkpoint and audit lie in `OUT.training` beside `out`, which itself appears only when complete.
+
+    Args:
+        sources: folders or tar archives in the Kaggle layout; TEST images among them are measured.
+        weights: "imagenet" or a file.
+        out: the model folder; must not exist, or be empty.
+        config: see `default.toml`.
+        resume: continue the interrupted run of the same `out`.
+        reporter: shows progress.
+
+    Raises:
+        WastestreamError: each subclass in `trainer.errors` says what for.
+    """
+    reporter = reporter or Reporter()
+    work = out.with_name(f"{out.name}.training")
+    _check_output(out, work, resume=resume)
+    keras.utils.set_random_seed(config.seed)
+    backbone = build_backbone(weights)  # before the images: a wrong path should be told at once
+
+    data = _load(sources, config, reporter)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / AUDIT_NAME).write_text(json.dumps(data.audit.report.as_dict(), indent=1) + "\n", encoding="utf-8")
+
+    network = build_network(backbone, dropout=config.fine_tune.dropout)
+    began = time.monotonic()
+    run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
+    reporter.line(f"trained for {position.seconds + time.monotonic() - began:,.0f} s")
+
+    manifest = _export(run.average, data, position, config, out, reporter)
+    shutil.move(work / AUDIT_NAME, out / AUDIT_NAME)
+    shutil.rmtree(work)
+    return manifest
+
+
+def _check_output(out: Path, work: Path, *, resume: bool) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and is not empty; name a new folder for the model.")
+    if resume and not (work / CHECKPOINT_NAME).is_file():
+        raise OutputError(f"There is nothing to resume: no checkpoint in {work}.")
+    if not resume and (work / CHECKPOINT_NAME).exists():
+        raise OutputError(f"{work} holds an interrupted run; add --resume, or delete that folder.")
+
+
+def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> Data:
+    train_files = read_files(sources, "TRAIN")
+    test_files = read_files(sources, "TEST") if has_split(sources, "TEST") else []
+    plain = _decode(train_files, config, reporter, "decode TRAIN")
+    test = _decode(test_files, config, reporter, "decode TEST") if test_files else None
+    findings = audit(plain, test)
+    for line in findings.report.lines():
+        reporter.line(line)
+
+    held_out = validation_mask(
+        plain.labels, findings.groups, share=config.data.validation_share, seed=config.seed
+    ) & findings.keep
+    trained = findings.keep & ~held_out
+    for chosen, purpose in ((held_out, "validation"), (trained, "training")):
+        if len(np.unique(plain.labels[chosen])) < _MIN_VALIDATION:
+            raise DatasetError(f"Too few TRAIN images: {purpose} has none of one class after the audit.")
+    names = {name for name, chosen in zip(plain.names, trained, strict=True) if chosen}
+    cached = _decode(
+        [file for file in train_files if file.name in names], config, reporter, "decode for crops",
+        side=config.data.cache_side,
+    )
+    digest = hashlib.sha256("".join(sorted(plain.digests)).encode()).hexdigest()
+    return Data(cached, plain.take(trained), plain.take(held_out), test, findings, digest)
+
+
+def _decode(
+    files: Sequence[ImageFile], config: TrainConfig, reporter: Reporter, title: str, *, side: int = 128
+) -> ImageSet:
+    with reporter.bar(title, len(files)) as update:
+        return decode_files(
+            files, side=side, processes=config.data.decode_processes, progress=lambda _done, _total: update(1, "")
+        )
+
+
+def _fit(  # noqa: PLR0913 - what `train` has at hand
+    network: Model, data: Data, config: TrainConfig, checkpoint: Path, *, resume: bool, reporter: Reporter
+) -> tuple[fit.Run, Position]:
+    if not resume:
+        with reporter.bar("features", len(data.train_plain)) as update:
+            features = fit.features(network, data.train_plain.pixels, lambda count: update(count, ""))
+        set_head(network, *fit.fit_head(features, data.train_plain.labels, config.head, seed=config.seed))
+    run = fit.start(network, config.fine_tune)
+    position = Position()
+
+    def save_run() -> None:
+        save(checkpoint, position, run.variables, config=config, data_digest=data.digest)
+
+    if resume:
+        position = restore(checkpoint, run.variables, config=config, data_digest=data.digest)
+        reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
+    else:
+        reporter.line(f"head on frozen features: {_validation_line(fit.validate(run.average, data.validation))}")
+        save_run()
+    sides = config.fine_tune.sides
+    work = [len(data.train) * (side / 128) ** 2 for side in sides]
+    with reporter.bar("fine-tune", round(sum(work)), done=sum(work[: position.epoch])) as update:
+        fit.fine_tune(
+            run, position, data.train, data.validation, config,
+            on_step=lambda epoch, count, cost, loss: update(
+                count * cost, f"epoch {epoch + 1}/{len(sides)}, loss {loss:.3f}"
+            ),
+            on_epoch=lambda entry: reporter.line(
+                f"epoch {entry['epoch']:.0f}/{len(sides)} at {entry['side']:.0f} px: loss {entry['loss']:.4f}, "
+                f"{_validation_line(entry)}, {position.seconds:,.0f} s"
+            ),
+            save=save_run,
+        )
+    return run, position
+
+
+def _validation_line(entry: dict[str, float]) -> str:
+    return f"validation loss {entry['validation_loss']:.4f}, accuracy {entry['validation_accuracy']:.4f}"
+
+
+def _export(  # noqa: PLR0913 - what `train` has at hand
+    network: Model, data: Data, position: Position, config: TrainConfig, out: Path, reporter: Reporter
+) -> ModelManifest:
+    validation = data.validation
+    calibration = calibrate(
+        fit.logits(network, validation.pixels), validation.labels, review_error=config.calibrate.review_error
+    )
+    parity_pixels = np.concatenate([validation.pixels, data.train_plain.pixels])[:PARITY_IMAGES]
+    with temporary_beside(out) as temporary:
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        manifest = write_model(
+            folder, network, calibration,
+            data=_about_data(data), training=_about_training(position, config), parity_pixels=parity_pixels,
+        )
+        engine = LiteRtEngine(folder)
+        metrics = measure_validation(engine, validation)
+        if data.test is not None:
+            metrics |= measure_test(engine, data.test)
+        manifest = with_metrics(folder, manifest, metrics)
+        publish(folder, out)
+    for line in table(metrics):
+        reporter.line(line)
+    reporter.line(f"model {manifest.model_id} in {out}")
+    return manifest
+
+
+def _about_data(data: Data) -> dict[str, Any]:
+    report = data.audit.report
+    test_digests = data.test.digests if data.test is not None else ()
+    return {
+        "layout": "TRAIN/{O,R}, TEST/{O,R}",
+        "sha256_of_train_digests": data.digest,
+        "counts": report.counts,
+        "unreadable": len(report.unreadable),
+        "exact_duplicate_groups": len(report.exact_duplicates),
+        "near_duplicate_groups": len(report.near_duplicates),
+        "conflicting_pairs": len(report.conflicting_labels),
+        "train_images_dropped": len(report.dropped),
+        "train_images_used": len(data.train),
+        "validation_images": len(data.validation),
+        LEAKED_KEY: [short(digest) for digest, out in zip(test_digests, data.audit.leaked, strict=True) if out],
+    }
+
+
+def _about_training(position: Position, config: TrainConfig) -> dict[str, Any]:
+    return {
+        "config": config.model_dump(mode="json"),
+        "history": position.history,
+        "fine_tune_seconds": round(position.seconds),
+    }
