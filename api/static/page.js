@@ -50,7 +50,7 @@ async function call(path, init, timeout, signal) {
       if (error instanceof Refused || signal.aborted) throw error;
       sentence = navigator.onLine ? "The server can’t be reached." : "This device is offline.";
     }
-    notify("outage", `${sentence} Trying again by itself; your pictures wait here.`);
+    notify("outage", `${sentence} This page keeps trying; your pictures wait here.`);
     await sleep(pause, signal);
   }
 }
@@ -178,7 +178,7 @@ async function mediaTypeOf(file) {
   if (text.startsWith("\xff\xd8\xff")) return "image/jpeg";
   if (text.startsWith("\x89PNG\r\n\x1a\n")) return "image/png";
   if (text.startsWith("RIFF") && text.endsWith("WEBP")) return "image/webp";
-  return file.type || "application/octet-stream"; // the API says what is wrong with it
+  return "image/jpeg"; // declared as what it should be, so that the API says what is wrong with the bytes
 }
 
 function tooLarge(bytes) {

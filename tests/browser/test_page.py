@@ -1,0 +1,290 @@
+"""What a person sees of the page, in a real browser in front of the whole running stack."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import FilePayload, Locator, Page, Request, Route, expect
+
+from tests.support import pictures
+from tests.support.pictures import encoded
+
+OpenPage = Callable[..., Page]
+
+PATIENCE: Final = 30_000
+"""Milliseconds that a step may take on a busy machine before its test fails."""
+
+PHONE_WIDTH: Final = 360
+"""CSS pixels; few phones are narrower."""
+
+CARRY: Final = """
+([kind, files]) => {
+  const carried = new DataTransfer();
+  for (const { name, mimeType, base64 } of files) {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    carried.items.add(new File([bytes], name, { type: mimeType }));
+  }
+  const options = { bubbles: true, cancelable: true };
+  const event = kind === "paste"
+    ? new ClipboardEvent(kind, { ...options, clipboardData: carried })
+    : new DragEvent(kind, { ...options, dataTransfer: carried });
+  document.querySelector("#drop").dispatchEvent(event);
+}
+"""
+
+
+def picture(name: str, seed: int = 0, image_format: str = "JPEG") -> FilePayload:
+    """Make a picture, as the browser would take it from a file called `name`."""
+    content = encoded(pictures.picture(640, 480, seed=seed), image_format)
+    return {"name": name, "mimeType": "image/jpeg", "buffer": content}
+
+
+def choose(page: Page, *files: FilePayload) -> None:
+    """Pick files, as the button's dialog does."""
+    page.locator("#files").set_input_files(list(files))
+
+
+def carry(page: Page, kind: str, *files: FilePayload) -> None:
+    """Let a `drop` or `paste` bring files."""
+    parts = [
+        {
+            "name": file["name"],
+            "mimeType": file["mimeType"],
+            "base64": base64.b64encode(file["buffer"]).decode(),
+        }
+        for file in files
+    ]
+    page.evaluate(CARRY, [kind, parts])
+
+
+def card_of(page: Page, name: str) -> Locator:
+    """Return the card of the picture called `name`."""
+    return page.locator(".card", has=page.locator(f'.name[title="{name}"]'))
+
+
+def expect_classified(page: Page, name: str) -> None:
+    """Wait until the card of `name` shows a whole prediction."""
+    card = card_of(page, name)
+    expect(card).to_have_attribute("data-state", "classified", timeout=PATIENCE)
+    expect(card.locator(".label")).to_have_text(re.compile("^(Biodegradable|Non-biodegradable)$"))
+    expect(card.locator(".probability")).to_have_text(re.compile(r"^(> )?\d{2}%$"))
+    expect(card.locator(".took")).to_have_text(re.compile(r"^in \d+(\.\d)? (ms|s)$"))
+    expect(card.locator(".picture-image")).to_be_visible(timeout=PATIENCE)
+
+
+def expect_failed(page: Page, name: str, sentence: str) -> None:
+    """Wait until the card of `name` says `sentence`."""
+    expect(card_of(page, name)).to_have_attribute("data-state", "failed", timeout=PATIENCE)
+    expect(card_of(page, name).locator(".sentence")).to_contain_text(sentence)
+
+
+def expect_count(page: Page, name: str, number: int) -> None:
+    """Wait until the count called `name` is `number`."""
+    expect(page.locator(f"#count-{name}")).to_have_text(str(number), timeout=PATIENCE)
+
+
+def test_says_what_it_is_and_takes(open_page: OpenPage) -> None:
+    """Before anything is dropped the page says what it does and which formats it takes."""
+    page = open_page()
+    expect(page.locator("header")).to_contain_text("biodegradable or non-biodegradable waste")
+    expect(page.locator("#drop-hint")).to_contain_text("JPEG, PNG or WebP, up to 10 MB")
+    expect(page.locator("#results")).to_be_hidden()
+
+
+def test_chosen_pictures_are_classified(open_page: OpenPage) -> None:
+    """Every chosen picture gets a card with its prediction; the counts agree."""
+    page = open_page()
+    choose(page, picture("red.jpg"), picture("green.jpg", 1), picture("grey.jpg", 2))
+    for name in ("red.jpg", "green.jpg", "grey.jpg"):
+        expect_classified(page, name)
+    expect_count(page, "all", 3)
+    expect_count(page, "classified", 3)
+    expect_count(page, "failed", 0)
+    expect(page.locator("#said")).not_to_be_empty(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("drop", "carried.jpg"), ("paste", "pasted carried.jpg")])
+def test_dropped_and_pasted_pictures_are_classified(open_page: OpenPage, kind: str, name: str) -> None:
+    """Dropping and pasting do as choosing does."""
+    page = open_page()
+    carry(page, kind, picture("carried.jpg"))
+    expect_classified(page, name)
+
+
+def test_the_bytes_decide_not_the_name(open_page: OpenPage) -> None:
+    """A PNG and a WebP called .jpg are classified."""
+    page = open_page()
+    choose(page, picture("png.jpg", image_format="PNG"), picture("webp.jpg", image_format="WEBP"))
+    expect_classified(page, "png.jpg")
+    expect_classified(page, "webp.jpg")
+
+
+def test_the_card_leads_to_the_stored_picture(open_page: OpenPage) -> None:
+    """The picture on a card links to the very bytes that the server stored."""
+    page = open_page()
+    sent = picture("linked.jpg")
+    choose(page, sent)
+    expect_classified(page, "linked.jpg")
+    address = card_of(page, "linked.jpg").locator("a").get_attribute("href")
+    assert address is not None
+    assert page.request.get(page.url.rstrip("/") + address).body() == sent["buffer"]
+
+
+def test_a_text_file_called_jpg_gets_a_sentence(open_page: OpenPage) -> None:
+    """What is no image fails alone, with the server's own sentence, beside one that is."""
+    page = open_page()
+    text: FilePayload = {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"not an image at all"}
+    choose(page, text, picture("good.jpg"))
+    expect_failed(page, "notes.jpg", "not a JPEG, PNG or WebP image")
+    expect_classified(page, "good.jpg")
+    expect_count(page, "failed", 1)
+
+
+def test_a_broken_picture_gets_its_reason(open_page: OpenPage) -> None:
+    """What only decoding reveals settles the job as failed, and the card says why."""
+    page = open_page()
+    whole = picture("cut.jpg")
+    choose(page, {**whole, "buffer": whole["buffer"][: len(whole["buffer"]) // 2]})
+    expect_failed(page, "cut.jpg", "send it again")
+
+
+def test_too_large_is_said_before_sending(open_page: OpenPage, tmp_path: Path) -> None:
+    """A file over the limit is refused here, without a request."""
+    huge = tmp_path / "huge.jpg"
+    huge.write_bytes(b"\xff\xd8\xff" + bytes(11 * 1024**2))
+    page = open_page()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.locator("#files").set_input_files(huge)
+    expect_failed(page, "huge.jpg", "at most 10 MB")
+    assert sent == []
+
+
+def test_an_outage_is_said_and_outlived(open_page: OpenPage) -> None:
+    """Without a network the page says so, keeps the picture, and sends it once when the network is back."""
+    page = open_page()
+    page.context.set_offline(True)
+    choose(page, picture("patient.jpg"))
+    expect(page.locator("#notice")).to_contain_text("offline", timeout=PATIENCE)
+    page.context.set_offline(False)
+    expect_classified(page, "patient.jpg")
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_an_upload_whose_answer_is_lost_makes_one_job(open_page: OpenPage) -> None:
+    """The retry of an upload that did arrive brings back the same job."""
+    page = open_page()
+    made: list[Any] = []
+
+    def lose_the_first_answer(route: Route) -> None:
+        answer = route.fetch()
+        made.append(answer.json()["id"])
+        if len(made) == 1:
+            route.abort("connectionreset")
+        else:
+            route.fulfill(response=answer)
+
+    page.route("**/v1/images", lose_the_first_answer)
+    choose(page, picture("once.jpg"))
+    expect_classified(page, "once.jpg")
+    assert len(made) == 2
+    assert made[0] == made[1]
+
+
+def test_a_server_that_is_not_ready_is_tried_again(open_page: OpenPage) -> None:
+    """A 503 with Retry-After shows the server's sentence, then the upload goes through."""
+    page = open_page()
+    refusals = iter([503])
+
+    def refuse_once(route: Route) -> None:
+        if next(refusals, None) is None:
+            route.continue_()
+            return
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "Storage is away."})
+
+    page.route("**/v1/images", refuse_once)
+    choose(page, picture("late.jpg"))
+    expect(page.locator("#notice")).to_contain_text("Storage is away.", timeout=PATIENCE)
+    expect_classified(page, "late.jpg")
+
+
+def test_counts_choose_what_is_shown_and_clear_empties(open_page: OpenPage) -> None:
+    """A count shows only its cards; Clear removes everything and leaves the page usable."""
+    page = open_page()
+    choose(page, picture("one.jpg"), {"name": "bad.jpg", "mimeType": "image/jpeg", "buffer": b"no image"})
+    expect_count(page, "classified", 1)
+    expect_count(page, "failed", 1)
+    page.get_by_role("button", name="1 failed").click()
+    expect(card_of(page, "one.jpg")).to_be_hidden()
+    expect(card_of(page, "bad.jpg")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#results")).to_be_hidden()
+    expect(page.locator(".card")).to_have_count(0)
+    choose(page, picture("two.jpg"))
+    expect_count(page, "classified", 1)
+
+
+def test_many_pictures(open_page: OpenPage) -> None:
+    """A batch of many is sent a few at a time, and every one is settled."""
+    page = open_page()
+    most = 0
+    under_way: set[Request] = set()
+
+    def began(request: Request) -> None:
+        nonlocal most
+        under_way.add(request)
+        most = max(most, len(under_way))
+
+    def ended(request: Request) -> None:
+        under_way.discard(request)
+
+    page.on("request", began)
+    page.on("requestfinished", ended)
+    choose(page, *(picture(f"{number}.jpg", number) for number in range(100)))
+    expect_count(page, "classified", 100)
+    assert most < 12  # five lanes; the browser's reports of what has ended come late
+
+
+def test_the_camera_is_asked_for_on_click_only(open_page: OpenPage) -> None:
+    """The camera opens on a click, takes pictures on a click or by itself, and closes."""
+    page = open_page()
+    expect(page.locator("#camera")).to_be_hidden()
+    page.get_by_role("button", name="Use camera").click()
+    expect(page.get_by_role("button", name="Take a picture")).to_be_focused(timeout=PATIENCE)
+    page.get_by_role("button", name="Take a picture").click()
+    expect_count(page, "classified", 1)
+    page.get_by_label("Seconds between pictures").fill("1")
+    page.get_by_label("Take one every").check()
+    expect_count(page, "classified", 2)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#camera")).to_be_hidden()
+    assert page.locator("#video").evaluate("video => video.srcObject") is None
+
+
+def test_fits_a_phone(open_page: OpenPage) -> None:
+    """Nothing is wider than a phone's screen: empty, with results, with the camera open."""
+    page = open_page(viewport={"width": PHONE_WIDTH, "height": 740}, is_mobile=True, has_touch=True)
+    width = "document.documentElement.scrollWidth"
+    assert page.evaluate(width) == PHONE_WIDTH
+    choose(page, picture("a picture with a long name " + "x" * 60 + ".jpg"), picture("short.jpg"))
+    expect_count(page, "classified", 2)
+    assert page.evaluate(width) == PHONE_WIDTH
+    page.get_by_role("button", name="Use camera").click()
+    expect(page.locator("#camera")).to_be_visible(timeout=PATIENCE)
+    assert page.evaluate(width) == PHONE_WIDTH
+
+
+def test_works_from_the_keyboard(open_page: OpenPage) -> None:
+    """The first press of Tab reaches the button that chooses pictures, and Enter opens its dialog."""
+    page = open_page()
+    with page.expect_file_chooser() as dialog:
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
+        page.keyboard.press("Enter")
+    dialog.value.set_files([picture("keyed.jpg")])
+    expect_classified(page, "keyed.jpg")
