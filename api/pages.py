@@ -17,22 +17,20 @@ blueprint = Blueprint(
     "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/assets"
 )
 
-CONTENT_SECURITY_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",  # what is not named here stays shut
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",  # blob: the thumbnails that the script draws
-        "connect-src 'self'",  # the API, on this very address
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # the script never turns text into markup
-    )
+_POLICY: Final = (
+    "default-src 'none'",  # what is not named here stays shut
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' blob:",  # blob: the thumbnails that the script draws
+    "connect-src 'self'",  # the API, on this very address
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",  # the script never turns text into markup
 )
 
 HEADERS: Final = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Content-Security-Policy": "; ".join(_POLICY),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
