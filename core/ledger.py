@@ -56,7 +56,8 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """One camera's jobs of one hour (UTC), by what became of them; `pending` is counted, not derived."""
+    """Counters of one camera's jobs accepted in one hour (UTC, yyyymmddhh): `received`, one for each
+    terminal state and each label, `review`, `duplicates`. A counter that was never moved is absent."""
 
     hour: str
     camera: str
@@ -217,7 +218,7 @@ class JobStore:
         """Return when a job not yet settled was accepted, ms by Redis' clock; None once it has settled."""
         with _translated():
             score = self.client.zscore(_PENDING[lane], job_id)
-        return None if score is None else int(cast(float, score))
+        return None if score is None else int(score)
 
     def pending_before(self, lane: str, milliseconds: int, limit: int) -> list[str]:
         """Return ids of jobs not settled that were accepted before that time, oldest first."""
@@ -226,8 +227,8 @@ class JobStore:
                 list[str],
                 self.client.zrange(
                     _PENDING[lane],
-                    "-inf",  # type: ignore[arg-type]  # redis-py types a score as int only
-                    f"({milliseconds}",  # type: ignore[arg-type]
+                    "-inf",
+                    f"({milliseconds}",
                     byscore=True,
                     offset=0,
                     num=limit,
@@ -237,7 +238,7 @@ class JobStore:
     def now_ms(self) -> int:
         """Return Redis' clock, milliseconds since 1970."""
         with _translated():
-            seconds, microseconds = cast(tuple[int, int], self.client.time())
+            seconds, microseconds = self.client.time()
         return seconds * 1000 + microseconds // 1000
 
     def ledger(self) -> list[LedgerRow]:
@@ -248,10 +249,7 @@ class JobStore:
                 for name in names:
                     pipe.hgetall(f"{PREFIX}ledger:{name}")
                 counts = pipe.execute()
-        return [
-            LedgerRow(*name.split(":", 1), {field: int(count) for field, count in row.items()})
-            for name, row in zip(names, counts, strict=True)
-        ]
+        return [_ledger_row(name, row) for name, row in zip(names, counts, strict=True)]
 
     def ping(self) -> None:
         """Return if Redis answers and can write."""
@@ -307,6 +305,11 @@ def _prediction_fields(prediction: Prediction | None) -> list[str | int]:
     if prediction is None:
         return ["", "", ""]
     return [prediction.label, f"{prediction.probability:.6f}", int(prediction.review)]
+
+
+def _ledger_row(name: str, row: dict[str, str]) -> LedgerRow:
+    hour, _, camera = name.partition(":")
+    return LedgerRow(hour, camera, {field: int(count) for field, count in row.items()})
 
 
 def _job(job_id: str, record: dict[str, Any]) -> Job:

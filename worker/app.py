@@ -32,14 +32,12 @@ task.settings = settings
 app.register_task(task)
 
 
-@signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
 
 
-@signals.worker_init.connect
 def _load_model(**_: Any) -> None:
     try:
         child.load_engine(settings)
@@ -50,12 +48,10 @@ def _load_model(**_: Any) -> None:
     gc.freeze()  # What is loaded by now stays: the child need not look at it, nor copy its pages.
 
 
-@signals.worker_process_init.connect
 def _start_child(**_: Any) -> None:
     child.start(settings)
 
 
-@signals.worker_ready.connect
 def _keep_watch(sender: Any, **_: Any) -> None:
     """Start the parent's timers; they live as long as the worker, across reconnects."""
     name = sender.hostname
@@ -81,9 +77,18 @@ def _keep_watch(sender: Any, **_: Any) -> None:
         sender.timer.call_repeatedly(seconds, watch)
 
 
-@signals.worker_shutdown.connect
 def _sign_off(sender: Any, **_: Any) -> None:
     try:
         JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(sender.hostname)
     except LedgerUnavailableError:
         logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")
+
+
+for _signal, _receiver in (
+    (signals.setup_logging, _set_up_logging),
+    (signals.worker_init, _load_model),
+    (signals.worker_process_init, _start_child),
+    (signals.worker_ready, _keep_watch),
+    (signals.worker_shutdown, _sign_off),
+):
+    _signal.connect(_receiver, weak=False)

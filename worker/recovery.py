@@ -109,7 +109,7 @@ class Reconciler:
 
     def _held(self) -> set[str]:
         """Return the ids of jobs whose messages workers hold."""
-        held = set()
+        held: set[str] = set()
         for entry in self._broker.hvals("unacked"):
             raw, _, _ = json.loads(entry)
             held.update(job_id_of(key) for key in keys_in(json.dumps(raw)))

@@ -1,0 +1,145 @@
+"""Fixtures: a real Redis, a real S3 server, real workers, and the whole stack as `up` starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+
+from api.app import create_app
+from core.ledger import JobStore, connect
+from core.objects import ObjectStore, ensure_bucket
+from core.settings import Settings
+from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
+
+_ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"  # noqa: S105 - of a server made here
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the person who runs the tests must not reach them."""
+    for name in [name for name in os.environ if name.startswith("WASTESTREAM_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Redis that writes an append-only file, as in production."""
+    folder = tmp_path_factory.mktemp("redis")
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    options += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+    server = Server([program("redis-server"), *options], folder / "log", port=port)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An S3 server on a folder."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "objects").mkdir()
+    port = free_port()
+    command = [program("rclone"), "serve", "s3", str(folder / "objects"), "--addr", f"127.0.0.1:{port}"]
+    keys = {"RCLONE_AUTH_KEY": f'"{_ACCESS},{_SECRET}"', "RCLONE_CONFIG": str(folder / "none.conf")}
+    server = Server(command, folder / "log", environment=keys, port=port)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(redis_server: Server, s3_server: Server) -> Settings:
+    """Settings for the two servers, Redis emptied and the bucket made."""
+    made = Settings(
+        redis_url=SecretStr(f"redis://127.0.0.1:{redis_server.port}/0"),
+        s3_endpoint=f"http://127.0.0.1:{s3_server.port}",
+        s3_access_key=SecretStr(_ACCESS),
+        s3_secret_key=SecretStr(_SECRET),
+    )
+    connect(made.redis_url.get_secret_value()).flushall()
+    ensure_bucket(made)
+    return made
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> JobStore:
+    """The job store on the real Redis."""
+    return JobStore(connect(settings.redis_url.get_secret_value()))
+
+
+@pytest.fixture
+def objects(settings: Settings) -> ObjectStore:
+    """The object store on the real S3 server."""
+    return ObjectStore(settings)
+
+
+@pytest.fixture
+def client(settings: Settings) -> FlaskClient:
+    """The API's application, called in this process, on the real servers."""
+    return create_app(settings).test_client()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that give another process the same settings."""
+    return {
+        "WASTESTREAM_REDIS_URL": settings.redis_url.get_secret_value(),
+        "WASTESTREAM_S3_ENDPOINT": settings.s3_endpoint,
+        "WASTESTREAM_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
+        "WASTESTREAM_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "WASTESTREAM_MAX_BATCH": str(settings.max_batch),
+        "WASTESTREAM_BATCH_TIMEOUT": str(settings.batch_timeout),
+        "WASTESTREAM_MODEL_DIR": str(settings.model_dir),
+    }
+
+
+@pytest.fixture
+def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """A function that starts a real worker process and returns when it is ready."""
+    started: list[Server] = []
+
+    def start(name: str = "worker", module: str = "worker", **environment: str) -> Server:
+        server = Server(
+            [sys.executable, "-m", module, "--name", name],
+            tmp_path / f"{name}.log",
+            environment={**environment_of(settings), **environment},
+        )
+        started.append(server)
+        server.start()
+        wait_until(
+            lambda: any(seen.startswith(f"{name}@") for seen in jobs.workers()),
+            f"{name} to be ready; its log: {server.log}",
+        )
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that `up` started: its address and its data folder."""
+
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole system, started and stopped as a user does."""
+    folder = tmp_path_factory.mktemp("stack") / "data"
+    port = free_port()
+    cli = [sys.executable, "-m", "infra.cli"]
+    options = ["--data-dir", str(folder), "--port", str(port), "--workers", "1", "--detach"]
+    subprocess.run([*cli, "up", *options], check=True, cwd=REPOSITORY, timeout=120)  # noqa: S603
+    yield Stack(f"http://127.0.0.1:{port}", folder)
+    subprocess.run([*cli, "down", "--data-dir", str(folder)], check=True, cwd=REPOSITORY, timeout=60)  # noqa: S603

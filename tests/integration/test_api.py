@@ -1,0 +1,267 @@
+"""The API on a real Redis and a real S3 server: what it takes, what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import io
+import threading
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from core.headers import MAX_BYTES
+from core.jobs import JobState, Outcome, new_job_id
+from core.ledger import JobStore
+from core.manifest import Prediction
+from core.objects import ObjectStore
+from core.queue import QUEUES, keys_in
+from core.settings import Settings
+from tests.support.pictures import encoded, jpeg, picture
+from tests.support.servers import free_port
+
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+def _post(client: FlaskClient, data: bytes | None = None, **headers: str) -> TestResponse:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/v1/images", data=jpeg() if data is None else data, headers={**JPEG, **named})
+
+
+def _bulk(client: FlaskClient, files: list[tuple[str, bytes, str]], **headers: str) -> TestResponse:
+    parts = [(io.BytesIO(data), name, media_type) for name, data, media_type in files]
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/v1/images/bulk", data={"images": parts}, headers=named)
+
+
+def _refused(response: TestResponse, status: int, says: str) -> None:
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    problem = response.get_json(force=True)
+    assert problem["status"] == status
+    assert says in problem["detail"]
+
+
+def test_an_upload_is_stored_recorded_and_enqueued(client: FlaskClient, jobs: JobStore, objects: ObjectStore) -> None:
+    """202 with the job; its bytes are in storage and its message in the queue."""
+    response = _post(client, X_Camera_Id="belt-1", X_Captured_At="2026-01-31T08:15:00+01:00")
+    assert response.status_code == 202
+    job = response.get_json()
+    assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert (job["state"], job["camera"], job["captured_at"]) == ("queued", "belt-1", "2026-01-31T07:15:00.000Z")
+    (message,) = jobs.client.lrange(QUEUES["single"], 0, -1)
+    (key,) = keys_in(message)
+    assert objects.get(key) == jpeg()
+    assert client.get(response.headers["Location"]).get_json() == job
+
+
+def _huge_png() -> bytes:
+    data = bytearray(encoded(Image.new("L", (8, 8)), "PNG"))
+    data[16:24] = (50_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "status", "says"),
+    [
+        (b"", {}, 400, "is empty"),
+        (b"x" * (MAX_BYTES + 1), {}, 413, "at most 10,485,760"),
+        (b"hello, I am a text", {}, 415, "not a JPEG, PNG or WebP"),
+        (None, {"Content-Type": "image/png"}, 415, "the bytes are image/jpeg"),
+        (None, {"Content-Type": "text/plain"}, 415, "'text/plain' is not an image type"),
+        (None, {"Content-Type": ""}, 415, "send image/jpeg, image/png, image/webp"),
+        (_huge_png(), {"Content-Type": "image/png"}, 422, "50000x50000"),
+        (jpeg()[:20], {}, 422, "header cannot be read"),
+        (None, {"X-Camera-Id": "../etc"}, 400, "cannot be a camera's id"),
+        (None, {"X-Camera-Id": ""}, 400, "cannot be a camera's id"),
+        (None, {"X-Camera-Id": "x" * 65}, 400, "1 to 64"),
+        (None, {"X-Captured-At": "yesterday"}, 400, "RFC 3339"),
+        (None, {"X-Captured-At": "2026-01-31T08:15:00"}, 400, "with its zone"),
+        (None, {"X-Captured-At": "2236-01-31T08:15:00Z"}, 422, "in the future"),
+        (None, {"Idempotency-Key": "two words"}, 400, "visible ASCII"),
+    ],
+)
+def test_bad_uploads_are_refused_with_a_sentence(
+    client: FlaskClient, jobs: JobStore, data: bytes | None, headers: dict[str, str], status: int, says: str
+) -> None:
+    """Each gets its status and says what to do; nothing is recorded."""
+    response = client.post("/v1/images", data=jpeg() if data is None else data, headers={**JPEG, **headers})
+    _refused(response, status, says)
+    assert jobs.pending() == 0
+
+
+def test_a_camera_whose_clock_is_a_little_fast_is_not_refused(client: FlaskClient) -> None:
+    """A minute ahead is no future."""
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    assert _post(client, X_Captured_At=soon).status_code == 202
+
+
+def test_an_oversized_body_without_a_length_is_refused(settings: Settings) -> None:
+    """A chunked body is cut off at the limit and refused, not taken in part."""
+    body = encoded(picture(), quality=95) + b"\0" * MAX_BYTES
+    environment = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    response = create_app(settings).test_client().post("/v1/images", headers=JPEG, environ_overrides=environment)
+    _refused(response, 413, "at most 10,485,760")
+
+
+def test_the_same_idempotency_key_answers_with_the_same_job(client: FlaskClient, jobs: JobStore) -> None:
+    """An upload repeated by a client that missed the answer makes no second job."""
+    first = _post(client, Idempotency_Key="k-1").get_json()
+    jobs.settle([Outcome(first["id"], JobState.FAILED, error="x")], "m")
+    again = _post(client, Idempotency_Key="k-1")
+    assert again.status_code == 202
+    assert again.get_json()["id"] == first["id"]
+    assert again.get_json()["state"] == "failed"
+    assert jobs.client.llen(QUEUES["single"]) == 1
+    _refused(_post(client, jpeg(1), Idempotency_Key="k-1"), 422, "used with other bytes")
+
+
+def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, jobs: JobStore) -> None:
+    """Bad files are refused one by one, and the good ones between them accepted."""
+    files = [
+        ("a.jpg", jpeg(1), "image/jpeg"),
+        ("b.txt", b"hello", "application/octet-stream"),
+        ("c.png", encoded(image_format="PNG"), "application/octet-stream"),
+        ("d.jpg", b"", "image/jpeg"),
+        ("e.jpg", encoded(image_format="WEBP"), "image/jpeg"),
+        ("f.webp", encoded(image_format="WEBP"), "image/webp"),
+    ]
+    response = _bulk(client, files, X_Camera_Id="belt-2")
+    assert response.status_code == 202
+    items = response.get_json()["items"]
+    assert [(item["file"], item["status"]) for item in items] == [
+        ("a.jpg", 202),
+        ("b.txt", 415),
+        ("c.png", 202),
+        ("d.jpg", 400),
+        ("e.jpg", 415),
+        ("f.webp", 202),
+    ]
+    assert {item["job"]["camera"] for item in items if "job" in item} == {"belt-2"}
+    (message,) = jobs.client.lrange(QUEUES["bulk"], 0, -1)
+    assert len(keys_in(message)) == jobs.pending() == 3
+
+
+def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> None:
+    """The same key and files give the same jobs, refusals included."""
+    files = [("a.jpg", jpeg(1), "image/jpeg"), ("b.txt", b"x", "text/plain"), ("c.jpg", jpeg(2), "image/jpeg")]
+    first, again = (_bulk(client, files, Idempotency_Key="k").get_json() for _ in range(2))
+    assert first == again
+    assert jobs.pending() == 2
+    _refused(_bulk(client, files[::-1], Idempotency_Key="k"), 422, "other bytes")
+
+
+def test_bulk_uploads_have_limits(client: FlaskClient) -> None:
+    """None, too many, and no form at all."""
+    _refused(client.post("/v1/images/bulk", data={"text": "x"}, content_type="multipart/form-data"), 400, "no file")
+    _refused(_bulk(client, [("a.jpg", jpeg(), "image/jpeg")] * 65), 400, "at most 64")
+    _refused(client.post("/v1/images/bulk", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
+
+
+def test_a_waiting_request_answers_when_the_job_settles(client: FlaskClient, jobs: JobStore) -> None:
+    """`wait` ends with the settlement, long before its seconds are over."""
+    job_id = _post(client).get_json()["id"]
+    answers: list[dict[str, Any]] = []
+    reader = threading.Thread(target=lambda: answers.append(client.get(f"/v1/jobs/{job_id}?wait=30").get_json()))
+    reader.start()
+    jobs.settle([Outcome(job_id, JobState.CLASSIFIED, Prediction("biodegradable", 0.75, review=False))], "1+ab")
+    reader.join(timeout=10)
+    assert not reader.is_alive()
+    assert answers[0]["state"] == "classified"
+    assert answers[0]["prediction"] == {"label": "biodegradable", "probability": 0.75, "review": False, "model": "1+ab"}
+
+
+def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
+    """A job that does not settle in time is shown queued."""
+    job_id = _post(client).get_json()["id"]
+    assert client.get(f"/v1/jobs/{job_id}?wait=0.05").get_json()["state"] == "queued"
+
+
+@pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan"])
+def test_an_impossible_wait_is_refused(client: FlaskClient, wait: str) -> None:
+    """Seconds from 0 to 30."""
+    _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "between 0 and 30")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/{}", "/v1/jobs/{}?wait=5", "/v1/jobs/{}/image"])
+def test_an_unknown_job_is_not_pending_but_not_found(client: FlaskClient, path: str) -> None:
+    """404, for an id that never was and for what is no id."""
+    _refused(client.get(path.format(new_job_id())), 404, "never accepted here")
+    _refused(client.get(path.format("nonsense")), 404, "is not a job's id")
+
+
+def test_many_jobs_are_asked_for_in_one_call(client: FlaskClient) -> None:
+    """Known ones in order, unknown ones by name."""
+    ids = [_post(client, jpeg(seed)).get_json()["id"] for seed in range(3)]
+    unknown = new_job_id()
+    answer = client.post("/v1/jobs/query", json={"ids": [ids[2], unknown, ids[0], "nonsense"]}).get_json()
+    assert [job["id"] for job in answer["jobs"]] == [ids[2], ids[0]]
+    assert answer["unknown"] == [unknown, "nonsense"]
+
+
+def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None:
+    """Wrong JSON, and too many ids."""
+    for body in (None, [], {}, {"ids": "x"}, {"ids": [1]}):
+        _refused(client.post("/v1/jobs/query", json=body), 400, "Send JSON such as")
+    _refused(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
+
+
+def test_an_image_is_given_back_as_it_came(client: FlaskClient, objects: ObjectStore, jobs: JobStore) -> None:
+    """The very bytes with their type; 404 once storage no longer has them."""
+    data = encoded(image_format="WEBP")
+    job_id = _post(client, data, Content_Type="image/webp").get_json()["id"]
+    response = client.get(f"/v1/jobs/{job_id}/image")
+    assert (response.data, response.content_type) == (data, "image/webp")
+    job = jobs.read(job_id)
+    assert job is not None
+    objects.delete(job.object_key)
+    _refused(client.get(f"/v1/jobs/{job_id}/image"), 404, "no longer stored")
+
+
+def test_readiness_names_the_dependency_that_fails(settings: Settings, client: FlaskClient) -> None:
+    """200 while all answer; 503 with the one that does not."""
+    assert client.get("/livez").status_code == 200
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.get_json()["checks"]) == (200, {"redis": "ok", "storage": "ok"})
+    nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
+    broken = create_app(nowhere).test_client().get("/readyz")
+    assert broken.status_code == 503
+    assert broken.get_json()["checks"]["redis"] == "ok"
+    assert "Storage does not answer" in broken.get_json()["checks"]["storage"]
+
+
+@pytest.mark.parametrize("send", [lambda c: _post(c), lambda c: _bulk(c, [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")])])
+def test_with_storage_down_nothing_is_accepted(
+    settings: Settings, jobs: JobStore, send: Callable[[FlaskClient], TestResponse]
+) -> None:
+    """503 with Retry-After, and no trace of the upload."""
+    nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
+    response = send(create_app(nowhere).test_client())
+    _refused(response, 503, "try again in a moment")
+    assert int(response.headers["Retry-After"]) > 0
+    assert jobs.pending() == 0
+
+
+def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> None:
+    """404 and 405 in the same form, the latter with what is allowed."""
+    _refused(client.get("/v1/nothing"), 404, "not found")
+    refused = client.put("/v1/images")
+    assert refused.status_code == 405
+    assert "POST" in refused.headers["Allow"]
+
+
+def test_every_route_is_documented(client: FlaskClient) -> None:
+    """docs/api.md names each call."""
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    rules = [rule for rule in client.application.url_map.iter_rules() if not rule.endpoint.endswith("static")]
+    for rule in rules:
+        path = rule.rule.replace("<job_id>", "{id}")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            assert f"`{method} {path}`" in page

@@ -1,0 +1,96 @@
+"""Real servers and worker processes for tests, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def program(name: str) -> str:
+    """Return the path of redis-server or rclone: what the bootstrap installed, or what is on the PATH."""
+    places = [REPOSITORY / ".wastestream" / "servers" / "bin", Path(sys.executable).parent]
+    found = shutil.which(name, path=os.pathsep.join([*map(str, places), os.environ.get("PATH", "")]))
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed; run the tests by ./wastestream test")
+    return found
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Return as soon as `condition()` holds; fail with `what` was awaited after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    """Return whether something accepts connections on the port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Server:
+    """A program that can be killed and started again."""
+
+    command: list[str]
+    log: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the program; if it has a port, return when it listens."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                self.command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                cwd=REPOSITORY,
+                start_new_session=True,
+            )
+        if self.port is not None:
+            wait_until(lambda: listens(self.port or 0), f"{self.command[0]} to listen", 20)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal and wait for the end; return the exit status."""
+        if self.process is None:
+            raise RuntimeError("not started")
+        self.process.send_signal(number)
+        return self.process.wait(timeout=40)
+
+    def stop(self) -> None:
+        """End the program and all that it started, whatever state they are in."""
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self.process.wait(timeout=10)
+
+    def children(self) -> list[int]:
+        """Return the process ids of the program's direct children."""
+        if self.process is None:
+            return []
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in task.read_text().split()]

@@ -1,0 +1,54 @@
+"""core.jobs: ids, keys and what the API shows."""
+
+from __future__ import annotations
+
+import time
+
+from core.jobs import Job, JobState, accepted_ms, is_job_id, job_id_of, new_job_id, object_key, timestamp
+from core.manifest import Prediction
+
+
+def test_ids_sort_by_the_time_they_were_made() -> None:
+    """A later id is greater, and tells when it was made."""
+    first = new_job_id()
+    time.sleep(0.002)
+    second = new_job_id()
+    assert first < second
+    assert abs(accepted_ms(second) - time.time() * 1000) < 5_000
+
+
+def test_an_object_key_names_camera_day_and_job() -> None:
+    """The key is made of what we know, and gives the job's id back."""
+    key = object_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
+    assert key == "images/belt-7/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpeg"
+    assert job_id_of(key) == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+def test_what_is_no_id_is_told_apart() -> None:
+    """Ids are 26 characters of Crockford's base 32 and fit 128 bits."""
+    assert is_job_id(new_job_id())
+    for text in ("", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", new_job_id().lower(), new_job_id() + "0", "../../etc/passwd"):
+        assert not is_job_id(text)
+
+
+def test_a_settled_job_shows_its_prediction() -> None:
+    """The JSON carries times in UTC and the prediction with the model that made it."""
+    prediction = Prediction("biodegradable", 0.98765432, review=False)
+    job = Job(
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV", JobState.CLASSIFIED, "belt", "jpeg", 9, None, 1469922850260, prediction, "1+ab", None
+    )
+    shown = job.to_json()
+    assert shown["accepted_at"] == "2016-07-30T23:54:10.259Z"
+    assert shown["settled_at"] == "2016-07-30T23:54:10.260Z"
+    assert shown["prediction"] == {
+        "label": "biodegradable",
+        "probability": 0.987654,
+        "review": False,
+        "model": "1+ab",
+    }
+
+
+def test_only_queued_is_not_terminal() -> None:
+    """Every state but one is final."""
+    assert [state for state in JobState if not state.terminal] == [JobState.QUEUED]
+    assert timestamp(None) is None

@@ -1,0 +1,45 @@
+"""core.settings: values from the environment; a wrong one is named, a secret never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import SettingsError
+from core.settings import PREFIX, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    load_settings.cache_clear()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable changes its field; the others keep their defaults."""
+    monkeypatch.setenv("WASTESTREAM_MAX_BATCH", "8")
+    assert load_settings().max_batch == 8
+    assert load_settings().port == 8000
+
+
+def test_every_wrong_variable_is_named_and_no_secret_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says which variables are wrong, not what they hold."""
+    monkeypatch.setenv("WASTESTREAM_PORT", "hunter2")
+    monkeypatch.setenv("WASTESTREAM_S3_ENDPOINT", "ftp://secret@host")
+    with pytest.raises(SettingsError, match=r"WASTESTREAM_\w+.*WASTESTREAM_\w+") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither str nor repr shows a password."""
+    monkeypatch.setenv("WASTESTREAM_REDIS_URL", "redis://:hunter2@localhost:6379/0")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/settings.md has a row for each variable, with its default."""
+    page = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
+    for name in Settings.model_fields:
+        assert f"`{PREFIX}{name.upper()}`" in page

@@ -1,0 +1,70 @@
+"""worker.lanes: which jobs go into the next batch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+from worker.delivery import Entry
+from worker.lanes import BULK_SHARE, Lanes
+
+
+def _entry(name: str, lane: str = "single", *, repeated: bool = False) -> Entry:
+    return cast(Entry, SimpleNamespace(key=name, lane=lane, repeated=repeated))
+
+
+def _filled(*, single: int = 0, bulk: int = 0, repeated: int = 0) -> Lanes:
+    lanes = Lanes()
+    for number in range(single):
+        lanes.add(_entry(f"s{number}"))
+    for number in range(bulk):
+        lanes.add(_entry(f"b{number}", "bulk"))
+    for number in range(repeated):
+        lanes.add(_entry(f"r{number}", repeated=True))
+    return lanes
+
+
+def _names(entries: list[Entry]) -> list[str]:
+    return [entry.key for entry in entries]
+
+
+def test_a_lone_job_goes_at_once() -> None:
+    """A batch is never waited for."""
+    assert _names(_filled(single=1).take(32)) == ["s0"]
+    assert _names(_filled(bulk=1).take(32)) == ["b0"]
+
+
+def test_a_batch_is_at_most_as_large_as_asked_for() -> None:
+    """What is left stays for the next, in order."""
+    lanes = _filled(single=5)
+    assert _names(lanes.take(3)) == ["s0", "s1", "s2"]
+    assert _names(lanes.take(3)) == ["s3", "s4"]
+    assert lanes.take(3) == []
+
+
+def test_bulk_uploads_keep_their_share_of_every_batch() -> None:
+    """However many single images wait, bulk uploads go on, and the other way round."""
+    taken = _names(_filled(single=100, bulk=100).take(32))
+    assert len([name for name in taken if name[0] == "b"]) == 32 // BULK_SHARE
+    assert len(taken) == 32
+    assert len(_filled(single=1, bulk=100).take(32)) == 32
+
+
+def test_places_that_one_kind_leaves_go_to_the_other() -> None:
+    """A batch is full whenever enough jobs wait."""
+    assert len(_filled(single=40, bulk=2).take(32)) == 32
+    assert len(_filled(single=2, bulk=40).take(32)) == 32
+
+
+def test_repeated_jobs_run_alone_and_in_turn() -> None:
+    """A job that was delivered before shares its batch with no other, and does not hold up the rest."""
+    lanes = _filled(single=2, repeated=2)
+    assert [_names(lanes.take(32)) for _ in range(4)] == [["r0"], ["s0", "s1"], ["r1"], []]
+
+
+def test_jobs_put_back_go_first_in_their_old_order() -> None:
+    """A batch that could not run is the next one again."""
+    lanes = _filled(single=4)
+    lanes.put_back(lanes.take(2))
+    assert _names(lanes.take(4)) == ["s0", "s1", "s2", "s3"]
+    assert len(lanes) == 0
