@@ -1,0 +1,1 @@
+"""The command line: `./wastestream COMMAND`, one file per command."""

@@ -1,0 +1,57 @@
+"""The command group. A command's module is imported when that command runs, and no other's."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "up": "Start everything on this machine and keep it running.",
+    "down": "Stop what `up` started.",
+    "status": "Show the processes, their health and the queue.",
+    "classify": "Classify images and folders of images.",
+    "worker": "Run workers on this machine for a stack on another one.",
+    "train": "Make a model folder from labelled images.",
+    "evaluate": "Measure a model folder on labelled images.",
+    "test": "Run the linters and every test.",
+}
+"""Command to the line that `--help` shows for it.
+
+The lines stand here because importing a command only to ask for its help could import what this
+environment does not have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of a first visit, not of the alphabet."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, unless only a line of help is wanted."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"infra.cli.{cmd_name}"), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"infra.cli.{cmd_name}.{cmd_name} is not a click command")
+        del ctx
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Classify conveyor-belt images as biodegradable or non-biodegradable waste, and lose none.
+
+    `./wastestream COMMAND --help` explains a command.
+    """

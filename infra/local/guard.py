@@ -1,0 +1,98 @@
+"""Ends what a killed supervisor leaves behind.
+
+Run as a program, it holds the reading end of a pipe whose writing end only the supervisor has. When that
+closes, the supervisor is gone, however it ended; the guard tells every process group left to stop, and kills
+those still there some seconds later. It also holds the data folder's lock, so that nobody starts a new stack
+while processes of the old one are alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final
+
+GRACE_SECONDS: Final = 10.0
+
+
+class Guard:
+    """The supervisor's side: starts the guard, tells it of process groups, starts it again if it dies."""
+
+    def __init__(self, *descriptors: int) -> None:
+        self._keep_open = descriptors
+        self._groups: set[int] = set()
+        self._popen = self._spawn()
+
+    def watch(self, group: int) -> None:
+        """End this process group when the supervisor is gone."""
+        self._groups.add(group)
+        self._tell(f"+{group}")
+
+    def forget(self, group: int) -> None:
+        """The process group has ended."""
+        self._groups.discard(group)
+        self._tell(f"-{group}")
+
+    def check(self) -> None:
+        """Start the guard again if it has died."""
+        if self._popen.poll() is not None:
+            self._popen = self._spawn()
+            for group in self._groups:
+                self._tell(f"+{group}")
+
+    def close(self) -> None:
+        """Let the guard end whatever is left, and wait for it."""
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+        self._popen.wait()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+            pass_fds=self._keep_open,
+        )
+
+    def _tell(self, line: str) -> None:
+        if self._popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # It has died; `check` tells its successor everything.
+                self._popen.stdin.write(f"{line}\n".encode())
+
+
+def _alive(groups: set[int]) -> Iterator[int]:
+    for group in sorted(groups):
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            continue
+        yield group
+
+
+def main() -> None:
+    """Read `+GROUP` and `-GROUP` lines until the pipe closes, then end the groups that are left."""
+    groups: set[int] = set()
+    for line in sys.stdin:
+        group = int(line[1:])
+        (groups.add if line[0] == "+" else groups.discard)(group)
+    for group in _alive(groups):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(group, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(_alive(groups)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for group in _alive(groups):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

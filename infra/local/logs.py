@@ -1,0 +1,32 @@
+"""Log files of the processes: opened for appending, cut back when they grow, read from the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+MAX_BYTES: Final = 20_000_000
+"""Size at which a log is moved to NAME.log.1: two such files per process are kept at most."""
+
+
+def rotate(path: Path, limit: int = MAX_BYTES) -> None:
+    """Copy a log past `limit` bytes to NAME.log.1 and empty it.
+
+    The file itself stays, because its process has it open. Lines written between copy and cut are lost.
+    """
+    if path.exists() and path.stat().st_size > limit:
+        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        os.truncate(path, 0)
+
+
+def tail(path: Path, *, start: int = 0, lines: int = 12) -> list[str]:
+    """Return the last lines written at or after byte `start`."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - 8_192))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-lines:]

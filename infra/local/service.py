@@ -1,0 +1,28 @@
+"""What the supervisor is asked to run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One process, or with `once` a command that has to succeed before the next stage."""
+
+    name: str
+    command: list[str]
+    folder: Path
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], bool] = lambda: True
+    before_start: Callable[[], None] = lambda: None
+    once: bool = False
+    start_seconds: float = 60.0
+    """How long it may take to get ready when the stack is started."""
+    stop_seconds: float = 10.0
+    """How long it may take to end after SIGTERM, before it is killed."""
+    orphan_signal: signal.Signals = signal.SIGTERM
+    """What the kernel sends it when the supervisor is gone (Linux)."""
