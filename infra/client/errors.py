@@ -1,0 +1,21 @@
+"""What can end a whole `classify`, rather than one image of it."""
+
+from __future__ import annotations
+
+from core.errors import WastestreamError
+
+
+class CollectError(WastestreamError):
+    """Raised when a path that was named cannot be read, or holds no image."""
+
+
+class RefusedError(WastestreamError):
+    """Raised when the server refuses a call for good; the message is its own sentence."""
+
+
+class GaveUpError(WastestreamError):
+    """Raised when the server cannot be reached, or settles nothing, for longer than patience lasts."""
+
+
+class NotWastestreamError(WastestreamError):
+    """Raised when what answers at the address is some other server."""

@@ -1,0 +1,65 @@
+"""How long without progress is too long."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+SECONDS: Final = 120.0
+"""Without progress for this long, a server that cannot be reached is given up."""
+
+SECONDS_WITH_WORKERS: Final = 900.0
+"""The same while the server answers and has workers: others' images may be before ours in the queue."""
+
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 8.0
+
+
+class Patience:
+    """Counts the seconds since an image was last accepted or settled."""
+
+    def __init__(self, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._progress = clock()
+
+    def progress(self) -> None:
+        """Begin to count again."""
+        self._progress = self._clock()
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the last progress."""
+        return self._clock() - self._progress
+
+    def attempt(self) -> Attempt:
+        """Return the count of one call: its patience begins no earlier than the call itself."""
+        return Attempt(self, self._clock)
+
+
+class Attempt:
+    """One call's tries."""
+
+    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._began = clock()
+        self._tries = 0
+
+    def pause(self, retry_after: float | None = None) -> float | None:
+        """Return how many seconds to wait before the next try, or None when patience is at its end.
+
+        Args:
+            retry_after: seconds that the server asked for, if it did.
+        """
+        waited = min(self._patience.waited, self._clock() - self._began)
+        left = self._patience.seconds - waited
+        if left <= 0:
+            return None
+        doubled = min(_LONGEST_PAUSE, math.ldexp(_FIRST_PAUSE, self._tries))
+        pause = doubled * random.uniform(0.75, 1.25)  # noqa: S311 - so that clients do not come back in step
+        self._tries += 1
+        return min(left, max(pause, retry_after or 0.0))

@@ -1,0 +1,91 @@
+"""Results for a person: a table and a summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from infra.client.results import CLASSIFIED, Result
+
+ENOUGH_FOR_A_RATE: Final = 16
+"""Images below which a rate says more of the start than of the work."""
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return the results as a table, in the order of the command line."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    made.add_column("file", overflow="fold")
+    made.add_column("label")
+    made.add_column("probability", justify="right")
+    made.add_column("review")
+    made.add_column("ms, accepted to settled", justify="right")
+    for result in sorted(results, key=lambda result: result.position):
+        made.add_row(*_cells(result))
+    return made
+
+
+def _cells(result: Result) -> tuple[Text, ...]:
+    milliseconds = "" if result.milliseconds is None else f"{result.milliseconds:,.0f}"
+    if result.state != CLASSIFIED:
+        reason = Text(f"{result.state or 'not sent'}: {result.error or 'no reason given'}", style="red")
+        return Text(result.file), reason, Text(), Text(), Text(milliseconds)
+    return (
+        Text(result.file),
+        Text(result.label or "", style="green" if result.label == "biodegradable" else "blue"),
+        Text(f"{result.probability:.4f}"),
+        Text("needs a look", style="yellow") if result.review else Text(),
+        Text(milliseconds),
+    )
+
+
+class Tally:
+    """Counts results as they come."""
+
+    def __init__(self) -> None:
+        self.states: Counter[str | None] = Counter()
+        self.labels: Counter[str | None] = Counter()
+        self.review = 0
+
+    def add(self, result: Result) -> None:
+        """Count one result."""
+        self.states[result.state] += 1
+        if result.state == CLASSIFIED:
+            self.labels[result.label] += 1
+            self.review += bool(result.review)
+
+    @property
+    def total(self) -> int:
+        """Results counted."""
+        return self.states.total()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every result is a classified image."""
+        return self.states[CLASSIFIED] == self.total
+
+    def summary(self, seconds: float) -> str:
+        """Say in one line what came out, and how fast.
+
+        Args:
+            seconds: from the first upload to the last result.
+        """
+        classified = self.states[CLASSIFIED]
+        line = f"{_images(self.total)}: {classified:,} classified"
+        if classified:
+            labels = ", ".join(
+                f"{number:,} {label}" for label, number in sorted(self.labels.items(), key=str)
+            )
+            line += f" ({labels}; {self.review:,} to review)"
+        for state, number in self.states.items():
+            if state != CLASSIFIED:
+                line += f", {number:,} {state or 'not sent'}"
+        rate = f" ({self.total / seconds:,.0f} a second)" if self.total >= ENOUGH_FOR_A_RATE else ""
+        return f"{line}, in {seconds:.1f} s{rate}."
+
+
+def _images(number: int) -> str:
+    return f"{number:,} image{'' if number == 1 else 's'}"

@@ -1,0 +1,70 @@
+"""What became of one image, as the command reports it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from infra.client.collect import Source
+
+CLASSIFIED: Final = "classified"
+FAILED: Final = "failed"
+QUEUED: Final = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of the report.
+
+    `state` is the job's, `failed` for an image that was refused, and None for one that was never sent;
+    `milliseconds` run from the server's accepting the image to its settling the job.
+    """
+
+    position: int
+    file: str
+    job: str | None = None
+    state: str | None = None
+    label: str | None = None
+    probability: float | None = None
+    review: bool | None = None
+    model: str | None = None
+    error: str | None = None
+    milliseconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that `--json` prints."""
+        fields = asdict(self)
+        del fields["position"], fields["milliseconds"]
+        return fields
+
+
+def settled(source: Source, job: dict[str, Any]) -> Result:
+    """Return the result that a settled job of the API is."""
+    prediction = job["prediction"] or {}
+    return Result(
+        position=source.position,
+        file=source.name,
+        job=job["id"],
+        state=job["state"],
+        label=prediction.get("label"),
+        probability=prediction.get("probability"),
+        review=prediction.get("review"),
+        model=prediction.get("model"),
+        error=job["error"],
+        milliseconds=_milliseconds(job["accepted_at"], job["settled_at"]),
+    )
+
+
+def failed(source: Source, error: str, job: str | None = None) -> Result:
+    """Return the result of an image that has no prediction, and the sentence that says why."""
+    return Result(source.position, source.name, job=job, state=FAILED, error=error)
+
+
+def unfinished(source: Source, job: str | None, error: str) -> Result:
+    """Return the result of an image that was given up: sent, if it has a job, but not known to be settled."""
+    return Result(source.position, source.name, job=job, state=QUEUED if job else None, error=error)
+
+
+def _milliseconds(accepted: str, settled_at: str) -> float:
+    return (datetime.fromisoformat(settled_at) - datetime.fromisoformat(accepted)).total_seconds() * 1000
