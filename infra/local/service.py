@@ -22,6 +22,8 @@ class Service:
     once: bool = False
     start_seconds: float = 60.0
     """How long it may take to get ready when the stack is started."""
+    stop_rank: int = 0
+    """When everything is stopped, services with a lower rank end first; with the same rank, together."""
     stop_seconds: float = 10.0
     """How long it may take to end after SIGTERM, before it is killed."""
     orphan_signal: signal.Signals = signal.SIGTERM

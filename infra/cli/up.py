@@ -1,0 +1,108 @@
+"""`wastestream up`: the whole system on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from core.errors import WastestreamError
+from core.manifest import load_manifest
+from core.settings import PREFIX, load_settings
+from infra.cli.options import cores, data_dir
+from infra.local import ports
+from infra.local.credentials import load_credentials
+from infra.local.detach import detach
+from infra.local.errors import InterruptedStartError
+from infra.local.folder import DataFolder
+from infra.local.process import Process
+from infra.local.run import Life
+from infra.local.stack import StackPlan, make_stack
+from infra.local.status import live_line
+from infra.local.view import View
+
+
+@click.command()
+@data_dir
+@click.option(
+    "--port",
+    type=click.IntRange(1, ports.MAX_PORT),
+    default=8000,
+    show_default=True,
+    help="Port of the API; Redis takes the next one and the S3 server the one after.",
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core].")
+@click.option("--detach", "background", is_flag=True, help="Return when everything is ready; `down` stops it.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDR", help="Address the API listens on."
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDR",
+    help="Address that Redis and the S3 server listen on, for workers on other machines.",
+)
+def up(data_dir: Path, port: int, workers: int, host: str, listen: str, *, background: bool) -> None:
+    """Start everything on this machine and keep it running.
+
+    Redis, an S3 server, the API and one worker per core. What ends is started again. Ctrl-C finishes what is
+    in progress and stops; starting again on the same folder finds every job, result and image.
+    """
+    plan = StackPlan(DataFolder(data_dir.absolute()), port, workers, host, listen)
+    ready: Callable[[], None] | None = None
+    if background:
+        ready = detach(lambda: plan.folder.logs / "up.log")
+        if ready is None:
+            return
+    try:
+        _run(plan, View(), ready or (lambda: None))
+    except InterruptedStartError as error:
+        click.echo(str(error), err=True)
+        sys.exit(130)
+    except WastestreamError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
+    _check_model()
+    plan.folder.make()
+    with plan.folder.lock() as lock:
+        plan.check_ports()
+        stages = make_stack(plan, load_credentials(plan.folder.credentials))
+        view.say(f"Starting Redis, the S3 server, the API and {_count(plan.workers)} on {plan.folder.path} ...")
+
+        def announce() -> None:
+            _announce(plan, view)
+            ready()
+
+        def status(processes: Sequence[Process]) -> str:
+            return live_line(plan.host, plan.port, processes)
+
+        Life(
+            folder=plan.folder, lock=lock, stages=stages, announce=announce, status=status,
+            url=plan.url, host=ports.dial(plan.host), port=plan.port,
+        ).run(view)
+
+
+def _announce(plan: StackPlan, view: View) -> None:
+    view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
+    view.say("Try:   ./wastestream classify PATH" + ("" if plan.port == 8000 else f" --url {plan.url}"))
+    if plan.host not in ports.LOOPBACK:
+        view.say(f"Warning: everyone who reaches {plan.host} can use the API; there are no API keys yet.")
+    if plan.listen not in ports.LOOPBACK:
+        view.say(f"Other machines join with ./wastestream worker --env-file FILE, a copy of {plan.folder.worker_env}.")
+
+
+def _check_model() -> None:
+    """Name a missing model before anything is started; the workers would, one by one, later."""
+    folder = load_settings().model_dir.absolute()
+    load_manifest(folder)
+    os.environ[f"{PREFIX}MODEL_DIR"] = str(folder)  # Processes run in another folder.
+
+
+def _count(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"

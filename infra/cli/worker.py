@@ -1,0 +1,87 @@
+"""`wastestream worker`: workers on this machine for a stack on another one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from core.errors import SettingsError, WastestreamError
+from core.manifest import load_manifest
+from core.settings import PREFIX, load_settings
+from infra.cli.options import cores
+from infra.local.errors import InterruptedStartError
+from infra.local.folder import DEFAULT_FOLDER, DataFolder
+from infra.local.process import Process
+from infra.local.run import Life
+from infra.local.stack import worker_services
+from infra.local.status import workers_line
+from infra.local.view import View
+
+_REDIS_URL = f"{PREFIX}REDIS_URL"
+
+
+@click.command()
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A copy of worker.env from the stack's data folder [the WASTESTREAM_ variables of the environment].",
+)
+@click.option("--processes", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core].")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_FOLDER / "joined",
+    metavar="DIR",
+    help="Folder for logs; `status` and `down` take it too [wastestream-data/joined].",
+)
+def worker(env_file: Path | None, processes: int, data_dir: Path) -> None:
+    """Run workers on this machine for a stack on another one, and keep them running.
+
+    The other machine's stack must listen where this one can reach it: `up --listen ADDR`.
+    """
+    folder = DataFolder(data_dir.absolute())
+    try:
+        _run(folder, processes, _variables(env_file), View())
+    except InterruptedStartError as error:
+        click.echo(str(error), err=True)
+        sys.exit(130)
+    except WastestreamError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: View) -> None:
+    os.environ.update(variables)
+    settings = load_settings()
+    load_manifest(settings.model_dir)
+    folder.make()
+    with folder.lock() as lock:
+        services = worker_services(folder, processes, "joined", {**variables, _REDIS_URL: os.environ[_REDIS_URL]})
+
+        def status(found: Sequence[Process]) -> str:
+            return workers_line(found)
+
+        def announce() -> None:
+            view.say(f"Ready: {processes} workers for {settings.s3_endpoint}, logs in {folder.logs}")
+
+        view.say(f"Starting {processes} workers for {settings.s3_endpoint} ...")
+        Life(folder=folder, lock=lock, stages=[services], announce=announce, status=status).run(view)
+
+
+def _variables(env_file: Path | None) -> dict[str, str]:
+    """Return what the file says, with the model folder made absolute: processes run in another folder."""
+    lines = env_file.read_text(encoding="utf-8").splitlines() if env_file else []
+    found = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    model = found.get(f"{PREFIX}MODEL_DIR", os.environ.get(f"{PREFIX}MODEL_DIR"))
+    if model is not None:
+        found[f"{PREFIX}MODEL_DIR"] = str(Path(model).absolute())
+    if _REDIS_URL not in found and _REDIS_URL not in os.environ:
+        raise SettingsError(
+            "Workers need the addresses of Redis and the S3 server: give --env-file a copy of worker.env from the "
+            f"stack's data folder, or set {_REDIS_URL} and {PREFIX}S3_ENDPOINT and the S3 keys."
+        )
+    return found

@@ -1,0 +1,63 @@
+"""Which ports the stack listens on, and whether they are free."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from infra.local.errors import PortInUseError, StackError
+
+MAX_PORT: Final = 65_535 - 2  # Redis and the S3 server take the two after the API's.
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only compared with
+
+
+def check_free(host: str, port: int, who: str) -> None:
+    """Return if `who` can listen on `host`:`port`.
+
+    Raises:
+        PortInUseError: something else does.
+        StackError: this machine has no such address.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As the servers do: connections of one that has just ended are no reason to wait.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except socket.gaierror as error:
+        raise StackError(f"{host} is no address of this machine ({error.strerror}).") from error
+    except PermissionError as error:
+        raise StackError(f"Port {port} may not be used by this user; choose one above 1023 with --port.") from error
+    except OSError as error:
+        if error.errno is not None and "address already in use" in str(error).lower():
+            raise PortInUseError(
+                f"Port {port} is in use, and {who} needs it. Stop what listens there, or choose another with "
+                "--port N: the API takes N, Redis N+1, the S3 server N+2."
+            ) from error
+        raise StackError(f"{who} cannot listen on {host}, port {port} ({error.strerror}).") from error
+
+
+def dial(host: str) -> str:
+    """Return the address at which this machine reaches a server that listens on `host`."""
+    return _EVERYWHERE.get(host, host)
+
+
+def dial_from_elsewhere(host: str) -> str:
+    """Return the address at which other machines reach a server that listens on `host`."""
+    if host not in _EVERYWHERE:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # Sends nothing; the kernel chooses the address it would send from.
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
+
+
+def in_url(host: str) -> str:
+    """Return `host` as a URL writes it."""
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,188 @@
+"""The services of the stack, in the order of their start, and how each is told what it needs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from core.settings import PREFIX
+from infra.local import health, ports, probes
+from infra.local.credentials import Credentials, write_private
+from infra.local.folder import REPOSITORY, DataFolder
+from infra.local.programs import find_program
+from infra.local.service import Service
+
+_REDIS_CONF = """\
+bind {listen}
+port {port}
+requirepass {password}
+dir ./
+daemonize no
+save ""
+appendonly yes
+# Not everysec: while an fsync runs, Redis then answers before it has written, so a killed Redis would lose
+# jobs that were accepted. One fsync covers all commands of an event-loop turn (docs/operations.md).
+appendfsync always
+maxmemory-policy noeviction
+"""
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """What the person who starts the stack decides."""
+
+    folder: DataFolder
+    port: int
+    workers: int
+    host: str
+    listen: str
+
+    @property
+    def url(self) -> str:
+        """The API's address, as this machine reaches it."""
+        return f"http://{ports.in_url(ports.dial(self.host))}:{self.port}"
+
+    @property
+    def redis_port(self) -> int:
+        """The port that Redis listens on."""
+        return self.port + 1
+
+    @property
+    def s3_port(self) -> int:
+        """The port that the S3 server listens on."""
+        return self.port + 2
+
+    def check_ports(self) -> None:
+        """Return if all three ports are free; raises as `ports.check_free`."""
+        ports.check_free(self.host, self.port, "the API")
+        ports.check_free(self.listen, self.redis_port, "Redis")
+        ports.check_free(self.listen, self.s3_port, "the S3 server")
+
+
+def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]:
+    """Return the services in stages, and write their configuration into the data folder."""
+    _configure_redis(plan, credentials)
+    write_private(plan.folder.worker_env, _as_lines(_addresses(plan, credentials, ports.dial_from_elsewhere)))
+    environment = _addresses(plan, credentials, ports.dial) | {
+        f"{PREFIX}HOST": plan.host,
+        f"{PREFIX}PORT": str(plan.port),
+    }
+    redis_url = environment[f"{PREFIX}REDIS_URL"]
+    stages = [
+        [_redis(plan, redis_url), _s3(plan, credentials)],
+        [] if _bucket_exists(plan, environment) else [_bucket(plan, environment)],
+        [_api(plan, environment), *worker_services(plan.folder, plan.workers, "worker", environment)],
+    ]
+    return [stage for stage in stages if stage]
+
+
+def worker_services(
+    folder: DataFolder, count: int, prefix: str, environment: Mapping[str, str]
+) -> list[Service]:
+    """Return `count` workers that use the Redis and the S3 server named in `environment`."""
+    return [_worker(folder, f"{prefix}-{number}", environment) for number in range(1, count + 1)]
+
+
+def _redis(plan: StackPlan, url: str) -> Service:
+    return Service(
+        name="redis",
+        command=[find_program("redis-server"), "redis.conf"],
+        folder=plan.folder.redis,
+        log=plan.folder.logs / "redis.log",
+        ready=lambda: probes.redis_answers(url),
+        start_seconds=600,  # It reads its whole file first, at some 100 MB a second.
+        stop_rank=3,
+        stop_seconds=20,
+    )
+
+
+def _s3(plan: StackPlan, credentials: Credentials) -> Service:
+    command = [find_program("rclone"), "serve", "s3", str(plan.folder.objects)]
+    # Writes go straight to the file, so what was answered is there when rclone is killed. With a write cache
+    # (--vfs-cache-mode writes) all of it was lost. Modification times and MD5 tags, which nothing here reads,
+    # would cost a fifth of the time of a put and a third of a get's.
+    command += ["--addr", f"{ports.in_url(plan.listen)}:{plan.s3_port}"]
+    command += ["--vfs-cache-mode", "off", "--no-modtime", "--etag-hash", "", "--metadata-max-objects", "1"]
+    command += ["--log-level", "NOTICE"]
+    return Service(
+        name="s3",
+        command=command,
+        folder=plan.folder.path,
+        log=plan.folder.logs / "s3.log",
+        environment={
+            # A list in CSV, so a pair with a comma in it is quoted.
+            "RCLONE_AUTH_KEY": f'"{credentials.s3_access_key},{credentials.s3_secret_key}"',
+            "RCLONE_CONFIG": str(plan.folder.path / "no-rclone.conf"),  # The person's own has no say here.
+        },
+        ready=lambda: health.listens(ports.dial(plan.listen), plan.s3_port),
+        stop_rank=2,
+    )
+
+
+def _bucket(plan: StackPlan, environment: Mapping[str, str]) -> Service:
+    return Service(
+        name="bucket",
+        command=[sys.executable, "-m", "core.objects"],
+        folder=REPOSITORY,
+        log=plan.folder.logs / "bucket.log",
+        environment=environment,
+        once=True,
+    )
+
+
+def _api(plan: StackPlan, environment: Mapping[str, str]) -> Service:
+    return Service(
+        name="api",
+        command=[sys.executable, "-m", "api"],
+        folder=REPOSITORY,
+        log=plan.folder.logs / "api.log",
+        environment=environment,
+        ready=lambda: health.api_ready(ports.dial(plan.host), plan.port),
+        stop_rank=0,
+        stop_seconds=35,  # gunicorn gives requests 30.
+    )
+
+
+def _worker(folder: DataFolder, name: str, environment: Mapping[str, str]) -> Service:
+    sign = probes.Worker(environment[f"{PREFIX}REDIS_URL"], name)
+    return Service(
+        name=name,
+        command=[sys.executable, "-m", "worker", "--name", name],
+        folder=REPOSITORY,
+        log=folder.logs / f"{name}.log",
+        environment=environment,
+        ready=sign.seen,
+        before_start=sign.forget,
+        stop_rank=1,
+        stop_seconds=30,  # The batch it has begun.
+        # Its Redis ends with the supervisor, so it could give nothing back; Redis delivers its jobs again.
+        orphan_signal=signal.SIGKILL,
+    )
+
+
+def _configure_redis(plan: StackPlan, credentials: Credentials) -> None:
+    text = _REDIS_CONF.format(listen=plan.listen, port=plan.redis_port, password=credentials.redis_password)
+    write_private(plan.folder.redis / "redis.conf", text)
+
+
+def _bucket_exists(plan: StackPlan, environment: Mapping[str, str]) -> bool:
+    """Return whether an earlier start has made the bucket; asking the server costs half a second."""
+    return (plan.folder.objects / environment[f"{PREFIX}S3_BUCKET"]).is_dir()
+
+
+def _addresses(plan: StackPlan, credentials: Credentials, dial: Callable[[str], str]) -> dict[str, str]:
+    host = ports.in_url(dial(plan.listen))
+    return {
+        f"{PREFIX}REDIS_URL": f"redis://:{credentials.redis_password}@{host}:{plan.redis_port}/0",
+        f"{PREFIX}S3_ENDPOINT": f"http://{host}:{plan.s3_port}",
+        f"{PREFIX}S3_ACCESS_KEY": credentials.s3_access_key,
+        f"{PREFIX}S3_SECRET_KEY": credentials.s3_secret_key,
+        f"{PREFIX}S3_BUCKET": "wastestream",
+        f"{PREFIX}S3_REGION": "us-east-1",
+    }
+
+
+def _as_lines(variables: Mapping[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in variables.items())

@@ -1,0 +1,82 @@
+"""How a stack is, in one line or in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from infra.local import ports
+from infra.local.folder import DataFolder
+from infra.local.health import read_health
+from infra.local.process import Process
+from infra.local.state import ProcessState, memory_of, read_state
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status` prints. `health` is the API's own answer, empty if it gives none."""
+
+    running: bool
+    ready: bool
+    url: str | None
+    processes: tuple[ProcessState, ...]
+    health: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON's types; memory in bytes, uptime in seconds."""
+        return {
+            "running": self.running,
+            "ready": self.ready,
+            "url": self.url,
+            "processes": [
+                {
+                    "name": one.name,
+                    "pid": one.pid,
+                    "ready": one.ready,
+                    "restarts": one.restarts,
+                    "uptime": round(one.uptime, 1),
+                    "memory": one.memory,
+                }
+                for one in self.processes
+            ],
+            "health": self.health,
+        }
+
+
+def read_status(folder: DataFolder) -> Status:
+    """Look at the lock, the state file and the API."""
+    state = read_state(folder) if folder.supervisor() else None
+    if state is None:
+        return Status(running=folder.supervisor() is not None, ready=False, url=None, processes=(), health={})
+    code, health = HTTPStatus.OK, {}
+    if state.host is not None and state.port is not None:
+        code, health = read_health(state.host, state.port)
+    ready = code == HTTPStatus.OK and all(one.ready for one in state.processes)
+    return Status(running=True, ready=ready, url=state.url, processes=state.processes, health=health)
+
+
+def live_line(host: str, port: int, processes: Sequence[Process]) -> str:
+    """Return the line that `up` keeps on the terminal."""
+    _, health = read_health(ports.dial(host), port)
+    return f"{_readiness(processes)} · {_queue(health)} · {_memory(processes)} · Ctrl-C stops"
+
+
+def workers_line(processes: Sequence[Process]) -> str:
+    """Return the line that `worker` keeps on the terminal."""
+    return f"{_readiness(processes)} · {_memory(processes)} · Ctrl-C stops"
+
+
+def _readiness(processes: Sequence[Process]) -> str:
+    missing = [one.service.name for one in processes if not one.ready]
+    return f"waiting for {', '.join(missing)}" if missing else f"{len(processes)} processes ready"
+
+
+def _queue(health: dict[str, Any]) -> str:
+    pending = health.get("pending")
+    return "the API does not answer" if pending is None else f"{pending:,} jobs in progress"
+
+
+def _memory(processes: Sequence[Process]) -> str:
+    return f"{sum(memory_of(one.pid) for one in processes) / 1e6:,.0f} MB"

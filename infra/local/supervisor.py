@@ -1,0 +1,184 @@
+"""Starts services stage by stage, starts again what dies, stops them in the opposite order."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from infra.local.errors import InterruptedStartError, StartError
+from infra.local.guard import Guard
+from infra.local.logs import rotate
+from infra.local.process import MAX_QUICK, Process
+from infra.local.service import Service
+from infra.local.signals import Signals
+
+_TICK: Final = 0.05
+"""Seconds between two looks while something is starting or stopping; signals interrupt it."""
+
+_IDLE_TICK: Final = 1.0
+_ROTATE_SECONDS: Final = 60.0
+
+
+class Supervisor:
+    """Runs stages of services; a stage starts when the one before is ready.
+
+    Args:
+        stages: services that start together, in order.
+        guard: ends the processes if this one is killed.
+        signals: how this process is told to stop.
+        say: prints one line for the person who started the stack.
+        changed: called with every process when one of them has started, got ready or ended.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[Service]],
+        guard: Guard,
+        signals: Signals,
+        say: Callable[[str], None],
+        changed: Callable[[Sequence[Process]], None] = lambda _: None,
+    ) -> None:
+        self._stages = [[Process(service, guard) for service in stage] for stage in stages]
+        self._guard = guard
+        self._signals = signals
+        self._say = say
+        self._changed = changed
+        self._rotate_at = time.monotonic() + _ROTATE_SECONDS
+
+    @property
+    def processes(self) -> list[Process]:
+        """Every process that is meant to run, in the order of the start."""
+        return [process for stage in self._stages for process in stage if not process.service.once]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process is ready."""
+        return all(process.ready for process in self.processes)
+
+    def start(self) -> None:
+        """Start everything; return when all is ready.
+
+        Raises:
+            StartError: a process ended or did not get ready; all have been stopped.
+            InterruptedStartError: told to stop; all have been stopped.
+        """
+        try:
+            for stage in self._stages:
+                self._start_stage(stage)
+        except BaseException:
+            self.stop()
+            raise
+
+    def run(self, each_tick: Callable[[], None] = lambda: None) -> None:
+        """Watch over the processes until this one is told to stop."""
+        while not self._signals.stops:
+            self._guard.check()
+            for process in self.processes:
+                self._watch(process)
+            self._rotate_logs()
+            each_tick()
+            self._signals.wait(self._next_look())
+
+    def stop(self) -> None:
+        """Stop everything in the order of the services' `stop_rank`; told to stop twice, kill what is left."""
+        every = [process for stage in self._stages for process in stage]
+        for rank in sorted({process.service.stop_rank for process in every}):
+            self._stop_all([process for process in every if process.service.stop_rank == rank])
+
+    def _start_stage(self, stage: list[Process]) -> None:
+        for process in stage:
+            process.start()
+        self._changed(self.processes)
+        waiting = list(stage)
+        while waiting:
+            self._stop_if_told()
+            waiting = [process for process in waiting if not self._is_up(process)]
+            if waiting:
+                self._signals.wait(_TICK)
+        self._changed(self.processes)
+
+    def _is_up(self, process: Process) -> bool:
+        service = process.service
+        status = process.ended()
+        if service.once and status == 0:
+            return True
+        if status is not None:
+            raise StartError(f"{service.name} ended {_how(status)} while it was being started. {_log(process)}")
+        if time.time() - process.started_at > service.start_seconds:
+            raise StartError(
+                f"{service.name} was not ready after {service.start_seconds:.0f} seconds. {_log(process)}"
+            )
+        return not service.once and process.check_ready()
+
+    def _stop_if_told(self) -> None:
+        if self._signals.stops:
+            raise InterruptedStartError("Stopped before everything was ready.")
+
+    def _watch(self, process: Process) -> None:
+        name = process.service.name
+        status = process.ended()
+        if status is not None:
+            pause = process.plan_restart()
+            self._say(f"{name} ended {_how(status)}; {_plan(process, pause)}")
+            self._changed(self.processes)
+        if process.start_at is not None and time.monotonic() >= process.start_at:
+            self._start_again(process)
+        if not process.ready and process.check_ready():
+            self._say(f"{name} is ready again.")
+            self._changed(self.processes)
+
+    def _start_again(self, process: Process) -> None:
+        try:
+            process.start()
+        except OSError as error:  # No memory for a fork, the disk full: it may pass, and the others run on.
+            process.quick_deaths += 1
+            pause = process.plan_restart()
+            self._say(f"{process.service.name} cannot be started ({error}); {_plan(process, pause)}")
+        self._changed(self.processes)
+
+    def _next_look(self) -> float:
+        return _IDLE_TICK if self.ready else 4 * _TICK
+
+    def _rotate_logs(self) -> None:
+        if time.monotonic() >= self._rotate_at:
+            self._rotate_at = time.monotonic() + _ROTATE_SECONDS
+            for process in self.processes:
+                rotate(process.service.log)
+
+    def _stop_all(self, processes: list[Process]) -> None:
+        since = time.monotonic()
+        for process in processes:
+            process.start_at = None
+            process.signal(signal.SIGTERM)
+        while any([self._still_runs(process, time.monotonic() - since) for process in processes]):
+            self._signals.wait(_TICK)
+        self._changed(self.processes)
+
+    def _still_runs(self, process: Process, seconds: float) -> bool:
+        if process.ended() is None and (self._signals.stops > 1 or seconds > process.service.stop_seconds):
+            process.kill()
+        return process.pid is not None
+
+
+def _how(status: int) -> str:
+    if status < 0:
+        return f"by signal {-status} ({signal.Signals(-status).name})"
+    return f"with exit code {status}"
+
+
+def _plan(process: Process, pause: float) -> str:
+    if process.quick_deaths >= MAX_QUICK:
+        return (
+            f"that was soon after its start, {process.quick_deaths} times in a row. "
+            f"Trying again every {pause:.0f} seconds; see {process.service.log}."
+        )
+    return "starting it again." if not pause else f"starting it again in {pause:g} s."
+
+
+def _log(process: Process) -> str:
+    lines = process.last_lines()
+    if not lines:
+        return f"Its log, {process.service.log}, is empty."
+    return "\n".join([f"The end of its log, {process.service.log}:", *(f"  {line}" for line in lines)])
