@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import psutil
 
 from infra.cli.options import data_dir
 from infra.local.folder import DataFolder
@@ -31,11 +32,18 @@ def down(data_dir: Path) -> None:
         with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _MOST_SECONDS
-    while folder.supervisor() is not None:
+    while folder.supervisor() is not None or _lives(pid):
         if time.monotonic() > deadline:
             raise click.ClickException(
-                f"Process {pid} has not stopped within {_MOST_SECONDS:.0f} s. Its log is {folder.logs / 'up.log'}; "
-                f"`kill -9 {pid}` ends it and all its processes, and loses nothing that was accepted."
+                f"Process {pid} has not stopped within {_MOST_SECONDS:.0f} s. Its log is "
+                f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it and its processes, and loses nothing that was accepted."
             )
         time.sleep(0.05)
     click.echo("Stopped.")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

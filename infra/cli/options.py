@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
 from infra.local.folder import DEFAULT_FOLDER
+
+DEFAULT_PORT: Final = 8000
+"""The API's port where none is named."""
 
 data_dir = click.option(
     "--data-dir",

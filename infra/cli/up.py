@@ -12,7 +12,7 @@ import click
 from core.errors import WastestreamError
 from core.manifest import load_manifest
 from core.settings import PREFIX, load_settings
-from infra.cli.options import cores, data_dir
+from infra.cli.options import DEFAULT_PORT, cores, data_dir
 from infra.local import ports
 from infra.local.credentials import load_credentials
 from infra.local.detach import detach
@@ -30,12 +30,16 @@ from infra.local.view import View
 @click.option(
     "--port",
     type=click.IntRange(1, ports.MAX_PORT),
-    default=8000,
+    default=DEFAULT_PORT,
     show_default=True,
     help="Port of the API; Redis takes the next one and the S3 server the one after.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core].")
-@click.option("--detach", "background", is_flag=True, help="Return when everything is ready; `down` stops it.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core]."
+)
+@click.option(
+    "--detach", "background", is_flag=True, help="Return when everything is ready; `down` stops it."
+)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, metavar="ADDR", help="Address the API listens on."
 )
@@ -73,7 +77,9 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
     with plan.folder.lock() as lock:
         plan.check_ports()
         stages = make_stack(plan, load_credentials(plan.folder.credentials))
-        view.say(f"Starting Redis, the S3 server, the API and {_count(plan.workers)} on {plan.folder.path} ...")
+        view.say(
+            f"Starting Redis, the S3 server, the API and {_count(plan.workers)} on {plan.folder.path} ..."
+        )
 
         def announce() -> None:
             _announce(plan, view)
@@ -83,18 +89,29 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
             return live_line(plan.host, plan.port, processes)
 
         Life(
-            folder=plan.folder, lock=lock, stages=stages, announce=announce, status=status,
-            url=plan.url, host=ports.dial(plan.host), port=plan.port,
+            folder=plan.folder,
+            lock=lock,
+            stages=stages,
+            announce=announce,
+            status=status,
+            url=plan.url,
+            host=ports.dial(plan.host),
+            port=plan.port,
         ).run(view)
 
 
 def _announce(plan: StackPlan, view: View) -> None:
     view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
-    view.say("Try:   ./wastestream classify PATH" + ("" if plan.port == 8000 else f" --url {plan.url}"))
+    view.say(
+        "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
+    )
     if plan.host not in ports.LOOPBACK:
         view.say(f"Warning: everyone who reaches {plan.host} can use the API; there are no API keys yet.")
     if plan.listen not in ports.LOOPBACK:
-        view.say(f"Other machines join with ./wastestream worker --env-file FILE, a copy of {plan.folder.worker_env}.")
+        view.say(
+            "Other machines join with `./wastestream worker --env-file FILE`, "
+            f"where FILE is a copy of {plan.folder.worker_env}."
+        )
 
 
 def _check_model() -> None:

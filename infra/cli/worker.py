@@ -31,7 +31,9 @@ _REDIS_URL = f"{PREFIX}REDIS_URL"
     metavar="FILE",
     help="A copy of worker.env from the stack's data folder [the WASTESTREAM_ variables of the environment].",
 )
-@click.option("--processes", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core].")
+@click.option(
+    "--processes", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core]."
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -60,7 +62,9 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
     load_manifest(settings.model_dir)
     folder.make()
     with folder.lock() as lock:
-        services = worker_services(folder, processes, "joined", {**variables, _REDIS_URL: os.environ[_REDIS_URL]})
+        services = worker_services(
+            folder, processes, "joined", {**variables, _REDIS_URL: os.environ[_REDIS_URL]}
+        )
 
         def status(found: Sequence[Process]) -> str:
             return workers_line(found)
@@ -81,7 +85,7 @@ def _variables(env_file: Path | None) -> dict[str, str]:
         found[f"{PREFIX}MODEL_DIR"] = str(Path(model).absolute())
     if _REDIS_URL not in found and _REDIS_URL not in os.environ:
         raise SettingsError(
-            "Workers need the addresses of Redis and the S3 server: give --env-file a copy of worker.env from the "
-            f"stack's data folder, or set {_REDIS_URL} and {PREFIX}S3_ENDPOINT and the S3 keys."
+            "Workers need the addresses of Redis and the S3 server: give --env-file a copy of worker.env "
+            f"from the stack's data folder, or set {_REDIS_URL} and {PREFIX}S3_ENDPOINT and the S3 keys."
         )
     return found

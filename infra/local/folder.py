@@ -101,8 +101,10 @@ class DataFolder:
             os.close(descriptor)
 
     def supervisor(self) -> int | None:
-        """Return the process id of the supervisor that holds the folder; 0 if it is gone, but not yet all
-        of its processes; None if nothing runs here."""
+        """Return the process id of the supervisor that holds the folder; None if nothing runs here.
+
+        0 if the supervisor is gone, but not yet all of its processes.
+        """
         try:
             descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

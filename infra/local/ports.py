@@ -31,7 +31,9 @@ def check_free(host: str, port: int, who: str) -> None:
     except socket.gaierror as error:
         raise StackError(f"{host} is no address of this machine ({error.strerror}).") from error
     except PermissionError as error:
-        raise StackError(f"Port {port} may not be used by this user; choose one above 1023 with --port.") from error
+        raise StackError(
+            f"Port {port} may not be used by this user; choose one above 1023 with --port."
+        ) from error
     except OSError as error:
         if error.errno is not None and "address already in use" in str(error).lower():
             raise PortInUseError(
@@ -52,7 +54,9 @@ def dial_from_elsewhere(host: str) -> str:
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # Sends nothing; the kernel chooses the address it would send from.
+            probe.connect(
+                ("192.0.2.1", 9)
+            )  # Sends nothing; the kernel chooses the address it would send from.
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])

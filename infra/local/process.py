@@ -1,4 +1,4 @@
-"""One supervised process: started in a session of its own, watched, started again, ended with its children."""
+"""One supervised process: started in a session of its own, watched, ended with its children."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Process:
         return self._popen.pid if self._popen is not None else None
 
     def start(self) -> None:
-        """Start the process. Only from the main thread: the kernel ends it with the thread that started it."""
+        """Start the process.
+
+        Only from the main thread: the kernel ends the process with the thread that started it.
+        """
         self.service.before_start()
         rotate(self.service.log)
         with self.service.log.open("ab") as log:

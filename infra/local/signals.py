@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Final, Self
 
 _STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,16 +23,15 @@ class Signals:
     def __enter__(self) -> Self:
         """Take the signals over."""
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in _STOP:
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # Only a handled signal writes to the pipe.
+        handlers = dict.fromkeys(_STOP, self._stop)
+        handlers[signal.SIGCHLD] = lambda _number, _frame: None  # Only a handled signal writes to the pipe.
+        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Give the signals back. A late request to stop changes nothing any more."""
-        for number in _STOP:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
         os.close(self._read)
         os.close(self._write)

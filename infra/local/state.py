@@ -46,7 +46,9 @@ class State:
     processes: tuple[ProcessState, ...]
 
 
-def write_state(folder: DataFolder, url: str | None, host: str | None, port: int | None, processes: Sequence[Process]) -> None:
+def write_state(
+    folder: DataFolder, url: str | None, host: str | None, port: int | None, processes: Sequence[Process]
+) -> None:
     """Write the state file. It only informs, so a full disk must not stop the supervisor."""
     found = tuple(
         ProcessState(one.service.name, one.pid, one.ready, one.restarts, one.started_at) for one in processes

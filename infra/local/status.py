@@ -50,7 +50,8 @@ def read_status(folder: DataFolder) -> Status:
     state = read_state(folder) if folder.supervisor() else None
     if state is None:
         return Status(running=folder.supervisor() is not None, ready=False, url=None, processes=(), health={})
-    code, health = HTTPStatus.OK, {}
+    code = int(HTTPStatus.OK)
+    health: dict[str, Any] = {}
     if state.host is not None and state.port is not None:
         code, health = read_health(state.host, state.port)
     ready = code == HTTPStatus.OK and all(one.ready for one in state.processes)

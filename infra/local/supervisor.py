@@ -105,7 +105,9 @@ class Supervisor:
         if service.once and status == 0:
             return True
         if status is not None:
-            raise StartError(f"{service.name} ended {_how(status)} while it was being started. {_log(process)}")
+            raise StartError(
+                f"{service.name} ended {_how(status)} while it was being started. {_log(process)}"
+            )
         if time.time() - process.started_at > service.start_seconds:
             raise StartError(
                 f"{service.name} was not ready after {service.start_seconds:.0f} seconds. {_log(process)}"
@@ -152,7 +154,7 @@ class Supervisor:
         for process in processes:
             process.start_at = None
             process.signal(signal.SIGTERM)
-        while any([self._still_runs(process, time.monotonic() - since) for process in processes]):
+        while processes := [one for one in processes if self._still_runs(one, time.monotonic() - since)]:
             self._signals.wait(_TICK)
         self._changed(self.processes)
 

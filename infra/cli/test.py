@@ -1,0 +1,35 @@
+"""`wastestream test`: everything that CI checks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Final
+
+import click
+
+from infra.local.folder import REPOSITORY
+
+_CHECKS: Final = {
+    "ruff check": ["-m", "ruff", "check", "."],
+    "ruff format": ["-m", "ruff", "format", "--check", "."],
+    "mypy": ["-m", "mypy"],
+    "import-linter": ["-c", "from importlinter.cli import lint_imports_command as run; run()"],
+}
+"""Name to arguments for Python, in the order of their cost."""
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test(pytest_arguments: tuple[str, ...]) -> None:
+    """Run the linters and every test. What pytest knows can follow, such as `-k NAME` or a file."""
+    failed = [name for name, arguments in _CHECKS.items() if not _passes(name, arguments)]
+    passed = _passes("pytest", ["-m", "pytest", *pytest_arguments])
+    if failed:
+        click.echo(f"Failed: {', '.join(failed)}; what each said stands above.", err=True)
+    sys.exit(0 if passed and not failed else 1)
+
+
+def _passes(name: str, arguments: list[str]) -> bool:
+    click.secho(f"== {name}", bold=True)
+    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, check=False).returncode == 0  # noqa: S603
