@@ -52,7 +52,7 @@ def make_app(settings: Settings) -> Celery:
         worker_enable_prefetch_count_reduction=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_proc_alive_timeout=120,
-        worker_lost_wait=1.0,  # seconds from a child's death to its batch being tried again
+        worker_lost_wait=0.2,  # seconds that a dead child's last result may still be on its way
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -23,6 +23,9 @@ logger = get_logger(__name__)
 SEEN_SECONDS: Final = 5.0
 """How often a worker records that it is alive."""
 
+MAINTAIN_SECONDS: Final = 0.25
+"""How often the pool is asked for children that have died."""
+
 _PATIENCE: Final = 1.0  # seconds; the parent's event loop waits for these calls
 
 settings = load_settings()
@@ -73,8 +76,11 @@ def _keep_watch(sender: Any, **_: Any) -> None:
             logger.debug("Leases not renewed: %r", error)
 
     seen()
-    for seconds, watch in ((SEEN_SECONDS, seen), (RENEW_SECONDS, renew), (RECONCILE_SECONDS, reconciler.run)):
-        sender.timer.call_repeatedly(seconds, watch)
+    sender.timer.call_repeatedly(SEEN_SECONDS, seen)
+    sender.timer.call_repeatedly(RENEW_SECONDS, renew)
+    sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
+    # Celery looks every 5 s; a batch whose child died should not wait that long.
+    sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
 
 
 def _sign_off(sender: Any, **_: Any) -> None:

@@ -1,0 +1,115 @@
+"""Whatever is killed: every accepted job settles once, and the ledger balances."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from core.ledger import JobStore
+from core.settings import Settings
+from tests.support.servers import Server, wait_until
+from tests.support.stream import assert_balanced, states, upload, upload_bulk, wait_settled
+
+StartWorker = Callable[..., Server]
+FAULTY = "tests.support.faulty_worker"
+
+
+def _finish(jobs: JobStore, ids: list[str]) -> None:
+    assert wait_settled(jobs, ids) == {"classified": len(ids)}
+    assert_balanced(jobs)
+    wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
+    assert all(jobs.client.llen(queue) == 0 for queue in ("wastestream.single", "wastestream.bulk"))
+
+
+def test_the_child_is_killed(client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path) -> None:
+    """Its batch is run again by a new child."""
+    worker = start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
+    ids = upload_bulk(client, 40)
+    (child,) = worker.children()
+    wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
+    os.kill(child, signal.SIGKILL)
+    _finish(jobs, ids)
+
+
+@pytest.mark.parametrize("moment", ["in model", "after settle", "after pop"])
+def test_the_worker_is_killed(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, moment: str
+) -> None:
+    """SIGKILL while the model runs, before the ack, and between pop and record: another worker finishes."""
+    ids = [*upload_bulk(client, 40), upload(client)]
+    doomed = start_worker("doomed", module=FAULTY, FAULT=moment, MARKER=str(tmp_path / "m"))
+    assert doomed.process is not None
+    assert doomed.process.wait(timeout=30) == -signal.SIGKILL
+    start_worker("heir")
+    _finish(jobs, ids)
+
+
+def test_an_image_that_kills_the_worker_fails_and_takes_no_other_with_it(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """The third crash settles it `failed`; the others of its batch are classified."""
+    good = upload_bulk(client, 20)
+    poison = upload(client, camera="poison")
+    start_worker(module=FAULTY, FAULT="crash", MARKER=str(tmp_path / "m"))
+    assert wait_settled(jobs, good) == {"classified": 20}
+    assert wait_settled(jobs, [poison]) == {"failed": 1}
+    job = jobs.read(poison)
+    assert job is not None
+    assert "crashed the worker 3 times" in (job.error or "")
+    assert_balanced(jobs)
+
+
+def test_a_hung_batch_is_ended(
+    client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """The time limit ends the child; the image that hangs it fails in the end."""
+    ids = upload_bulk(client, 5)
+    hanging = upload(client, camera="poison")
+    start_worker(module=FAULTY, FAULT="hang", MARKER=str(tmp_path / "m"), WASTESTREAM_BATCH_TIMEOUT="1")
+    assert wait_settled(jobs, ids) == {"classified": 5}
+    assert wait_settled(jobs, [hanging]) == {"failed": 1}
+    assert_balanced(jobs)
+
+
+def test_redis_is_killed_under_load(
+    client: FlaskClient, jobs: JobStore, redis_server: Server, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """What was accepted is in its append-only file; workers reconnect and go on."""
+    start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
+    ids = upload_bulk(client, 100)
+    wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")
+    redis_server.kill()
+    assert client.get("/readyz").status_code == 503
+    redis_server.start()
+    wait_until(lambda: client.get("/readyz").status_code == 200, "the API to be ready again")
+    ids.append(upload(client))
+    _finish(jobs, ids)
+
+
+def test_storage_is_killed_under_load(
+    client: FlaskClient, jobs: JobStore, s3_server: Server, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """No image fails because storage is down: its job waits until storage is back."""
+    ids = upload_bulk(client, 100)
+    s3_server.kill()
+    worker = start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
+    wait_until(lambda: "put back" in worker.log.read_text(), "the worker to notice")
+    assert states(jobs, ids) == {"queued": 100}
+    s3_server.start()
+    _finish(jobs, ids)
+
+
+def test_a_broker_connection_is_cut(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Redis drops every client in the middle of a batch: nothing is lost or done twice in the books."""
+    start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
+    ids = upload_bulk(client, 60)
+    wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
+    jobs.client.client_kill_filter(_type="normal", skipme=True)
+    _finish(jobs, ids)

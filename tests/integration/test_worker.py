@@ -1,0 +1,178 @@
+"""Real workers on a real Redis and a real S3 server."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from core.jobs import NewJob, new_job_id
+from core.ledger import JobStore
+from core.objects import ObjectStore
+from core.queue import QUEUES, Envelope, make_app
+from core.settings import Settings
+from tests.conftest import environment_of
+from tests.support.pictures import jpeg
+from tests.support.servers import REPOSITORY, Server, wait_until
+from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
+
+StartWorker = Callable[..., Server]
+
+
+def test_an_image_is_classified(client: FlaskClient, jobs: JobStore, start_worker: StartWorker) -> None:
+    """From upload to prediction, through queue, storage and model."""
+    start_worker()
+    job = client.get(f"/v1/jobs/{upload(client)}?wait=20").get_json()
+    assert job["state"] == "classified"
+    assert job["prediction"]["label"] in {"biodegradable", "non_biodegradable"}
+    assert 0 <= job["prediction"]["probability"] <= 1
+    assert_balanced(jobs)
+
+
+def test_bad_images_fail_alone(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore, start_worker: StartWorker
+) -> None:
+    """A damaged image and one that storage lost settle failed with a reason; their batch is classified."""
+    good = upload_bulk(client, 20)
+    broken, missing = upload(client, BROKEN), upload(client, jpeg(7))
+    lost = jobs.read(missing)
+    assert lost is not None
+    objects.delete(lost.object_key)
+    start_worker()
+    assert wait_settled(jobs, [*good, broken, missing]) == {"classified": 20, "failed": 2}
+    first, second = (jobs.read(job_id) for job_id in (broken, missing))
+    assert first is not None
+    assert "damaged or cut off" in (first.error or "")
+    assert second is not None
+    assert "Storage has no object" in (second.error or "")
+    assert_balanced(jobs)
+
+
+def test_a_backlog_runs_in_full_batches_and_a_lone_image_by_itself(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """160 waiting jobs take batches of 32; an image that comes when all is quiet is a batch of one."""
+    ids = upload_bulk(client, 160)
+    sizes = tmp_path / "sizes"
+    start_worker(module="tests.support.faulty_worker", FAULT="record", MARKER=str(sizes))
+    wait_settled(jobs, ids)
+    backlog = [int(line) for line in sizes.read_text().split()]
+    assert sum(backlog) == 160
+    assert max(backlog) == 32
+    wait_settled(jobs, [upload(client)])
+    assert int(sizes.read_text().split()[-1]) == 1
+
+
+def test_celery_tools_see_every_job(
+    client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """`inspect` lists the jobs of a shard one by one, the running ones as active."""
+    start_worker(module="tests.support.faulty_worker", FAULT="slow", MARKER=str(tmp_path / "m"))
+    ids = upload_bulk(client, 64)
+    inspect = make_app(settings).control.inspect(timeout=2)
+    seen: dict[str, set[str]] = {"active": set(), "reserved": set()}
+
+    def look() -> bool:
+        for kind, found in seen.items():
+            answer: dict[str, list[dict[str, Any]]] = getattr(inspect, kind)() or {}
+            found.update(request["id"] for requests in answer.values() for request in requests)
+        return bool(seen["active"] and seen["reserved"])
+
+    wait_until(look, "active and reserved jobs")
+    assert seen["active"] | seen["reserved"] <= set(ids)
+    assert wait_settled(jobs, ids) == {"classified": 64}
+    stats = inspect.stats() or {}
+    assert [worker["total"]["wastestream.classify"] for worker in stats.values()] == [64]
+
+
+def test_a_revoked_job_settles_cancelled(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore, settings: Settings, start_worker: StartWorker
+) -> None:
+    """`celery control revoke` on a job's id keeps it from being classified; its neighbours are."""
+    start_worker()
+    app = make_app(settings)
+    new = NewJob(new_job_id(), "belt", "jpeg", len(jpeg()))
+    app.control.revoke(new.id)
+    wait_until(lambda: new.id in str(app.control.inspect(timeout=1).revoked()), "the worker to know of it")
+    objects.put(new.object_key, jpeg())
+    jobs.accept([new], "single", QUEUES["single"], Envelope(app).messages([new.object_key], "single"))
+    assert wait_settled(jobs, [new.id, upload(client)]) == {"cancelled": 1, "classified": 1}
+    assert_balanced(jobs)
+    wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")
+
+
+def test_a_foreign_message_is_discarded(
+    client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker
+) -> None:
+    """Messages that name no jobs, or another task, do not stop the stream."""
+    app = make_app(settings)
+    for name, arguments in (("wastestream.classify", [["nonsense"]]), ("wastestream.classify", []), ("other", [])):
+        app.send_task(name, args=arguments, queue=QUEUES["single"])
+    start_worker()
+    assert wait_settled(jobs, [upload(client)]) == {"classified": 1}
+    wait_until(lambda: jobs.client.hlen("unacked") == 0, "the messages to be gone")
+
+
+def test_sigterm_finishes_the_batch_and_returns_the_rest(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """A worker told to stop exits 0 in time; another does what it had not begun."""
+    first = start_worker("first", module="tests.support.faulty_worker", FAULT="slow", MARKER=str(tmp_path / "m"))
+    ids = upload_bulk(client, 100)
+    wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")
+    assert first.kill(signal.SIGTERM) == 0
+    done = states(jobs, ids)
+    assert 0 < done["classified"] < 100
+    assert jobs.client.hlen("unacked") == 0
+    assert jobs.workers() == []
+    start_worker("second")
+    assert wait_settled(jobs, ids) == {"classified": 100}
+    assert_balanced(jobs)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        (lambda folder: None, "manifest.json cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "is not a model manifest"),
+    ],
+)
+def test_a_worker_without_a_model_exits_with_the_reason(
+    settings: Settings, tmp_path: Path, prepare: Callable[[Path], object], says: str
+) -> None:
+    """No worker runs that cannot classify."""
+    prepare(tmp_path)
+    found = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "worker"],
+        env={**environment_of(settings), "WASTESTREAM_MODEL_DIR": str(tmp_path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert says in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """Exit code 1 with a sentence before, 0 while it runs."""
+
+    def health() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "worker.health"]
+        environment = environment_of(settings)
+        return subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)  # noqa: S603
+
+    before = health()
+    assert (before.returncode, "No worker of" in before.stderr) == (1, True)
+    start_worker()
+    assert health().returncode == 0

@@ -1,0 +1,77 @@
+"""A worker with a fault built in: `python -m tests.support.faulty_worker --name NAME`, as `python -m worker`.
+
+FAULT says which; MARKER is a file whose presence means that a fault of the kind "once" has happened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kombu.transport.redis import QoS
+
+from core.engine import LiteRtEngine
+from core.jobs import Outcome
+from core.ledger import JobStore
+from worker.__main__ import main
+from worker.classify import Classifier, Item
+
+_fault = os.environ["FAULT"]
+_marker = Path(os.environ["MARKER"])
+_classified, _settle, _append, _logits = Classifier._classified, JobStore.settle, QoS.append, LiteRtEngine.logits
+
+
+def _die_once(pid: int) -> None:
+    if not _marker.exists():
+        _marker.touch()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(5)  # the signal of another process arrives within this
+
+
+def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Outcome | None]:
+    if _fault == "record":
+        with _marker.open("a") as marker:
+            marker.write(f"{len(items)}\n")
+    bad = any("/poison/" in item.key for item in items)
+    if bad and _fault == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if bad and _fault == "hang":
+        time.sleep(600)
+    if _fault == "slow":
+        time.sleep(0.2)
+    return _classified(self, items)
+
+
+def _settle_then_die(self: JobStore, *arguments: Any) -> Any:
+    settled = _settle(self, *arguments)
+    _die_once(os.getppid())
+    return settled
+
+
+def _die_before_recording(self: QoS, *arguments: Any) -> None:
+    _die_once(os.getpid())
+    _append(self, *arguments)
+
+
+def _die_in_model(self: LiteRtEngine, pixels: Any) -> Any:
+    _die_once(os.getppid())
+    return _logits(self, pixels)
+
+
+if _fault in {"crash", "hang", "slow", "record"}:
+    Classifier._classified = _classified_with_fault  # type: ignore[method-assign]
+elif _fault == "after settle":
+    JobStore.settle = _settle_then_die  # type: ignore[method-assign]
+elif _fault == "after pop":
+    QoS.append = _die_before_recording
+elif _fault == "in model":
+    LiteRtEngine.logits = _die_in_model  # type: ignore[method-assign]
+else:
+    sys.exit(f"no such fault: {_fault}")
+
+sys.exit(main())

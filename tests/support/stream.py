@@ -1,0 +1,56 @@
+"""Sending images through the real API in this process, and checking the books afterwards."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+from flask.testing import FlaskClient
+
+from core.jobs import JobState
+from core.ledger import JobStore
+from tests.support.pictures import jpeg
+from tests.support.servers import wait_until
+
+BROKEN = jpeg(99)[:-300]
+"""A JPEG whose header is good and whose end is missing."""
+
+
+def upload(client: FlaskClient, data: bytes | None = None, camera: str = "belt") -> str:
+    """Upload one image; return its job's id."""
+    headers = {"Content-Type": "image/jpeg", "X-Camera-Id": camera}
+    response = client.post("/v1/images", data=data or jpeg(), headers=headers)
+    assert response.status_code == 202, response.get_data(as_text=True)
+    return str(response.get_json()["id"])
+
+
+def upload_bulk(client: FlaskClient, count: int, camera: str = "belt") -> list[str]:
+    """Upload `count` images in calls of 32; return their jobs' ids."""
+    ids: list[str] = []
+    for start in range(0, count, 32):
+        parts = [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(start, min(start + 32, count))]
+        response = client.post("/v1/images/bulk", data={"i": parts}, headers={"X-Camera-Id": camera})
+        assert response.status_code == 202, response.get_data(as_text=True)
+        ids += [item["job"]["id"] for item in response.get_json()["items"]]
+    return ids
+
+
+def states(jobs: JobStore, ids: Sequence[str]) -> Counter[str]:
+    """Return how many of the jobs are in each state; "unknown" counts those without a record."""
+    return Counter("unknown" if job is None else job.state.value for job in jobs.read_many(ids))
+
+
+def wait_settled(jobs: JobStore, ids: Sequence[str], seconds: float = 60) -> Counter[str]:
+    """Return the jobs' states once none is queued."""
+    wait_until(lambda: states(jobs, ids)[JobState.QUEUED] == 0, f"{len(ids)} jobs to settle", seconds)
+    return states(jobs, ids)
+
+
+def assert_balanced(jobs: JobStore) -> None:
+    """Check the promise: received = classified + failed + expired + cancelled + pending."""
+    totals: Counter[str] = Counter()
+    for row in jobs.ledger():
+        totals.update(row.counts)
+    settled = sum(totals[state.value] for state in JobState if state.terminal)
+    assert totals["received"] == settled + jobs.pending(), totals
