@@ -21,10 +21,10 @@ MOST_PENDING: Final = 1000
 """Accepted images not yet settled; beyond it uploads wait. As many as one query may ask for."""
 
 _SHORTEST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 2.0
 _QUERY_SHARE: Final = 10
-# Seconds between queries. Each pause is at least 10 times what the last query took, so that asking
-# never takes more than a tenth of the server's time from the work itself.
+# Seconds between queries. A pause is 10 times what the last query took, so that asking takes no more
+# than a tenth of the server's time from the work itself; but a query that outlived an outage took long.
 
 _LOST = "The server no longer knows this image's job; send the image again."
 
@@ -158,7 +158,7 @@ class Classification:
         else:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2)
             await self._check_stall()
-        self._next_query = time.monotonic() + max(self._pause, took * _QUERY_SHARE)
+        self._next_query = time.monotonic() + max(self._pause, min(_LONGEST_PAUSE, took * _QUERY_SHARE))
         return results
 
     async def _check_stall(self) -> None:

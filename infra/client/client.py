@@ -129,7 +129,7 @@ class Client:
             except httpx.TransportError as error:
                 # No connection, cut off, or timed out: whether the call arrived is unknown, and the
                 # idempotency key makes sending it again harmless.
-                trouble = f"{self._url} can't be reached ({str(error) or type(error).__name__})"
+                trouble = f"{self._url} can't be reached ({_reason(error)})"
             else:
                 if response.status_code not in _TRANSIENT:
                     self._in_trouble = False
@@ -166,6 +166,12 @@ class Client:
 def _new_key() -> dict[str, str]:
     """Return a header that makes all tries of one call count as one."""
     return {"Idempotency-Key": str(uuid.uuid4())}
+
+
+def _reason(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    return "no connection" if isinstance(error, httpx.ConnectError) else "the connection broke off"
 
 
 def _detail(response: httpx.Response) -> str:

@@ -55,9 +55,7 @@ def collect(paths: Sequence[Path]) -> list[Source]:
     """
     sources = [
         Source(position, _printable(name), path, offset, size)
-        for position, (name, path, offset, size) in enumerate(
-            part for path in paths for part in _expand(path)
-        )
+        for position, (name, path, offset, size) in enumerate(chain.from_iterable(map(_expand, paths)))
     ]
     if not sources:
         where = ", ".join(_printable(str(path)) for path in paths)
@@ -66,7 +64,7 @@ def collect(paths: Sequence[Path]) -> list[Source]:
 
 
 def groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
-    """Cut `sources` into what travels in one call: at most `GROUP_FILES` and, above one file, `GROUP_BYTES`."""
+    """Cut `sources` into groups of at most `GROUP_FILES` and, unless it is one file, `GROUP_BYTES`."""
     group: list[Source] = []
     weight = 0
     for source in sources:

@@ -1,0 +1,60 @@
+"""When the client gives up."""
+
+from __future__ import annotations
+
+from infra.client.patience import Patience
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_pauses_grow_to_a_bound() -> None:
+    """Each pause is about twice the one before, up to about 8 seconds."""
+    attempt = Patience(1000, Clock()).attempt()
+    pauses = [attempt.pause() for _ in range(12)]
+    assert pauses[0] is not None
+    assert pauses[0] < 0.5
+    assert all(pause is not None and 6 <= pause <= 10 for pause in pauses[6:])
+
+
+def test_patience_ends_without_progress() -> None:
+    """After its seconds without progress an attempt is told to give up, and never sleeps past that."""
+    clock = Clock()
+    attempt = Patience(120, clock).attempt()
+    clock.now = 119
+    pause = attempt.pause()
+    assert pause is not None
+    assert pause <= 1
+    clock.now = 120
+    assert attempt.pause() is None
+
+
+def test_progress_elsewhere_renews_patience() -> None:
+    """While other images settle, a call that fails is tried on."""
+    clock = Clock()
+    patience = Patience(120, clock)
+    attempt = patience.attempt()
+    clock.now = 119
+    patience.progress()
+    clock.now = 200
+    assert attempt.pause() is not None
+
+
+def test_a_late_call_has_patience_of_its_own() -> None:
+    """A call that begins after a long quiet time is not given up at its first failure."""
+    clock = Clock()
+    patience = Patience(120, clock)
+    clock.now = 500
+    assert patience.attempt().pause() is not None
+
+
+def test_the_servers_wish_counts() -> None:
+    """A Retry-After that is longer than our pause is kept to."""
+    assert Patience(120, Clock()).attempt().pause(30) == 30

@@ -1,0 +1,89 @@
+"""What a person reads at the end."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from infra.client.collect import Source
+from infra.client.report import Tally, table
+from infra.client.results import Result, failed, settled, unfinished
+
+SOURCE = Source(0, "a.jpg", Path("a.jpg"), 0, 1)
+
+JOB = {
+    "id": "01JZ0000000000000000000000",
+    "state": "classified",
+    "accepted_at": "2026-01-31T08:15:00.100Z",
+    "settled_at": "2026-01-31T08:15:00.142Z",
+    "prediction": {
+        "label": "biodegradable",
+        "probability": 0.9312,
+        "review": True,
+        "model": "1.0+0123456789ab",
+    },
+    "error": None,
+}
+
+
+def shown(*results: Result) -> str:
+    """Return the table's text."""
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(table(results))
+    return stream.getvalue()
+
+
+def test_a_row_shows_the_prediction_and_the_servers_time() -> None:
+    """A classified image's row has its label, probability, review and the milliseconds to settle."""
+    row = shown(settled(SOURCE, JOB)).splitlines()[1].split()
+    assert row == ["a.jpg", "biodegradable", "0.9312", "needs", "a", "look", "42"]
+
+
+def test_the_header_says_what_the_milliseconds_are() -> None:
+    """Nobody has to guess which clock was read."""
+    assert "ms, accepted to settled" in shown()
+
+
+def test_a_failure_shows_its_sentence() -> None:
+    """A failed image's row says why."""
+    assert "failed: The image is damaged." in shown(failed(SOURCE, "The image is damaged."))
+
+
+def test_rows_stand_in_the_order_of_the_command_line() -> None:
+    """However they settled."""
+    later = Source(1, "b.jpg", Path("b.jpg"), 0, 1)
+    text = shown(settled(later, JOB), settled(SOURCE, JOB))
+    assert text.index("a.jpg") < text.index("b.jpg")
+
+
+def test_names_with_brackets_are_shown_as_they_are() -> None:
+    """A file called [red] does not colour the table."""
+    assert "[red].jpg" in shown(failed(Source(0, "[red].jpg", Path("x"), 0, 1), "No."))
+
+
+def test_json_has_the_promised_fields() -> None:
+    """One object with exactly these fields, null where there is nothing to say."""
+    fields = ["file", "job", "state", "label", "probability", "review", "model", "error"]
+    for result in (settled(SOURCE, JOB), failed(SOURCE, "No."), unfinished(SOURCE, None, "No.")):
+        assert list(json.loads(json.dumps(result.to_json()))) == fields
+
+
+def test_the_summary_counts() -> None:
+    """Labels, reviews, failures and what was never sent are each counted."""
+    tally = Tally()
+    for result in (settled(SOURCE, JOB), failed(SOURCE, "No."), unfinished(SOURCE, None, "Gone.")):
+        tally.add(result)
+    assert not tally.complete
+    assert tally.summary(2.0) == (
+        "3 images: 1 classified (1 biodegradable; 1 to review), 1 failed, 1 not sent, in 2.0 s."
+    )
+
+
+def test_only_classified_is_complete() -> None:
+    """Exit code 0 stands for this."""
+    tally = Tally()
+    tally.add(settled(SOURCE, JOB))
+    assert tally.complete
