@@ -27,7 +27,12 @@ def readyz() -> tuple[Response, int]:
     ready = all(answer == "ok" for answer in checks.values())
     workers = len(deps.jobs.workers()) if checks["redis"] == "ok" else 0
     pending = deps.jobs.pending() if checks["redis"] == "ok" else None
-    body = {"status": "ready" if ready else "not ready", "checks": checks, "workers": workers, "pending": pending}
+    body = {
+        "status": "ready" if ready else "not ready",
+        "checks": checks,
+        "workers": workers,
+        "pending": pending,
+    }
     return jsonify(body), HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
 
 

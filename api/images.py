@@ -29,7 +29,9 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Take one image; 202 with its job."""
     if (request.content_length or 0) > MAX_BYTES:
-        raise _too_large(f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB).")
+        raise _too_large(
+            f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
+        )
     # Bounds a body that does not declare its length, which is cut off there: one byte more tells it apart.
     request.max_content_length = MAX_BYTES + 1
     origin = read_origin(request.headers)
@@ -64,10 +66,13 @@ def _files() -> list[FileStorage]:
         )
     files = [file for _, file in request.files.items(multi=True)]
     if not files:
-        raise RequestError(HTTPStatus.BAD_REQUEST, "The form holds no file; add one file part for each image.")
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, "The form holds no file; add one file part for each image."
+        )
     if len(files) > MOST_FILES:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST, f"The form holds {len(files)} files; send at most {MOST_FILES} in one call."
+            HTTPStatus.BAD_REQUEST,
+            f"The form holds {len(files)} files; send at most {MOST_FILES} in one call.",
         )
     return files
 

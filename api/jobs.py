@@ -57,12 +57,16 @@ def image(job_id: str) -> Response:
 
 def _check_id(job_id: str) -> None:
     if not is_job_id(job_id):
-        raise JobNotFoundError(f"{job_id[:80]!r} is not a job's id; use the id that the upload answered with.")
+        raise JobNotFoundError(
+            f"{job_id[:80]!r} is not a job's id; use the id that the upload answered with."
+        )
 
 
 def _known(job_id: str, job: Job | None) -> Job:
     if job is None:
-        raise JobNotFoundError(f"There is no job {job_id}: it was never accepted here, or its record has expired.")
+        raise JobNotFoundError(
+            f"There is no job {job_id}: it was never accepted here, or its record has expired."
+        )
     return job
 
 
@@ -73,7 +77,9 @@ def _wait_seconds() -> float:
     except ValueError:
         seconds = -1
     if not 0 <= seconds <= MOST_WAIT:
-        raise RequestError(HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds.")
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds."
+        )
     return seconds
 
 
@@ -82,5 +88,7 @@ def _ids(body: Any) -> list[str]:
     if not isinstance(ids, list) or not all(isinstance(job_id, str) for job_id in ids):
         raise RequestError(HTTPStatus.BAD_REQUEST, 'Send JSON such as {"ids": ["01J...", "01J..."]}.')
     if len(ids) > MOST_IDS:
-        raise RequestError(HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MOST_IDS:,} at a time.")
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MOST_IDS:,} at a time."
+        )
     return ids

@@ -49,7 +49,12 @@ class RequestError(WastestreamError):
 
 def problem(status: int, detail: str) -> dict[str, Any]:
     """Return the members of a problem document (RFC 9457, section 3.1)."""
-    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": int(status), "detail": detail}
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+    }
 
 
 def problem_of(error: WastestreamError) -> dict[str, Any]:
@@ -92,5 +97,5 @@ def _on_http(error: HTTPException) -> Response:
 
 
 def _on_unexpected(error: Exception) -> Response:
-    logger.exception("A request failed in an unforeseen way", exc_info=error)
+    logger.error("A request failed in an unforeseen way", exc_info=error)
     return respond(problem(500, "The request failed on our side; its cause is in the server's log."))

@@ -52,13 +52,14 @@ def read_origin(headers: Headers) -> Origin:
     if not CAMERA_PATTERN.fullmatch(camera):
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"X-Camera-Id {camera[:80]!r} cannot be a camera's id: use 1 to 64 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit.",
+            f"X-Camera-Id {camera[:80]!r} cannot be a camera's id: use 1 to 64 letters, digits, '.', "
+            "'_' or '-', beginning with a letter or digit.",
         )
     key = headers.get("Idempotency-Key")
     if key is not None and not _KEY_PATTERN.fullmatch(key):
         raise RequestError(
-            HTTPStatus.BAD_REQUEST, "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good."
+            HTTPStatus.BAD_REQUEST,
+            "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good.",
         )
     return Origin(camera, _captured_ms(headers.get("X-Captured-At")), key)
 
@@ -98,7 +99,9 @@ def check(data: bytes, media_type: str, *, any_type: bool = False) -> Checked:
     return Checked(data, header.format)
 
 
-def submit(services: Services, images: Sequence[Checked], origin: Origin, lane: str, digest_of: bytes) -> list[Job]:
+def submit(
+    services: Services, images: Sequence[Checked], origin: Origin, lane: str, digest_of: bytes
+) -> list[Job]:
     """Store the images, then record and enqueue their jobs; all of them or none.
 
     Args:
@@ -120,7 +123,8 @@ def submit(services: Services, images: Sequence[Checked], origin: Origin, lane: 
     if known:
         return _existing(services, known)
     jobs = [
-        NewJob(new_job_id(), origin.camera, image.format, len(image.data), origin.captured_ms) for image in images
+        NewJob(new_job_id(), origin.camera, image.format, len(image.data), origin.captured_ms)
+        for image in images
     ]
     keys = [job.object_key for job in jobs]
     _store(services, keys, images)
@@ -184,7 +188,8 @@ def _captured_ms(text: str | None) -> int | None:
     if moment is None or moment.tzinfo is None:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as 2026-01-31T08:15:00Z.",
+            f"X-Captured-At {text[:80]!r} is not a time with its zone; "
+            "send RFC 3339, such as 2026-01-31T08:15:00Z.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(

@@ -82,7 +82,9 @@ class Waiters:
     def _listen(self) -> None:
         while True:
             try:
-                with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
+                with self._client.pubsub(  # type: ignore[no-untyped-call]
+                    ignore_subscribe_messages=True
+                ) as subscription:
                     subscription.subscribe(SETTLED_CHANNEL)
                     for message in subscription.listen():
                         self._wake(message["data"].split(" "))

@@ -36,6 +36,7 @@ class ImageHeader:
 
     @property
     def media_type(self) -> str:
+        """The type as HTTP names it, such as `image/jpeg`."""
         return MEDIA_TYPES[self.format]
 
 
@@ -59,9 +60,7 @@ def open_image(data: bytes) -> tuple[ImageHeader, Image.Image]:
         ImageTooLargeError: more than `MAX_BYTES` or `MAX_PIXELS`.
     """
     if len(data) > MAX_BYTES:
-        raise ImageTooLargeError(
-            f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
-        )
+        raise ImageTooLargeError(f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB).")
     name = sniff(data)
     if name is None:
         raise UnsupportedImageError("The bytes are not a JPEG, PNG or WebP image; send one of those.")

@@ -67,9 +67,7 @@ def _to_array(image: Image.Image, side: int) -> Pixels:
     # JPEG only: decode at 1/2, 1/4 or 1/8 size, never below the target (1280x720: 12 ms to 2 ms).
     image.draft("RGB", (side, side))
     orientation = _orientation(image)
-    small = _to_rgb(image).resize(
-        (side, side), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP
-    )
+    small = _to_rgb(image).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
     if orientation in _EXIF_TURNS:
         # After the resize: the target is square, so the order does not matter and this moves 48 kB.
         small = small.transpose(_EXIF_TURNS[orientation])
@@ -88,7 +86,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             return image
         return _over_white(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale PNG: keep the high byte.
-        return Image.fromarray((np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(
+            (np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+        ).convert("RGB")
     if "A" in image.mode or "transparency" in image.info:
         return _over_white(image)
     return image.convert("RGB")

@@ -37,6 +37,7 @@ class JobState(StrEnum):
 
     @property
     def terminal(self) -> bool:
+        """Whether a job in this state has settled."""
         return self is not JobState.QUEUED
 
 
@@ -67,6 +68,7 @@ class NewJob:
 
     @property
     def object_key(self) -> str:
+        """Where its image is stored."""
         return object_key(self.id, self.camera, self.format)
 
 
@@ -97,6 +99,7 @@ class Job:
 
     @property
     def object_key(self) -> str:
+        """Where its image is stored."""
         return object_key(self.id, self.camera, self.format)
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Keys (`JobStore` is the only code that names them):
 | key | type | holds |
 |---|---|---|
 | `ws:job:{id}` | hash | the job's record; expires after the retention time, once settled |
-| `ws:pending:{lane}` | sorted set | ids of jobs not yet settled, by the time they were accepted (ms, Redis' clock) |
+| `ws:pending:{lane}` | sorted set | ids of jobs not settled, by when they were accepted (ms, Redis' clock) |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour; hour is UTC, yyyymmddhh |
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
 | `ws:idempotency:{key}` | string | digest and job ids of an upload that named the key |
@@ -56,8 +56,11 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """Counters of one camera's jobs accepted in one hour (UTC, yyyymmddhh): `received`, one for each
-    terminal state and each label, `review`, `duplicates`. A counter that was never moved is absent."""
+    """Counters of one camera's jobs accepted in one hour (UTC, yyyymmddhh).
+
+    `received`, one for each terminal state and each label, `review`, `duplicates`. A counter that was
+    never moved is absent.
+    """
 
     hour: str
     camera: str
@@ -205,7 +208,9 @@ class JobStore:
             for job_id in job_ids:
                 pipe.hgetall(_job_key(job_id))
             records = pipe.execute()
-        return [_job(job_id, record) if record else None for job_id, record in zip(job_ids, records, strict=True)]
+        return [
+            _job(job_id, record) if record else None for job_id, record in zip(job_ids, records, strict=True)
+        ]
 
     def pending(self) -> int:
         """Return how many accepted jobs have not settled."""
@@ -296,7 +301,8 @@ def _known_ids(value: str, idempotency: Idempotency) -> list[str]:
     digest, *ids = value.split(" ")
     if digest != idempotency.digest:
         raise IdempotencyConflictError(
-            f"The idempotency key {idempotency.key!r} was used with other bytes; use a new key for a new image."
+            f"The idempotency key {idempotency.key!r} was used with other bytes; "
+            "use a new key for a new image."
         )
     return ids
 
@@ -323,7 +329,9 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         size=int(record["size"]),
         captured_ms=int(captured) if captured else None,
         settled_ms=int(settled) if settled else None,
-        prediction=Prediction(label, float(record["probability"]), record["review"] == "1") if label else None,
+        prediction=Prediction(label, float(record["probability"]), record["review"] == "1")
+        if label
+        else None,
         model=record.get("model"),
         error=record.get("error"),
     )

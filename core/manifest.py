@@ -156,5 +156,6 @@ def _check_file(folder: Path, name: str, manifest: ModelManifest) -> None:
     if found.sha256 != expected.sha256:
         raise ModelError(
             f"{path} is not the file that the manifest describes "
-            f"(sha256 {found.sha256[:12]}..., expected {expected.sha256[:12]}...). Copy the model folder again."
+            f"(sha256 {found.sha256[:12]}..., expected {expected.sha256[:12]}...). "
+            "Copy the model folder again."
         )

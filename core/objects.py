@@ -35,7 +35,9 @@ def _translated(key: str) -> Iterator[None]:
         raise ObjectNotFoundError(f"Storage has no object {key}.") from error
     except BaseError as error:
         # Refused, timed out, answered 5xx, wrong credentials: not this image's fault, so never final.
-        raise StorageUnavailableError(f"Storage does not answer as it should ({_first_line(error)}).") from error
+        raise StorageUnavailableError(
+            f"Storage does not answer as it should ({_first_line(error)})."
+        ) from error
 
 
 class ObjectStore:
@@ -140,7 +142,9 @@ def ensure_bucket(settings: Settings) -> None:
         region_name=settings.s3_region,
         aws_access_key_id=settings.s3_access_key.get_secret_value(),
         aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 5}),
+        config=Config(
+            signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 5}
+        ),
     )
     try:
         if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
@@ -148,7 +152,8 @@ def ensure_bucket(settings: Settings) -> None:
     except (BotoCoreError, ClientError) as error:
         raise StorageUnavailableError(
             f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made ({error}). "
-            "Check that the server runs and WASTESTREAM_S3_ACCESS_KEY and WASTESTREAM_S3_SECRET_KEY are its own."
+            "Check that the server runs, and that WASTESTREAM_S3_ACCESS_KEY and WASTESTREAM_S3_SECRET_KEY "
+            "are its own."
         ) from error
 
 

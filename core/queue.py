@@ -85,7 +85,12 @@ class Envelope:
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
         """
         task_id = job_id_of(keys[0])
-        headers = {**self._template["headers"], "id": task_id, "root_id": task_id, "argsrepr": f"({list(keys[:1])},)"}
+        headers = {
+            **self._template["headers"],
+            "id": task_id,
+            "root_id": task_id,
+            "argsrepr": f"({list(keys[:1])},)",
+        }
         delivery: dict[str, Any] = {"exchange": "", "routing_key": QUEUES[lane]}
         if redelivered:
             headers["redelivered"] = delivery["redelivered"] = True

@@ -62,7 +62,7 @@ def load_settings() -> Settings:
         SettingsError: a variable has a value that cannot work; the message names each.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # pydantic-settings fills the fields
+        return Settings()
     except ValidationError as error:
         wrong = "; ".join(
             f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"

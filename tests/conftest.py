@@ -19,7 +19,7 @@ from core.objects import ObjectStore, ensure_bucket
 from core.settings import Settings
 from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
 
-_ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"  # noqa: S105 - of a server made here
+_ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +140,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     port = free_port()
     cli = [sys.executable, "-m", "infra.cli"]
     options = ["--data-dir", str(folder), "--port", str(port), "--workers", "1", "--detach"]
-    subprocess.run([*cli, "up", *options], check=True, cwd=REPOSITORY, timeout=120)  # noqa: S603
+    subprocess.run([*cli, "up", *options], check=True, cwd=REPOSITORY, timeout=120)
     yield Stack(f"http://127.0.0.1:{port}", folder)
-    subprocess.run([*cli, "down", "--data-dir", str(folder)], check=True, cwd=REPOSITORY, timeout=60)  # noqa: S603
+    subprocess.run([*cli, "down", "--data-dir", str(folder)], check=True, cwd=REPOSITORY, timeout=60)

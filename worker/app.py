@@ -85,7 +85,9 @@ def _keep_watch(sender: Any, **_: Any) -> None:
 
 def _sign_off(sender: Any, **_: Any) -> None:
     try:
-        JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(sender.hostname)
+        JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(
+            sender.hostname
+        )
     except LedgerUnavailableError:
         logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")
 

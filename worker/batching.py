@@ -129,7 +129,9 @@ class Batcher:
             state.active_requests.discard(entry.request)
         self._lanes.put_back(entries)
         self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
-        logger.warning("%d jobs put back: storage or Redis is down; again in %.2f s", len(entries), self._pause)
+        logger.warning(
+            "%d jobs put back: storage or Redis is down; again in %.2f s", len(entries), self._pause
+        )
         self._consumer.timer.call_after(self._pause, self._try_again)
 
     def _try_again(self) -> None:
@@ -167,7 +169,7 @@ class Batcher:
         self._consumer.qos.value = max(1, self._messages + room)
 
 
-class ClassifyTask(Task):
+class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     """The one task. Its strategy gathers messages into batches; no message is ever run by itself."""
 
     name = CLASSIFY

@@ -40,6 +40,7 @@ class Item:
 
     @property
     def job_id(self) -> str:
+        """Id of the job whose image is at `key`."""
         return job_id_of(self.key)
 
 

@@ -45,6 +45,7 @@ class Entry:
     repeated: bool
 
     def item(self, *, cancelled: bool) -> Item:
+        """Return what the child is told of the job."""
         return Item(self.key, self.repeated, cancelled)
 
 
@@ -62,9 +63,7 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
     delivery = Delivery(message, len(keys))
     repeated = bool(message.headers.get("redelivered"))
-    return [
-        Entry(key, lane, delivery, _request(message, key, context), repeated) for key in keys
-    ]
+    return [Entry(key, lane, delivery, _request(message, key, context), repeated) for key in keys]
 
 
 def ack_all(messages: Iterable[Any]) -> None:
@@ -82,7 +81,8 @@ def ack_all(messages: Iterable[Any]) -> None:
         pipe.hdel(qos.unacked_key, *tags)
         pipe.execute()
     for message in unacked:
-        QoS.ack(qos, message.delivery_tag)  # The base class's: what kombu does after the two commands above.
+        # The base class's: what kombu does after the two commands above.
+        QoS.ack(qos, message.delivery_tag)  # type: ignore[no-untyped-call]
         message._state = "ACK"  # noqa: SLF001 - as kombu.message.Message.ack does; pinned by tests/contract
 
 
@@ -91,8 +91,10 @@ def _keys(message: Any) -> list[str]:
         (keys,), _, _ = message.payload
     except (TypeError, ValueError) as error:
         raise InvalidTaskError(f"not a message of ours: {error}") from error
-    if not isinstance(keys, list) or not keys or not all(
-        isinstance(key, str) and is_job_id(job_id_of(key)) for key in keys
+    if (
+        not isinstance(keys, list)
+        or not keys
+        or not all(isinstance(key, str) and is_job_id(job_id_of(key)) for key in keys)
     ):
         raise InvalidTaskError("a message that names no jobs")
     return keys

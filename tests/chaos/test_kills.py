@@ -26,7 +26,9 @@ def _finish(jobs: JobStore, ids: list[str]) -> None:
     assert all(jobs.client.llen(queue) == 0 for queue in ("wastestream.single", "wastestream.bulk"))
 
 
-def test_the_child_is_killed(client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path) -> None:
+def test_the_child_is_killed(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
     """Its batch is run again by a new child."""
     worker = start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 40)

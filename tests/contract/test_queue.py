@@ -1,4 +1,4 @@
-"""What we use of Celery and kombu besides their documented interfaces: an upgrade that moves it fails here."""
+"""What we use of Celery and kombu beside their documented interfaces: an upgrade that moves it fails here."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_messages_name_their_keys_and_shard_bulk_uploads(settings: Settings) -> 
 
 
 def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
-    """kombu keeps unacknowledged messages by their tags."""
+    """Kombu keeps unacknowledged messages by their tags."""
     envelope, keys = Envelope(make_app(settings)), _keys(1)
     tags = {json.loads(envelope.message(keys, "single"))["properties"]["delivery_tag"] for _ in range(50)}
     assert len(tags) == 50
@@ -70,8 +70,22 @@ def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        (RedisQoS, ["append", "ack", "pipe_or_acquire", "restore_by_tag", "restore_visible", "unacked_key", "unacked_index_key"]),
-        (Channel, ["unacked_restore_interval", "unacked_restore_throttle", "priority_steps", "_do_restore_message"]),
+        (
+            RedisQoS,
+            [
+                "append",
+                "ack",
+                "pipe_or_acquire",
+                "restore_by_tag",
+                "restore_visible",
+                "unacked_key",
+                "unacked_index_key",
+            ],
+        ),
+        (
+            Channel,
+            ["unacked_restore_interval", "unacked_restore_throttle", "priority_steps", "_do_restore_message"],
+        ),
         (virtual.QoS, ["ack", "can_consume"]),
         (Request, ["on_accepted", "on_success", "revoked", "send_event", "acknowledge"]),
     ],

@@ -48,13 +48,19 @@ def _refused(response: TestResponse, status: int, says: str) -> None:
     assert says in problem["detail"]
 
 
-def test_an_upload_is_stored_recorded_and_enqueued(client: FlaskClient, jobs: JobStore, objects: ObjectStore) -> None:
+def test_an_upload_is_stored_recorded_and_enqueued(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore
+) -> None:
     """202 with the job; its bytes are in storage and its message in the queue."""
     response = _post(client, X_Camera_Id="belt-1", X_Captured_At="2026-01-31T08:15:00+01:00")
     assert response.status_code == 202
     job = response.get_json()
     assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
-    assert (job["state"], job["camera"], job["captured_at"]) == ("queued", "belt-1", "2026-01-31T07:15:00.000Z")
+    assert (job["state"], job["camera"], job["captured_at"]) == (
+        "queued",
+        "belt-1",
+        "2026-01-31T07:15:00.000Z",
+    )
     (message,) = jobs.client.lrange(QUEUES["single"], 0, -1)
     (key,) = keys_in(message)
     assert objects.get(key) == jpeg()
@@ -69,7 +75,7 @@ def _huge_png() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "headers", "status", "says"),
+    "case",
     [
         (b"", {}, 400, "is empty"),
         (b"x" * (MAX_BYTES + 1), {}, 413, "at most 10,485,760"),
@@ -89,9 +95,10 @@ def _huge_png() -> bytes:
     ],
 )
 def test_bad_uploads_are_refused_with_a_sentence(
-    client: FlaskClient, jobs: JobStore, data: bytes | None, headers: dict[str, str], status: int, says: str
+    client: FlaskClient, jobs: JobStore, case: tuple[bytes | None, dict[str, str], int, str]
 ) -> None:
     """Each gets its status and says what to do; nothing is recorded."""
+    data, headers, status, says = case
     response = client.post("/v1/images", data=jpeg() if data is None else data, headers={**JPEG, **headers})
     _refused(response, status, says)
     assert jobs.pending() == 0
@@ -107,7 +114,9 @@ def test_an_oversized_body_without_a_length_is_refused(settings: Settings) -> No
     """A chunked body is cut off at the limit and refused, not taken in part."""
     body = encoded(picture(), quality=95) + b"\0" * MAX_BYTES
     environment = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
-    response = create_app(settings).test_client().post("/v1/images", headers=JPEG, environ_overrides=environment)
+    response = (
+        create_app(settings).test_client().post("/v1/images", headers=JPEG, environ_overrides=environment)
+    )
     _refused(response, 413, "at most 10,485,760")
 
 
@@ -151,7 +160,11 @@ def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, job
 
 def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> None:
     """The same key and files give the same jobs, refusals included."""
-    files = [("a.jpg", jpeg(1), "image/jpeg"), ("b.txt", b"x", "text/plain"), ("c.jpg", jpeg(2), "image/jpeg")]
+    files = [
+        ("a.jpg", jpeg(1), "image/jpeg"),
+        ("b.txt", b"x", "text/plain"),
+        ("c.jpg", jpeg(2), "image/jpeg"),
+    ]
     first, again = (_bulk(client, files, Idempotency_Key="k").get_json() for _ in range(2))
     assert first == again
     assert jobs.pending() == 2
@@ -160,7 +173,9 @@ def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> N
 
 def test_bulk_uploads_have_limits(client: FlaskClient) -> None:
     """None, too many, and no form at all."""
-    _refused(client.post("/v1/images/bulk", data={"text": "x"}, content_type="multipart/form-data"), 400, "no file")
+    _refused(
+        client.post("/v1/images/bulk", data={"text": "x"}, content_type="multipart/form-data"), 400, "no file"
+    )
     _refused(_bulk(client, [("a.jpg", jpeg(), "image/jpeg")] * 65), 400, "at most 64")
     _refused(client.post("/v1/images/bulk", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
 
@@ -169,13 +184,22 @@ def test_a_waiting_request_answers_when_the_job_settles(client: FlaskClient, job
     """`wait` ends with the settlement, long before its seconds are over."""
     job_id = _post(client).get_json()["id"]
     answers: list[dict[str, Any]] = []
-    reader = threading.Thread(target=lambda: answers.append(client.get(f"/v1/jobs/{job_id}?wait=30").get_json()))
+    reader = threading.Thread(
+        target=lambda: answers.append(client.get(f"/v1/jobs/{job_id}?wait=30").get_json())
+    )
     reader.start()
-    jobs.settle([Outcome(job_id, JobState.CLASSIFIED, Prediction("biodegradable", 0.75, review=False))], "1+ab")
+    jobs.settle(
+        [Outcome(job_id, JobState.CLASSIFIED, Prediction("biodegradable", 0.75, review=False))], "1+ab"
+    )
     reader.join(timeout=10)
     assert not reader.is_alive()
     assert answers[0]["state"] == "classified"
-    assert answers[0]["prediction"] == {"label": "biodegradable", "probability": 0.75, "review": False, "model": "1+ab"}
+    assert answers[0]["prediction"] == {
+        "label": "biodegradable",
+        "probability": 0.75,
+        "review": False,
+        "model": "1+ab",
+    }
 
 
 def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
@@ -208,7 +232,8 @@ def test_many_jobs_are_asked_for_in_one_call(client: FlaskClient) -> None:
 
 def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None:
     """Wrong JSON, and too many ids."""
-    for body in (None, [], {}, {"ids": "x"}, {"ids": [1]}):
+    bodies: list[Any] = [None, [], {}, {"ids": "x"}, {"ids": [1]}]
+    for body in bodies:
         _refused(client.post("/v1/jobs/query", json=body), 400, "Send JSON such as")
     _refused(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
 
@@ -237,7 +262,10 @@ def test_readiness_names_the_dependency_that_fails(settings: Settings, client: F
     assert "Storage does not answer" in broken.get_json()["checks"]["storage"]
 
 
-@pytest.mark.parametrize("send", [lambda c: _post(c), lambda c: _bulk(c, [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")])])
+@pytest.mark.parametrize(
+    "send",
+    [_post, lambda c: _bulk(c, [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")])],
+)
 def test_with_storage_down_nothing_is_accepted(
     settings: Settings, jobs: JobStore, send: Callable[[FlaskClient], TestResponse]
 ) -> None:

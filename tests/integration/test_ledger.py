@@ -16,7 +16,9 @@ QUEUE = "test.queue"
 GOOD = Prediction("biodegradable", 0.9, review=True)
 
 
-def _accept(jobs: JobStore, count: int = 1, idempotency: Idempotency | None = None, camera: str = "belt") -> list[str]:
+def _accept(
+    jobs: JobStore, count: int = 1, idempotency: Idempotency | None = None, camera: str = "belt"
+) -> list[str]:
     new = [NewJob(new_job_id(), camera, "jpeg", 100, 1_700_000_000_000) for _ in range(count)]
     return jobs.accept(new, "single", QUEUE, ["message"] * count, idempotency)
 
@@ -31,7 +33,12 @@ def test_accepting_records_counts_and_enqueues(jobs: JobStore) -> None:
     (job_id,) = _accept(jobs)
     job = jobs.read(job_id)
     assert job is not None
-    assert (job.state, job.camera, job.size, job.captured_ms) == (JobState.QUEUED, "belt", 100, 1_700_000_000_000)
+    assert (job.state, job.camera, job.size, job.captured_ms) == (
+        JobState.QUEUED,
+        "belt",
+        100,
+        1_700_000_000_000,
+    )
     assert jobs.pending() == 1
     assert _counts(jobs) == {"received": 1}
     assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
@@ -62,7 +69,11 @@ def test_settling_from_many_threads_counts_each_job_once(jobs: JobStore) -> None
     """Twenty jobs, each settled by eight threads at once: twenty in the ledger."""
     ids = _accept(jobs, 20)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: jobs.settle([Outcome(i, JobState.CLASSIFIED, GOOD) for i in ids], "m"), range(8)))
+        list(
+            threads.map(
+                lambda _: jobs.settle([Outcome(i, JobState.CLASSIFIED, GOOD) for i in ids], "m"), range(8)
+            )
+        )
     assert _counts(jobs) == {"received": 20, "classified": 20, "biodegradable": 20, "review": 20}
 
 

@@ -112,7 +112,11 @@ def test_a_foreign_message_is_discarded(
 ) -> None:
     """Messages that name no jobs, or another task, do not stop the stream."""
     app = make_app(settings)
-    for name, arguments in (("wastestream.classify", [["nonsense"]]), ("wastestream.classify", []), ("other", [])):
+    for name, arguments in (
+        ("wastestream.classify", [["nonsense"]]),
+        ("wastestream.classify", []),
+        ("other", []),
+    ):
         app.send_task(name, args=arguments, queue=QUEUES["single"])
     start_worker()
     assert wait_settled(jobs, [upload(client)]) == {"classified": 1}
@@ -123,7 +127,9 @@ def test_sigterm_finishes_the_batch_and_returns_the_rest(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     """A worker told to stop exits 0 in time; another does what it had not begun."""
-    first = start_worker("first", module="tests.support.faulty_worker", FAULT="slow", MARKER=str(tmp_path / "m"))
+    first = start_worker(
+        "first", module="tests.support.faulty_worker", FAULT="slow", MARKER=str(tmp_path / "m")
+    )
     ids = upload_bulk(client, 100)
     wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")
     assert first.kill(signal.SIGTERM) == 0
@@ -139,7 +145,7 @@ def test_sigterm_finishes_the_batch_and_returns_the_rest(
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
-        (lambda folder: None, "manifest.json cannot be read"),
+        (Path.exists, "manifest.json cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "is not a model manifest"),
     ],
 )
@@ -148,7 +154,7 @@ def test_a_worker_without_a_model_exits_with_the_reason(
 ) -> None:
     """No worker runs that cannot classify."""
     prepare(tmp_path)
-    found = subprocess.run(  # noqa: S603
+    found = subprocess.run(
         [sys.executable, "-m", "worker"],
         env={**environment_of(settings), "WASTESTREAM_MODEL_DIR": str(tmp_path)},
         cwd=REPOSITORY,
@@ -170,7 +176,9 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
     def health() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "worker.health"]
         environment = environment_of(settings)
-        return subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)  # noqa: S603
+        return subprocess.run(
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
 
     before = health()
     assert (before.returncode, "No worker of" in before.stderr) == (1, True)

@@ -23,7 +23,12 @@ from worker.classify import Classifier, Item
 
 _fault = os.environ["FAULT"]
 _marker = Path(os.environ["MARKER"])
-_classified, _settle, _append, _logits = Classifier._classified, JobStore.settle, QoS.append, LiteRtEngine.logits
+_classified, _settle, _append, _logits = (
+    Classifier._classified,
+    JobStore.settle,
+    QoS.append,
+    LiteRtEngine.logits,
+)
 
 
 def _die_once(pid: int) -> None:
@@ -55,7 +60,7 @@ def _settle_then_die(self: JobStore, *arguments: Any) -> Any:
 
 def _die_before_recording(self: QoS, *arguments: Any) -> None:
     _die_once(os.getpid())
-    _append(self, *arguments)
+    _append(self, *arguments)  # type: ignore[no-untyped-call]
 
 
 def _die_in_model(self: LiteRtEngine, pixels: Any) -> Any:
@@ -66,9 +71,9 @@ def _die_in_model(self: LiteRtEngine, pixels: Any) -> Any:
 if _fault in {"crash", "hang", "slow", "record"}:
     Classifier._classified = _classified_with_fault  # type: ignore[method-assign]
 elif _fault == "after settle":
-    JobStore.settle = _settle_then_die  # type: ignore[method-assign]
+    JobStore.settle = _settle_then_die  # type: ignore[assignment,method-assign]
 elif _fault == "after pop":
-    QoS.append = _die_before_recording
+    QoS.append = _die_before_recording  # type: ignore[method-assign]
 elif _fault == "in model":
     LiteRtEngine.logits = _die_in_model  # type: ignore[method-assign]
 else:

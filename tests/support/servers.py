@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -61,7 +62,7 @@ class Server:
     def start(self) -> None:
         """Start the program; if it has a port, return when it listens."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own command
+            self.process = subprocess.Popen(
                 self.command,
                 stdout=log,
                 stderr=log,
@@ -82,10 +83,8 @@ class Server:
     def stop(self) -> None:
         """End the program and all that it started, whatever state they are in."""
         if self.process is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # It has ended already.
                 os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self.process.wait(timeout=10)
 
     def children(self) -> list[int]:

@@ -29,7 +29,10 @@ def upload_bulk(client: FlaskClient, count: int, camera: str = "belt") -> list[s
     """Upload `count` images in calls of 32; return their jobs' ids."""
     ids: list[str] = []
     for start in range(0, count, 32):
-        parts = [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(start, min(start + 32, count))]
+        parts = [
+            (io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg")
+            for seed in range(start, min(start + 32, count))
+        ]
         response = client.post("/v1/images/bulk", data={"i": parts}, headers={"X-Camera-Id": camera})
         assert response.status_code == 202, response.get_data(as_text=True)
         ids += [item["job"]["id"] for item in response.get_json()["items"]]

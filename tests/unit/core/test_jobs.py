@@ -27,7 +27,14 @@ def test_an_object_key_names_camera_day_and_job() -> None:
 def test_what_is_no_id_is_told_apart() -> None:
     """Ids are 26 characters of Crockford's base 32 and fit 128 bits."""
     assert is_job_id(new_job_id())
-    for text in ("", "x", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", new_job_id().lower(), new_job_id() + "0", "../../etc/passwd"):
+    for text in (
+        "",
+        "x",
+        "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        new_job_id().lower(),
+        new_job_id() + "0",
+        "../../etc/passwd",
+    ):
         assert not is_job_id(text)
 
 
@@ -35,7 +42,16 @@ def test_a_settled_job_shows_its_prediction() -> None:
     """The JSON carries times in UTC and the prediction with the model that made it."""
     prediction = Prediction("biodegradable", 0.98765432, review=False)
     job = Job(
-        "01ARZ3NDEKTSV4RRFFQ69G5FAV", JobState.CLASSIFIED, "belt", "jpeg", 9, None, 1469922850260, prediction, "1+ab", None
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        JobState.CLASSIFIED,
+        "belt",
+        "jpeg",
+        9,
+        None,
+        1469922850260,
+        prediction,
+        "1+ab",
+        None,
     )
     shown = job.to_json()
     assert shown["accepted_at"] == "2016-07-30T23:54:10.259Z"

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError
-from core.manifest import BIODEGRADABLE, MANIFEST_NAME, NON_BIODEGRADABLE, TFLITE_NAME, ModelManifest, file_entry, load_manifest
+from core.manifest import (
+    BIODEGRADABLE,
+    MANIFEST_NAME,
+    NON_BIODEGRADABLE,
+    TFLITE_NAME,
+    ModelManifest,
+    file_entry,
+    load_manifest,
+)
 
 
 def _folder(path: Path, **changes: object) -> Path:
@@ -39,7 +47,7 @@ def manifest(tmp_path: Path) -> ModelManifest:
 
 
 @pytest.mark.parametrize(
-    ("logit", "label", "probability", "review"),
+    "case",
     [
         (0.0, BIODEGRADABLE, 0.5, True),  # sigmoid(0) = 0.5, under the threshold, inside the band
         (1.0, NON_BIODEGRADABLE, 0.6224593, True),  # sigmoid(1 / 2)
@@ -50,9 +58,10 @@ def manifest(tmp_path: Path) -> ModelManifest:
     ],
 )
 def test_a_logit_is_calibrated_then_compared(
-    manifest: ModelManifest, logit: float, label: str, probability: float, review: bool
+    manifest: ModelManifest, case: tuple[float, str, float, bool]
 ) -> None:
     """The temperature divides the logit; threshold and band look at the calibrated probability."""
+    logit, label, probability, review = case
     prediction = manifest.predict(logit)
     assert (prediction.label, prediction.review) == (label, review)
     assert prediction.probability == pytest.approx(probability)
@@ -81,8 +90,12 @@ def test_a_missing_manifest_or_file_is_named(tmp_path: Path) -> None:
         load_manifest(folder)
 
 
-@pytest.mark.parametrize("changes", [{"temperature": 0}, {"threshold": 1.5}, {"surprise": 1}, {"version": "a b"}])
-def test_a_manifest_with_an_impossible_value_names_the_field(tmp_path: Path, changes: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"temperature": 0}, {"threshold": 1.5}, {"surprise": 1}, {"version": "a b"}]
+)
+def test_a_manifest_with_an_impossible_value_names_the_field(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
     """The field at fault is in the message."""
     with pytest.raises(ModelError, match=next(iter(changes))):
         load_manifest(_folder(tmp_path, **changes))
