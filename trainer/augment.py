@@ -83,7 +83,8 @@ def _crop(images: Tensor, dice: _Dice, config: AugmentConfig, side: int) -> Tens
     middle = (side - 1) / 2
     zero = tf.zeros_like(a0)
     transforms = tf.stack(
-        [a0, a1, center_x - 0.5 - (a0 + a1) * middle, b0, b1, center_y - 0.5 - (b0 + b1) * middle, zero, zero],
+        [a0, a1, center_x - 0.5 - (a0 + a1) * middle,
+         b0, b1, center_y - 0.5 - (b0 + b1) * middle, zero, zero],
         axis=1,
     )
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -136,7 +137,7 @@ def _light(images: Tensor, dice: _Dice, config: AugmentConfig) -> Tensor:
 
 def _jpeg(images: Tensor, dice: _Dice, config: AugmentConfig) -> Tensor:
     chosen = dice.happens(config.jpeg)
-    quality = tf.cast(dice.between(*map(float, config.jpeg_quality)), tf.int32)
+    quality = tf.cast(dice.between(*config.jpeg_quality), tf.int32)
 
     def store(item: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         image, wanted, at = item

@@ -23,8 +23,8 @@ from core.images import SIDE, decode
 from trainer.errors import DatasetError
 
 Split = Literal["TRAIN", "TEST"]
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+Progress = Callable[[], None]
+"""Called after each image."""
 
 CLASS_FOLDERS: Final = {"O": 0, "R": 1}
 """Organic is biodegradable (0), recyclable is non_biodegradable (1)."""
@@ -111,7 +111,7 @@ def decode_files(
             pixels[len(kept)] = found
             kept.append(at)
         if progress is not None:
-            progress(at + 1, len(files))
+            progress()
     labels = np.array([files[at].label for at in kept], np.int64)
     for folder, label in CLASS_FOLDERS.items():
         if not np.any(labels == label):

@@ -30,7 +30,12 @@ def short(digest: str) -> str:
 
 
 def evaluate(
-    model: Path, sources: Sequence[Path], *, processes: int = 2, threads: int = 1, reporter: Reporter | None = None
+    model: Path,
+    sources: Sequence[Path],
+    *,
+    processes: int = 2,
+    threads: int = 1,
+    reporter: Reporter | None = None,
 ) -> Metrics:
     """Measure the model in a folder on the TEST images of `sources`.
 
@@ -53,14 +58,16 @@ def evaluate(
     engine = LiteRtEngine(model, threads=threads)
     files = read_files(sources, "TEST")
     with reporter.bar("decode", len(files)) as update:
-        images = decode_files(files, processes=processes, progress=lambda _done, _total: update(1, ""))
+        images = decode_files(files, processes=processes, progress=lambda: update(1, ""))
     for line in images.unreadable:
         reporter.line(f"unreadable, left out: {line}")
     with reporter.bar("classify", len(images)) as update:
         return measure_test(engine, images, on_images=lambda count: update(count, ""))
 
 
-def measure_test(engine: Engine, test: ImageSet, *, on_images: Callable[[int], None] = lambda _: None) -> Metrics:
+def measure_test(
+    engine: Engine, test: ImageSet, *, on_images: Callable[[int], None] = lambda _: None
+) -> Metrics:
     """Measure "test" and "test_without_leaked" on decoded images."""
     probabilities = classify(engine, test.pixels, on_images=on_images)
     leaked = set(engine.manifest.data.get(LEAKED_KEY, ()))
@@ -89,7 +96,9 @@ def classify(
 
 def as_json(metrics: Metrics) -> dict[str, Any]:
     """Return the figures as the manifest writes them."""
-    return {name: {key: found.model_dump() for key, found in values.items()} for name, values in metrics.items()}
+    return {
+        name: {key: found.model_dump() for key, found in values.items()} for name, values in metrics.items()
+    }
 
 
 def table(metrics: Metrics) -> list[str]:

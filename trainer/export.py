@@ -48,11 +48,11 @@ def to_tflite(model: Model) -> bytes:
     LiteRT would have to initialise.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="pixels")])
     def classify(pixels: Any) -> Any:
         return model(pixels, training=False)
 
-    frozen = convert_variables_to_constants_v2(classify.get_concrete_function())
+    any_batch = tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="pixels")
+    frozen = convert_variables_to_constants_v2(tf.function(classify).get_concrete_function(any_batch))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
@@ -72,7 +72,7 @@ def write_model(  # noqa: PLR0913 - the manifest's parts come from as many place
 
     Args:
         folder: an empty folder.
-        network: of `trainer.network.build_network`, weights trained.
+        network: of `trainer.fold.folded`.
         calibration: how its logits are read.
         data: for the manifest, what it was trained on.
         training: for the manifest, how.

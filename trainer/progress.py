@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Update = Callable[[float, str], None]
 """Called with the work done since the last call, in the bar's unit, and a note to show."""
@@ -23,11 +30,16 @@ class Reporter:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str, total: float, *, done: float = 0) -> Iterator[Update]:
+    def bar(self, title: str, total: float, *, done: int = 0) -> Iterator[Update]:
         """Show a bar over `total` units of work, of which `done` are behind, until the block ends."""
         with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=self._console, disable=not self._console.is_terminal,
         ) as progress:
             task = progress.add_task(title, total=total, completed=done, note="")

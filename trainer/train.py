@@ -25,6 +25,7 @@ from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_f
 from trainer.errors import DatasetError, OutputError
 from trainer.evaluate import LEAKED_KEY, measure_test, measure_validation, short, table
 from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model
+from trainer.fold import folded
 from trainer.network import Model, build_backbone, build_network, set_head
 from trainer.progress import Reporter
 
@@ -133,7 +134,7 @@ def _decode(
 ) -> ImageSet:
     with reporter.bar(title, len(files)) as update:
         return decode_files(
-            files, side=side, processes=config.data.decode_processes, progress=lambda _done, _total: update(1, "")
+            files, side=side, processes=config.data.decode_processes, progress=lambda: update(1, "")
         )
 
 
@@ -154,19 +155,20 @@ def _fit(  # noqa: PLR0913 - what `train` has at hand
         position = restore(checkpoint, run.variables, config=config, data_digest=data.digest)
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
-        reporter.line(f"head on frozen features: {_validation_line(fit.validate(run.average, data.validation))}")
+        found = fit.validate(run.average, data.validation)
+        reporter.line(f"head on frozen features: {_validation_line(found)}")
         save_run()
     sides = config.fine_tune.sides
     work = [len(data.train) * (side / 128) ** 2 for side in sides]
-    with reporter.bar("fine-tune", round(sum(work)), done=sum(work[: position.epoch])) as update:
+    with reporter.bar("fine-tune", round(sum(work)), done=round(sum(work[: position.epoch]))) as update:
         fit.fine_tune(
             run, position, data.train, data.validation, config,
             on_step=lambda epoch, count, cost, loss: update(
                 count * cost, f"epoch {epoch + 1}/{len(sides)}, loss {loss:.3f}"
             ),
             on_epoch=lambda entry: reporter.line(
-                f"epoch {entry['epoch']:.0f}/{len(sides)} at {entry['side']:.0f} px: loss {entry['loss']:.4f}, "
-                f"{_validation_line(entry)}, {position.seconds:,.0f} s"
+                f"epoch {entry['epoch']:.0f}/{len(sides)} at {entry['side']:.0f} px: "
+                f"loss {entry['loss']:.4f}, {_validation_line(entry)}, {position.seconds:,.0f} s"
             ),
             save=save_run,
         )
@@ -180,16 +182,16 @@ def _validation_line(entry: dict[str, float]) -> str:
 def _export(  # noqa: PLR0913 - what `train` has at hand
     network: Model, data: Data, position: Position, config: TrainConfig, out: Path, reporter: Reporter
 ) -> ModelManifest:
-    validation = data.validation
+    validation, served = data.validation, folded(network)
     calibration = calibrate(
-        fit.logits(network, validation.pixels), validation.labels, review_error=config.calibrate.review_error
+        fit.logits(served, validation.pixels), validation.labels, review_error=config.calibrate.review_error
     )
     parity_pixels = np.concatenate([validation.pixels, data.train_plain.pixels])[:PARITY_IMAGES]
     with temporary_beside(out) as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()
         manifest = write_model(
-            folder, network, calibration,
+            folder, served, calibration,
             data=_about_data(data), training=_about_training(position, config), parity_pixels=parity_pixels,
         )
         engine = LiteRtEngine(folder)
@@ -218,7 +220,9 @@ def _about_data(data: Data) -> dict[str, Any]:
         "train_images_dropped": len(report.dropped),
         "train_images_used": len(data.train),
         "validation_images": len(data.validation),
-        LEAKED_KEY: [short(digest) for digest, out in zip(test_digests, data.audit.leaked, strict=True) if out],
+        LEAKED_KEY: [
+            short(digest) for digest, out in zip(test_digests, data.audit.leaked, strict=True) if out
+        ],
     }
 
 

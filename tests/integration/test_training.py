@@ -1,0 +1,140 @@
+"""One tiny run from files to a measured model folder, through the commands a person uses."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from core.engine import LiteRtEngine
+from core.images import decode
+from core.manifest import load_manifest
+from infra.cli.evaluate import evaluate
+from infra.cli.train import train
+
+CONFIG = """
+[data]
+cache_side = 128
+validation_share = 0.25
+decode_processes = 1
+[head]
+epochs = 40
+[fine_tune]
+sides = [32, 64]
+batch = 8
+warmup_steps = 1
+trainable_after = "block_15_add"
+"""
+
+
+def picture(label: int, rng: np.random.Generator) -> bytes:
+    """A PNG that the ImageNet weights are not needed for: reddish noise is O, bluish is R."""
+    pixels = rng.integers(0, 90, (48, 64, 3), dtype=np.uint8)
+    pixels[..., 2 * label] += 160
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """TRAIN as a folder, TEST as a tar archive; one test image is also in TRAIN, one file is broken."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
+    train_folder, archive = root / "set", root / "test.tar"
+    for folder, label in (("O", 0), ("R", 1)):
+        (train_folder / "TRAIN" / folder).mkdir(parents=True)
+        for at in range(24):
+            (train_folder / "TRAIN" / folder / f"{folder}_{at}.png").write_bytes(picture(label, rng))
+    (train_folder / "TRAIN" / "O" / "O_broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    with tarfile.open(archive, "w") as tar:
+        files = [(f"TEST/{folder}/{folder}_{100 + at}.png", picture(label, rng))
+                 for folder, label in (("O", 0), ("R", 1)) for at in range(12)]
+        files.append(("TEST/O/O_leak.png", (train_folder / "TRAIN/O/O_0.png").read_bytes()))
+        for name, content in files:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return [train_folder, archive]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random MobileNetV2 weights with batch-norm statistics to match, or nothing would come through."""
+    import keras  # noqa: PLC0415 - TensorFlow loads when the first test needs it, not at collection
+
+    from trainer.network import empty_backbone  # noqa: PLC0415
+
+    keras.utils.set_random_seed(1)
+    backbone = empty_backbone()
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # one batch in training mode then sets the statistics
+    backbone(keras.random.uniform((16, 128, 128, 3), -1, 1), training=True)
+    path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
+    backbone.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder that the command wrote."""
+    root = tmp_path_factory.mktemp("models")
+    (root / "tiny.toml").write_text(CONFIG)
+    arguments = [option for source in data for option in ("--data", str(source))]
+    arguments += ["--weights", str(weights), "--out", str(root / "model"), "--config", str(root / "tiny.toml")]
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 0, result.output
+    return root / "model"
+
+
+def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
+    """The folder holds graph, network, manifest and audit; checkpoint and temporary files are gone."""
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "audit.json", "manifest.json", "model.keras", "model.tflite",
+    ]
+    assert sorted(path.name for path in trained.parent.iterdir()) == ["model", "tiny.toml"]
+
+
+def test_the_audit_names_what_is_wrong(trained: Path) -> None:
+    """The broken file and the test image that is also in TRAIN are named; the latter is not trained on."""
+    found = json.loads((trained / "audit.json").read_text())
+    assert [line.split(":")[0] for line in found["unreadable"]] == ["TRAIN/O/O_broken.png"]
+    assert found["in_train_and_test"] == [["TEST/O/O_leak.png", "TRAIN/O/O_0.png"]]
+    assert found["dropped"] == ["TRAIN/O/O_0.png"]
+
+
+def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -> None:
+    """The exported graph takes decoded uint8 pixels in any number and tells the two classes apart."""
+    engine = LiteRtEngine(trained)
+    folder = data[0] / "TRAIN"
+    pixels = np.stack([decode((folder / name).read_bytes()) for name in ["O/O_1.png"] * 5 + ["R/R_1.png"] * 6])
+    logits = engine.logits(pixels)
+    assert logits.shape == (11,)
+    assert logits[:5].max() < logits[5:].min()
+    np.testing.assert_allclose(logits[:5], logits[0], atol=1e-3)
+
+
+def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path]) -> None:
+    """The figures for the test images in the manifest are those the `evaluate` command prints."""
+    result = CliRunner().invoke(evaluate, ["--model", str(trained), "--data", str(data[1]), "--json"])
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    written = load_manifest(trained).model_dump(mode="json")["metrics"]
+    assert set(written) == {"test", "test_without_leaked", "validation"}
+    assert measured == {name: written[name] for name in ("test", "test_without_leaked")}
+    assert measured["test"]["images"]["value"] == measured["test_without_leaked"]["images"]["value"] + 1
+
+
+def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], weights: Path) -> None:
+    """Training into a folder that holds something is refused before any work."""
+    result = CliRunner().invoke(
+        train, ["--data", str(data[0]), "--weights", str(weights), "--out", str(trained)]
+    )
+    assert result.exit_code == 1
+    assert "name a new folder" in result.output

@@ -1,0 +1,113 @@
+"""The audit finds duplicates, leaks and contradictions, and keeps groups on one side of the split."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from trainer.audit import audit, validation_mask
+from trainer.dataset import ImageSet
+
+Picture = npt.NDArray[np.uint8]
+
+
+def picture(seed: int) -> Picture:
+    """A smooth random image, uint8 (64, 64, 3); different seeds look unlike each other."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC))
+
+
+def brighter(image: Picture) -> Picture:
+    """The same scene stored once more: every value a little different."""
+    return np.clip(image.astype(np.int64) + 3, 0, 255).astype(np.uint8)
+
+
+def image_set(split: str, *items: tuple[int, Picture]) -> ImageSet:
+    """Images with labels, named SPLIT/CLASS/INDEX."""
+    labels = [label for label, _ in items]
+    return ImageSet(
+        names=tuple(f"{split}/{'OR'[label]}/{at}" for at, label in enumerate(labels)),
+        labels=np.array(labels, np.int64),
+        digests=tuple(hashlib.sha256(pixels.tobytes()).hexdigest() for _, pixels in items),
+        pixels=np.stack([pixels for _, pixels in items]),
+    )
+
+
+def test_unlike_images_are_left_alone() -> None:
+    """Random scenes give no finding, and all of them are kept."""
+    found = audit(image_set("TRAIN", *((at % 2, picture(at)) for at in range(40))))
+    assert found.keep.all()
+    assert found.report.near_duplicates == []
+    assert found.report.exact_duplicates == []
+    assert found.report.counts == {"TRAIN": {"O": 20, "R": 20}}
+
+
+def test_identical_files_are_exact_duplicates() -> None:
+    """Equal digests make a group, however many files share them."""
+    same = picture(1)
+    found = audit(image_set("TRAIN", (0, same), (1, picture(2)), (0, same), (0, same)))
+    assert found.report.exact_duplicates == [["TRAIN/O/0", "TRAIN/O/2", "TRAIN/O/3"]]
+    assert found.groups.tolist() == [0, 1, 0, 0]
+    assert found.keep.all()
+
+
+def test_the_same_scene_stored_again_is_a_near_duplicate() -> None:
+    """Files that differ in every byte but look the same share a group."""
+    found = audit(image_set("TRAIN", (0, picture(1)), (1, picture(2)), (0, brighter(picture(1)))))
+    assert found.report.exact_duplicates == []
+    assert found.report.near_duplicates == [["TRAIN/O/0", "TRAIN/O/2"]]
+    assert found.groups.tolist() == [0, 1, 0]
+
+
+def test_training_images_that_are_also_in_test_are_dropped() -> None:
+    """The exact and the near-duplicate of a test image go; the test image is marked as leaked."""
+    train = image_set("TRAIN", (0, picture(1)), (1, picture(2)), (1, brighter(picture(3))))
+    test = image_set("TEST", (0, picture(9)), (0, picture(1)), (1, picture(3)))
+    found = audit(train, test)
+    assert found.keep.tolist() == [False, True, False]
+    assert found.leaked.tolist() == [False, True, True]
+    assert found.report.in_train_and_test == [["TEST/O/1", "TRAIN/O/0"], ["TEST/R/2", "TRAIN/R/2"]]
+    assert found.report.dropped == ["TRAIN/O/0", "TRAIN/R/2"]
+
+
+def test_conflicting_labels_are_dropped_and_named() -> None:
+    """Two copies of one scene in both classes teach nothing; neither is kept."""
+    found = audit(image_set("TRAIN", (0, picture(1)), (1, brighter(picture(1))), (1, picture(2))))
+    assert found.report.conflicting_labels == [["TRAIN/O/0", "TRAIN/R/1"]]
+    assert found.keep.tolist() == [False, False, True]
+
+
+def test_the_summary_names_files() -> None:
+    """What a person reads before training says how much is wrong, and where."""
+    train = image_set("TRAIN", (0, picture(1)), (1, picture(1)))
+    train = ImageSet(train.names, train.labels, train.digests, train.pixels, ("TRAIN/O/x.jpg: cut off",))
+    text = "\n".join(audit(train).report.lines())
+    assert "TRAIN/O/x.jpg: cut off" in text
+    assert "TRAIN/O/0 and TRAIN/R/1" in text
+
+
+@given(st.data())
+def test_a_group_is_never_split(data: st.DataObject) -> None:
+    """Whatever the groups and the share, all images of a group are on one side."""
+    count = data.draw(st.integers(8, 60))
+    groups = np.array(data.draw(st.lists(st.integers(0, 15), min_size=count, max_size=count)), np.int64)
+    labels = groups % 2
+    share = data.draw(st.floats(0.05, 0.45))
+    chosen = validation_mask(labels, groups, share=share, seed=data.draw(st.integers(0, 99)))
+    for group in np.unique(groups):
+        assert len(set(chosen[groups == group].tolist())) == 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_each_class_gives_its_share(share: float) -> None:
+    """Without duplicates the validation part has the wanted share of each class."""
+    labels = np.array([0] * 300 + [1] * 100, np.int64)
+    chosen = validation_mask(labels, np.arange(400), share=share, seed=4)
+    assert chosen[:300].sum() == round(300 * share)
+    assert chosen[300:].sum() == round(100 * share)

@@ -1,0 +1,72 @@
+"""Temperature, threshold and review band do what their names promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from core.manifest import calibrated
+from trainer.calibrate import (
+    calibrate,
+    choose_review_band,
+    choose_threshold,
+    fit_temperature,
+    to_probabilities,
+)
+
+
+def drawn(scale: float, count: int = 20_000) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Logits that are `scale` times too large for how often their labels are 1."""
+    rng = np.random.default_rng(5)
+    true = rng.normal(0, 2, count)
+    return true * scale, (rng.random(count) < 1 / (1 + np.exp(-true))).astype(np.int64)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_a_scale(scale: float) -> None:
+    """Logits that are k times too large get the temperature k."""
+    assert fit_temperature(*drawn(scale)) == pytest.approx(scale, rel=0.05)
+
+
+def test_probabilities_are_those_of_the_manifest() -> None:
+    """Evaluation computes what the worker computes, also far out."""
+    logits = np.array([-1e4, -3.0, 0.0, 0.5, 7.0, 1e4], np.float32)
+    expected = [calibrated(float(logit), 1.7) for logit in logits]
+    np.testing.assert_allclose(to_probabilities(logits, 1.7), expected, rtol=1e-12)
+
+
+def test_the_threshold_moves_only_for_a_gain() -> None:
+    """Where many thresholds are equally good, it stays at 0.5; where one is better, it moves there."""
+    labels = np.array([0] * 50 + [1] * 50)
+    assert choose_threshold(np.where(labels == 1, 0.9, 0.1), labels) == 0.5
+    assert choose_threshold(np.where(labels == 1, 0.62, 0.58), labels) == pytest.approx(0.6, abs=0.02)
+
+
+def test_the_review_band_leaves_few_errors_outside() -> None:
+    """The band keeps the promised error, and a smaller promise needs a wider band."""
+    logits, labels = drawn(1.0, 4000)
+    probabilities = to_probabilities(logits, 1.0)
+    shares = []
+    for allowed in (0.02, 0.05):
+        low, high = choose_review_band(probabilities, labels, threshold=0.5, review_error=allowed)
+        inside = (probabilities > low) & (probabilities < high)
+        wrong = (probabilities >= 0.5) != (labels == 1)
+        assert wrong[~inside].mean() <= allowed
+        assert low <= 0.5 <= high
+        shares.append(inside.mean())
+    assert shares[0] > shares[1]
+
+
+def test_a_perfect_model_needs_no_review() -> None:
+    """Without errors the band is empty."""
+    labels = np.array([0, 0, 1, 1])
+    band = choose_review_band(np.array([0.1, 0.2, 0.8, 0.9]), labels, threshold=0.5, review_error=0.02)
+    assert band == (0.5, 0.5)
+
+
+def test_a_hopeless_model_is_reviewed_throughout() -> None:
+    """When no band keeps the promise, every image is for a person."""
+    labels = np.array([0, 1, 0, 1])
+    found = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
+    assert found.review_band == (0.0, 1.0)

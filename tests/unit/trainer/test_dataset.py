@@ -1,0 +1,118 @@
+"""Folders and archives are read alike; data that cannot be trained on is refused in one sentence."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.dataset import decode_files, has_split, read_files
+from trainer.errors import DatasetError
+
+
+def png(value: int) -> bytes:
+    """A grey 10x10 PNG."""
+    stream = io.BytesIO()
+    Image.new("RGB", (10, 10), (value, value, value)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def folder(root: Path, files: dict[str, bytes]) -> Path:
+    """Write `files` below `root/set`."""
+    for name, data in files.items():
+        path = root / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root / "set"
+
+
+def archive(root: Path, files: dict[str, bytes]) -> Path:
+    """Write `files` as a tar archive."""
+    with tarfile.open(root / "set.tar", "w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return root / "set.tar"
+
+
+Maker = Callable[[Path, dict[str, bytes]], Path]
+both = pytest.mark.parametrize("make", [folder, archive])
+
+
+@both
+def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
+    """O is 0 and R is 1, sorted by name, whatever wraps the layout; hidden files are passed over."""
+    source = make(tmp_path, {
+        "DATASET/TRAIN/R/b.png": png(1), "DATASET/TRAIN/O/a.png": png(2), "DATASET/TRAIN/O/.DS_Store": b"x",
+        "DATASET/TEST/O/c.png": png(3),
+    })
+    found = read_files([source], "TRAIN")
+    assert [(file.name, file.label) for file in found] == [("TRAIN/O/a.png", 0), ("TRAIN/R/b.png", 1)]
+    assert has_split([source], "TEST")
+
+
+@both
+def test_an_empty_class_is_refused(make: Maker, tmp_path: Path) -> None:
+    """One class alone cannot be trained on; the error names the empty one."""
+    source = make(tmp_path, {"TRAIN/O/a.png": png(1)})
+    with pytest.raises(DatasetError, match="TRAIN/R .* holds no images"):
+        read_files([source], "TRAIN")
+
+
+@both
+def test_something_else_is_refused(make: Maker, tmp_path: Path) -> None:
+    """Files outside the layout are no image set."""
+    source = make(tmp_path, {"notes/readme.txt": b"hello"})
+    with pytest.raises(DatasetError, match="No TRAIN images"):
+        read_files([source], "TRAIN")
+
+
+def test_an_unknown_class_is_refused(tmp_path: Path) -> None:
+    """A third class is a mistake worth stopping for, not to be passed over."""
+    with pytest.raises(DatasetError, match="TRAIN/N is not a class"):
+        read_files([folder(tmp_path, {"TRAIN/N/a.png": png(1)})], "TRAIN")
+
+
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
+    """The error names the path."""
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        read_files([tmp_path / "nowhere"], "TRAIN")
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    """Any other file is neither folder nor archive."""
+    path = tmp_path / "data.tar"
+    path.write_bytes(b"not a tar archive" * 100)
+    with pytest.raises(DatasetError, match="neither a folder nor a readable tar"):
+        read_files([path], "TRAIN")
+
+
+def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:
+    """A broken file costs itself only; the others keep their labels and digests."""
+    source = folder(tmp_path, {"TRAIN/O/a.png": b"broken", "TRAIN/O/b.png": png(7), "TRAIN/R/c.png": png(9)})
+    found = decode_files(read_files([source], "TRAIN"), side=16)
+    assert found.names == ("TRAIN/O/b.png", "TRAIN/R/c.png")
+    assert found.unreadable[0].startswith("TRAIN/O/a.png: ")
+    assert found.pixels.shape == (2, 16, 16, 3)
+    assert found.pixels[:, 0, 0, 0].tolist() == [7, 9]
+
+
+def test_a_class_of_broken_files_is_refused(tmp_path: Path) -> None:
+    """When no image of a class can be read there is nothing to train on."""
+    source = folder(tmp_path, {"TRAIN/O/a.png": b"broken", "TRAIN/R/c.png": png(9)})
+    with pytest.raises(DatasetError, match="None of the images in O can be read"):
+        decode_files(read_files([source], "TRAIN"))
+
+
+def test_many_processes_decode_as_one_does(tmp_path: Path) -> None:
+    """The pool keeps order and pixels."""
+    files = read_files([folder(tmp_path, {f"TEST/{'OR'[at % 2]}/{at:03}.png": png(at) for at in range(150)})], "TEST")
+    np.testing.assert_array_equal(
+        decode_files(files, side=8, processes=2).pixels, decode_files(files, side=8).pixels
+    )
