@@ -45,6 +45,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """The address."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def accept(self, key: str, number: int) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from infra.client.patience import Patience
 class Clock:
     """A clock that stands until it is set."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    now = 0.0
 
     def __call__(self) -> float:
+        """Return the time, seconds."""
         return self.now
 
 
