@@ -36,7 +36,7 @@ def down(data_dir: Path) -> None:
         if time.monotonic() > deadline:
             raise click.ClickException(
                 f"Process {pid} has not stopped within {_MOST_SECONDS:.0f} s. Its log is "
-                f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it and its processes, and loses nothing that was accepted."
+                f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it and its processes and loses no job."
             )
         time.sleep(0.05)
     click.echo("Stopped.")

@@ -63,7 +63,7 @@ class Guard:
         )
 
     def _tell(self, line: str) -> None:
-        if self._popen.stdin is not None:
+        if self._popen.stdin is not None and not self._popen.stdin.closed:
             with contextlib.suppress(BrokenPipeError):  # It has died; `check` tells its successor everything.
                 self._popen.stdin.write(f"{line}\n".encode())
 

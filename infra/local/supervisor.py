@@ -106,7 +106,7 @@ class Supervisor:
             return True
         if status is not None:
             raise StartError(
-                f"{service.name} ended {_how(status)} while it was being started. {_log(process)}"
+                f"{service.name} ended {_how(status)} while it was started. {_log(process)}"
             )
         if time.time() - process.started_at > service.start_seconds:
             raise StartError(

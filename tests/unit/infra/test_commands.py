@@ -1,0 +1,70 @@
+"""The command line as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from infra.cli.main import COMMANDS, cli
+from tests.support.servers import REPOSITORY
+
+
+def test_help_imports_no_command() -> None:
+    """`--help` works in every environment, whatever a command needs."""
+    script = "import sys; from infra.cli.main import cli; cli(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    for name in COMMANDS:
+        assert f"infra.cli.{name}" not in done.stdout.split()
+        assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    """Each listed command exists and has help."""
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert name in result.output
+
+
+def test_an_unknown_command_is_refused() -> None:
+    """A slip of the finger ends with click's sentence and code."""
+    result = CliRunner().invoke(cli, ["upp"])
+    assert result.exit_code == 2
+    assert "No such command" in result.output
+
+
+def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
+    """Both say so; only `status` asks for something that is not there."""
+    options = ["--data-dir", str(tmp_path / "none")]
+    status = CliRunner().invoke(cli, ["status", *options])
+    assert (status.exit_code, "Nothing runs" in status.output) == (1, True)
+    down = CliRunner().invoke(cli, ["down", *options])
+    assert (down.exit_code, "Nothing runs" in down.output) == (0, True)
+
+
+def test_a_joining_worker_needs_addresses(tmp_path: Path) -> None:
+    """Without an env file and without variables, the sentence says what to give."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WASTESTREAM_")}
+    result = CliRunner(env=environment).invoke(cli, ["worker", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "--env-file" in result.output
+
+
+def test_a_missing_model_ends_the_start(tmp_path: Path) -> None:
+    """`up` names a model folder that is not there, and starts nothing."""
+    arguments = [sys.executable, "-m", "infra.cli", "up", "--data-dir", str(tmp_path / "data")]
+    environment = {**os.environ, "WASTESTREAM_MODEL_DIR": str(tmp_path / "no-model")}
+    done = subprocess.run(
+        arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "no-model" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,53 @@
+"""The data folder: who may use it, and what it says when it cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.local.errors import FolderBusyError, FolderError
+from infra.local.folder import DataFolder
+
+
+def test_a_new_folder_is_made_with_all_its_parts(tmp_path: Path) -> None:
+    """A data folder that is not there yet is made, parents too."""
+    folder = DataFolder(tmp_path / "a" / "b")
+    folder.make()
+    assert folder.objects.is_dir()
+    assert folder.redis.is_dir()
+    assert folder.logs.is_dir()
+
+
+def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
+    """A file where the folder should be is refused by name."""
+    (tmp_path / "data").touch()
+    with pytest.raises(FolderError, match=r"data is not a folder; .*--data-dir"):
+        DataFolder(tmp_path / "data").make()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc cannot be written even by root")
+def test_an_unwritable_place_is_named() -> None:
+    """A place where nothing can be written is refused by name."""
+    with pytest.raises(FolderError, match=r"/proc/wastestream cannot be written .*--data-dir"):
+        DataFolder(Path("/proc/wastestream")).make()
+
+
+def test_one_supervisor_at_a_time(tmp_path: Path) -> None:
+    """While one holds the folder, another is told which process does."""
+    folder = DataFolder(tmp_path)
+    with folder.lock():
+        assert folder.supervisor() == os.getpid()
+        with pytest.raises(FolderBusyError, match=f"process {os.getpid()}"), folder.lock():
+            pass
+    assert folder.supervisor() is None
+    with folder.lock():
+        assert folder.supervisor() == os.getpid()
+
+
+def test_nothing_runs_on_a_folder_never_used(tmp_path: Path) -> None:
+    """Asking a folder that does not exist makes nothing."""
+    assert DataFolder(tmp_path / "none").supervisor() is None
+    assert not (tmp_path / "none").exists()
