@@ -41,14 +41,14 @@ class Guard:
     def check(self) -> None:
         """Start the guard again if it has died."""
         if self._popen.poll() is not None:
+            self._close_pipe()
             self._popen = self._spawn()
             for group in self._groups:
                 self._tell(f"+{group}")
 
     def close(self) -> None:
         """Let the guard end whatever is left, and wait for it."""
-        if self._popen.stdin is not None:
-            self._popen.stdin.close()
+        self._close_pipe()
         self._popen.wait()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -61,6 +61,10 @@ class Guard:
             start_new_session=True,
             pass_fds=self._keep_open,
         )
+
+    def _close_pipe(self) -> None:
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
 
     def _tell(self, line: str) -> None:
         if self._popen.stdin is not None and not self._popen.stdin.closed:

@@ -105,9 +105,7 @@ class Supervisor:
         if service.once and status == 0:
             return True
         if status is not None:
-            raise StartError(
-                f"{service.name} ended {_how(status)} while it was started. {_log(process)}"
-            )
+            raise StartError(f"{service.name} ended {_how(status)} while it was started. {_log(process)}")
         if time.time() - process.started_at > service.start_seconds:
             raise StartError(
                 f"{service.name} was not ready after {service.start_seconds:.0f} seconds. {_log(process)}"
