@@ -83,13 +83,25 @@ def _crop(images: Tensor, dice: _Dice, config: AugmentConfig, side: int) -> Tens
     middle = (side - 1) / 2
     zero = tf.zeros_like(a0)
     transforms = tf.stack(
-        [a0, a1, center_x - 0.5 - (a0 + a1) * middle,
-         b0, b1, center_y - 0.5 - (b0 + b1) * middle, zero, zero],
+        [
+            a0,
+            a1,
+            center_x - 0.5 - (a0 + a1) * middle,
+            b0,
+            b1,
+            center_y - 0.5 - (b0 + b1) * middle,
+            zero,
+            zero,
+        ],
         axis=1,
     )
     return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images, transforms=transforms, output_shape=[side, side], fill_value=0.0,
-        interpolation="BILINEAR", fill_mode="REFLECT",
+        images=images,
+        transforms=transforms,
+        output_shape=[side, side],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
     )
 
 

@@ -49,7 +49,7 @@ def restore(path: Path, variables: Sequence[Any], *, config: TrainConfig, data_d
         CheckpointError: the file is damaged, or was written with another configuration or other data.
     """
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as stream, np.load(stream) as stored:
             about = json.loads(str(stored["about"]))
             arrays = [stored[f"v{at}"] for at in range(len(stored.files) - 1)]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -62,8 +62,10 @@ class ImageSet:
         """Return the images where the mask `chosen`, shape (N,), is true."""
         at = np.flatnonzero(chosen)
         return ImageSet(
-            tuple(self.names[i] for i in at), self.labels[at],
-            tuple(self.digests[i] for i in at), self.pixels[at],
+            tuple(self.names[i] for i in at),
+            self.labels[at],
+            tuple(self.digests[i] for i in at),
+            self.pixels[at],
         )
 
 
@@ -117,9 +119,11 @@ def decode_files(
         if not np.any(labels == label):
             raise DatasetError(f"None of the images in {folder} can be read; first: {unreadable[0]}")
     return ImageSet(
-        tuple(files[at].name for at in kept), labels,
+        tuple(files[at].name for at in kept),
+        labels,
         tuple(hashlib.sha256(files[at].data).hexdigest() for at in kept),
-        pixels[: len(kept)], tuple(unreadable),
+        pixels[: len(kept)],
+        tuple(unreadable),
     )
 
 

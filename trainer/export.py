@@ -59,7 +59,7 @@ def to_tflite(model: Model) -> bytes:
     return bytes(converter.convert())
 
 
-def write_model(  # noqa: PLR0913 - the manifest's parts come from as many places
+def write_model(
     folder: Path,
     network: Model,
     calibration: Calibration,

@@ -114,7 +114,7 @@ def start(network: Model, config: FineTuneConfig) -> Run:
     return Run(network, average, optimizer)
 
 
-def fine_tune(  # noqa: PLR0913 - a training loop needs its data, settings and three ways to report
+def fine_tune(
     run: Run,
     position: Position,
     train: ImageSet,

@@ -33,7 +33,7 @@ def folded(network: Model) -> Model:
         # Only the tensors: a batch norm was called with a mask, which its replacement does not take.
         call_function=lambda layer, *tensors, **_options: layer(*tensors),
     )
-    convolution = None
+    convolution: Any = None
     for layer in backbone.layers:  # in MobileNetV2 each convolution is followed by its batch norm
         if isinstance(layer, keras.layers.BatchNormalization):
             lean.get_layer(convolution.name).set_weights(_fold(convolution, layer))

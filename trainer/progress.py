@@ -40,7 +40,8 @@ class Reporter:
             TextColumn("left:"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=self._console, disable=not self._console.is_terminal,
+            console=self._console,
+            disable=not self._console.is_terminal,
         ) as progress:
             task = progress.add_task(title, total=total, completed=done, note="")
             yield lambda work, note: progress.update(task, advance=work, note=note)

@@ -50,7 +50,7 @@ class Data:
     digest: str
 
 
-def train(  # noqa: PLR0913 - the command's options
+def train(
     sources: Sequence[Path],
     weights: str,
     out: Path,
@@ -89,7 +89,7 @@ def train(  # noqa: PLR0913 - the command's options
     run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
     reporter.line(f"trained for {position.seconds + time.monotonic() - began:,.0f} s")
 
-    manifest = _export(run.average, data, position, config, out, reporter)
+    manifest = _export(run.average, data, position, config, out=out, reporter=reporter)
     shutil.move(work / AUDIT_NAME, out / AUDIT_NAME)
     shutil.rmtree(work)
     return manifest
@@ -113,16 +113,20 @@ def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> D
     for line in findings.report.lines():
         reporter.line(line)
 
-    held_out = validation_mask(
-        plain.labels, findings.groups, share=config.data.validation_share, seed=config.seed
-    ) & findings.keep
+    held_out = (
+        validation_mask(plain.labels, findings.groups, share=config.data.validation_share, seed=config.seed)
+        & findings.keep
+    )
     trained = findings.keep & ~held_out
     for chosen, purpose in ((held_out, "validation"), (trained, "training")):
         if len(np.unique(plain.labels[chosen])) < _MIN_VALIDATION:
             raise DatasetError(f"Too few TRAIN images: {purpose} has none of one class after the audit.")
     names = {name for name, chosen in zip(plain.names, trained, strict=True) if chosen}
     cached = _decode(
-        [file for file in train_files if file.name in names], config, reporter, "decode for crops",
+        [file for file in train_files if file.name in names],
+        config,
+        reporter,
+        "decode for crops",
         side=config.data.cache_side,
     )
     digest = hashlib.sha256("".join(sorted(plain.digests)).encode()).hexdigest()
@@ -138,7 +142,7 @@ def _decode(
         )
 
 
-def _fit(  # noqa: PLR0913 - what `train` has at hand
+def _fit(
     network: Model, data: Data, config: TrainConfig, checkpoint: Path, *, resume: bool, reporter: Reporter
 ) -> tuple[fit.Run, Position]:
     if not resume:
@@ -162,7 +166,11 @@ def _fit(  # noqa: PLR0913 - what `train` has at hand
     work = [len(data.train) * (side / 128) ** 2 for side in sides]
     with reporter.bar("fine-tune", round(sum(work)), done=round(sum(work[: position.epoch]))) as update:
         fit.fine_tune(
-            run, position, data.train, data.validation, config,
+            run,
+            position,
+            data.train,
+            data.validation,
+            config,
             on_step=lambda epoch, count, cost, loss: update(
                 count * cost, f"epoch {epoch + 1}/{len(sides)}, loss {loss:.3f}"
             ),
@@ -179,8 +187,8 @@ def _validation_line(entry: dict[str, float]) -> str:
     return f"validation loss {entry['validation_loss']:.4f}, accuracy {entry['validation_accuracy']:.4f}"
 
 
-def _export(  # noqa: PLR0913 - what `train` has at hand
-    network: Model, data: Data, position: Position, config: TrainConfig, out: Path, reporter: Reporter
+def _export(
+    network: Model, data: Data, position: Position, config: TrainConfig, *, out: Path, reporter: Reporter
 ) -> ModelManifest:
     validation, served = data.validation, folded(network)
     calibration = calibrate(
@@ -191,8 +199,12 @@ def _export(  # noqa: PLR0913 - what `train` has at hand
         folder = Path(temporary) / "model"
         folder.mkdir()
         manifest = write_model(
-            folder, served, calibration,
-            data=_about_data(data), training=_about_training(position, config), parity_pixels=parity_pixels,
+            folder,
+            served,
+            calibration,
+            data=_about_data(data),
+            training=_about_training(position, config),
+            parity_pixels=parity_pixels,
         )
         engine = LiteRtEngine(folder)
         metrics = measure_validation(engine, validation)

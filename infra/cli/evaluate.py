@@ -12,11 +12,19 @@ from core.errors import WastestreamError
 
 @click.command()
 @click.option(
-    "--model", required=True, metavar="DIR", type=click.Path(path_type=Path),
+    "--model",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     help="A folder with model.tflite and manifest.json.",
 )
 @click.option(
-    "--data", "sources", required=True, multiple=True, metavar="DIR|TAR", type=click.Path(path_type=Path),
+    "--data",
+    "sources",
+    required=True,
+    multiple=True,
+    metavar="DIR|TAR",
+    type=click.Path(path_type=Path),
     help="TEST/{O,R}, as a folder or a tar archive. Repeat it for several.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as the manifest writes them.")

@@ -11,23 +11,38 @@ from core.errors import WastestreamError
 
 @click.command()
 @click.option(
-    "--data", "sources", required=True, multiple=True, metavar="DIR|TAR", type=click.Path(path_type=Path),
+    "--data",
+    "sources",
+    required=True,
+    multiple=True,
+    metavar="DIR|TAR",
+    type=click.Path(path_type=Path),
     help="TRAIN/{O,R} and TEST/{O,R}, as a folder or a tar archive. Repeat it for several.",
 )
 @click.option(
-    "--weights", required=True, metavar="imagenet|FILE",
+    "--weights",
+    required=True,
+    metavar="imagenet|FILE",
     help="Where training begins: `imagenet` downloads Keras' weights, FILE is a .weights.h5 of MobileNetV2.",
 )
 @click.option(
-    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path),
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     help="The model folder to write; it appears when it is complete.",
 )
 @click.option(
-    "--config", "config_path", metavar="FILE", type=click.Path(path_type=Path),
+    "--config",
+    "config_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
     help="A TOML file; keys left out keep the values of trainer/default.toml.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run of the same --out.")
-def train(sources: tuple[Path, ...], weights: str, out: Path, config_path: Path | None, *, resume: bool) -> None:
+def train(
+    sources: tuple[Path, ...], weights: str, out: Path, config_path: Path | None, *, resume: bool
+) -> None:
     """Train, calibrate, measure and export a model."""
     # Imported here: TensorFlow takes seconds to load, and only this command needs it.
     from trainer.config import load_config  # noqa: PLC0415

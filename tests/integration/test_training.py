@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import tarfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from core.images import decode
 from core.manifest import load_manifest
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
+
+# Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 CONFIG = """
 [data]
@@ -53,8 +57,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             (train_folder / "TRAIN" / folder / f"{folder}_{at}.png").write_bytes(picture(label, rng))
     (train_folder / "TRAIN" / "O" / "O_broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with tarfile.open(archive, "w") as tar:
-        files = [(f"TEST/{folder}/{folder}_{100 + at}.png", picture(label, rng))
-                 for folder, label in (("O", 0), ("R", 1)) for at in range(12)]
+        files = [
+            (f"TEST/{folder}/{folder}_{100 + at}.png", picture(label, rng))
+            for folder, label in (("O", 0), ("R", 1))
+            for at in range(12)
+        ]
         files.append(("TEST/O/O_leak.png", (train_folder / "TRAIN/O/O_0.png").read_bytes()))
         for name, content in files:
             entry = tarfile.TarInfo(name)
@@ -66,9 +73,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random MobileNetV2 weights with batch-norm statistics to match, or nothing would come through."""
-    import keras  # noqa: PLC0415 - TensorFlow loads when the first test needs it, not at collection
+    import keras
 
-    from trainer.network import empty_backbone  # noqa: PLC0415
+    from trainer.network import empty_backbone
 
     keras.utils.set_random_seed(1)
     backbone = empty_backbone()
@@ -81,22 +88,39 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def press_ctrl_c(*_: object) -> float:
+    """Stand in for the learning rate of a step during which the person presses Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+    return 1e-4
+
+
 @pytest.fixture(scope="module")
 def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder that the command wrote."""
+    """A model folder that the command wrote, after Ctrl-C in its first epoch and `--resume`."""
     root = tmp_path_factory.mktemp("models")
     (root / "tiny.toml").write_text(CONFIG)
     arguments = [option for source in data for option in ("--data", str(source))]
-    arguments += ["--weights", str(weights), "--out", str(root / "model"), "--config", str(root / "tiny.toml")]
-    result = CliRunner().invoke(train, arguments)
+    arguments += ["--weights", str(weights), "--out", str(root / "model")]
+    arguments += ["--config", str(root / "tiny.toml")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.fit._learning_rate", press_ctrl_c)
+        stopped = CliRunner().invoke(train, arguments)
+    assert stopped.exit_code == 1, stopped.output
+    assert "--resume continues" in stopped.output
+    assert not (root / "model").exists()
+    result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 0, result.output
+    assert "resumed in epoch 1, step 2" in result.output
     return root / "model"
 
 
 def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
     """The folder holds graph, network, manifest and audit; checkpoint and temporary files are gone."""
     assert sorted(path.name for path in trained.iterdir()) == [
-        "audit.json", "manifest.json", "model.keras", "model.tflite",
+        "audit.json",
+        "manifest.json",
+        "model.keras",
+        "model.tflite",
     ]
     assert sorted(path.name for path in trained.parent.iterdir()) == ["model", "tiny.toml"]
 
@@ -113,7 +137,8 @@ def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -
     """The exported graph takes decoded uint8 pixels in any number and tells the two classes apart."""
     engine = LiteRtEngine(trained)
     folder = data[0] / "TRAIN"
-    pixels = np.stack([decode((folder / name).read_bytes()) for name in ["O/O_1.png"] * 5 + ["R/R_1.png"] * 6])
+    names = ["O/O_1.png"] * 5 + ["R/R_1.png"] * 6
+    pixels = np.stack([decode((folder / name).read_bytes()) for name in names])
     logits = engine.logits(pixels)
     assert logits.shape == (11,)
     assert logits[:5].max() < logits[5:].min()

@@ -14,7 +14,8 @@ from trainer.errors import ConfigError
 def test_the_default_is_complete_and_commented() -> None:
     """Every key of the default file carries a comment that says what it means."""
     load_config()
-    keys = [line for line in DEFAULT_PATH.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    lines = DEFAULT_PATH.read_text().splitlines()
+    keys = [line for line in lines if "=" in line and not line.startswith("#")]
     assert keys
     assert [line for line in keys if "#" not in line] == []
 

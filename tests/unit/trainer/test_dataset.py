@@ -48,10 +48,15 @@ both = pytest.mark.parametrize("make", [folder, archive])
 @both
 def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
     """O is 0 and R is 1, sorted by name, whatever wraps the layout; hidden files are passed over."""
-    source = make(tmp_path, {
-        "DATASET/TRAIN/R/b.png": png(1), "DATASET/TRAIN/O/a.png": png(2), "DATASET/TRAIN/O/.DS_Store": b"x",
-        "DATASET/TEST/O/c.png": png(3),
-    })
+    source = make(
+        tmp_path,
+        {
+            "DATASET/TRAIN/R/b.png": png(1),
+            "DATASET/TRAIN/O/a.png": png(2),
+            "DATASET/TRAIN/O/.DS_Store": b"x",
+            "DATASET/TEST/O/c.png": png(3),
+        },
+    )
     found = read_files([source], "TRAIN")
     assert [(file.name, file.label) for file in found] == [("TRAIN/O/a.png", 0), ("TRAIN/R/b.png", 1)]
     assert has_split([source], "TEST")
@@ -61,7 +66,7 @@ def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
 def test_an_empty_class_is_refused(make: Maker, tmp_path: Path) -> None:
     """One class alone cannot be trained on; the error names the empty one."""
     source = make(tmp_path, {"TRAIN/O/a.png": png(1)})
-    with pytest.raises(DatasetError, match="TRAIN/R .* holds no images"):
+    with pytest.raises(DatasetError, match=r"TRAIN/R .* holds no images"):
         read_files([source], "TRAIN")
 
 
@@ -112,7 +117,8 @@ def test_a_class_of_broken_files_is_refused(tmp_path: Path) -> None:
 
 def test_many_processes_decode_as_one_does(tmp_path: Path) -> None:
     """The pool keeps order and pixels."""
-    files = read_files([folder(tmp_path, {f"TEST/{'OR'[at % 2]}/{at:03}.png": png(at) for at in range(150)})], "TEST")
+    source = folder(tmp_path, {f"TEST/{'OR'[at % 2]}/{at:03}.png": png(at) for at in range(150)})
+    files = read_files([source], "TEST")
     np.testing.assert_array_equal(
         decode_files(files, side=8, processes=2).pixels, decode_files(files, side=8).pixels
     )

@@ -1,0 +1,69 @@
+"""A checkpoint brings everything back, and only into the run that wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
+from trainer.config import load_config
+from trainer.errors import CheckpointError
+
+CONFIG = load_config()
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def variables(value: float) -> list[keras.Variable]:
+    """Two variables of different shapes and types, as networks and optimizers have them."""
+    return [
+        keras.Variable(np.full((2, 3), value, np.float32)),
+        keras.Variable(np.int64(value), dtype="int64", trainable=False),
+    ]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A checkpoint in epoch 2, step 7, of variables that are 5."""
+    path = tmp_path / CHECKPOINT_NAME
+    position = Position(epoch=2, step=7, seconds=1.5, history=[{"loss": 0.3}])
+    save(path, position, variables(5), config=CONFIG, data_digest="abc")
+    return path
+
+
+def test_everything_comes_back(written: Path) -> None:
+    """Position, history and every variable are as they were saved."""
+    fresh = variables(0)
+    position = restore(written, fresh, config=CONFIG, data_digest="abc")
+    assert position == Position(epoch=2, step=7, seconds=1.5, history=[{"loss": 0.3}])
+    np.testing.assert_array_equal(np.asarray(fresh[0]), np.full((2, 3), 5))
+    assert int(np.asarray(fresh[1])) == 5
+
+
+def test_saving_leaves_one_file(written: Path) -> None:
+    """The partial file is renamed, so a crash while writing costs nothing that was saved before."""
+    save(written, Position(), variables(1), config=CONFIG, data_digest="abc")
+    assert list(written.parent.iterdir()) == [written]
+
+
+def test_another_configuration_is_refused(written: Path) -> None:
+    """Half a run with one configuration and half with another would be neither."""
+    other = CONFIG.model_copy(update={"seed": CONFIG.seed + 1})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        restore(written, variables(0), config=other, data_digest="abc")
+
+
+def test_other_images_are_refused(written: Path) -> None:
+    """With other images the validation part would be another one, too."""
+    with pytest.raises(CheckpointError, match="other images"):
+        restore(written, variables(0), config=CONFIG, data_digest="xyz")
+
+
+def test_a_damaged_file_is_refused(written: Path) -> None:
+    """A file that breaks off is named, not half read."""
+    written.write_bytes(written.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        restore(written, variables(0), config=CONFIG, data_digest="abc")
