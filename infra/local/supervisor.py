@@ -82,7 +82,7 @@ class Supervisor:
             self._signals.wait(self._next_look())
 
     def stop(self) -> None:
-        """Stop everything in the order of the services' `stop_rank`; told to stop twice, kill what is left."""
+        """Stop everything in the order of the services' `stop_rank`; told twice, kill what is left."""
         every = [process for stage in self._stages for process in stage]
         for rank in sorted({process.service.stop_rank for process in every}):
             self._stop_all([process for process in every if process.service.stop_rank == rank])
@@ -105,7 +105,7 @@ class Supervisor:
         if service.once and status == 0:
             return True
         if status is not None:
-            raise StartError(f"{service.name} ended {_how(status)} while it was started. {_log(process)}")
+            raise StartError(f"{service.name} ended {_how(status)} at its start. {_log(process)}")
         if time.time() - process.started_at > service.start_seconds:
             raise StartError(
                 f"{service.name} was not ready after {service.start_seconds:.0f} seconds. {_log(process)}"

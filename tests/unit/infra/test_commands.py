@@ -16,7 +16,8 @@ from tests.support.servers import REPOSITORY
 
 def test_help_imports_no_command() -> None:
     """`--help` works in every environment, whatever a command needs."""
-    script = "import sys; from infra.cli.main import cli; cli(['--help'], standalone_mode=False); print(*sys.modules)"
+    script = "import sys; from infra.cli.main import cli; cli(['--help'], standalone_mode=False)"
+    script += "; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

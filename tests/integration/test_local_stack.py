@@ -1,0 +1,300 @@
+"""`up`, `status`, `down` and `worker` as a person uses them: real processes, ports and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.pictures import jpeg
+from tests.support.servers import REPOSITORY, wait_until
+
+_MARK = "STACK_TEST_MARK"
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="finds processes by their environment, in /proc"
+)
+
+
+def _three_free_ports() -> int:
+    """Return a port that is free together with the next two, below those that outgoing connections get."""
+    for port in range(20_000 + os.getpid() % 9_000, 32_000, 3):
+        try:
+            for each in range(port, port + 3):
+                socket.create_server(("127.0.0.1", each)).close()
+        except OSError:
+            continue
+        return port
+    raise RuntimeError("no three free ports in a row")
+
+
+class Local:
+    """A data folder, three ports and a mark by which every process started for them is found."""
+
+    def __init__(self, folder: Path, port: int | None = None, mark: str | None = None) -> None:
+        self.folder = folder
+        self.port = port or _three_free_ports()
+        self.mark = mark or uuid.uuid4().hex
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes started here have in their environment."""
+        return {**os.environ, _MARK: self.mark}
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        """Return a command line for this folder."""
+        return [sys.executable, "-m", "infra.cli", name, "--data-dir", str(self.folder), *arguments]
+
+    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(name, *arguments),
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Start the stack in the background with one worker."""
+        return self.run("up", "--port", str(self.port), "--workers", "1", "--detach", *arguments)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `status --json` says."""
+        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each process by its name, from the supervisor's own file."""
+        state = json.loads((self.folder / "state.json").read_text())
+        return {one["name"]: one["pid"] for one in state["processes"]}
+
+    def supervisor(self) -> int:
+        """Return the supervisor's process id."""
+        return int((self.folder / "supervisor.lock").read_text())
+
+    def alive(self) -> list[psutil.Process]:
+        """Return every process that carries the mark, however it was started."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def upload(self) -> str:
+        """Upload a picture; return the job's id when it is classified."""
+        headers = {"Content-Type": "image/jpeg"}
+        request = urllib.request.Request(f"{self.url}/v1/images", data=jpeg(), headers=headers)
+        with urllib.request.urlopen(request, timeout=20) as response:
+            job_id = str(json.load(response)["id"])
+        wait_until(lambda: self.job(job_id)["state"] == "classified", f"job {job_id} to be classified")
+        return job_id
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job; an empty one while the API does not answer."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/v1/jobs/{job_id}?wait=5", timeout=20) as response:
+                found: dict[str, Any] = json.load(response)
+        except urllib.error.URLError:
+            return {"state": None}
+        return found
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    """A stack that runs in the background; a test that stops it starts it again."""
+    made = Local(tmp_path_factory.mktemp("local") / "data folder")
+    done = made.up()
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert f"Ready: {made.url}" in done.stdout
+    yield made
+    made.run("down")
+    assert made.alive() == []
+
+
+def test_up_reports_ready_only_when_all_is(local: Local) -> None:
+    """When `up --detach` returns, the API says ready, the worker is there, and `status` agrees."""
+    with urllib.request.urlopen(f"{local.url}/readyz", timeout=5) as response:
+        health = json.load(response)
+    assert (health["status"], health["workers"]) == ("ready", 1)
+    status = local.run("status")
+    assert status.returncode == 0
+    assert local.url in status.stdout
+    found = local.status()
+    assert [one["name"] for one in found["processes"]] == ["redis", "s3", "api", "worker-1"]
+    assert all(one["ready"] and one["memory"] > 0 and one["restarts"] == 0 for one in found["processes"])
+
+
+def test_an_image_is_classified(local: Local) -> None:
+    """A picture that goes in over HTTP comes back with a label."""
+    assert local.job(local.upload())["prediction"]["label"] in {"biodegradable", "non_biodegradable"}
+
+
+def test_no_secret_is_on_a_command_line_or_open_to_others(local: Local) -> None:
+    """Passwords go by files that only their owner may read, and by the environment."""
+    secrets = json.loads((local.folder / "credentials.json").read_text()).values()
+    for process in local.alive():
+        line = " ".join(process.cmdline())
+        assert not [secret for secret in secrets if secret in line]
+    for name in ("credentials.json", "worker.env", "redis/redis.conf"):
+        assert stat.S_IMODE((local.folder / name).stat().st_mode) == 0o600
+
+
+def test_redis_and_s3_refuse_strangers(local: Local) -> None:
+    """Neither answers without its password."""
+    with socket.create_connection(("127.0.0.1", local.port + 1), timeout=5) as redis:
+        redis.sendall(b"PING\r\n")
+        assert redis.recv(100).startswith(b"-NOAUTH")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"http://127.0.0.1:{local.port + 2}/wastestream", timeout=5)
+
+
+def test_a_second_up_on_the_folder_is_refused(local: Local, tmp_path: Path) -> None:
+    """It names the process that holds the folder, and harms nothing."""
+    second = local.up("--port", str(_three_free_ports()))
+    assert second.returncode != 0
+    assert f"process {local.supervisor()}" in second.stderr + second.stdout
+    assert local.status()["ready"]
+    del tmp_path
+
+
+@pytest.mark.parametrize(("offset", "who"), [(0, "the API"), (1, "Redis"), (2, "the S3 server")])
+def test_a_port_in_use_is_refused(tmp_path: Path, offset: int, who: str) -> None:
+    """It says which port, which service and what to do, and leaves nothing running."""
+    other = Local(tmp_path / "data")
+    with socket.create_server(("127.0.0.1", other.port + offset)):
+        done = other.up()
+    assert done.returncode != 0
+    assert f"Port {other.port + offset} is in use, and {who} needs it" in done.stdout + done.stderr
+    assert "--port N" in done.stdout + done.stderr
+    assert other.alive() == []
+
+
+@pytest.mark.parametrize("name", ["redis", "s3", "api", "worker-1"])
+def test_a_killed_process_is_replaced(local: Local, name: str) -> None:
+    """`kill -9` of any one: it is started again, `up` says so, and the stack works as before."""
+    before = local.pids()[name]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: local.pids()[name] not in {before, None}, f"a new {name}")
+    wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
+    assert local.job(local.upload())["state"] == "classified"
+    log = (local.folder / "logs" / "up.log").read_text()
+    assert f"{name} ended by signal 9 (SIGKILL); starting it again." in log
+    assert f"{name} is ready again." in log
+
+
+def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(local: Local) -> None:
+    """`kill -9` of the supervisor takes every process down; the next `up` finds every job and image."""
+    job_id = local.upload()
+    with urllib.request.urlopen(f"{local.url}/v1/jobs/{job_id}/image", timeout=5) as response:
+        image = response.read()
+    os.kill(local.supervisor(), signal.SIGKILL)
+    wait_until(lambda: local.alive() == [], "every process to end")
+    done = local.up()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert local.job(job_id)["state"] == "classified"
+    with urllib.request.urlopen(f"{local.url}/v1/jobs/{job_id}/image", timeout=5) as response:
+        assert response.read() == image
+
+
+def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
+    """After `kill -9` of all processes, too, what was answered is there."""
+    job_id = local.upload()
+    for process in local.alive():
+        process.kill()
+    wait_until(lambda: local.alive() == [], "every process to end")
+    assert local.up().returncode == 0
+    assert local.job(job_id)["state"] == "classified"
+
+
+def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
+    """`down` returns when nothing runs any more; a second one says that nothing does."""
+    job_id = local.upload()
+    done = local.run("down")
+    assert (done.returncode, done.stdout) == (0, "Stopped.\n")
+    assert local.alive() == []
+    assert "Nothing runs" in local.run("down").stdout
+    assert local.run("status").returncode == 1
+    assert local.up().returncode == 0
+    assert local.job(job_id)["state"] == "classified"
+
+
+@pytest.fixture
+def foreground(tmp_path: Path) -> Iterator[Callable[[list[str], Local], subprocess.Popen[str]]]:
+    """A function that runs a command in the foreground until it prints that it is ready."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(command: list[str], local: Local) -> subprocess.Popen[str]:
+        output = tmp_path / f"output-{len(started)}"
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=local.environment, stdout=file, stderr=file, text=True
+            )
+        started.append(process)
+        wait_until(lambda: "Ready: " in output.read_text(), f"ready; {output.read_text()}", 60)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_a_signal_drains_and_stops(
+    tmp_path: Path, foreground: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM end with exit code 0 and no process left, and no batch broken off."""
+    other = Local(tmp_path / "data")
+    process = foreground(other.command("up", "--port", str(other.port), "--workers", "1"), other)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 0
+    assert other.alive() == []
+    assert (tmp_path / "output-0").read_text().endswith("Stopped.\n")
+    api_log = (other.folder / "logs" / "api.log").read_text()
+    assert "Traceback" not in api_log
+
+
+def test_workers_of_another_machine_join(
+    local: Local, tmp_path: Path, foreground: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """With the env file alone a worker joins and leaves; while it is there the API counts it."""
+    joined = Local(tmp_path / "joined")
+    arguments = ["--env-file", str(local.folder / "worker.env"), "--processes", "1"]
+    process = foreground(joined.command("worker", *arguments), joined)
+    assert local.status()["health"]["workers"] == 2
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert joined.alive() == []
+    assert local.status()["health"]["workers"] == 1
+
+
+def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
+    """A process that ends at its start is named with its last words; the exit code is not 0."""
+    other = Local(tmp_path / "data")
+    (other.folder / "redis").mkdir(parents=True)
+    (other.folder / "redis" / "appendonly.aof").write_text("not what Redis wrote\n" * 3)
+    done = other.up()
+    assert done.returncode != 0
+    assert "redis ended with exit code 1" in done.stdout + done.stderr
+    assert "Bad file format" in done.stdout + done.stderr
+    assert other.alive() == []
