@@ -46,10 +46,12 @@ def _uv() -> str:
 def test_an_extra_alone(extra: str, tmp_path: Path) -> None:
     """A new environment from the extra's own file runs what is the extra's, and has no more."""
     imports, absent = _EXTRAS[extra]
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     uv = [_uv(), "--quiet", "--no-config"]
-    subprocess.run([*uv, "venv", "--no-project", "--python", sys.executable, tmp_path / "venv"], check=True)
-    requirements = REPOSITORY / "requirements" / f"{extra}.txt"
+    subprocess.run(
+        [*uv, "venv", "--no-project", "--python", sys.executable, str(tmp_path / "venv")], check=True
+    )
+    requirements = str(REPOSITORY / "requirements" / f"{extra}.txt")
     sync = [*uv, "pip", "sync", "--require-hashes", "--python", python, requirements]
     subprocess.run(sync, check=True, timeout=300)
     done = subprocess.run(

@@ -133,7 +133,7 @@ def test_a_missing_python_makes_the_environment_again(checkout: Checkout) -> Non
 
 def test_two_at_once_install_once(checkout: Checkout) -> None:
     """The second waits for the first, and finds everything there."""
-    command = [checkout.root / "wastestream", "up"]
+    command = [str(checkout.root / "wastestream"), "up"]
     environment = {"PATH": str(checkout.bin), "NOTES": str(checkout.notes), "HOME": str(checkout.root)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [one.wait(timeout=60) for one in both] == [0, 0]
