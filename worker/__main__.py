@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
+import warnings
+
+from celery.platforms import SecurityWarning
 
 from core.errors import SettingsError
 from core.queue import QUEUES
@@ -20,11 +24,22 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    options = ["--pool=prefork", "--concurrency=1", f"--hostname={arguments.name}@%h"]
-    options += [f"--queues={','.join(QUEUES.values())}", "--without-gossip", "--without-mingle"]
-    options += ["--task-events"] if arguments.events else ["--without-heartbeat"]
-    app.worker_main(["worker", *options])
-    return 0
+    # Celery warns root, whom containers and small machines run as; it accepts JSON only here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    worker = app.Worker(
+        hostname=f"{arguments.name}@{socket.gethostname()}",
+        pool_cls="prefork",
+        concurrency=1,
+        queues=list(QUEUES.values()),
+        task_events=arguments.events,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=not arguments.events,
+        redirect_stdouts=False,
+        quiet=True,
+    )
+    worker.start()
+    return worker.exitcode or 0
 
 
 if __name__ == "__main__":

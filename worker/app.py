@@ -16,7 +16,8 @@ from core.queue import Envelope, make_app
 from core.settings import load_settings
 from worker import child
 from worker.batching import ClassifyTask
-from worker.recovery import RECONCILE_SECONDS, RENEW_SECONDS, Reconciler, renew_leases
+from worker.leases import RENEW_SECONDS
+from worker.recovery import RECONCILE_SECONDS, Reconciler
 
 logger = get_logger(__name__)
 
@@ -30,8 +31,7 @@ _PATIENCE: Final = 1.0  # seconds; the parent's event loop waits for these calls
 
 settings = load_settings()
 app = make_app(settings)
-task = ClassifyTask()
-task.settings = settings
+task = ClassifyTask(settings)
 app.register_task(task)
 
 
@@ -70,7 +70,7 @@ def _keep_watch(sender: Any, **_: Any) -> None:
 
     def renew() -> None:
         try:
-            renew_leases(sender.task_consumer.channel)
+            task.leases.renew(sender.task_consumer.channel)
         except (*sender.connection_errors, AttributeError) as error:
             # Between connections there is no channel; what it held is delivered again anyway.
             logger.debug("Leases not renewed: %r", error)

@@ -22,6 +22,7 @@ from worker import child
 from worker.classify import PUT_BACK, Result
 from worker.delivery import Entry, ack_all, entries_of
 from worker.lanes import Lanes
+from worker.leases import Leases
 
 logger = get_logger(__name__)
 
@@ -56,6 +57,7 @@ class Batcher:
 
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
         """Take one message: what Celery calls the task message handler."""
+        self._task.leases.watch(message.channel)
         entries = entries_of(message, **self._context)
         for entry in entries:
             state.task_reserved(entry.request)
@@ -175,7 +177,10 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     name = CLASSIFY
     typing = False
     batcher: Batcher | None = None
-    settings: Settings
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.leases = Leases()
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls with each message."""

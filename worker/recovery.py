@@ -1,14 +1,13 @@
-"""What keeps jobs from being lost: leases renewed while this worker lives, lost messages sent again.
+"""What keeps jobs from being lost with their messages.
 
 kombu pops a message and only then records it as unacknowledged: a worker killed between the two loses the
-message, though not the job. And a worker killed later keeps its messages until their lease runs out.
+message, though not the job.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from typing import Any, Final
+from typing import Final
 
 from celery.utils.log import get_logger
 from redis import Redis
@@ -21,31 +20,13 @@ from core.queue import QUEUES, Envelope, keys_in
 
 logger = get_logger(__name__)
 
-RENEW_SECONDS: Final = 2.0
-"""How often leases are renewed: several times within `core.queue.VISIBILITY_TIMEOUT`."""
-
-RECONCILE_SECONDS: Final = 4.0
+RECONCILE_SECONDS: Final = 2.0
 """How often one worker looks for lost messages."""
 
 _LEADER_KEY: Final = PREFIX + "reconciler"
+_LEADER_MS: Final = 5_000  # a leader that was killed is followed by another after this
 _GRACE_MS: Final = 2_000
 _MOST: Final = 10_000  # jobs looked at in one pass; a later pass sees the rest
-
-
-def renew_leases(channel: Any) -> None:
-    """Move the time at which the channel's unacknowledged messages count as abandoned.
-
-    Raises the broker's connection errors.
-    """
-    qos = channel.qos
-    tags = [tag for tag in qos._delivered if tag not in qos._dirty]  # noqa: SLF001 - pinned by tests/contract
-    if not tags:
-        return
-    now = time.time()
-    with qos.pipe_or_acquire() as pipe:
-        # XX: a message acknowledged meanwhile must not come back.
-        pipe.zadd(qos.unacked_index_key, dict.fromkeys(tags, now), xx=True)
-        pipe.execute()
 
 
 class Reconciler:
@@ -75,12 +56,11 @@ class Reconciler:
             return 0
 
     def _leads(self) -> bool:
-        seconds = int(3 * RECONCILE_SECONDS)
-        if self._broker.set(_LEADER_KEY, self._name, nx=True, ex=seconds):
+        if self._broker.set(_LEADER_KEY, self._name, nx=True, px=_LEADER_MS):
             return True
         if self._broker.get(_LEADER_KEY) != self._name:
             return False
-        self._broker.expire(_LEADER_KEY, seconds)
+        self._broker.pexpire(_LEADER_KEY, _LEADER_MS)
         return True
 
     def _lost(self) -> list[tuple[str, str]]:

@@ -73,7 +73,9 @@ def test_celery_tools_see_every_job(
     client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     """`inspect` lists the jobs of a shard one by one, the running ones as active."""
-    start_worker(module="tests.support.faulty_worker", FAULT="slow", MARKER=str(tmp_path / "m"))
+    start_worker(
+        module="tests.support.faulty_worker", FAULT="slow", SLOW_SECONDS="3", MARKER=str(tmp_path / "m")
+    )
     ids = upload_bulk(client, 64)
     inspect = make_app(settings).control.inspect(timeout=2)
     seen: dict[str, set[str]] = {"active": set(), "reserved": set()}
@@ -128,7 +130,11 @@ def test_sigterm_finishes_the_batch_and_returns_the_rest(
 ) -> None:
     """A worker told to stop exits 0 in time; another does what it had not begun."""
     first = start_worker(
-        "first", module="tests.support.faulty_worker", FAULT="slow", MARKER=str(tmp_path / "m")
+        "first",
+        module="tests.support.faulty_worker",
+        FAULT="slow",
+        SLOW_SECONDS="1",
+        MARKER=str(tmp_path / "m"),
     )
     ids = upload_bulk(client, 100)
     wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")

@@ -48,7 +48,7 @@ def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Outc
     if bad and _fault == "hang":
         time.sleep(600)
     if _fault == "slow":
-        time.sleep(0.2)
+        time.sleep(float(os.environ.get("SLOW_SECONDS", "0.1")))
     return _classified(self, items)
 
 
