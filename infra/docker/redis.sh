@@ -4,7 +4,7 @@ set -eu
 
 case ${REDISCLI_AUTH:?} in # the name under which redis-cli looks for the password, in the health check
 *[!A-Za-z0-9]*)
-    echo 'REDIS_PASSWORD may hold letters and digits only; make one with: openssl rand -hex 32' >&2
+    echo 'REDIS_PASSWORD may hold letters and digits only; make one with: openssl rand -hex 16' >&2
     exit 1
     ;;
 esac

@@ -4,7 +4,7 @@ set -eu
 
 case ${S3_ACCESS_KEY:?}${S3_SECRET_KEY:?} in
 *[!A-Za-z0-9]*)
-    echo 'S3_ACCESS_KEY and S3_SECRET_KEY may hold letters and digits only; make one with: openssl rand -hex 32' >&2
+    echo 'S3_ACCESS_KEY and S3_SECRET_KEY may hold letters and digits only; make one with: openssl rand -hex 16' >&2
     exit 1
     ;;
 esac
