@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +20,14 @@ from rich.progress import (
 Update = Callable[[float, str], None]
 """Called with the work done since the last call, in the bar's unit, and a note to show."""
 
+_LINE_EVERY: Final = 120.0  # seconds between two lines of progress in a log
+
 
 class Reporter:
-    """Writes to one console. Without a terminal the bars vanish and the lines remain: a log."""
+    """Writes to one console, by default standard error.
+
+    Without a terminal, as in a log, lines with the time left take the place of the bars.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -32,6 +39,9 @@ class Reporter:
     @contextmanager
     def bar(self, title: str, total: float, *, done: int = 0) -> Iterator[Update]:
         """Show a bar over `total` units of work, of which `done` are behind, until the block ends."""
+        if not self._console.is_terminal:
+            yield self._lines(title, total, done)
+            return
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -41,7 +51,22 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
         ) as progress:
             task = progress.add_task(title, total=total, completed=done, note="")
             yield lambda work, note: progress.update(task, advance=work, note=note)
+
+    def _lines(self, title: str, total: float, done: float) -> Update:
+        began = last = time.monotonic()
+        finished = 0.0
+
+        def update(work: float, note: str) -> None:
+            nonlocal last, finished
+            finished += work
+            now = time.monotonic()
+            if now - last < _LINE_EVERY:
+                return
+            last = now
+            left = (total - done - finished) * (now - began) / finished
+            self.line(f"{title}: {(done + finished) / total:.0%}, {left / 60:.0f} min left {note}".rstrip())
+
+        return update

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +85,7 @@ def train(
     (work / AUDIT_NAME).write_text(json.dumps(data.audit.report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
     network = build_network(backbone, dropout=config.fine_tune.dropout)
-    began = time.monotonic()
     run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
-    reporter.line(f"trained for {position.seconds + time.monotonic() - began:,.0f} s")
-
     manifest = _export(run.average, data, position, config, out=out, reporter=reporter)
     shutil.move(work / AUDIT_NAME, out / AUDIT_NAME)
     shutil.rmtree(work)
@@ -98,6 +95,9 @@ def train(
 def _check_output(out: Path, work: Path, *, resume: bool) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not empty; name a new folder for the model.")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"{parent} is no folder that can be written to; name another --out.")
     if resume and not (work / CHECKPOINT_NAME).is_file():
         raise OutputError(f"There is nothing to resume: no checkpoint in {work}.")
     if not resume and (work / CHECKPOINT_NAME).exists():

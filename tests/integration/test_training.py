@@ -30,7 +30,7 @@ decode_processes = 1
 [head]
 epochs = 40
 [fine_tune]
-sides = [32, 64]
+sides = [32, 32]
 batch = 8
 warmup_steps = 1
 trainable_after = "block_15_add"
@@ -163,3 +163,24 @@ def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], w
     )
     assert result.exit_code == 1
     assert "name a new folder" in result.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"--data": "nowhere"}, "does not exist"),
+        ({"--weights": "nowhere.h5"}, "do not exist"),
+        ({"--config": "nowhere.toml"}, "cannot be read"),
+        ({"--out": "/dev/null/model"}, "name another --out"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_no_output(
+    data: list[Path], weights: Path, tmp_path: Path, wrong: dict[str, str], said: str
+) -> None:
+    """What cannot work ends with exit code 1 and a sentence, and writes nothing."""
+    given = {"--data": str(data[0]), "--weights": str(weights), "--out": str(tmp_path / "model"), **wrong}
+    result = CliRunner().invoke(train, [part for pair in given.items() for part in pair])
+    assert result.exit_code == 1
+    assert said in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert list(tmp_path.iterdir()) == []
