@@ -17,6 +17,7 @@ _ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP lan.test 127.0.0.1",  # an address that is no loopback to browsers
     "--use-fake-device-for-media-stream",  # a camera that shows a green test picture
     "--use-fake-ui-for-media-stream",  # which every page may use without a person to ask
 ]

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,12 @@ def copied(name: str) -> set[str]:
     }
 
 
+@cache
+def imports() -> grimp.ImportGraph:
+    """Return who imports whom in this repository."""
+    return grimp.build_graph("core", "api", "worker", "trainer", "infra", cache_dir=None)
+
+
 def seconds(text: str) -> int:
     """Read a duration such as 90s."""
     return int(text.removesuffix("s"))
@@ -101,7 +108,7 @@ def test_commands_and_health_checks_are_modules(name: str) -> None:
 @each_of_ours
 def test_images_hold_what_their_programs_import(name: str) -> None:
     """Every module of ours that a program imports, however far away, is in its image; nothing more is."""
-    graph = grimp.build_graph("core", "api", "worker", "trainer", "infra", cache_dir=None)
+    graph = imports()
     needed = {
         package.partition(".")[0]
         for module in modules_run(name)

@@ -63,13 +63,15 @@ def test_everything_comes_from_this_server(client: FlaskClient, elements: _Eleme
     for path in loaded:
         assert path
         assert path.startswith("/assets/")
-        assert client.get(path).status_code == 200
+        with client.get(path) as response:
+            assert response.status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/assets/page.js"])
 def test_headers(client: FlaskClient, path: str) -> None:
     """Page and assets carry a policy without exceptions, nosniff, and send no referrer."""
-    headers = client.get(path).headers
+    with client.get(path) as response:
+        headers = response.headers
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"

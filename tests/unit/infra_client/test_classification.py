@@ -197,14 +197,21 @@ def test_a_retry_never_doubles(
 ) -> None:
     """An upload that fails, or whose answer is lost, is sent again under the same key."""
     images = sources(number)
-    server.faults = [(fault, {}), (fault, {})]
+    server.faults = [(fault, {})]
     results, said = run(server.url, images[:1] if fault == 0 else images)
     uploads = [key for path, key in server.calls if path.startswith("POST /v1/images")]
     assert {result.state for result in results} == {"classified"}
-    assert len(uploads) == 3
+    assert len(uploads) == 2
     assert len(set(uploads)) == 1
     assert len(server.jobs) == len(results)
-    assert len(said) == 1  # once for the outage, not for each try
+    assert len(said) == 1
+
+
+def test_an_outage_is_said_once(server: Server, sources: Callable[[int], list[Source]]) -> None:
+    """However many tries an outage takes."""
+    server.faults = [(503, {}), (503, {})]
+    _, said = run(server.url, sources(1))
+    assert said == [f"{server.url} is not ready (503: Told to answer 503.); trying again for up to 30 s."]
 
 
 def test_a_refused_call_is_not_retried(server: Server, sources: Callable[[int], list[Source]]) -> None:
