@@ -16,6 +16,7 @@ from infra.cli.options import DEFAULT_PORT, cores, data_dir
 from infra.local import ports
 from infra.local.credentials import load_credentials
 from infra.local.detach import detach
+from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import DataFolder
 from infra.local.process import Process
@@ -72,6 +73,7 @@ def up(data_dir: Path, port: int, workers: int, host: str, listen: str, *, backg
 
 
 def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
+    clean_environment(ports.dial(plan.listen), ports.dial(plan.host))
     _check_model()
     plan.folder.make()
     with plan.folder.lock() as lock:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -13,6 +14,7 @@ from core.errors import SettingsError, WastestreamError
 from core.manifest import load_manifest
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores
+from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import DEFAULT_FOLDER, DataFolder
 from infra.local.process import Process
@@ -59,6 +61,7 @@ def worker(env_file: Path | None, processes: int, data_dir: Path) -> None:
 def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: View) -> None:
     os.environ.update(variables)
     settings = load_settings()
+    clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
     load_manifest(settings.model_dir)
     folder.make()
     with folder.lock() as lock:

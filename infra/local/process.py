@@ -21,8 +21,8 @@ QUICK_SECONDS: Final = 10.0
 MAX_QUICK: Final = 5
 """Quick deaths in a row after which the pause stays at its longest."""
 
-_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
-"""Seconds before a start, by the number of quick deaths in a row, the first of them forgiven."""
+_PAUSES: Final = (0.0, 0.5, 1.0, 3.0, 10.0)
+"""Seconds before a start, after the first, second, ... quick death in a row."""
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -79,7 +79,7 @@ class Process:
 
     def plan_restart(self) -> float:
         """Plan the next start; return the pause before it in seconds."""
-        pause = _PAUSES[min(self.quick_deaths, MAX_QUICK)]
+        pause = _PAUSES[min(max(self.quick_deaths, 1), MAX_QUICK) - 1]
         self.start_at = time.monotonic() + pause
         self.restarts += 1
         return pause

@@ -145,7 +145,7 @@ def test_what_dies_is_started_again(bench: Bench) -> None:
 
 def test_deaths_in_a_row_make_it_wait_longer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """After five quick deaths it says so, and goes on trying at the longest pause."""
-    monkeypatch.setattr(process_module, "_PAUSES", (0.0, 0.01, 0.02, 0.03, 0.04, 0.05))
+    monkeypatch.setattr(process_module, "_PAUSES", (0.0, 0.01, 0.02, 0.03, 0.04))
     fine = bench.folder / "fine"
     supervisor = bench.supervisor(
         [bench.service("one", f"test -e {fine} || exit 1; exec sleep 60", ready=fine.exists)]
