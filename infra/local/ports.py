@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Final
 
@@ -35,7 +36,7 @@ def check_free(host: str, port: int, who: str) -> None:
             f"Port {port} may not be used by this user; choose one above 1023 with --port."
         ) from error
     except OSError as error:
-        if error.errno is not None and "address already in use" in str(error).lower():
+        if error.errno == errno.EADDRINUSE:
             raise PortInUseError(
                 f"Port {port} is in use, and {who} needs it. Stop what listens there, or choose another with "
                 "--port N: the API takes N, Redis N+1, the S3 server N+2."
