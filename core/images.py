@@ -57,6 +57,8 @@ def decode(data: bytes, *, side: int = SIDE) -> Pixels:
     try:
         with image:
             return _to_array(image, side)
+    except MemoryError:
+        raise  # Says nothing of the image; the worker tries it again alone.
     except Exception as error:  # As in open_image: any exception here means bytes that Pillow can't decode.
         raise CorruptImageError(
             f"The {header.format.upper()} image is damaged or cut off ({error}); send it again."

@@ -115,11 +115,14 @@ class Envelope:
         return [self.message(keys[at : at + SHARD], lane) for at in range(0, len(keys), SHARD)]
 
 
-def keys_in(message: str | bytes) -> list[str]:
-    """Return the object keys that a message in the broker's list names."""
-    body = base64.b64decode(json.loads(message)["body"])
-    keys: list[str] = json.loads(body)[0][0]
-    return keys
+def keys_in(message: dict[str, Any]) -> list[str]:
+    """Return the object keys that a message names, as decoded from the broker's list.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is no message of ours.
+    """
+    (keys,), _, _ = json.loads(base64.b64decode(message["body"]))
+    return [str(key) for key in keys]
 
 
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -106,9 +106,12 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
     """A function that starts a real worker process and returns when it is ready."""
     started: list[Server] = []
 
-    def start(name: str = "worker", module: str = "worker", **environment: str) -> Server:
+    def start(
+        name: str = "worker", module: str = "worker", *, events: bool = False, **environment: str
+    ) -> Server:
+        options = ["--name", name, *(["--events"] if events else [])]
         server = Server(
-            [sys.executable, "-m", module, "--name", name],
+            [sys.executable, "-m", module, *options],
             tmp_path / f"{name}.log",
             environment={**environment_of(settings), **environment},
         )

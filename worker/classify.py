@@ -52,6 +52,7 @@ class Classifier:
         self._jobs = jobs
         self._objects = objects
         self._loop = asyncio.new_event_loop()
+        self._owed: set[str] = set()  # ids of jobs put back, whose start must not count as a crash
 
     def run(self, items: Sequence[Item]) -> list[Result]:
         """Classify and settle `items`; return what became of each, in order.
@@ -63,9 +64,11 @@ class Classifier:
             return self._run(items)
         except LedgerUnavailableError:
             # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
+            self._owed.update(item.job_id for item in items if item.repeated)
             return [PUT_BACK] * len(items)
 
     def _run(self, items: Sequence[Item]) -> list[Result]:
+        self._forgive()
         results: dict[str, Result] = {}
         outcomes: list[Outcome] = []
         wanted: list[Item] = []
@@ -83,8 +86,13 @@ class Classifier:
             states = self._jobs.settle(outcomes, self._engine.manifest.model_id)
             results.update(zip((outcome.job_id for outcome in outcomes), states, strict=True))
         missed = [item for item, outcome in zip(wanted, found, strict=True) if outcome is None]
-        self._jobs.forgive(item.job_id for item in missed if item.repeated)
+        self._owed.update(item.job_id for item in missed if item.repeated)
+        self._forgive()
         return [results.get(item.job_id, PUT_BACK) for item in items]
+
+    def _forgive(self) -> None:
+        self._jobs.forgive(self._owed)
+        self._owed.clear()
 
     def _verdict(self, item: Item) -> Outcome | _Settled | None:
         """Return how the job ends without a look at its image, or None if it needs one."""

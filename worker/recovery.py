@@ -7,7 +7,7 @@ message, though not the job.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from celery.utils.log import get_logger
 from redis import Redis
@@ -80,7 +80,7 @@ class Reconciler:
         """Return a time, ms by Redis' clock, before which every job of the lane was taken from its queue."""
         now = self._jobs.now_ms()
         for message in reversed(self._broker.lrange(QUEUES[lane], -5, -1)):
-            for key in keys_in(message):
+            for key in _keys(json.loads(message)):
                 accepted = self._jobs.accepted_at(lane, job_id_of(key))
                 if accepted is not None:  # None: settled, though its message was delivered twice
                     return accepted
@@ -89,11 +89,8 @@ class Reconciler:
 
     def _held(self) -> set[str]:
         """Return the ids of jobs whose messages workers hold."""
-        held: set[str] = set()
-        for entry in self._broker.hvals("unacked"):
-            raw, _, _ = json.loads(entry)
-            held.update(job_id_of(key) for key in keys_in(json.dumps(raw)))
-        return held
+        messages = (json.loads(entry)[0] for entry in self._broker.hvals("unacked"))
+        return {job_id_of(key) for message in messages for key in _keys(message)}
 
     def _send_again(self, lost: list[tuple[str, str]]) -> int:
         jobs = self._jobs.read_many([job_id for _, job_id in lost])
@@ -109,3 +106,10 @@ class Reconciler:
     def _push(self, lane: str, job: Job) -> None:
         message = self._envelope.message([job.object_key], lane, redelivered=True)
         self._broker.rpush(QUEUES[lane], message)  # the end that is served next: it has waited enough
+
+
+def _keys(message: dict[str, Any]) -> list[str]:
+    try:
+        return keys_in(message)
+    except (ValueError, LookupError, TypeError):
+        return []  # Somebody else's message; the worker that receives it discards it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import zlib
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def test_an_upload_is_stored_recorded_and_enqueued(
         "2026-01-31T07:15:00.000Z",
     )
     (message,) = jobs.client.lrange(QUEUES["single"], 0, -1)
-    (key,) = keys_in(message)
+    (key,) = keys_in(json.loads(message))
     assert objects.get(key) == jpeg()
     assert client.get(response.headers["Location"]).get_json() == job
 
@@ -155,7 +156,7 @@ def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, job
     ]
     assert {item["job"]["camera"] for item in items if "job" in item} == {"belt-2"}
     (message,) = jobs.client.lrange(QUEUES["bulk"], 0, -1)
-    assert len(keys_in(message)) == jobs.pending() == 3
+    assert len(keys_in(json.loads(message))) == jobs.pending() == 3
 
 
 def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> None:

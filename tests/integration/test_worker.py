@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -190,3 +191,31 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
     assert (before.returncode, "No worker of" in before.stderr) == (1, True)
     start_worker()
     assert health().returncode == 0
+
+
+def test_events_tell_of_every_job(
+    client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker
+) -> None:
+    """Received, started and succeeded or failed, by the job's id: what Flower shows."""
+    seen: dict[str, set[str]] = {}
+    app = make_app(settings)
+    with app.connection_for_read() as connection:
+        handler = {"*": lambda event: seen.setdefault(event["type"], set()).add(event.get("uuid", ""))}
+        receiver = app.events.Receiver(connection, handlers=handler)
+        with receiver.consumer_context(wakeup=False) as (subscribed, _channel, _consumers):
+
+            def drain() -> None:
+                with contextlib.suppress(TimeoutError):
+                    subscribed.drain_events(timeout=0.2)
+
+            start_worker(events=True)
+            drain()  # This subscribes; what was sent before is not seen.
+            good = upload_bulk(client, 20)
+            broken = upload(client, BROKEN)
+
+            def complete() -> bool:
+                drain()
+                return seen.get("task-succeeded") == set(good) and seen.get("task-failed") == {broken}
+
+            wait_until(complete, "every event")
+    assert seen["task-received"] == seen["task-started"] == {*good, broken}
