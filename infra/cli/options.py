@@ -27,3 +27,8 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def count_workers(workers: int) -> str:
+    """Return the number with its noun."""
+    return "1 worker" if workers == 1 else f"{workers} workers"

@@ -12,7 +12,7 @@ import click
 from core.errors import WastestreamError
 from core.manifest import load_manifest
 from core.settings import PREFIX, load_settings
-from infra.cli.options import DEFAULT_PORT, cores, data_dir
+from infra.cli.options import DEFAULT_PORT, cores, count_workers, data_dir
 from infra.local import ports
 from infra.local.credentials import load_credentials
 from infra.local.detach import detach
@@ -79,9 +79,8 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
     with plan.folder.lock() as lock:
         plan.check_ports()
         stages = make_stack(plan, load_credentials(plan.folder.credentials))
-        view.say(
-            f"Starting Redis, the S3 server, the API and {_count(plan.workers)} on {plan.folder.path} ..."
-        )
+        programs = f"Redis, the S3 server, the API and {count_workers(plan.workers)}"
+        view.say(f"Starting {programs} on {plan.folder.path} ...")
 
         def announce() -> None:
             _announce(plan, view)
@@ -121,7 +120,3 @@ def _check_model() -> None:
     folder = load_settings().model_dir.absolute()
     load_manifest(folder)
     os.environ[f"{PREFIX}MODEL_DIR"] = str(folder)  # Processes run in another folder.
-
-
-def _count(workers: int) -> str:
-    return "1 worker" if workers == 1 else f"{workers} workers"

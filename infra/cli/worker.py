@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,11 +12,11 @@ import click
 from core.errors import SettingsError, WastestreamError
 from core.manifest import load_manifest
 from core.settings import PREFIX, load_settings
-from infra.cli.options import cores
+from infra.cli.options import cores, count_workers
 from infra.local.environment import clean_environment
-from infra.local.errors import InterruptedStartError
+from infra.local.errors import InterruptedStartError, StackError
 from infra.local.folder import DEFAULT_FOLDER, DataFolder
-from infra.local.process import Process
+from infra.local.probes import redis_answers
 from infra.local.run import Life
 from infra.local.stack import worker_services
 from infra.local.status import workers_line
@@ -63,20 +62,28 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
     settings = load_settings()
     clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
     load_manifest(settings.model_dir)
+    _check_redis(settings.redis_url.get_secret_value())
     folder.make()
     with folder.lock() as lock:
-        services = worker_services(
-            folder, processes, "joined", {**variables, _REDIS_URL: os.environ[_REDIS_URL]}
+        services = worker_services(folder, processes, "joined", variables)
+        view.say(f"Starting {count_workers(processes)} for {settings.s3_endpoint} ...")
+        Life(
+            folder=folder,
+            lock=lock,
+            stages=[services],
+            announce=lambda: view.say(f"Ready: {count_workers(processes)}, with logs in {folder.logs}"),
+            status=workers_line,
+        ).run(view)
+
+
+def _check_redis(url: str) -> None:
+    """Name an address that does not answer; the workers would go on trying."""
+    if not redis_answers(url):
+        address = urlsplit(url)
+        raise StackError(
+            f"Redis at {address.hostname}:{address.port} does not answer, or refuses the password. "
+            "Check that the stack runs there, with `up --listen ADDR`, and that the env file is its own."
         )
-
-        def status(found: Sequence[Process]) -> str:
-            return workers_line(found)
-
-        def announce() -> None:
-            view.say(f"Ready: {processes} workers for {settings.s3_endpoint}, logs in {folder.logs}")
-
-        view.say(f"Starting {processes} workers for {settings.s3_endpoint} ...")
-        Life(folder=folder, lock=lock, stages=[services], announce=announce, status=status).run(view)
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:
@@ -91,4 +98,4 @@ def _variables(env_file: Path | None) -> dict[str, str]:
             "Workers need the addresses of Redis and the S3 server: give --env-file a copy of worker.env "
             f"from the stack's data folder, or set {_REDIS_URL} and {PREFIX}S3_ENDPOINT and the S3 keys."
         )
-    return found
+    return {_REDIS_URL: os.environ.get(_REDIS_URL, ""), **found}

@@ -41,11 +41,17 @@ class Process:
         self._guard = guard
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._started = 0.0  # time.monotonic(), which no clock setting moves
 
     @property
     def pid(self) -> int | None:
         """The process id while the process lives."""
         return self._popen.pid if self._popen is not None else None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last start."""
+        return time.monotonic() - self._started
 
     def start(self) -> None:
         """Start the process.
@@ -61,6 +67,7 @@ class Process:
         self.start_at = None
         self.ready = False
         self.started_at = time.time()
+        self._started = time.monotonic()
 
     def ended(self) -> int | None:
         """Return the exit status if the process has ended since it was last asked, and end its children.
@@ -73,7 +80,7 @@ class Process:
         if status is None:
             return None
         self._forget()
-        quick = time.time() - self.started_at < QUICK_SECONDS
+        quick = self.age < QUICK_SECONDS
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
         return status
 

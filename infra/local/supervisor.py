@@ -106,7 +106,7 @@ class Supervisor:
             return True
         if status is not None:
             raise StartError(f"{service.name} ended {_how(status)} at its start. {_log(process)}")
-        if time.time() - process.started_at > service.start_seconds:
+        if process.age > service.start_seconds:
             raise StartError(
                 f"{service.name} was not ready after {service.start_seconds:.0f} seconds. {_log(process)}"
             )

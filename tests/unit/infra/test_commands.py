@@ -58,6 +58,19 @@ def test_a_joining_worker_needs_addresses(tmp_path: Path) -> None:
     assert "--env-file" in result.output
 
 
+def test_a_joining_worker_names_a_redis_that_does_not_answer(tmp_path: Path) -> None:
+    """It does not wait for one that is not there."""
+    (tmp_path / "worker.env").write_text("WASTESTREAM_REDIS_URL=redis://:secret@127.0.0.1:1/0\n")
+    arguments = ["--env-file", "worker.env", "--data-dir", "data"]
+    command = [sys.executable, "-m", "infra.cli", "worker", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Redis at 127.0.0.1:1 does not answer" in done.stderr
+    assert "secret" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_missing_model_ends_the_start(tmp_path: Path) -> None:
     """`up` names a model folder that is not there, and starts nothing."""
     arguments = [sys.executable, "-m", "infra.cli", "up", "--data-dir", str(tmp_path / "data")]
