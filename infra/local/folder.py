@@ -63,13 +63,13 @@ class DataFolder:
         return self.path / "supervisor.lock"
 
     def make(self) -> None:
-        """Make the folder and those in it.
+        """Make the folder, with the one for logs.
 
         Raises:
             FolderError: it is no folder, or cannot be written.
         """
         try:
-            for folder in (self.path, self.objects, self.redis, self.logs):
+            for folder in (self.path, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".writable-{os.getpid()}"
             probe.touch()

@@ -64,6 +64,8 @@ class StackPlan:
 
 def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]:
     """Return the services in stages, and write their configuration into the data folder."""
+    plan.folder.objects.mkdir(exist_ok=True)
+    plan.folder.redis.mkdir(exist_ok=True)
     _configure_redis(plan, credentials)
     write_private(plan.folder.worker_env, _as_lines(_addresses(plan, credentials, ports.dial_from_elsewhere)))
     environment = _addresses(plan, credentials, ports.dial) | {
