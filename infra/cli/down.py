@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import click
-import psutil
 
 from infra.cli.options import data_dir
-from infra.local.folder import DataFolder
+from infra.local.folder import DataFolder, lives
 
 _MOST_SECONDS: Final = 120.0
 """More than all graces of a stack together."""
@@ -32,7 +31,7 @@ def down(data_dir: Path) -> None:
         with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _MOST_SECONDS
-    while folder.supervisor() is not None or _lives(pid):
+    while folder.supervisor() is not None or lives(pid):
         if time.monotonic() > deadline:
             raise click.ClickException(
                 f"Process {pid} has not stopped within {_MOST_SECONDS:.0f} s. Its log is "
@@ -40,10 +39,3 @@ def down(data_dir: Path) -> None:
             )
         time.sleep(0.05)
     click.echo("Stopped.")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

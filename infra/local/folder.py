@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from infra.local.errors import FolderBusyError, FolderError
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -19,6 +21,9 @@ DEFAULT_FOLDER: Final = REPOSITORY / "wastestream-data"
 
 _LEFTOVER_SECONDS: Final = 15.0
 """How long `lock` waits for the processes of a supervisor that was killed: its guard ends them in 10."""
+
+_DYING_SECONDS: Final = 0.5
+"""How long `lock` waits for a supervisor that seems to live: it may have been killed a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -115,18 +120,18 @@ class DataFolder:
             pid = int(os.read(descriptor, 20) or 0)
         finally:
             os.close(descriptor)
-        return pid if _lives(pid) else 0
+        return pid if lives(pid) else 0
 
     def _acquire(self, descriptor: int) -> None:
-        deadline = time.monotonic() + _LEFTOVER_SECONDS
+        since = time.monotonic()
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             pid = int(os.pread(descriptor, 20, 0) or 0)
-            if _lives(pid) or time.monotonic() > deadline:
+            if time.monotonic() - since > (_DYING_SECONDS if lives(pid) else _LEFTOVER_SECONDS):
                 raise FolderBusyError(
                     f"{self.path} is in use by another `wastestream` (process {pid}). "
                     "Stop that one with `./wastestream down`, or name another folder with --data-dir."
                 )
-            time.sleep(0.1)  # Its guard still holds the lock, and is ending what it left.
+            time.sleep(0.05)  # If it is gone, its guard still holds the lock and is ending what it left.
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
@@ -137,13 +142,9 @@ def _try_lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _lives(pid: int) -> bool:
-    if pid <= 0:
-        return False
+def lives(pid: int) -> bool:
+    """Return whether the process runs; one that has ended and waits for its parent to ask does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:  # It lives, and is another user's.
-        return True
-    return True
