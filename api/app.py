@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from flask import Flask
 
 from api import health, images, jobs, pages, problems
 from api.services import Services
 from core.settings import Settings, load_settings
+
+MOST_JSON_BYTES: Final = 1024 * 1024
+"""Largest body of a request that is no upload; those have limits of their own."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -20,6 +25,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
+    app.config["MAX_CONTENT_LENGTH"] = MOST_JSON_BYTES
     app.extensions["wastestream"] = Services.open(settings or load_settings())
     problems.register(app)
     for room in (images, jobs, health, pages):

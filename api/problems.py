@@ -8,9 +8,10 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from core.errors import (
+    BusyError,
     CorruptImageError,
     IdempotencyConflictError,
     ImageTooLargeError,
@@ -34,9 +35,13 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     JobNotFoundError: HTTPStatus.NOT_FOUND,
     ObjectNotFoundError: HTTPStatus.NOT_FOUND,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+
+_NO_ROUTE: Final = "There is nothing at this address; docs/api.md lists what there is."
 
 
 class RequestError(WastestreamError):
@@ -89,7 +94,8 @@ def _on_ours(error: WastestreamError) -> Response:
 
 
 def _on_http(error: HTTPException) -> Response:
-    response = respond(problem(error.code or 500, error.description or ""))
+    detail = _NO_ROUTE if isinstance(error, NotFound) else error.description or ""
+    response = respond(problem(error.code or 500, detail))
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value  # such as Allow with 405

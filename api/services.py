@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
 from flask import current_app
 
 from api.waiters import Waiters
+from core.errors import BusyError
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
 from core.queue import Envelope, make_app
 from core.settings import Settings
 
 _EXTENSION: Final = "wastestream"
+_BULK_PLACES: Final = 4  # of up to 128 MiB each
+_BULK_PATIENCE: Final = 20.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,21 @@ class Services:
     objects: ObjectStore
     envelope: Envelope
     waiters: Waiters
+    bulk_places: threading.BoundedSemaphore
+
+    @contextmanager
+    def bulk_place(self) -> Iterator[None]:
+        """Hold one of the places for bulk uploads, each of which is in memory as a whole.
+
+        Raises:
+            BusyError: none became free in time.
+        """
+        if not self.bulk_places.acquire(timeout=_BULK_PATIENCE):
+            raise BusyError("All places for bulk uploads are taken.")
+        try:
+            yield
+        finally:
+            self.bulk_places.release()
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -36,6 +57,7 @@ class Services:
             objects=ObjectStore(settings),
             envelope=Envelope(make_app(settings)),
             waiters=Waiters(client, most=settings.api_threads // 2),
+            bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
         )
 
 

@@ -14,13 +14,15 @@ from werkzeug.datastructures import Headers
 
 from api.problems import RequestError
 from api.services import Services
+from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
 from core.errors import StorageUnavailableError
 from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
-from core.jobs import CAMERA_PATTERN, DEFAULT_CAMERA, Job, NewJob, new_job_id, queued
+from core.jobs import Job, NewJob, new_job_id, queued
 from core.ledger import Idempotency
 from core.queue import QUEUES
 
 _CLOCK_SKEW_SECONDS: Final = 300
+_FIRST_YEAR: Final = 1970  # where clocks that lost their time begin; nothing was photographed before
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ANY_TYPE: Final = {"", "application/octet-stream"}
 
@@ -46,14 +48,13 @@ def read_origin(headers: Headers) -> Origin:
     """Read `X-Camera-Id`, `X-Captured-At` and `Idempotency-Key`.
 
     Raises:
-        RequestError: 400 for one that is malformed, 422 for a time in the future.
+        RequestError: 400 for one that is malformed, 422 for a time in the future or before 1970.
     """
     camera = headers.get("X-Camera-Id", DEFAULT_CAMERA)
-    if not CAMERA_PATTERN.fullmatch(camera):
+    if not is_camera_id(camera):
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"X-Camera-Id {camera[:80]!r} cannot be a camera's id: use 1 to 64 letters, digits, '.', "
-            "'_' or '-', beginning with a letter or digit.",
+            f"X-Camera-Id {camera[:80]!r} cannot be a camera's id: {CAMERA_RULE}.",
         )
     key = headers.get("Idempotency-Key")
     if key is not None and not _KEY_PATTERN.fullmatch(key):
@@ -158,7 +159,7 @@ def _discard(services: Services, keys: Sequence[str]) -> None:
         try:
             services.objects.delete(key)
         except StorageUnavailableError:
-            return  # It stays behind, in no record, and ends with the bucket's retention.
+            return  # It stays behind, in no record.
 
 
 def _existing(services: Services, ids: Sequence[str]) -> list[Job]:
@@ -190,6 +191,11 @@ def _captured_ms(text: str | None) -> int | None:
             HTTPStatus.BAD_REQUEST,
             f"X-Captured-At {text[:80]!r} is not a time with its zone; "
             "send RFC 3339, such as 2026-01-31T08:15:00Z.",
+        )
+    if moment.year < _FIRST_YEAR:
+        raise RequestError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"X-Captured-At {text[:80]} lies before {_FIRST_YEAR}; set the camera's clock, or leave it out.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(

@@ -37,8 +37,8 @@ class IdempotencyConflictError(WastestreamError):
     """Raised when an idempotency key is used again with other bytes."""
 
 
-class QueueFullError(WastestreamError):
-    """Raised when the queue holds as many jobs as the settings allow."""
+class BusyError(WastestreamError):
+    """Raised when this process does as much as it can; trying again later can help."""
 
 
 class StorageUnavailableError(WastestreamError):

@@ -12,12 +12,6 @@ from ulid import ULID
 
 from core.manifest import Prediction
 
-CAMERA_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A camera id: safe in a key, a URL and a file name."""
-
-DEFAULT_CAMERA: Final = "default"
-"""Camera of an image that names none."""
-
 _ID_PATTERN: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # Crockford's base 32, 128 bits
 
 

@@ -35,7 +35,9 @@ from core.manifest import Prediction
 PREFIX: Final = "ws:"
 SETTLED_CHANNEL: Final = PREFIX + "settled"
 
-LANES: Final = ("single", "bulk")
+SINGLE: Final = "single"
+BULK: Final = "bulk"
+LANES: Final = (SINGLE, BULK)
 """The two ways in: single uploads and bulk uploads, queued apart so that neither waits behind the other."""
 
 _PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
@@ -68,15 +70,18 @@ class LedgerRow:
 
 
 def connect(url: str, *, patience: float = 5.0) -> redis.Redis:
-    """Return a client that connects at its first call; a call gives up after about `patience` seconds."""
+    """Return a client that connects at its first call; a call gives up after `patience` seconds or so."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,
         socket_timeout=patience,
         socket_connect_timeout=min(patience, 2.0),
         socket_keepalive=True,
-        # All our calls may be repeated: scripts check what they find.
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=3),
+        # A broken connection is tried again at once (all our calls may be repeated: scripts check what they
+        # find); a Redis that hangs is not, since every attempt would take as long as the first.
+        retry=Retry(
+            ExponentialBackoff(cap=0.2, base=0.02), retries=3, supported_errors=(redis.ConnectionError,)
+        ),
     )
 
 
@@ -101,6 +106,7 @@ class JobStore:
         self._accept = client.register_script(_script("accept"))
         self._settle = client.register_script(_script("settle"))
         self._begin = client.register_script(_script("begin"))
+        self._forgive = client.register_script(_script("forgive"))
 
     def accept(
         self,
@@ -193,10 +199,10 @@ class JobStore:
 
     def forgive(self, job_ids: Iterable[str]) -> None:
         """Take back one `begin` of each: the job was put back through no fault of its own."""
-        with _translated(), self.client.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hincrby(_job_key(job_id), "attempts", -1)
-            pipe.execute()
+        keys = [_job_key(job_id) for job_id in job_ids]
+        if keys:
+            with _translated():
+                self._forgive(keys)
 
     def read(self, job_id: str) -> Job | None:
         """Return the job, or None: never accepted, or past its retention."""
@@ -263,7 +269,7 @@ class JobStore:
 
     def worker_seen(self, name: str) -> None:
         """Record that this worker is alive, and forget those long gone."""
-        now = time.time()
+        now = self.now_ms() / 1000
         with _translated(), self.client.pipeline(transaction=False) as pipe:
             pipe.zadd(_WORKERS, {name: now})
             pipe.zremrangebyscore(_WORKERS, "-inf", now - 10 * WORKER_TTL)
@@ -277,7 +283,7 @@ class JobStore:
     def workers(self) -> list[str]:
         """Return the names of the workers seen lately."""
         with _translated():
-            names = self.client.zrangebyscore(_WORKERS, time.time() - WORKER_TTL, "+inf")
+            names = self.client.zrangebyscore(_WORKERS, self.now_ms() / 1000 - WORKER_TTL, "+inf")
         return cast(list[str], names)
 
 

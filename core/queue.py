@@ -16,7 +16,7 @@ from typing import Any, Final
 from celery import Celery
 
 from core.jobs import job_id_of, new_job_id
-from core.ledger import LANES
+from core.ledger import LANES, SINGLE
 from core.settings import Settings
 
 CLASSIFY: Final = "wastestream.classify"
@@ -25,7 +25,7 @@ CLASSIFY: Final = "wastestream.classify"
 QUEUES: Final = {lane: f"wastestream.{lane}" for lane in LANES}
 """Name of each lane's queue, which is also its list in Redis."""
 
-_DEFAULT_QUEUE: Final = QUEUES["single"]
+_DEFAULT_QUEUE: Final = QUEUES[SINGLE]
 
 SHARD: Final = 16
 """Most jobs in one message of a bulk upload: a message costs 0.3 ms to send and 0.7 to consume."""
@@ -33,7 +33,7 @@ SHARD: Final = 16
 VISIBILITY_TIMEOUT: Final = 10
 """Seconds after which messages of a worker that has died are delivered again.
 
-Living workers renew theirs every 2 seconds (`worker.recovery`), so a slow batch is never delivered twice.
+Living workers renew theirs every 2 seconds (`worker.leases`), so a slow batch is never delivered twice.
 """
 
 
@@ -56,6 +56,7 @@ def make_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # such as Redis out of memory: wait for it, do not end
         broker_transport_options={
             "priority_steps": [0],
             "visibility_timeout": VISIBILITY_TIMEOUT,

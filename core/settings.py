@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     api_processes: int = Field(1, ge=1, le=64, description="API processes; one takes about 800 uploads/s.")
     api_threads: int = Field(64, ge=4, le=1024, description="Requests that one API process serves at a time.")
 
-    max_batch: int = Field(32, ge=1, le=256, description="Most images that a worker classifies at a time.")
+    max_batch: int = Field(32, ge=2, le=256, description="Most images that a worker classifies at a time.")
     batch_timeout: float = Field(
         60.0, gt=0, le=600, description="Seconds after which a hung batch is ended and its worker replaced."
     )

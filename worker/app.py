@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal
 import sys
+import time
 from typing import Any, Final
 
 from celery import signals
 from celery.utils.log import get_logger
+from redis.exceptions import RedisError
 
 from core.errors import LedgerUnavailableError, ModelError
 from core.ledger import JobStore, connect
@@ -23,6 +27,9 @@ logger = get_logger(__name__)
 
 SEEN_SECONDS: Final = 5.0
 """How often a worker records that it is alive."""
+
+MOST_SKEW: Final = 2.0
+"""Seconds that the clocks of a worker and of Redis may differ without a warning."""
 
 MAINTAIN_SECONDS: Final = 0.25
 """How often the pool is asked for children that have died."""
@@ -52,7 +59,13 @@ def _load_model(**_: Any) -> None:
 
 
 def _start_child(**_: Any) -> None:
-    child.start(settings)
+    try:
+        child.start(settings)
+    except Exception:
+        # Celery would log it and keep a child that cannot classify, and replace it for ever if it ended.
+        logger.exception("The worker's child cannot start; the worker ends")
+        os.kill(os.getppid(), signal.SIGTERM)
+        raise SystemExit(1) from None
 
 
 def _keep_watch(sender: Any, **_: Any) -> None:
@@ -71,16 +84,33 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     def renew() -> None:
         try:
             task.leases.renew(sender.task_consumer.channel)
-        except (*sender.connection_errors, AttributeError) as error:
+            if task.batcher:
+                task.batcher.acknowledge()
+        except (*sender.connection_errors, RedisError, AttributeError) as error:
             # Between connections there is no channel; what it held is delivered again anyway.
             logger.debug("Leases not renewed: %r", error)
 
     seen()
+    _check_clock(jobs)
     sender.timer.call_repeatedly(SEEN_SECONDS, seen)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
     # Celery looks every 5 s; a batch whose child died should not wait that long.
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
+
+
+def _check_clock(jobs: JobStore) -> None:
+    """Leases of messages are times by the workers' own clocks, so these must agree."""
+    try:
+        ahead = time.time() - jobs.now_ms() / 1000
+    except LedgerUnavailableError:
+        return  # seen() has said so.
+    if abs(ahead) > MOST_SKEW:
+        logger.warning(
+            "This machine's clock is %.1f s off that of Redis: jobs may run twice or recover late. "
+            "Synchronise the clocks (NTP).",
+            ahead,
+        )
 
 
 def _sign_off(sender: Any, **_: Any) -> None:

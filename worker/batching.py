@@ -6,6 +6,9 @@ single image without waiting; while the slots are busy, jobs gather, so a busy w
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,12 +17,13 @@ from celery import Task, signals
 from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from core.jobs import JobState
 from core.queue import CLASSIFY
 from core.settings import Settings
 from worker import child
-from worker.classify import PUT_BACK, Result
+from worker.classify import NOT_SERVED, PUT_BACK, Result
 from worker.delivery import Entry, ack_all, entries_of
 from worker.lanes import Lanes
 from worker.leases import Leases
@@ -29,6 +33,9 @@ logger = get_logger(__name__)
 SHORTEST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 5.0
 """Seconds that the worker waits after a batch was put back; the pause doubles from the shortest."""
+
+SHORTEST_ABSENCE: Final = 1.0
+"""Seconds until a job whose image was not served is tried again; they double with each time."""
 
 
 class Batcher:
@@ -53,7 +60,9 @@ class Batcher:
         self._free = consumer.pool.num_processes
         self._held = 0  # jobs received and not done
         self._messages = 0  # messages received and not done
-        self._pause = 0.0
+        self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
+        self._pause = 0.0  # the last pause's seconds, 0 while all is well
+        self._paused = False
 
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
         """Take one message: what Celery calls the task message handler."""
@@ -69,8 +78,20 @@ class Batcher:
         self._limit_prefetch()
         self._dispatch()
 
+    def acknowledge(self) -> None:
+        """Acknowledge the messages that are complete; those that cannot be now wait for the next call."""
+        if self._stale or not self._complete:
+            return
+        try:
+            ack_all(self._complete)
+        except (*self._consumer.connection_errors, RedisError, OperationalError) as error:
+            # Their jobs are settled. The next batch or the next renewal of leases tries again.
+            logger.warning("%d messages not acknowledged yet: %s", len(self._complete), error)
+        else:
+            self._complete.clear()
+
     def _dispatch(self) -> None:
-        while self._free > 0 and not self._pause and not self._stopping:
+        while self._free > 0 and not self._paused and not self._stopping:
             entries = self._lanes.take(self._task.settings.max_batch)
             if not entries:
                 return
@@ -90,30 +111,48 @@ class Batcher:
             for entry in entries:
                 entry.request.on_accepted(pid, accepted)
 
+        def on_results(results: Sequence[Result]) -> None:
+            limit.cancel()
+            self._on_results(entries, results, time.monotonic() - started)
+
+        def on_crash(failure: Any) -> None:
+            limit.cancel()
+            self._on_crash(entries, failure)
+
         started = time.monotonic()
+        # The pool's own time limit begins when the child takes the batch; a child may hang before that.
+        limit = self._consumer.timer.call_repeatedly(self._task.settings.batch_timeout, self._end_children)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._consumer.pool.apply_async(
             child.run_batch,
             args=(items,),
             accept_callback=on_accepted,
-            callback=lambda results: self._on_results(entries, results, time.monotonic() - started),
-            error_callback=lambda failure: self._on_crash(entries, failure),
-            timeout=self._task.settings.batch_timeout,
+            callback=on_results,
+            error_callback=on_crash,
             correlation_id=entries[0].request.id,
         )
 
+    def _end_children(self) -> None:
+        """Kill a child that hangs; the pool replaces it and reports its batch as crashed."""
+        logger.error("A batch has taken %.0f s: its child is ended", self._task.settings.batch_timeout)
+        for pid in self._consumer.pool.info["processes"]:
+            with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+                os.kill(pid, signal.SIGKILL)
+
     def _on_results(self, entries: list[Entry], results: Sequence[Result], seconds: float) -> None:
-        settled, missed = [], []
+        settled, put_back = [], []
         for entry, result in zip(entries, results, strict=True):
             if result == PUT_BACK:
-                missed.append(entry)
+                put_back.append(entry)
+            elif result == NOT_SERVED:
+                self._set_aside(entry)
             else:
                 settled.append(entry)
                 _announce(entry, result, seconds)
-        if missed:
-            self._put_back(missed)
+        if put_back:
+            self._put_back(put_back)
         else:
-            self._resume()
+            self._pause = 0.0
         self._done(settled)
 
     def _on_crash(self, entries: list[Entry], failure: Any) -> None:
@@ -126,7 +165,7 @@ class Batcher:
         self._done([])
 
     def _put_back(self, entries: list[Entry]) -> None:
-        """Storage or Redis is down: keep the jobs and try again after a pause."""
+        """Storage or Redis is down: keep the jobs, and let the next batch find out after a pause."""
         for entry in entries:
             state.active_requests.discard(entry.request)
         self._lanes.put_back(entries)
@@ -134,41 +173,45 @@ class Batcher:
         logger.warning(
             "%d jobs put back: storage or Redis is down; again in %.2f s", len(entries), self._pause
         )
-        self._consumer.timer.call_after(self._pause, self._try_again)
+        if not self._paused:
+            self._paused = True
+            self._consumer.timer.call_after(self._pause, self._go_on)
 
-    def _try_again(self) -> None:
-        """Let one batch through; its result ends the pause or doubles it."""
-        pause, self._pause = self._pause, 0.0
+    def _go_on(self) -> None:
+        self._paused = False
         self._dispatch()
-        self._pause = pause
 
-    def _resume(self) -> None:
-        self._pause = 0.0
+    def _set_aside(self, entry: Entry) -> None:
+        """Storage serves others but not this image: keep the job out of the way, and try it again later."""
+        state.active_requests.discard(entry.request)
+        pause = SHORTEST_ABSENCE * 2**entry.misses
+        entry.misses += 1
+        logger.warning("%s was not served by storage; again in %.0f s", entry.key, pause)
+        self._consumer.timer.call_after(pause, self._bring_in, (entry,))
+
+    def _bring_in(self, entry: Entry) -> None:
+        self._lanes.add(entry)
+        self._dispatch()
 
     def _done(self, entries: list[Entry]) -> None:
         """Free the slot, acknowledge the messages that are complete, start the next batch."""
         self._free += 1
         if self._stale:
             return
-        complete = []
         for entry in entries:
             entry.delivery.open -= 1
             if not entry.delivery.open:
-                complete.append(entry.delivery.message)
+                self._complete.append(entry.delivery.message)
+                self._messages -= 1
         self._held -= len(entries)
-        self._messages -= len(complete)
         self._limit_prefetch()
-        try:
-            ack_all(complete)
-        except (*self._consumer.connection_errors, OperationalError) as error:
-            # The jobs are settled; delivered again, they are recognised and acknowledged then.
-            logger.warning("%d messages not acknowledged: %s", len(complete), error)
+        self.acknowledge()
         self._dispatch()
 
     def _limit_prefetch(self) -> None:
         """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs."""
         room = max(0, self._consumer.initial_prefetch_count - self._held)
-        self._consumer.qos.value = max(1, self._messages + room)
+        self._consumer.qos.value = max(1, self._messages + len(self._complete) + room)
 
 
 class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types

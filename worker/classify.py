@@ -10,7 +10,13 @@ from typing import Final, Literal
 import numpy as np
 
 from core.engine import Engine
-from core.errors import ImageError, LedgerUnavailableError, ObjectNotFoundError, WastestreamError
+from core.errors import (
+    ImageError,
+    LedgerUnavailableError,
+    ObjectNotFoundError,
+    StorageUnavailableError,
+    WastestreamError,
+)
 from core.images import Pixels, decode
 from core.jobs import JobState, Outcome, job_id_of
 from core.ledger import JobStore
@@ -20,10 +26,17 @@ MOST_STARTS: Final = 3
 """How often a job may be started before it is settled as one that crashes the worker."""
 
 PUT_BACK: Final = "put back"
-"""Result of an item that could not be settled now, through no fault of its image."""
+"""Result of an item that could not be settled now, because Redis or storage is down."""
 
-Result = JobState | None | Literal["put back"]
-"""The job's terminal state, None where its record is gone, or `PUT_BACK`."""
+NOT_SERVED: Final = "not served"
+"""Result of an item whose image storage did not serve now, though it serves others."""
+
+_GIVEN_UP: Final = (
+    "Storage has not served the image for a minute, though it serves others; check storage, send it again."
+)
+
+Result = JobState | None | Literal["put back", "not served"]
+"""The job's terminal state, None where its record is gone, `PUT_BACK` or `NOT_SERVED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +44,14 @@ class Item:
     """One job as the parent hands it over.
 
     `repeated`: delivered before, so it runs alone and its starts are counted.
-    `cancelled`: revoked before it started, so it only needs to be settled.
+    `cancelled`: revoked before it started, so it only needs to be settled. `given_up`: storage has not
+    served its image often enough, so it settles `failed`.
     """
 
     key: str
     repeated: bool = False
     cancelled: bool = False
+    given_up: bool = False
 
     @property
     def job_id(self) -> str:
@@ -52,22 +67,25 @@ class Classifier:
         self._jobs = jobs
         self._objects = objects
         self._loop = asyncio.new_event_loop()
+        self._begun: set[str] = set()  # ids whose start was counted in the batch that runs
         self._owed: set[str] = set()  # ids of jobs put back, whose start must not count as a crash
 
     def run(self, items: Sequence[Item]) -> list[Result]:
         """Classify and settle `items`; return what became of each, in order.
 
         An image that cannot be fetched or decoded settles `failed` and leaves the others alone. While
-        storage or Redis is down the items concerned are `PUT_BACK`.
+        storage or Redis is down the items concerned are `PUT_BACK`, and `NOT_SERVED` those whose images
+        storage does not serve while it serves others.
         """
         try:
             return self._run(items)
         except LedgerUnavailableError:
             # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
-            self._owed.update(item.job_id for item in items if item.repeated)
+            self._owed |= self._begun
             return [PUT_BACK] * len(items)
 
     def _run(self, items: Sequence[Item]) -> list[Result]:
+        self._begun.clear()
         self._forgive()
         results: dict[str, Result] = {}
         outcomes: list[Outcome] = []
@@ -85,10 +103,20 @@ class Classifier:
         if outcomes:
             states = self._jobs.settle(outcomes, self._engine.manifest.model_id)
             results.update(zip((outcome.job_id for outcome in outcomes), states, strict=True))
-        missed = [item for item, outcome in zip(wanted, found, strict=True) if outcome is None]
-        self._owed.update(item.job_id for item in missed if item.repeated)
-        self._forgive()
-        return [results.get(item.job_id, PUT_BACK) for item in items]
+        missed = [item.job_id for item, outcome in zip(wanted, found, strict=True) if outcome is None]
+        if missed:
+            self._owed |= self._begun.intersection(missed)
+            self._forgive()
+            serves = len(missed) < len(wanted) or self._storage_answers()
+            results.update(dict.fromkeys(missed, NOT_SERVED if serves else PUT_BACK))
+        return [results[item.job_id] for item in items]
+
+    def _storage_answers(self) -> bool:
+        try:
+            self._objects.ping()
+        except StorageUnavailableError:
+            return False
+        return True
 
     def _forgive(self) -> None:
         self._jobs.forgive(self._owed)
@@ -98,11 +126,14 @@ class Classifier:
         """Return how the job ends without a look at its image, or None if it needs one."""
         if item.cancelled:
             return Outcome(item.job_id, JobState.CANCELLED)
+        if item.given_up:
+            return Outcome(item.job_id, JobState.FAILED, error=_GIVEN_UP)
         if not item.repeated:
             return None
         begun = self._jobs.begin(item.job_id)
         if not isinstance(begun, int):
             return _Settled(begun)
+        self._begun.add(item.job_id)
         if begun < MOST_STARTS:
             return None
         return Outcome(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
@@ -15,7 +15,10 @@ from core.ledger import LANES
 from core.queue import QUEUES
 from worker.classify import Item
 
-_LANE_OF = {queue: lane for lane, queue in QUEUES.items()}
+MOST_MISSES: Final = 6
+"""Misses after which a job settles `failed`: with pauses of 1, 2, 4, ... seconds, about a minute."""
+
+_LANE_OF: Final = {queue: lane for lane, queue in QUEUES.items()}
 
 
 @dataclass(eq=False)
@@ -23,11 +26,7 @@ class Delivery:
     """One message: `open` counts its jobs that are not done."""
 
     message: Any
-    size: int
-    open: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.open = self.size
+    open: int
 
 
 @dataclass(eq=False)
@@ -35,7 +34,7 @@ class Entry:
     """One job in the worker's hands.
 
     `request` shows it to Celery's tools. `repeated`: it was delivered before, or its batch crashed, so it
-    runs alone.
+    runs alone. `misses`: how often storage did not serve its image while it served others.
     """
 
     key: str
@@ -43,10 +42,11 @@ class Entry:
     delivery: Delivery
     request: Request
     repeated: bool
+    misses: int = 0
 
     def item(self, *, cancelled: bool) -> Item:
         """Return what the child is told of the job."""
-        return Item(self.key, self.repeated, cancelled)
+        return Item(self.key, self.repeated, cancelled, given_up=self.misses >= MOST_MISSES)
 
 
 def entries_of(message: Any, **context: Any) -> list[Entry]:
@@ -61,7 +61,7 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     """
     keys = _keys(message)
     lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
-    delivery = Delivery(message, len(keys))
+    delivery = Delivery(message, open=len(keys))
     repeated = bool(message.headers.get("redelivered"))
     return [Entry(key, lane, delivery, _request(message, key, context), repeated) for key in keys]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from core.ledger import BULK
 from worker.delivery import Entry
 
 BULK_SHARE: Final = 4
@@ -24,9 +25,6 @@ class Lanes:
         self._alone: deque[Entry] = deque()
         self._alone_was_last = False
 
-    def __len__(self) -> int:
-        return len(self._single) + len(self._bulk) + len(self._alone)
-
     def add(self, entry: Entry) -> None:
         """Put the job at the end of its lane."""
         self._lane(entry).append(entry)
@@ -37,17 +35,17 @@ class Lanes:
             self._lane(entry).appendleft(entry)
 
     def take(self, most: int) -> list[Entry]:
-        """Remove and return the next batch: at most `most` jobs, none if there are none."""
+        """Remove and return the next batch: at most `most` jobs (2 or more), none if there are none."""
         if self._alone and not (self._alone_was_last and (self._single or self._bulk)):
             self._alone_was_last = True
             return [self._alone.popleft()]
         self._alone_was_last = False
         for_bulk = min(len(self._bulk), max(1, most // BULK_SHARE))
-        singles = min(len(self._single), most - for_bulk if most > 1 else most)
+        singles = min(len(self._single), most - for_bulk)
         bulk = min(len(self._bulk), most - singles)
         return [self._single.popleft() for _ in range(singles)] + [self._bulk.popleft() for _ in range(bulk)]
 
     def _lane(self, entry: Entry) -> deque[Entry]:
         if entry.repeated:
             return self._alone
-        return self._single if entry.lane == "single" else self._bulk
+        return self._bulk if entry.lane == BULK else self._single

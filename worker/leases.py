@@ -22,17 +22,16 @@ class Leases:
 
     def __init__(self) -> None:
         self._watched: Any = None
-        self._left: set[str] = set()
+        self._left: list[str] = []  # delivery tags, oldest first
 
     def watch(self, channel: Any) -> None:
-        """Keep the tags of the channel's messages, should its connection break."""
+        """Return the channel's messages in order when it closes, or keep their tags if it is broken."""
         if channel is self._watched:
             return
         self._watched = channel
-        qos = channel.qos
-        # kombu 5.7 returns messages to the queue when it closes a channel. On a broken connection that fails
-        # with an AttributeError, which ends the worker; tests/chaos kills Redis to see that it does not.
-        qos.restore_unacked = partial(self._restore, qos, qos.restore_unacked)
+        # kombu's own fails with an AttributeError when the connection is broken, which ends the worker
+        # (5.7; tests/chaos kills Redis to see that it does not), and turns their order round.
+        channel.qos.restore_unacked = partial(self._restore, channel.qos)
 
     def renew(self, channel: Any) -> None:
         """Move the time at which the channel's messages count as abandoned; return those left behind.
@@ -41,9 +40,7 @@ class Leases:
         """
         self.watch(channel)
         qos = channel.qos
-        while self._left:
-            qos.restore_by_tag(next(iter(self._left)))
-            self._left.pop()
+        self._return(qos)
         tags = [tag for tag in qos._delivered if tag not in qos._dirty]  # noqa: SLF001 - pinned by tests/contract
         if not tags:
             return
@@ -52,11 +49,16 @@ class Leases:
             pipe.zadd(qos.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
             pipe.execute()
 
-    def _restore(self, qos: Any, restore: Any, client: Any = None) -> None:
-        tags = set(qos._delivered)  # noqa: SLF001 - as above
+    def _restore(self, qos: Any, client: Any = None) -> None:  # noqa: ARG002 - kombu's signature
+        self._left += qos._delivered  # noqa: SLF001 - as above
+        qos._delivered.clear()  # noqa: SLF001 - as kombu does
         try:
-            restore(client)
+            self._return(qos)
         except (*qos.channel.connection_errors, AttributeError) as error:
-            logger.info("%d messages are returned once Redis is back (%r)", len(tags), error)
-            self._left |= tags
-            qos._delivered.clear()  # noqa: SLF001 - as kombu does after returning them
+            logger.info("%d messages are returned once Redis is back (%r)", len(self._left), error)
+
+    def _return(self, qos: Any) -> None:
+        """Return messages to the end of the queue served next: the youngest first, so the oldest leads."""
+        while self._left:
+            qos.restore_by_tag(self._left[-1])
+            self._left.pop()

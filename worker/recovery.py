@@ -7,6 +7,7 @@ message, though not the job.
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, Final
 
 from celery.utils.log import get_logger
@@ -26,6 +27,7 @@ RECONCILE_SECONDS: Final = 2.0
 _LEADER_KEY: Final = PREFIX + "reconciler"
 _LEADER_MS: Final = 5_000  # a leader that was killed is followed by another after this
 _GRACE_MS: Final = 2_000
+_ONCE_IN: Final = 60.0  # seconds within which no message is sent again twice
 _MOST: Final = 10_000  # jobs looked at in one pass; a later pass sees the rest
 
 
@@ -43,6 +45,7 @@ class Reconciler:
         self._broker = broker
         self._envelope = envelope
         self._missing: set[str] = set()
+        self._sent: dict[str, float] = {}  # id to when its message was sent again, monotonic seconds
 
     def run(self) -> int:
         """Do one pass, if this worker leads; return how many messages were sent again."""
@@ -72,7 +75,10 @@ class Reconciler:
         ]
         held = self._held() if candidates else set()
         missing = [(lane, job_id) for lane, job_id in candidates if job_id not in held]
-        lost = [found for found in missing if found[1] in self._missing]
+        self._sent = {
+            job_id: sent for job_id, sent in self._sent.items() if time.monotonic() - sent < _ONCE_IN
+        }
+        lost = [found for found in missing if found[1] in self._missing and found[1] not in self._sent]
         self._missing = {job_id for _, job_id in missing}
         return lost
 
@@ -95,9 +101,11 @@ class Reconciler:
     def _send_again(self, lost: list[tuple[str, str]]) -> int:
         jobs = self._jobs.read_many([job_id for _, job_id in lost])
         sent = 0
-        for (lane, _), job in zip(lost, jobs, strict=True):
+        # Each goes to the end that is served next, so the youngest goes first and the oldest leads.
+        for (lane, _), job in reversed(list(zip(lost, jobs, strict=True))):
             if job is not None and job.state is JobState.QUEUED:
                 self._push(lane, job)
+                self._sent[job.id] = time.monotonic()
                 sent += 1
         if sent:
             logger.warning("Sent %d lost messages again", sent)
@@ -105,7 +113,7 @@ class Reconciler:
 
     def _push(self, lane: str, job: Job) -> None:
         message = self._envelope.message([job.object_key], lane, redelivered=True)
-        self._broker.rpush(QUEUES[lane], message)  # the end that is served next: it has waited enough
+        self._broker.rpush(QUEUES[lane], message)
 
 
 def _keys(message: dict[str, Any]) -> list[str]:

@@ -8,11 +8,13 @@ import re
 import time
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from core.cameras import CAMERA_RULE, is_camera_id
 from core.errors import WastestreamError
 from infra.client.classification import Classification
 from infra.client.client import Client
@@ -30,8 +32,6 @@ PIPE_WIDTH: Final = 200
 NOT_ALL_CLASSIFIED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
-
-_CAMERA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @click.command()
@@ -55,10 +55,10 @@ def classify(paths: tuple[Path, ...], *, url: str, as_json: bool, camera: str | 
     other file is sent whatever it is called. The exit code is 0 when every image was classified, 1 when
     some were not, 2 when the command line is wrong, 130 after Ctrl-C.
     """
-    if not re.match(r"https?://[^/]", url):
-        raise click.BadParameter("it must begin with http:// or https://", param_hint="--url")
-    if camera is not None and not _CAMERA.fullmatch(camera):
-        raise click.BadParameter("use 1 to 64 letters, digits, '.', '_' or '-'", param_hint="--camera")
+    if not _is_address(url):
+        raise click.BadParameter("it must be like http://127.0.0.1:8000 or https://host", param_hint="--url")
+    if camera is not None and not is_camera_id(camera):
+        raise click.BadParameter(CAMERA_RULE, param_hint="--camera")
     try:
         sources = collect(paths)
     except CollectError as error:
@@ -71,6 +71,17 @@ def classify(paths: tuple[Path, ...], *, url: str, as_json: bool, camera: str | 
         raise SystemExit(INTERRUPTED) from None
     report.end()
     raise SystemExit(0 if report.tally.complete else NOT_ALL_CLASSIFIED)
+
+
+def _is_address(url: str) -> bool:
+    """Return whether requests can be sent to this address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # such as a port beyond 65535
+        return False
+    host = parts.hostname or ""
+    return parts.scheme in {"http", "https"} and bool(host) and not re.search(r"\s", url) and port != 0
 
 
 async def _classify(sources: list[Source], url: str, camera: str | None, report: _Report) -> None:

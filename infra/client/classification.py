@@ -77,8 +77,11 @@ class Classification:
             job = await self._client.upload(data)
             self._accepted(source, job)
             while job["state"] == QUEUED:
+                asked = time.monotonic()
                 job = await self._client.wait(job["id"])
                 await self._check_stall()
+                if job["state"] == QUEUED and time.monotonic() - asked < _LONGEST_PAUSE:
+                    await asyncio.sleep(_LONGEST_PAUSE)  # All places for waiting are taken there.
         except RefusedError as error:
             yield failed(source, str(error), next(iter(self._pending), None))
         else:

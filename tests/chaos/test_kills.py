@@ -106,6 +106,50 @@ def test_storage_is_killed_under_load(
     _finish(jobs, ids)
 
 
+def test_a_child_dies_while_storage_is_down(
+    client: FlaskClient, jobs: JobStore, s3_server: Server, start_worker: StartWorker
+) -> None:
+    """The pause ends although the batch that was to find out ended without a result."""
+    ids = upload_bulk(client, 20)
+    s3_server.kill()
+    worker = start_worker()
+    try:
+        for notices in (1, 2, 3):
+            wait_until(
+                lambda seen=notices: worker.log.read_text().count("put back") >= seen,  # type: ignore[misc]
+                "the worker to notice",
+            )
+            for child in worker.children():
+                os.kill(child, signal.SIGKILL)
+    finally:
+        s3_server.start()
+    _finish(jobs, ids)
+
+
+def test_an_image_that_storage_does_not_serve_fails_alone(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """The others are not held up; the one settles `failed` after several attempts."""
+    stuck = upload(client, camera="poison")
+    good = upload_bulk(client, 100)
+    start_worker(module=FAULTY, FAULT="not served", MARKER=str(tmp_path / "m"))
+    assert wait_settled(jobs, good) == {"classified": 100}
+    assert wait_settled(jobs, [stuck]) == {"failed": 1}
+    job = jobs.read(stuck)
+    assert job is not None
+    assert "Storage has not served the image" in (job.error or "")
+    assert_balanced(jobs)
+
+
+def test_acknowledgements_that_fail_are_made_up_for(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Messages whose acknowledgement failed do not fill the worker's hands for ever."""
+    ids = upload_bulk(client, 100)
+    start_worker(module=FAULTY, FAULT="ack", MARKER=str(tmp_path / "m"))
+    _finish(jobs, ids)
+
+
 def test_a_broker_connection_is_cut(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def _huge_png() -> bytes:
         (None, {"X-Captured-At": "yesterday"}, 400, "RFC 3339"),
         (None, {"X-Captured-At": "2026-01-31T08:15:00"}, 400, "with its zone"),
         (None, {"X-Captured-At": "2236-01-31T08:15:00Z"}, 422, "in the future"),
+        (None, {"X-Captured-At": "0001-01-01T00:00:00+14:00"}, 422, "before 1970"),
         (None, {"Idempotency-Key": "two words"}, 400, "visible ASCII"),
     ],
 )
@@ -177,8 +178,15 @@ def test_bulk_uploads_have_limits(client: FlaskClient) -> None:
     _refused(
         client.post("/v1/images/bulk", data={"text": "x"}, content_type="multipart/form-data"), 400, "no file"
     )
-    _refused(_bulk(client, [("a.jpg", jpeg(), "image/jpeg")] * 65), 400, "at most 64")
+    for count in (65, 200):
+        _refused(_bulk(client, [("a.jpg", jpeg(), "image/jpeg")] * count), 400, "at most 64")
     _refused(client.post("/v1/images/bulk", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Werkzeug leaves files open
+def test_a_form_of_very_many_parts_is_not_read(client: FlaskClient) -> None:
+    """Beyond a thousand parts nobody counts any more."""
+    _refused(_bulk(client, [("a.jpg", b"x", "image/jpeg")] * 1001), 413, "at most 64")
 
 
 def test_a_waiting_request_answers_when_the_job_settles(client: FlaskClient, jobs: JobStore) -> None:
@@ -237,6 +245,7 @@ def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None
     for body in bodies:
         _refused(client.post("/v1/jobs/query", json=body), 400, "Send JSON such as")
     _refused(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
+    assert client.post("/v1/jobs/query", json={"ids": ["x" * 2_000_000]}).status_code == 413
 
 
 def test_an_image_is_given_back_as_it_came(client: FlaskClient, objects: ObjectStore, jobs: JobStore) -> None:
@@ -280,7 +289,7 @@ def test_with_storage_down_nothing_is_accepted(
 
 def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> None:
     """404 and 405 in the same form, the latter with what is allowed."""
-    _refused(client.get("/v1/nothing"), 404, "not found")
+    _refused(client.get("/v1/nothing"), 404, "nothing at this address")
     refused = client.put("/v1/images")
     assert refused.status_code == 405
     assert "POST" in refused.headers["Allow"]

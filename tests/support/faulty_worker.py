@@ -9,20 +9,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kombu.transport.redis import QoS
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from core.engine import LiteRtEngine
+from core.errors import StorageUnavailableError
 from core.jobs import Outcome
 from core.ledger import JobStore
+from core.objects import ObjectStore
+from worker import batching
 from worker.__main__ import main
 from worker.classify import Classifier, Item
+from worker.delivery import ack_all
 
 _fault = os.environ["FAULT"]
 _marker = Path(os.environ["MARKER"])
+_get_one = ObjectStore._get_one
 _classified, _settle, _append, _logits = (
     Classifier._classified,
     JobStore.settle,
@@ -68,6 +74,21 @@ def _die_in_model(self: LiteRtEngine, pixels: Any) -> Any:
     return _logits(self, pixels)
 
 
+async def _not_served(self: ObjectStore, key: str) -> Any:
+    if "/poison/" in key:
+        return StorageUnavailableError("a fault of the tests")
+    return await _get_one(self, key)
+
+
+_failures = iter([True] * 3)
+
+
+def _fails_at_first(messages: Iterable[Any]) -> None:
+    if next(_failures, False):
+        raise RedisTimeout("a fault of the tests")
+    ack_all(messages)
+
+
 if _fault in {"crash", "hang", "slow", "record"}:
     Classifier._classified = _classified_with_fault  # type: ignore[method-assign]
 elif _fault == "after settle":
@@ -76,6 +97,11 @@ elif _fault == "after pop":
     QoS.append = _die_before_recording  # type: ignore[method-assign]
 elif _fault == "in model":
     LiteRtEngine.logits = _die_in_model  # type: ignore[method-assign]
+elif _fault == "not served":
+    ObjectStore._get_one = _not_served  # type: ignore[method-assign]
+    batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]
+elif _fault == "ack":
+    batching.ack_all = _fails_at_first  # type: ignore[attr-defined]
 else:
     sys.exit(f"no such fault: {_fault}")
 

@@ -67,4 +67,4 @@ def test_jobs_put_back_go_first_in_their_old_order() -> None:
     lanes = _filled(single=4)
     lanes.put_back(lanes.take(2))
     assert _names(lanes.take(4)) == ["s0", "s1", "s2", "s3"]
-    assert len(lanes) == 0
+    assert lanes.take(4) == []
