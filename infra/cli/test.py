@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from infra.cli.options import cores
 from infra.local.folder import REPOSITORY
 
 _CHECKS: Final = {
@@ -24,7 +25,10 @@ _CHECKS: Final = {
 def test(pytest_arguments: tuple[str, ...]) -> None:
     """Run the linters and every test. What pytest knows can follow, such as `-k NAME` or a file."""
     failed = [name for name, arguments in _CHECKS.items() if not _passes(name, arguments)]
-    passed = _passes("pytest", ["-m", "pytest", *pytest_arguments])
+    # One process more than cores, because most tests wait for servers. A file's tests stay together: they
+    # share servers. `-n0` runs all in one process.
+    processes = ["-n", str(cores() + 1), "--dist", "loadfile"]
+    passed = _passes("pytest", ["-m", "pytest", *processes, *pytest_arguments])
     if failed:
         click.echo(f"Failed: {', '.join(failed)}; what each said stands above.", err=True)
     sys.exit(0 if passed and not failed else 1)

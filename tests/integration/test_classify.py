@@ -123,7 +123,9 @@ def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: b
         (["/no/such/path"], "does not exist"),
         (["{empty}"], "No images in"),
         ([], "Missing argument"),
-        (["{empty}", "--url", "somewhere"], "must begin with http"),
+        (["{empty}", "--url", "somewhere"], "must be like http"),
+        (["{empty}", "--url", "http://127.0.0.1:99999"], "must be like http"),
+        (["{empty}", "--url", "http://exa mple"], "must be like http"),
         (["{empty}", "--camera", "gate 7"], "letters, digits"),
     ],
 )
