@@ -21,8 +21,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load_config(self) -> None:
         """Tell gunicorn what to do; it calls this itself."""
+        host = self._settings.host
+        if ":" in host:  # IPv6
+            host = f"[{host}]"
         options: dict[str, Any] = {
-            "bind": f"{self._settings.host}:{self._settings.port}",
+            "bind": f"{host}:{self._settings.port}",
             "workers": self._settings.api_processes,
             "worker_class": "gthread",
             "threads": self._settings.api_threads,
