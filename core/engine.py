@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,7 +19,7 @@ SUB_BATCH: Final = 8
 
 
 class Engine(Protocol):
-    """What classifies: implemented by `LiteRtEngine`."""
+    """What classifies: implemented by `LiteRtEngine` and, for GPUs, `worker.tensorflow_engine`."""
 
     manifest: ModelManifest
 
@@ -55,18 +57,31 @@ class LiteRtEngine:
         return np.concatenate(calls) if calls else np.empty(0, np.float32)
 
     def _load(self, batch: int) -> Any:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # LiteRT greets on stderr at every load.
         from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only who classifies pays for it
 
         size = self.manifest.input
         try:
-            interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
-            index = interpreter.get_input_details()[0]["index"]
-            interpreter.resize_tensor_input(index, (batch, size.height, size.width, size.channels))
-            interpreter.allocate_tensors()
+            with _without_greeting():
+                interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
+                index = interpreter.get_input_details()[0]["index"]
+                interpreter.resize_tensor_input(index, (batch, size.height, size.width, size.channels))
+                interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"LiteRT cannot load {self._path}: {error}") from error
         return interpreter
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep what LiteRT writes to stderr whenever it loads a model from users; errors come as exceptions."""
+    stderr = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _invoke(interpreter: Any, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

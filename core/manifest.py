@@ -18,6 +18,8 @@ NON_BIODEGRADABLE: Final = "non_biodegradable"
 
 MANIFEST_NAME: Final = "manifest.json"
 TFLITE_NAME: Final = "model.tflite"
+SAVED_MODEL_NAME: Final = "saved_model"
+"""A folder: TensorFlow's own format, for workers with a GPU."""
 
 
 class _Frozen(BaseModel):
@@ -25,7 +27,7 @@ class _Frozen(BaseModel):
 
 
 class FileEntry(_Frozen):
-    """One file of the model folder."""
+    """One file of the model folder, named by its path in it."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(gt=0)
@@ -115,12 +117,12 @@ def file_entry(path: Path) -> FileEntry:
     return FileEntry(sha256=digest, bytes=path.stat().st_size)
 
 
-def load_manifest(folder: Path, *, check: tuple[str, ...] = (TFLITE_NAME,)) -> ModelManifest:
-    """Read a model folder's manifest and compare the named files with it.
+def load_manifest(folder: Path, *, check: str = TFLITE_NAME) -> ModelManifest:
+    """Read a model folder's manifest and compare files with it.
 
     Args:
         folder: the model folder.
-        check: names of the files that the caller is about to use.
+        check: the file, or the folder of files, that the caller is about to use.
 
     Raises:
         ModelError: no manifest, one that cannot be read, a named file missing or altered.
@@ -139,16 +141,15 @@ def load_manifest(folder: Path, *, check: tuple[str, ...] = (TFLITE_NAME,)) -> M
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ModelError(f"{path} is not a model manifest: {where}: {first['msg']}.") from error
-    for name in check:
-        _check_file(folder, name, manifest)
+    names = [name for name in manifest.files if name == check or name.startswith(f"{check}/")]
+    if not names:
+        raise ModelError(f"The manifest in {folder} does not list {check}; train or export the model again.")
+    for name in names:
+        _check_file(folder / name, manifest.files[name])
     return manifest
 
 
-def _check_file(folder: Path, name: str, manifest: ModelManifest) -> None:
-    expected = manifest.files.get(name)
-    if expected is None:
-        raise ModelError(f"The manifest in {folder} does not list {name}; train or export the model again.")
-    path = folder / name
+def _check_file(path: Path, expected: FileEntry) -> None:
     try:
         found = file_entry(path)
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from trainer.config import TrainConfig
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, OutputError
 
 CHECKPOINT_NAME: Final = "checkpoint.npz"
 
@@ -27,19 +27,35 @@ class Position:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def best(self) -> dict[str, float]:
+        """The entry of the epoch with the best validation accuracy, of equal ones the last; {} before any."""
+        return max(reversed(self.history), key=lambda entry: entry["validation_accuracy"], default={})
+
 
 def save(
     path: Path, position: Position, variables: Sequence[Any], *, config: TrainConfig, data_digest: str
 ) -> None:
-    """Write the run to `path`; an interrupted write leaves the checkpoint of before."""
+    """Write the run to `path`; an interrupted write leaves the checkpoint of before.
+
+    Raises:
+        OutputError: it cannot be written, as on a full disk.
+    """
     about = {"position": vars(position), "config": config.model_dump(mode="json"), "data": data_digest}
     arrays = {f"v{at}": np.asarray(variable) for at, variable in enumerate(variables)}
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        np.savez(stream, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"The checkpoint {path} cannot be written ({error.strerror}). Make room; then the same command "
+            "with --resume goes on from the checkpoint before."
+        ) from error
 
 
 def restore(path: Path, variables: Sequence[Any], *, config: TrainConfig, data_digest: str) -> Position:

@@ -16,6 +16,8 @@ DEFAULT_PATH: Final = Path(__file__).with_name("default.toml")
 Share = Annotated[float, Field(ge=0, le=1)]
 """A probability or a part of a whole."""
 
+_FULL_SIDE: Final = 128  # px, what the model takes
+
 SmallSide = Annotated[int, Field(ge=32, le=512, multiple_of=32)]
 """A side in pixels that the network halves five times without a remainder."""
 
@@ -45,6 +47,7 @@ class FineTuneConfig(_Section):
     """Training through the network; no `sides` means the head alone. Glossed in `default.toml`."""
 
     sides: tuple[SmallSide, ...]
+    patience: int = Field(ge=1)
     batch: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
@@ -85,6 +88,16 @@ class AugmentConfig(_Section):
         return self
 
 
+class SettleConfig(_Section):
+    """The last epochs, at 128 px with colours closer to those of the images; glossed in `default.toml`."""
+
+    epochs: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    hue: float = Field(ge=0, le=180)
+    saturation: Share
+    greyscale: Share
+
+
 class CalibrateConfig(_Section):
     """How the output is read; glossed in `default.toml`."""
 
@@ -99,7 +112,26 @@ class TrainConfig(_Section):
     head: HeadConfig
     fine_tune: FineTuneConfig
     augment: AugmentConfig
+    settle: SettleConfig
     calibrate: CalibrateConfig
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Side in pixels of every epoch of fine-tuning, those that settle included; () if there are none."""
+        first = self.fine_tune.sides
+        return (*first, *[_FULL_SIDE] * self.settle.epochs) if first else ()
+
+    def settles(self, epoch: int) -> bool:
+        """Return whether an epoch, counted from 0, is one of the last, in which colours settle."""
+        return epoch >= len(self.fine_tune.sides)
+
+    def augmentation(self, epoch: int) -> AugmentConfig:
+        """Return how images are changed in an epoch."""
+        if not self.settles(epoch):
+            return self.augment
+        return self.augment.model_copy(
+            update=self.settle.model_dump(include={"hue", "saturation", "greyscale"})
+        )
 
 
 def load_config(path: Path | None = None) -> TrainConfig:

@@ -16,7 +16,7 @@ class WeightsError(WastestreamError):
 
 
 class OutputError(WastestreamError):
-    """Raised when the output folder is taken, or there is nothing to resume."""
+    """Raised when the output is taken or cannot be written, or there is nothing to resume."""
 
 
 class CheckpointError(WastestreamError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.engine import Engine, LiteRtEngine
-from core.manifest import Metric
+from core.manifest import Metric, ModelManifest
 from trainer.calibrate import to_probabilities
 from trainer.dataset import ImageSet, decode_files, read_files
 from trainer.metrics import measure
@@ -22,6 +23,20 @@ LEAKED_KEY: Final = "leaked_test_images"
 _CALL: Final = 256  # images between two updates of the progress bar
 
 Metrics = dict[str, dict[str, Metric]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a model said of labelled images.
+
+    `probabilities` is float64 (N,), calibrated, of `non_biodegradable`; `metrics` holds the figures of
+    `trainer.metrics.measure` by image set.
+    """
+
+    manifest: ModelManifest
+    images: ImageSet
+    probabilities: npt.NDArray[np.float64]
+    metrics: Metrics
 
 
 def short(digest: str) -> str:
@@ -36,7 +51,7 @@ def evaluate(
     processes: int = 2,
     threads: int = 1,
     reporter: Reporter | None = None,
-) -> Metrics:
+) -> Evaluation:
     """Measure the model in a folder on the TEST images of `sources`.
 
     Args:
@@ -47,8 +62,8 @@ def evaluate(
         reporter: shows progress.
 
     Returns:
-        The figures of `trainer.metrics.measure` for the sets "test" and, where the manifest names
-        leaked images among them, "test_without_leaked".
+        Its metrics are those of the sets "test" and, where the manifest names leaked images among
+        them, "test_without_leaked".
 
     Raises:
         ModelError: no model in the folder.
@@ -62,12 +77,12 @@ def evaluate(
     for line in images.unreadable:
         reporter.line(f"unreadable, left out: {line}")
     with reporter.bar("classify", len(images)) as update:
-        return measure_test(engine, images, on_images=lambda count: update(count, ""))
+        return evaluate_test(engine, images, on_images=lambda count: update(count, ""))
 
 
-def measure_test(
+def evaluate_test(
     engine: Engine, test: ImageSet, *, on_images: Callable[[int], None] = lambda _: None
-) -> Metrics:
+) -> Evaluation:
     """Measure "test" and "test_without_leaked" on decoded images."""
     probabilities = classify(engine, test.pixels, on_images=on_images)
     leaked = set(engine.manifest.data.get(LEAKED_KEY, ()))
@@ -75,7 +90,7 @@ def measure_test(
     found = {"test": _measure(engine, test.labels, probabilities)}
     if 0 < clean.sum() < len(clean):
         found["test_without_leaked"] = _measure(engine, test.labels[clean], probabilities[clean])
-    return found
+    return Evaluation(engine.manifest, test, probabilities, found)
 
 
 def measure_validation(engine: Engine, validation: ImageSet) -> Metrics:

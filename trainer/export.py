@@ -1,10 +1,11 @@
-"""The trained network as files: `.keras`, `.tflite` and the manifest that says how to read them."""
+"""The trained network as files: `.keras`, `.tflite`, SavedModel, and the manifest to read them by."""
 
 from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,8 +19,18 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from core.engine import LiteRtEngine
 from core.images import SIDE
-from core.manifest import MANIFEST_NAME, TFLITE_NAME, InputEntry, Metric, ModelManifest, file_entry
+from core.manifest import (
+    MANIFEST_NAME,
+    SAVED_MODEL_NAME,
+    TFLITE_NAME,
+    FileEntry,
+    InputEntry,
+    Metric,
+    ModelManifest,
+    file_entry,
+)
 from trainer.calibrate import Calibration, to_probabilities
+from trainer.card import CARD_NAME, render_card
 from trainer.errors import OutputError, ParityError
 from trainer.network import ARCHITECTURE, Model
 
@@ -52,11 +63,24 @@ def to_tflite(model: Model) -> bytes:
         return model(pixels, training=False)
 
     any_batch = tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="pixels")
-    frozen = convert_variables_to_constants_v2(tf.function(classify).get_concrete_function(any_batch))
+    frozen = convert_variables_to_constants_v2(
+        tf.function(classify, autograph=False).get_concrete_function(any_batch)
+    )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
     return bytes(converter.convert())
+
+
+def write_saved_model(model: Model, folder: Path) -> None:
+    """Write an `exportable` model as a SavedModel with one signature, `serving_default`: pixels to logits."""
+
+    def classify(pixels: Any) -> dict[str, Any]:
+        return {"logits": model(pixels, training=False)}
+
+    any_batch = tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="pixels")
+    served = tf.function(classify, input_signature=[any_batch], autograph=False, jit_compile=False)
+    tf.saved_model.save(model, folder, signatures={"serving_default": served})
 
 
 def write_model(
@@ -68,7 +92,7 @@ def write_model(
     training: Mapping[str, Any],
     parity_pixels: npt.NDArray[np.uint8],
 ) -> ModelManifest:
-    """Write `.keras`, `.tflite` and a manifest without metrics into `folder`, and compare the two graphs.
+    """Write `.keras`, `.tflite`, SavedModel and a manifest without metrics into `folder`; compare the graphs.
 
     Args:
         folder: an empty folder.
@@ -79,11 +103,12 @@ def write_model(
         parity_pixels: uint8 (N, 128, 128, 3), what both graphs are run on.
 
     Raises:
-        ParityError: the exported graph's probabilities differ by more than `MAX_DIFFERENCE`.
+        ParityError: an exported graph's probabilities differ by more than `MAX_DIFFERENCE`.
     """
     model = exportable(network)
     model.save(folder / KERAS_NAME)
     (folder / TFLITE_NAME).write_bytes(to_tflite(model))
+    write_saved_model(model, folder / SAVED_MODEL_NAME)
     created = datetime.now(UTC)
     manifest = ModelManifest(
         name="wastestream",
@@ -94,7 +119,7 @@ def write_model(
         temperature=calibration.temperature,
         threshold=calibration.threshold,
         review_band=calibration.review_band,
-        files={name: file_entry(folder / name) for name in (TFLITE_NAME, KERAS_NAME)},
+        files=_entries(folder),
         data=dict(data),
         training=dict(training),
         versions=_versions(),
@@ -112,24 +137,34 @@ def write_model(
 def with_metrics(
     folder: Path, manifest: ModelManifest, metrics: Mapping[str, Mapping[str, Metric]]
 ) -> ModelManifest:
-    """Write the manifest again with what evaluation measured on the exported files."""
+    """Write the manifest again with what evaluation measured on the exported files, and the model card."""
     manifest = manifest.model_copy(update={"metrics": {name: dict(found) for name, found in metrics.items()}})
     write_manifest(folder, manifest)
+    (folder / CARD_NAME).write_text(render_card(manifest), encoding="utf-8")
     return manifest
 
 
 def parity(folder: Path, pixels: npt.NDArray[np.uint8]) -> float:
-    """Return the largest difference of a probability between `.keras`, read back, and `.tflite`.
+    """Return the largest difference of a probability between `.keras`, read back, and either other graph.
 
     Raises:
         ParityError: it is more than `MAX_DIFFERENCE`.
     """
     engine = LiteRtEngine(folder)
-    stored = keras.models.load_model(folder / KERAS_NAME)
-    found = [np.asarray(stored(pixels[at : at + 64], training=False)) for at in range(0, len(pixels), 64)]
     temperature = engine.manifest.temperature
-    ours = to_probabilities(np.concatenate(found), temperature)
-    difference = float(np.abs(ours - to_probabilities(engine.logits(pixels), temperature)).max())
+
+    def probabilities(graph: Callable[[Any], Any]) -> npt.NDArray[np.float64]:
+        found = [np.asarray(graph(pixels[at : at + 64])) for at in range(0, len(pixels), 64)]
+        return to_probabilities(np.concatenate(found), temperature)
+
+    stored = keras.models.load_model(folder / KERAS_NAME)
+    served = tf.saved_model.load(folder / SAVED_MODEL_NAME).signatures["serving_default"]
+    ours = probabilities(lambda batch: stored(batch, training=False))
+    others = (
+        probabilities(engine.logits),
+        probabilities(lambda batch: served(pixels=tf.constant(batch))["logits"]),
+    )
+    difference = max(float(np.abs(ours - theirs).max()) for theirs in others)
     if not difference <= MAX_DIFFERENCE:  # written so that NaN is refused too
         raise ParityError(
             f"The exported model differs from the trained one by {difference:.4f} in a probability on "
@@ -143,6 +178,23 @@ def write_manifest(folder: Path, manifest: ModelManifest) -> None:
     partial = folder / f"{MANIFEST_NAME}.partial"
     partial.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     partial.replace(folder / MANIFEST_NAME)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Say in one sentence that the files of `out` could not be written.
+
+    Raises:
+        OutputError: as on a full disk; the checkpoint is still there.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        raise OutputError(
+            f"The model cannot be written to {out} ({reason}). Make room; the same command with --resume "
+            "then only has to write it."
+        ) from error
 
 
 def temporary_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
@@ -162,6 +214,12 @@ def publish(folder: Path, out: Path) -> None:
         folder.replace(out)
     except OSError as error:
         raise OutputError(f"The model cannot be moved to {out} ({error.strerror}).") from error
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    """Describe every file in the folder; its manifest is not written yet."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_entry(path) for path in paths}
 
 
 def _versions() -> dict[str, str]:

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from trainer.augment import augment
 from trainer.checkpoint import Position
-from trainer.config import FineTuneConfig, HeadConfig, TrainConfig
+from trainer.config import AugmentConfig, FineTuneConfig, HeadConfig, TrainConfig
 from trainer.dataset import ImageSet
 from trainer.errors import DivergedError, TrainingInterrupted
 from trainer.network import Model, at_side, build_network, empty_backbone, unfreeze_after
@@ -39,16 +39,18 @@ OnStep = Callable[[int, int, float, float], None]
 
 @dataclass
 class Run:
-    """A network in training, the moving average of its weights, and the optimizer."""
+    """A network in training, the moving average of its weights, the best average, and the optimizer."""
 
     network: Model
     average: Model
+    best: Model
     optimizer: Any
 
     @property
     def variables(self) -> list[Tensor]:
         """Everything that a checkpoint must hold."""
-        return [*self.network.variables, *self.average.variables, *self.optimizer.variables]
+        networks = (self.network, self.average, self.best)
+        return [*(each for network in networks for each in network.variables), *self.optimizer.variables]
 
 
 def features(network: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:
@@ -103,15 +105,15 @@ def fit_head(
 
 
 def start(network: Model, config: FineTuneConfig) -> Run:
-    """Prepare fine-tuning of a network whose head is fitted; the average starts as its copy."""
+    """Prepare fine-tuning of a network whose head is fitted; average and best start as its copies."""
     unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
-    average = build_network(empty_backbone(), dropout=config.dropout)
-    for mine, its in _weights(average, network):
-        mine.assign(its)
+    average, best = (build_network(empty_backbone(), dropout=config.dropout) for _ in range(2))
+    copy_weights(average, network)
+    copy_weights(best, network)
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
-    return Run(network, average, optimizer)
+    return Run(network, average, best, optimizer)
 
 
 def fine_tune(
@@ -125,13 +127,17 @@ def fine_tune(
     on_epoch: Callable[[dict[str, float]], None],
     save: Callable[[], None],
 ) -> None:
-    """Train from `position` to the last epoch; `run` and `position` change in place.
+    """Train from `position` to the last epoch.
+
+    When `patience` epochs have brought nothing better, those are next in which colours settle.
+
+    `run` and `position` change in place; `run.best` ends as the average after the best epoch.
 
     Args:
         run: what is trained.
         position: where to begin; kept up to date for `save`.
         train: images at `data.cache_side`.
-        validation: images at 128 px, looked at after each epoch only to report.
+        validation: images at 128 px; the accuracy on them after each epoch says which was the best.
         config: the whole configuration.
         on_step: called after each step.
         on_epoch: called with each epoch's entry of the history.
@@ -144,23 +150,25 @@ def fine_tune(
     settings = config.fine_tune
     batch = min(settings.batch, len(train))
     steps = len(train) // batch
-    total = steps * len(settings.sides)
-    step_at: dict[int, Any] = {}
+    step_at: dict[tuple[int, bool], Any] = {}
     with _interruptible() as stopped:
-        while position.epoch < len(settings.sides):
-            side = settings.sides[position.epoch]
-            if side not in step_at:
-                source = train.pixels.shape[1:]
-                step_at[side] = _train_step(run, config, side=side, source=source, batch=batch)
+        while position.epoch < len(config.sides):
+            if not config.settles(position.epoch) and _stagnant(position, settings.patience):
+                position.epoch = len(settings.sides)
+                continue
+            kind = side, _ = config.sides[position.epoch], config.settles(position.epoch)
+            if kind not in step_at:
+                source, changes = train.pixels.shape[1:], config.augmentation(position.epoch)
+                step_at[kind] = _train_step(run, config, changes, side=side, source=source, batch=batch)
             order = np.random.default_rng((config.seed, position.epoch)).permutation(len(train))
             losses = []
             while position.step < steps:
                 began = time.monotonic()
                 done = position.epoch * steps + position.step
                 chosen = order[position.step * batch : (position.step + 1) * batch]
-                run.optimizer.learning_rate.assign(_learning_rate(settings, done, total))
+                run.optimizer.learning_rate.assign(_learning_rate(config, done, steps))
                 loss = float(
-                    step_at[side](
+                    step_at[kind](
                         tf.constant(train.pixels[chosen]),
                         tf.constant(train.labels[chosen], tf.float32),
                         tf.constant([config.seed, done], tf.int32),
@@ -184,19 +192,28 @@ def fine_tune(
             entry = {"epoch": position.epoch + 1, "side": side, "loss": float(np.mean(losses or [0.0]))}
             entry |= validate(run.average, validation)
             position.history.append(entry)
+            if position.best is entry:
+                copy_weights(run.best, run.average)
             position.epoch, position.step = position.epoch + 1, 0
             save()
             on_epoch(entry)
 
 
-def _train_step(run: Run, config: TrainConfig, *, side: int, source: tuple[int, ...], batch: int) -> Any:
+def _stagnant(position: Position, patience: int) -> bool:
+    """Say whether the last `patience` epochs brought nothing better."""
+    return position.epoch - position.best.get("epoch", position.epoch) >= patience
+
+
+def _train_step(
+    run: Run, config: TrainConfig, changes: AugmentConfig, *, side: int, source: tuple[int, ...], batch: int
+) -> Any:
     network = at_side(run.network, side)
     trained = [variable.value for variable in run.network.trainable_variables]
     averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
     smoothing = config.fine_tune.label_smoothing
 
     def step(images: Tensor, labels: Tensor, seed: Tensor, decay: Tensor) -> Tensor:
-        changed = augment(images, seed, config.augment, side=side)
+        changed = augment(images, seed, changes, side=side)
         targets = labels * (1 - smoothing) + smoothing / 2
         with tf.GradientTape() as tape:
             logit = network(changed, training=True)
@@ -213,6 +230,12 @@ def _train_step(run: Run, config: TrainConfig, *, side: int, source: tuple[int, 
         tf.TensorSpec((), tf.float32),
     ]
     return tf.function(step, input_signature=signature, jit_compile=False)
+
+
+def copy_weights(to: Model, network: Model) -> None:
+    """Give a network the weights and batch-norm statistics of an equal one."""
+    for mine, its in _weights(to, network):
+        mine.assign(its)
 
 
 def _weights(average: Model, network: Model) -> list[tuple[Tensor, Tensor]]:
@@ -243,9 +266,13 @@ def _forward(model: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[in
     return np.concatenate(found)
 
 
-def _learning_rate(config: FineTuneConfig, step: int, steps: int) -> float:
-    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return config.learning_rate * warm * _cosine(step, steps)
+def _learning_rate(config: TrainConfig, done: int, steps: int) -> float:
+    """Return that of the step after `done` ones, with `steps` an epoch: a cosine for each of both stages."""
+    first = steps * len(config.fine_tune.sides)
+    if done >= first:
+        return config.settle.learning_rate * _cosine(done - first, steps * config.settle.epochs)
+    warm = min(1.0, (done + 1) / (config.fine_tune.warmup_steps + 1))
+    return config.fine_tune.learning_rate * warm * _cosine(done, first)
 
 
 def _cosine(step: int, steps: int) -> float:

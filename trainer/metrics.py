@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -104,6 +105,57 @@ def expected_calibration_error(labels: Labels, probabilities: Probabilities, pre
     right = np.bincount(bins, weights=predicted == labels, minlength=_BINS)
     stated = np.bincount(bins, weights=confidence, minlength=_BINS)
     return float(np.abs(right - stated).sum() / max(len(labels), 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of a chart, both float64 (K,)."""
+
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+
+
+def roc_curve(labels: Labels, probabilities: Probabilities) -> Curve:
+    """Return false-positive rate (x) and true-positive rate (y) of non_biodegradable, from (0, 0) to (1, 1).
+
+    One point for each threshold at which they change; an absent class counts as one image, so that
+    the curve stays defined.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    last_of_ties = np.append(np.diff(probabilities[order]) != 0, True)
+    hits = np.cumsum(labels[order] == 1)[last_of_ties]
+    misses = np.cumsum(labels[order] == 0)[last_of_ties]
+    ones, zeros = max(int(np.sum(labels == 1)), 1), max(int(np.sum(labels == 0)), 1)
+    return Curve(np.append(0.0, misses / zeros), np.append(0.0, hits / ones))
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of a reliability diagram: `low`-`high`, `share` of non_biodegradable among `count` images."""
+
+    low: float
+    high: float
+    count: int
+    stated: float
+    share: float
+
+
+def reliability(labels: Labels, probabilities: Probabilities) -> list[Bin]:
+    """Return the occupied bins of a reliability diagram, by probability of non_biodegradable.
+
+    `stated` is the mean probability of a bin (DeGroot & Fienberg 1983); equal-width bins, 15.
+    """
+    places = np.minimum((probabilities * _BINS).astype(np.int64), _BINS - 1)
+    return [
+        Bin(
+            at / _BINS,
+            (at + 1) / _BINS,
+            int(np.sum(places == at)),
+            float(probabilities[places == at].mean()),
+            float(labels[places == at].mean()),
+        )
+        for at in np.unique(places).tolist()
+    ]
 
 
 def _class_figures(true: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_]) -> dict[str, float]:

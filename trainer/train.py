@@ -23,13 +23,16 @@ from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
 from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_files
 from trainer.errors import DatasetError, OutputError
-from trainer.evaluate import LEAKED_KEY, measure_test, measure_validation, short, table
-from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model
+from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_validation, short, table
+from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model, writing
 from trainer.fold import folded
 from trainer.network import Model, build_backbone, build_network, set_head
 from trainer.progress import Reporter
 
 AUDIT_NAME: Final = "audit.json"
+
+_ROOM: Final = 256 * 2**20
+"""Bytes that a run needs on disk: two checkpoints of 45 MB and 35 MB of model files, doubled."""
 
 _MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibration can use
 
@@ -86,7 +89,7 @@ def train(
 
     network = build_network(backbone, dropout=config.fine_tune.dropout)
     run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
-    manifest = _export(run.average, data, position, config, out=out, reporter=reporter)
+    manifest = _export(run.best, data, position, config, out=out, reporter=reporter)
     shutil.move(work / AUDIT_NAME, out / AUDIT_NAME)
     shutil.rmtree(work)
     return manifest
@@ -98,6 +101,10 @@ def _check_output(out: Path, work: Path, *, resume: bool) -> None:
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{parent} is no folder that can be written to; name another --out.")
+    if shutil.disk_usage(parent).free < _ROOM:
+        raise OutputError(
+            f"Less than {_ROOM // 2**20} MiB are free where {out} is to be; make room, or name another --out."
+        )
     if resume and not (work / CHECKPOINT_NAME).is_file():
         raise OutputError(f"There is nothing to resume: no checkpoint in {work}.")
     if not resume and (work / CHECKPOINT_NAME).exists():
@@ -162,7 +169,7 @@ def _fit(
         found = fit.validate(run.average, data.validation)
         reporter.line(f"head on frozen features: {_validation_line(found)}")
         save_run()
-    sides = config.fine_tune.sides
+    sides = config.sides
     work = [len(data.train) * (side / 128) ** 2 for side in sides]
     with reporter.bar("fine-tune", round(sum(work)), done=round(sum(work[: position.epoch]))) as update:
         fit.fine_tune(
@@ -180,6 +187,10 @@ def _fit(
             ),
             save=save_run,
         )
+        if len(position.history) < len(sides):
+            reporter.line(
+                f"{len(sides) - len(position.history)} epochs left out: they would bring nothing better"
+            )
     return run, position
 
 
@@ -195,7 +206,7 @@ def _export(
         fit.logits(served, validation.pixels), validation.labels, review_error=config.calibrate.review_error
     )
     parity_pixels = np.concatenate([validation.pixels, data.train_plain.pixels])[:PARITY_IMAGES]
-    with temporary_beside(out) as temporary:
+    with writing(out), temporary_beside(out) as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()
         manifest = write_model(
@@ -209,7 +220,7 @@ def _export(
         engine = LiteRtEngine(folder)
         metrics = measure_validation(engine, validation)
         if data.test is not None:
-            metrics |= measure_test(engine, data.test)
+            metrics |= evaluate_test(engine, data.test).metrics
         manifest = with_metrics(folder, manifest, metrics)
         publish(folder, out)
     for line in table(metrics):
@@ -242,5 +253,6 @@ def _about_training(position: Position, config: TrainConfig) -> dict[str, Any]:
     return {
         "config": config.model_dump(mode="json"),
         "history": position.history,
+        "best_epoch": position.best.get("epoch", 0),
         "fine_tune_seconds": round(position.seconds),
     }

@@ -28,16 +28,28 @@ from core.errors import WastestreamError
     help="TEST/{O,R}, as a folder or a tar archive. Repeat it for several.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as the manifest writes them.")
-def evaluate(model: Path, sources: tuple[Path, ...], *, as_json: bool) -> None:
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=Path("evaluation.html"),
+    show_default=True,
+    help="The report to write or replace: figures, charts and the surest mistakes in one HTML file.",
+)
+def evaluate(model: Path, sources: tuple[Path, ...], *, as_json: bool, report: Path) -> None:
     """Measure a model on TEST images with the worker's own decode and engine."""
     # Imported here: NumPy and LiteRT are no business of the other commands.
     from trainer import evaluate as evaluation  # noqa: PLC0415
+    from trainer.report import check_place, write_report  # noqa: PLC0415
 
     try:
-        metrics = evaluation.evaluate(model, sources)
+        check_place(report)
+        found = evaluation.evaluate(model, sources)
+        write_report(found, report)
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(evaluation.as_json(metrics), indent=1))
+        click.echo(json.dumps(evaluation.as_json(found.metrics), indent=1))
     else:
-        click.echo("\n".join(evaluation.table(metrics)))
+        click.echo("\n".join(evaluation.table(found.metrics)))
+    click.echo(f"report: {report}", err=True)

@@ -45,12 +45,14 @@ def train(
 ) -> None:
     """Train, calibrate, measure and export a model."""
     # Imported here: TensorFlow takes seconds to load, and only this command needs it.
+    from core.memory import keep_freed_memory  # noqa: PLC0415
     from trainer.config import load_config  # noqa: PLC0415
     from trainer.quiet import quiet_tensorflow  # noqa: PLC0415
 
     try:
         config = load_config(config_path)
         quiet_tensorflow()
+        keep_freed_memory(2**31 - 1, every_size=True)
         from trainer.train import train as run  # noqa: PLC0415
 
         run(sources, weights, out, config, resume=resume)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import signal
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from flask.testing import FlaskClient
 from PIL import Image
 
 from core.engine import LiteRtEngine
+from core.errors import ModelError
 from core.images import decode
-from core.manifest import load_manifest
+from core.jobs import JobState
+from core.ledger import JobStore
+from core.manifest import file_entry, load_manifest
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
+from tests.support.servers import Server
+from tests.support.stream import upload, wait_settled
+from worker.tensorflow_engine import TensorFlowEngine
 
 # Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -30,10 +40,12 @@ decode_processes = 1
 [head]
 epochs = 40
 [fine_tune]
-sides = [32, 32]
+sides = [32]
 batch = 8
 warmup_steps = 1
 trainable_after = "block_15_add"
+[settle]
+epochs = 1
 """
 
 
@@ -115,12 +127,14 @@ def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
-    """The folder holds graph, network, manifest and audit; checkpoint and temporary files are gone."""
+    """The folder holds graphs, manifest, card and audit; checkpoint and temporary files are gone."""
     assert sorted(path.name for path in trained.iterdir()) == [
+        "MODEL_CARD.md",
         "audit.json",
         "manifest.json",
         "model.keras",
         "model.tflite",
+        "saved_model",
     ]
     assert sorted(path.name for path in trained.parent.iterdir()) == ["model", "tiny.toml"]
 
@@ -145,15 +159,98 @@ def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -
     np.testing.assert_allclose(logits[:5], logits[0], atol=1e-3)
 
 
-def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path]) -> None:
+def test_the_manifest_lists_every_file(trained: Path) -> None:
+    """Each file of the graphs stands in the manifest with its digest, those of the SavedModel too."""
+    listed = load_manifest(trained).files
+    found = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert set(listed) == found - {"manifest.json", "MODEL_CARD.md", "audit.json"}
+    assert listed == {name: file_entry(trained / name) for name in listed}
+
+
+def test_the_card_shows_the_figures_of_the_manifest(trained: Path) -> None:
+    """Every set has its column and every figure its row, named for people."""
+    manifest = load_manifest(trained)
+    card = (trained / "MODEL_CARD.md").read_text()
+    for name, values in manifest.metrics.items():
+        assert f"| {name.replace('_', ' ')}, {values['images'].value:,.0f} images |" in card
+        assert f" {100 * values['roc_auc'].value:.1f}" in card
+    assert "| recall, non-biodegradable |" in card
+    assert manifest.version in card
+
+
+def test_tensorflow_says_what_litert_says(trained: Path, data: list[Path]) -> None:
+    """The engine for GPUs gives the same logits for any number of images, none included."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (11, 128, 128, 3), dtype=np.uint8)
+    served = TensorFlowEngine(trained)
+    np.testing.assert_allclose(served.logits(pixels), LiteRtEngine(trained).logits(pixels), atol=5e-3)
+    assert served.logits(pixels[:0]).shape == (0,)
+
+
+def test_an_altered_saved_model_is_refused(trained: Path, tmp_path: Path) -> None:
+    """One changed byte in the weights of the SavedModel is found before it is loaded."""
+    shutil.copytree(trained, tmp_path / "model")
+    weights_file = next((tmp_path / "model").rglob("variables.data*"))
+    content = bytearray(weights_file.read_bytes())
+    content[1000] ^= 1
+    weights_file.write_bytes(content)
+    with pytest.raises(ModelError, match="is not the file that the manifest describes"):
+        TensorFlowEngine(tmp_path / "model")
+
+
+@pytest.mark.parametrize("engine", ["litert", "tensorflow"])
+def test_a_worker_serves_it(
+    engine: str,
+    trained: Path,
+    data: list[Path],
+    start_worker: Callable[..., Server],
+    client: FlaskClient,
+    jobs: JobStore,
+) -> None:
+    """A worker with the trained folder answers uploads with its classes, under its id, on either engine."""
+    start_worker(WASTESTREAM_MODEL_DIR=str(trained), WASTESTREAM_ENGINE=engine)
+    for name, label in (("O/O_1.png", "biodegradable"), ("R/R_1.png", "non_biodegradable")):
+        job_id = upload(client, (data[0] / "TRAIN" / name).read_bytes(), kind="image/png")
+        assert wait_settled(jobs, [job_id]) == {JobState.CLASSIFIED: 1}
+        found = client.get(f"/v1/jobs/{job_id}").get_json()["prediction"]
+        assert (found["label"], found["model"]) == (label, load_manifest(trained).model_id)
+
+
+def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """The figures for the test images in the manifest are those the `evaluate` command prints."""
-    result = CliRunner().invoke(evaluate, ["--model", str(trained), "--data", str(data[1]), "--json"])
+    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
+    result = CliRunner().invoke(evaluate, [*options, "--json"])
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     written = load_manifest(trained).model_dump(mode="json")["metrics"]
     assert set(written) == {"test", "test_without_leaked", "validation"}
     assert measured == {name: written[name] for name in ("test", "test_without_leaked")}
     assert measured["test"]["images"]["value"] == measured["test_without_leaked"]["images"]["value"] + 1
+
+
+def test_the_report_stands_alone(trained: Path, data: list[Path], tmp_path: Path) -> None:
+    """The HTML file shows the figures and loads nothing; a second evaluation replaces it."""
+    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
+    for _ in range(2):
+        result = CliRunner().invoke(evaluate, options)
+        assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert load_manifest(trained).model_id in page
+    assert f"{100 * load_manifest(trained).metrics['test']['accuracy'].value:.1f}" in page
+    assert not re.search(r"<script|<link|(src|href)=[\"'](?!data:)|url\(|@import", page)
+
+
+def test_a_report_that_cannot_be_written_is_said_first(
+    trained: Path, data: list[Path], tmp_path: Path
+) -> None:
+    """A folder that does not exist is named before any image is read."""
+    place = tmp_path / "nowhere" / "report.html"
+    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(place)]
+    result = CliRunner().invoke(evaluate, options)
+    assert result.exit_code == 1
+    assert f"The report cannot be written to {place}" in result.output
+    assert "classify" not in result.output
 
 
 def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], weights: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import load_config
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, OutputError
 
 CONFIG = load_config()
 
@@ -47,6 +48,29 @@ def test_saving_leaves_one_file(written: Path) -> None:
     """The partial file is renamed, so a crash while writing costs nothing that was saved before."""
     save(written, Position(), variables(1), config=CONFIG, data_digest="abc")
     assert list(written.parent.iterdir()) == [written]
+
+
+def test_a_full_disk_leaves_the_checkpoint_of_before(written: Path) -> None:
+    """The system refuses the write half-way: one sentence, no partial file, the earlier run comes back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        big = [keras.Variable(np.zeros(100_000, np.float32))]
+        with pytest.raises(OutputError, match=r"cannot be written \(File too large\). Make room"):
+            save(written, Position(), big, config=CONFIG, data_digest="abc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(written.parent.iterdir()) == [written]
+    assert restore(written, variables(0), config=CONFIG, data_digest="abc").epoch == 2
+
+
+def test_the_best_epoch_is_the_last_of_equals() -> None:
+    """Accuracy on validation decides; before the first epoch there is none."""
+    assert Position().best == {}
+    history = [
+        {"epoch": at + 1, "validation_accuracy": value} for at, value in enumerate((0.8, 0.9, 0.9, 0.7))
+    ]
+    assert Position(epoch=4, history=history).best["epoch"] == 3
 
 
 def test_another_configuration_is_refused(written: Path) -> None:

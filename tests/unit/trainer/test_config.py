@@ -57,3 +57,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_default_is_plain_toml() -> None:
     """The file that ships parses without the trainer."""
     assert tomllib.loads(DEFAULT_PATH.read_text())["seed"] >= 0
+
+
+def test_colours_settle_in_the_last_epochs() -> None:
+    """Those that [settle] names replace [augment]'s there; everything else stays."""
+    config = load_config()
+    first, last = config.augmentation(0), config.augmentation(len(config.sides) - 1)
+    assert len(config.sides) == len(config.fine_tune.sides) + config.settle.epochs
+    assert (last.hue, last.saturation) == (config.settle.hue, config.settle.saturation)
+    assert first == config.augment
+    assert last.model_copy(update=first.model_dump(include={"hue", "saturation", "greyscale"})) == first

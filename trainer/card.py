@@ -1,0 +1,49 @@
+"""The model card: what a model folder holds and how good it is, for people (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from core.manifest import Metric, ModelManifest
+
+CARD_NAME: Final = "MODEL_CARD.md"
+
+_SETS: Final = {"test": "test", "test_without_leaked": "test without leaked", "validation": "validation"}
+
+_NAMES: Final = {
+    "roc_auc": "ROC AUC",
+    "ece": "expected calibration error",
+    "review_share": "sent to review",
+    "error_outside_review": "wrong outside review",
+    **{
+        f"{figure}_{label}": f"{title}, {label.replace('_b', '-b')}"
+        for figure, title in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+        for label in ("biodegradable", "non_biodegradable")
+    },
+}
+
+
+def render_card(manifest: ModelManifest) -> str:
+    """Return the card of a model whose manifest has its metrics, Markdown."""
+    environment = Environment(
+        loader=PackageLoader("trainer", "templates"),
+        autoescape=False,  # noqa: S701 - Markdown, of our own figures
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = _percent
+    found = [(title, manifest.metrics[name]) for name, title in _SETS.items() if name in manifest.metrics]
+    return environment.get_template("card.md").render(
+        manifest=manifest,
+        sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in found],
+        figures=[name for name in found[0][1] if name != "images"],
+        names=_NAMES,
+    )
+
+
+def _percent(value: float | Metric) -> str:
+    return f"{100 * (value.value if isinstance(value, Metric) else value):.1f}"
