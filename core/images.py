@@ -5,14 +5,15 @@ Trainer and worker both call `decode`, so training and serving cannot drift apar
 
 from __future__ import annotations
 
+import io
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from core.errors import CorruptImageError
-from core.headers import open_image
+from core.errors import CorruptImageError, ImageError
+from core.headers import check_pixels, read_header
 
 SIDE: Final = 128
 """Side of the square that the model sees, pixels."""
@@ -20,9 +21,19 @@ SIDE: Final = 128
 Pixels = npt.NDArray[np.uint8]
 """uint8, shape (SIDE, SIDE, 3), RGB."""
 
+MAX_READS: Final = 20_000
+"""How often Pillow may read from one image.
+
+It reads each part of a file in 2-4 calls, so a usual image takes 20-200, a 10 MiB PNG in chunks of 4 kB some
+8,000. Without a bound, 10 MiB of fill bytes between two segments took it 11 seconds.
+"""
+
 _REDUCING_GAP: Final = 3.0
 # Pillow first shrinks by whole factors down to 3 times the target, then filters: as good as filtering
 # from full size to the eye, and several times faster on large PNGs (Pillow's Image.resize documentation).
+
+# Checked from the header, with our own error; Pillow's check only warns below twice its limit.
+Image.MAX_IMAGE_PIXELS = None
 
 _EXIF_TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,30 +61,65 @@ def decode(data: bytes, *, side: int = SIDE) -> Pixels:
         uint8 array of shape (side, side, 3), RGB.
 
     Raises:
-        UnsupportedImageError, ImageTooLargeError: as `core.headers.open_image`.
+        UnsupportedImageError, ImageTooLargeError: as `core.headers.read_header`.
         CorruptImageError: the header or the pixels cannot be decoded.
+        MemoryError: there is too little memory, which says nothing of the image unless it is decoded alone.
     """
-    header, image = open_image(data)
+    header = read_header(data)
     try:
-        with image:
+        with Image.open(_Source(data), formats=(header.format.upper(),)) as image:
+            check_pixels(*image.size)  # A file can hold a second header, which Pillow believes.
             return _to_array(image, side)
-    except MemoryError:
-        raise  # Says nothing of the image; the worker tries it again alone.
-    except Exception as error:  # As in open_image: any exception here means bytes that Pillow can't decode.
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:  # Pillow's parsers raise whatever a malformed segment makes them hit.
         raise CorruptImageError(
             f"The {header.format.upper()} image is damaged or cut off ({error}); send it again."
         ) from error
+
+
+class _Source(io.BytesIO):
+    """Bytes for Pillow, which may read from them `MAX_READS` times."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise CorruptImageError(
+                "The image consists of more parts than a picture needs; save it in a usual way."
+            )
+        return super().read(size)
 
 
 def _to_array(image: Image.Image, side: int) -> Pixels:
     # JPEG only: decode at 1/2, 1/4 or 1/8 size, never below the target (1280x720: 12 ms to 2 ms).
     image.draft("RGB", (side, side))
     orientation = _orientation(image)
-    small = _to_rgb(image).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+    small = _small(image, side)
     if orientation in _EXIF_TURNS:
         # After the resize: the target is square, so the order does not matter and this moves 48 kB.
         small = small.transpose(_EXIF_TURNS[orientation])
     return np.asarray(small)
+
+
+def _small(image: Image.Image, side: int) -> Image.Image:
+    """Return the picture squeezed to the square, RGB, transparency over white."""
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale PNG: keep the high byte.
+        high = (np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+        return _resized(Image.fromarray(high), side).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        # Resized with colours weighted by opacity, then laid over white: laid over white at full size, 50
+        # million pixels took a gigabyte.
+        weighted = "La" if image.mode == "LA" else "RGBa"
+        return _over_white(_resized(_as_rgba(image).convert(weighted), side))
+    return _resized(image if image.mode == "RGB" else image.convert("RGB"), side)
+
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    return image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -82,21 +128,10 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        if "transparency" not in image.info:
-            return image
-        return _over_white(image)
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit greyscale PNG: keep the high byte.
-        return Image.fromarray(
-            (np.asarray(image).clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-        ).convert("RGB")
-    if "A" in image.mode or "transparency" in image.info:
-        return _over_white(image)
-    return image.convert("RGB")
+def _as_rgba(image: Image.Image) -> Image.Image:
+    return image if image.mode in {"LA", "RGBA"} else image.convert("RGBA")
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert("RGB")
+    rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

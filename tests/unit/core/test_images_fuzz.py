@@ -2,48 +2,102 @@
 
 from __future__ import annotations
 
-import numpy as np
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+import time
+from collections.abc import Callable
 
-from core.errors import ImageError
+import pytest
+
+from core.errors import CorruptImageError, ImageError, ImageTooLargeError
+from core.headers import MAX_BYTES, read_header
 from core.images import SIDE, decode
-from tests.support.pictures import encoded, picture
+from tests.fuzz.images import decode_all
+from tests.support import bombs
+from tests.support.mutations import case
+from tests.support.pictures import encoded, jpeg, picture
 
-_SEEDS = [encoded(picture(40, 30), name) for name in ("JPEG", "PNG", "WEBP")] + [
-    encoded(picture(40, 30, mode="CMYK")),
-    encoded(picture(40, 30, mode="P"), "PNG"),
-    encoded(picture(40, 30).convert("RGBA"), "PNG"),
-]
 
-_edits = st.lists(
-    st.tuples(st.sampled_from(["set", "cut", "repeat"]), st.floats(0, 1), st.binary(min_size=1, max_size=8)),
-    min_size=1,
-    max_size=6,
+def test_hostile_images_are_arrays_or_errors_of_ours() -> None:
+    """The first of the cases that `python -m tests.fuzz.images` goes on with."""
+    tally = decode_all(range(3_000), seed=0)
+    assert tally.wrong == []
+    assert tally.outcomes["array"] > 500
+    assert tally.outcomes["CorruptImageError"] > 500
+
+
+def test_a_case_is_known_by_its_number() -> None:
+    """What fails once can be looked at."""
+    assert [case(number) for number in range(50)] == [case(number) for number in range(50)]
+    assert len({case(number) for number in range(50)}) > 40
+
+
+@pytest.mark.parametrize("make", bombs.REFUSED, ids=lambda make: str(make.__name__))
+def test_a_bomb_is_refused_by_its_header(make: Callable[[], bytes]) -> None:
+    """What would keep a decoder busy for up to 50 seconds is told by the header, in milliseconds."""
+    data = make()
+    assert len(data) <= MAX_BYTES
+    began = time.process_time()
+    with pytest.raises(ImageError, match=r"more than|65535x65000"):
+        read_header(data)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("make", bombs.FAILING, ids=lambda make: str(make.__name__))
+def test_a_bomb_that_its_header_hides_fails_soon(make: Callable[[], bytes]) -> None:
+    """The decode stops reading, and does not believe a second size."""
+    data = make()
+    read_header(data)
+    began = time.process_time()
+    with pytest.raises((CorruptImageError, ImageTooLargeError), match=r"more parts|50000x50000|damaged"):
+        decode(data)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")  # Pillow skips that tag.
+def test_large_metadata_is_no_harm() -> None:
+    """Ten megabytes of EXIF do not keep the picture from being seen."""
+    assert decode(bombs.large_metadata()).shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500), (65_500, 700)])
+def test_strips_are_squeezed(size: tuple[int, int]) -> None:
+    """As wide or high as a JPEG can be."""
+    header = read_header(encoded(picture(*size)))
+    assert (header.width, header.height) == size
+    assert decode(encoded(picture(*size))).shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize("tail", [b"PK\x03\x04zip", b"<script>", encoded(image_format="PNG")])
+def test_what_follows_the_picture_is_ignored(tail: bytes) -> None:
+    """A file that is also something else is the picture that its first bytes announce."""
+    assert (decode(jpeg() + tail) == decode(jpeg())).all()
+
+
+@pytest.mark.parametrize(
+    ("image_format", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"restart_marker_blocks": 1, "quality": 5}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"lossless": True, "exif": b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x00\x00"}),
+    ],
 )
-
-
-def _mutated(data: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
-    for kind, where, value in edits:
-        at = int(where * len(data))
-        if kind == "set":
-            data = data[:at] + value + data[at + len(value) :]
-        elif kind == "cut":
-            data = data[:at] + data[at + value[0] :]
-        else:
-            data = data[:at] + data[max(0, at - value[0]) :]
-    return data
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.sampled_from(_SEEDS), edits=_edits)
-def test_a_damaged_image_is_an_array_or_an_error_of_ours(
-    seed: bytes, edits: list[tuple[str, float, bytes]]
+@pytest.mark.parametrize("size", [(1, 1), (300, 200), (255, 257)])
+def test_every_encoders_header_is_read(
+    image_format: str, options: dict[str, int], size: tuple[int, int]
 ) -> None:
-    """Bytes overwritten, cut out and repeated anywhere in real files."""
-    try:
-        pixels = decode(_mutated(seed, edits))
-    except ImageError:
-        return
-    assert pixels.shape == (SIDE, SIDE, 3)
-    assert pixels.dtype == np.uint8
+    """Size and format are those that the decoder finds."""
+    header = read_header(encoded(picture(*size), image_format, **options))
+    assert (header.format.upper(), header.width, header.height) == (image_format, *size)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_a_header_cut_off_anywhere_is_corrupt(image_format: str) -> None:
+    """Whatever is missing of a header, it is our error."""
+    data = encoded(image_format=image_format)
+    end = data.index({"JPEG": b"\xff\xda", "PNG": b"IDAT", "WEBP": b"VP8"}[image_format])
+    for length in range(12, end):
+        with pytest.raises(CorruptImageError, match="header cannot be read"):
+            read_header(data[:length])

@@ -1,0 +1,96 @@
+"""Images that ask for too much, among good ones: they fail alone, each with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+from core.jobs import NewJob, new_job_id
+from core.ledger import JobStore
+from core.objects import ObjectStore
+from core.queue import QUEUES, Envelope, make_app
+from core.settings import Settings
+from tests.support import bombs
+from tests.support.pictures import encoded, jpeg
+from tests.support.servers import Server
+from tests.support.stream import BROKEN, assert_balanced, upload, upload_bulk, wait_settled
+
+StartWorker = Callable[..., Server]
+
+
+@pytest.fixture
+def submit(jobs: JobStore, objects: ObjectStore, settings: Settings) -> Callable[[bytes, str], str]:
+    """A function that gets an image past the API's checks, as a later change of these might."""
+    envelope = Envelope(make_app(settings))
+
+    def put(data: bytes, image_format: str) -> str:
+        new = NewJob(new_job_id(), "poison", image_format, len(data))
+        objects.put(new.object_key, data)
+        jobs.accept([new], "bulk", QUEUES["bulk"], envelope.messages([new.object_key], "bulk"))
+        return new.id
+
+    return put
+
+
+def _error(jobs: JobStore, job_id: str) -> str:
+    job = jobs.read(job_id)
+    assert job is not None
+    return job.error or ""
+
+
+def test_bombs_fail_alone(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, submit: Callable[[bytes, str], str]
+) -> None:
+    """Every kind of bomb settles `failed` with a sentence; the good ones of their batches are classified."""
+    good = upload_bulk(client, 20)
+    makers = [*bombs.REFUSED, *bombs.FAILING]
+    bad = [submit(data, _format_of(data)) for data in (make() for make in makers)]
+    bad.append(upload(client, BROKEN))
+    good += [*upload_bulk(client, 20), upload(client, bombs.large_metadata())]
+    worker = start_worker()
+    (child,) = worker.children()
+    assert wait_settled(jobs, good) == {"classified": 41}
+    assert wait_settled(jobs, bad) == {"failed": len(bad)}
+    assert all(_error(jobs, job_id).endswith(("way.", "again.", "pixels.")) for job_id in bad)
+    assert worker.children() == [child]
+    assert_balanced(jobs)
+
+
+def test_an_image_that_needs_more_memory_than_allowed_fails_alone(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker
+) -> None:
+    """It is tried alone, fails with the reason, and neither its batch nor the child comes to harm."""
+    large = encoded(Image.new("RGBA", (8_000, 6_000)), "PNG", compress_level=1)
+    headers = {"Content-Type": "image/png", "X-Camera-Id": "belt"}
+    good = upload_bulk(client, 20)
+    bad = str(client.post("/v1/images", data=large, headers=headers).get_json()["id"])
+    worker = start_worker(WASTESTREAM_CHILD_MEMORY="512")
+    (child,) = worker.children()
+    assert wait_settled(jobs, [*good, bad]) == {"classified": 20, "failed": 1}
+    assert "needs more memory" in _error(jobs, bad)
+    assert worker.children() == [child]
+    assert_balanced(jobs)
+
+
+def test_the_default_memory_is_enough_for_what_is_let_in(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker
+) -> None:
+    """The dearest image that the limits allow is classified, beside other large files.
+
+    Tried by hand with 31 files of 10 MB beside it: 1,600 MiB were enough, 1,536 were not.
+    """
+    data = jpeg() + os.urandom(10_000_000)
+    ids = [upload(client, data) for _ in range(3)]
+    headers = {"Content-Type": "image/webp"}
+    ids.append(str(client.post("/v1/images", data=bombs.transparent(), headers=headers).get_json()["id"]))
+    start_worker()
+    assert wait_settled(jobs, ids) == {"classified": 4}
+    assert_balanced(jobs)
+
+
+def _format_of(data: bytes) -> str:
+    return {b"\xff": "jpeg", b"\x89": "png", b"R": "webp"}[data[:1]]
