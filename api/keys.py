@@ -1,0 +1,194 @@
+"""`keys create`, `list`, `revoke`: of `./wastestream keys`, and in containers of `python -m api.keys`."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any, Final
+
+import click
+
+from core.errors import WastestreamError
+from core.jobs import timestamp
+from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
+from core.ledger import connect
+from core.settings import RATE_RULE, is_rate, load_settings
+
+_UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
+_MOST_DAYS: Final = 36_500
+
+
+def _lifetime(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Read `12h` or `90d`; return milliseconds."""
+    del context, option
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,6})([hd])", text)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < seconds <= _MOST_DAYS * _UNITS["d"]:
+        raise click.BadParameter(f"{text!r} is no time from 1h to {_MOST_DAYS}d; write 12h or 90d.")
+    return seconds * 1000
+
+
+def _rate(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    del context, option
+    if value is not None and not is_rate(value):
+        raise click.BadParameter(f"{value:g}: {RATE_RULE}.")
+    return value
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    required=True,
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it allows; repeat it for several. `ingest`: send images. `read`: see results. `admin`: all.",
+)
+@click.option(
+    "--expires",
+    callback=_lifetime,
+    metavar="12h|90d",
+    help="How long it is valid, such as 12h or 90d [for ever].",
+)
+@click.option(
+    "--rate",
+    type=float,
+    callback=_rate,
+    help="Images a second that it may send, 0 for no limit [the server's WASTESTREAM_KEY_RATE].",
+)
+@click.option(
+    "--burst",
+    type=click.IntRange(1, 1_000_000),
+    help="Images that it may send at once beyond its rate [the server's WASTESTREAM_KEY_BURST].",
+)
+@click.pass_obj
+def create(
+    store: KeyStore,
+    *,
+    name: str,
+    scopes: tuple[str, ...],
+    expires: int | None,
+    rate: float | None,
+    burst: int | None,
+) -> None:
+    """Make a key called NAME and print it, this once.
+
+    Standard output gets the key alone, so `./wastestream keys create NAME --scope ingest > FILE` keeps it.
+    """
+    if not is_key_name(name):
+        raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
+    until = None if expires is None else time.time_ns() // 1_000_000 + expires
+    key, token = store.create(name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst)
+    click.echo(
+        f"Made the key {key.name} ({_scopes(key)}; {_validity(key)}). It is shown this once:",
+        err=True,
+    )
+    click.echo(token)
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--all", "everything", is_flag=True, help="Show revoked and expired keys too.")
+@click.pass_obj
+def list_keys(store: KeyStore, *, as_json: bool, everything: bool) -> None:
+    """Show the keys: names, scopes, limits and dates, never the keys themselves."""
+    keys = [key for key in store.all() if everything or key.valid]
+    if as_json:
+        for key in keys:
+            click.echo(json.dumps(_as_json(key)))
+        return
+    if not keys:
+        click.echo(
+            "There are no valid keys. Make one: ./wastestream keys create NAME --scope ingest", err=True
+        )
+        return
+    rows = [("id", "name", "scopes", "limit", "made", "")]
+    rows += [
+        (key.id, key.name, _scopes(key), _limit(key), _date(key.created_ms), _validity(key)) for key in keys
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@click.command()
+@click.argument("name_or_id", metavar="NAME|ID")
+@click.pass_obj
+def revoke(store: KeyStore, name_or_id: str) -> None:
+    """Make a key worthless for ever. The API knows it within two seconds."""
+    key = store.revoke(name_or_id)
+    click.echo(f"Revoked the key {key.name} ({key.id}).")
+    if not any(one.valid for one in store.all()):
+        click.echo("No valid key is left, so nobody can call the API until there is one.", err=True)
+
+
+COMMANDS: Final = (create, list_keys, revoke)
+"""What a group of them is made of; its object is a `KeyStore`."""
+
+
+class KeysGroup(click.Group):
+    """A group whose commands' errors end it with their sentence and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except WastestreamError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def store_at(url: str) -> KeyStore:
+    """Return the keys in the Redis at `url`."""
+    return KeyStore(connect(url))
+
+
+def _scopes(key: Key) -> str:
+    return ", ".join(sorted(key.scopes))
+
+
+def _limit(key: Key) -> str:
+    if key.rate is None:
+        return "" if key.burst is None else f"burst {key.burst:,}"
+    if key.rate == 0:
+        return "none"
+    return f"{key.rate:g}/s" + ("" if key.burst is None else f", burst {key.burst:,}")
+
+
+def _validity(key: Key) -> str:
+    if key.revoked_ms is not None:
+        return f"revoked {_date(key.revoked_ms)}"
+    if key.expires_ms is None:
+        return "does not expire"
+    return f"{'expires' if key.valid else 'expired'} {_date(key.expires_ms)}"
+
+
+def _date(milliseconds: int) -> str:
+    return (timestamp(milliseconds) or "")[:16].replace("T", " ") + " UTC"
+
+
+def _as_json(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "rate": key.rate,
+        "burst": key.burst,
+        "created_at": timestamp(key.created_ms),
+        "expires_at": timestamp(key.expires_ms),
+        "revoked_at": timestamp(key.revoked_ms),
+    }
+
+
+@click.group(cls=KeysGroup, commands=COMMANDS)
+@click.pass_context
+def keys(context: click.Context) -> None:
+    """Make, list and revoke API keys in the Redis that WASTESTREAM_REDIS_URL names."""
+    context.obj = store_at(load_settings().redis_url.get_secret_value())
+
+
+if __name__ == "__main__":
+    keys(prog_name="python -m api.keys")

@@ -1,0 +1,176 @@
+"""The ledger as it is read: rows of cameras and hours, totals, and the proof that they balance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Final, cast
+
+import redis
+
+from core.jobs import JobState
+from core.ledger import PENDING, PREFIX, script, translated
+
+TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
+TOTALS: Final = ("received", *TERMINAL, "duplicates")
+COUNTERS: Final = ("received", *TERMINAL, "pending", "duplicates")
+"""What is counted of a camera over all hours, and of a camera in an hour: received = classified + failed +
+expired + cancelled + pending. `duplicates` are images that were sent again under an idempotency key; they
+were not received again."""
+
+_LEDGERS: Final = PREFIX + "ledgers"
+_CAMERAS: Final = PREFIX + "cameras"
+_HOUR: Final = "%Y%m%d%H"
+_PIECE: Final = 1000  # rows asked for in one call, so that no other client of Redis waits long
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """`COUNTERS` and, beside them, one for each label and `review`. One that was never moved is absent."""
+
+    moved: dict[str, int]
+
+    def __getitem__(self, counter: str) -> int:
+        return self.moved.get(counter, 0)
+
+    @property
+    def owed(self) -> int:
+        """Images received and not settled, by the other counters than `pending`."""
+        return self["received"] - sum(self[state] for state in TERMINAL)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every image received is in exactly one state. `pending` is counted, not derived."""
+        return self.owed == self["pending"]
+
+    def to_json(self) -> dict[str, int]:
+        """Return `COUNTERS`, as the API shows them."""
+        return {counter: self[counter] for counter in COUNTERS}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """Counts of one camera's jobs accepted in one hour (UTC, yyyymmddhh)."""
+
+    hour: str
+    camera: str
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """All cameras and hours together, and `waiting`: how many jobs are in the lists of those not settled."""
+
+    counts: Counts
+    waiting: int
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the images received are those settled and those that are really there."""
+        return self.counts.owed == self.waiting
+
+
+class Accounts:
+    """Reads the ledger, and forgets what is old. Raises `LedgerUnavailableError` while Redis is down."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._balance = client.register_script(script("balance"))
+        self._forget = client.register_script(script("forget"))
+
+    def names(self, first: str, last: str, camera: str | None = None, *, most: int) -> list[str]:
+        """Return which rows there are, as `hour:camera`, by hour and camera; at most so many.
+
+        Args:
+            first: the first hour wanted, yyyymmddhh.
+            last: the last one.
+            camera: only this one's.
+            most: rows beyond which nobody counts.
+        """
+        if camera is not None:
+            return list(islice(self._names_of(camera, first, last), most))
+        return self._names(first, last, most)
+
+    def rows(self, names: Sequence[str]) -> Iterator[LedgerRow]:
+        """Yield the rows of these names; each one is of one moment."""
+        for piece in (names[at : at + _PIECE] for at in range(0, len(names), _PIECE)):
+            for name, counts in zip(piece, self._read(f"ledger:{name}" for name in piece), strict=True):
+                hour, _, camera = name.partition(":")
+                yield LedgerRow(hour, camera, counts)
+
+    def totals(self) -> dict[str, Counts]:
+        """Return each camera's counts over all hours: `TOTALS`."""
+        with translated():
+            cameras = cast(list[str], self._client.zrange(_CAMERAS, 0, -1))
+        return dict(zip(cameras, self._read(f"totals:{camera}" for camera in cameras), strict=True))
+
+    def pending(self, first: str) -> dict[str, int]:
+        """Return how many jobs each camera's rows count as pending, from an hour (yyyymmddhh) on."""
+        found: dict[str, int] = {}
+        for row in self.rows(self._names(first, "+inf", -1)):
+            found[row.camera] = found.get(row.camera, 0) + row.counts["pending"]
+        return found
+
+    def balance(self) -> Balance:
+        """Return the sum of all, and the jobs that are pending, of one moment."""
+        with translated():
+            *sums, waiting = self._balance([_CAMERAS, *PENDING.values()], [PREFIX, *TOTALS])
+        return Balance(Counts(dict(zip(TOTALS, sums, strict=True))), waiting)
+
+    def forget(self, hour: str) -> int:
+        """Forget rows, and cameras, of hours before this one; return how many. Pending jobs keep theirs."""
+        return self._forget_in(_LEDGERS, "ledger:", hour) + self._forget_in(_CAMERAS, "totals:", hour)
+
+    def _forget_in(self, listed: str, kind: str, hour: str) -> int:
+        forgotten = kept = 0
+        while True:
+            with translated():
+                seen, gone = self._forget([listed], [PREFIX + kind, hour, kept, _PIECE])
+            if not seen:
+                return forgotten
+            forgotten += gone
+            kept += seen - gone
+
+    def _names(self, first: str, last: str, most: int, *, latest: bool = False) -> list[str]:
+        """Return at most so many names of these hours, all if it is -1."""
+        ends = (last, first) if latest else (first, last)
+        with translated():
+            return cast(
+                list[str],
+                self._client.zrange(_LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
+            )
+
+    def _names_of(self, camera: str, first: str, last: str) -> Iterator[str]:
+        """Yield a camera's rows without reading others': which hours can have one is known."""
+        ends = self._names(first, last, 1) + self._names(first, last, 1, latest=True)
+        hours = _hours(*(name.partition(":")[0] for name in ends)) if ends else iter(())
+        while piece := [f"{hour}:{camera}" for hour in islice(hours, _PIECE)]:
+            with translated():
+                scores = self._client.zmscore(_LEDGERS, piece)
+            yield from (name for name, score in zip(piece, scores, strict=True) if score is not None)
+
+    def _read(self, keys: Iterable[str]) -> list[Counts]:
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(PREFIX + key)
+            return [
+                Counts({counter: int(value) for counter, value in found.items()}) for found in pipe.execute()
+            ]
+
+
+def _hours(first: str, last: str) -> Iterator[str]:
+    """Yield every hour from the first to the last, yyyymmddhh."""
+    begin, end = (datetime.strptime(hour, _HOUR).replace(tzinfo=UTC) for hour in (first, last))
+    for number in range((end - begin) // timedelta(hours=1) + 1):
+        yield f"{begin + timedelta(hours=number):{_HOUR}}"
+
+
+def total(rows: Iterable[Counts]) -> Counts:
+    """Return the sum of the counts."""
+    sums: dict[str, int] = {}
+    for counts in rows:
+        for counter, value in counts.moved.items():
+            sums[counter] = sums.get(counter, 0) + value
+    return Counts(sums)

@@ -1,0 +1,590 @@
+"""API keys on the real API and Redis: who gets in, how fast that changes, and what a key may do."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from api import keyring
+from api.access import COOKIE, check_address, scope_of
+from api.app import create_app
+from api.keyring import Keyring, settings_key
+from api.refusal import MOST_BYTES, STRANGERS_BYTES
+from core.errors import LedgerUnavailableError, SettingsError
+from core.jobs import JobState, Outcome, new_job_id
+from core.keys import KeyStore, Scope
+from core.ledger import JobStore, connect
+from core.manifest import Prediction
+from core.objects import ObjectStore
+from core.queue import QUEUES
+from core.settings import Settings
+from tests.support.pictures import jpeg
+from tests.support.servers import Server, free_port, program, wait_until
+
+OWN_PAGE = {"Origin": "http://localhost"}
+SLOW = 0.001  # images a second: nothing comes back while a test runs
+
+ACCESS = {
+    "images.upload": Scope.INGEST,
+    "images.upload_bulk": Scope.INGEST,
+    "jobs.show": Scope.READ,
+    "jobs.cancel": Scope.INGEST,
+    "jobs.query": Scope.READ,
+    "jobs.image": Scope.READ,
+    "ledger.show": Scope.READ,
+    "metrics.show": Scope.READ,
+    "health.livez": None,
+    "health.readyz": None,
+    "session.show": None,
+    "session.sign_in": None,
+    "session.sign_out": None,
+    "pages.page": None,
+    "pages.static": None,
+    "static": None,
+}
+"""Endpoint to what it needs. A new route fails the test below until it is decided on here."""
+
+
+@pytest.fixture
+def keys(settings: Settings) -> KeyStore:
+    """The keys, on the real Redis."""
+    return KeyStore(connect(settings.redis_url.get_secret_value()))
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that carries a key."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def upload(client: FlaskClient, headers: Mapping[str, str] = MappingProxyType({})) -> TestResponse:
+    """Send one image."""
+    return client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **headers})
+
+
+def bulk(
+    client: FlaskClient, names: Sequence[str], headers: Mapping[str, str] = MappingProxyType({})
+) -> TestResponse:
+    """Send one image for each file name."""
+    parts = [(io.BytesIO(jpeg(seed)), name, "image/jpeg") for seed, name in enumerate(names)]
+    return client.post("/v1/images/bulk", data={"i": parts}, headers=dict(headers))
+
+
+def ask(client: FlaskClient, token: str) -> int:
+    """Return the status of asking for a job that is none: 404 for those who may ask."""
+    return client.get("/v1/jobs/none", headers=bearer(token)).status_code
+
+
+def refused(response: TestResponse, status: int, says: str) -> dict[str, Any]:
+    """Check that the response is this problem, with the request's id; return it."""
+    assert (response.status_code, response.content_type) == (status, "application/problem+json")
+    problem: dict[str, Any] = response.get_json(force=True)
+    assert problem["status"] == status
+    assert says in problem["detail"]
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    return problem
+
+
+# ---- Who gets in -------------------------------------------------------------------------------
+
+
+def test_every_route_says_who_may_call_it(client: FlaskClient) -> None:
+    """Each is decided on; one that was forgotten needs admin."""
+    app = client.application
+    assert {name: scope_of(app, name) for name in app.view_functions} == ACCESS
+    app.view_functions["forgotten"] = lambda: ""
+    assert scope_of(app, "forgotten") is Scope.ADMIN
+
+
+def test_without_keys_everyone_at_this_machine_may_call(client: FlaskClient) -> None:
+    """As `up` starts it the first time."""
+    assert upload(client).status_code == 202
+    assert client.get("/session").get_json() == {"required": False, "key": None}
+
+
+@pytest.mark.parametrize("endpoint", [name for name, scope in ACCESS.items() if scope])
+def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: KeyStore, endpoint: str) -> None:
+    """401 without a key, 403 with the wrong scope, both with what to do; the right one and admin pass."""
+    tokens = {scope: keys.create(scope.value, [scope])[1] for scope in Scope}
+    rule = next(rule for rule in client.application.url_map.iter_rules() if rule.endpoint == endpoint)
+    method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+    path = rule.rule.replace("<job_id>", new_job_id())
+
+    without = client.open(path, method=method)
+    refused(without, 401, "Authorization: Bearer")
+    assert without.headers["WWW-Authenticate"] == 'Bearer realm="wastestream"'
+
+    needed = ACCESS[endpoint]
+    assert needed is not None
+    wrong = client.open(
+        path, method=method, headers=bearer(tokens[Scope(({"ingest", "read"} - {needed}).pop())])
+    )
+    refused(wrong, 403, f"the scope '{needed.value}'")
+    assert 'error="insufficient_scope"' in wrong.headers["WWW-Authenticate"]
+
+    for scope in (needed, Scope.ADMIN):
+        passed = client.open(path, method=method, headers=bearer(tokens[scope]))
+        assert passed.status_code not in {401, 403, 500}
+
+
+def test_health_and_page_stay_open(client: FlaskClient, keys: KeyStore) -> None:
+    """Probes and people who have yet to sign in have no key."""
+    keys.create("k", [Scope.ADMIN])
+    for path in ("/livez", "/readyz", "/", "/assets/page.js", "/session"):
+        with client.get(path) as response:
+            assert response.status_code == 200
+    assert client.get("/v1/nothing").status_code == 404
+
+
+def _variants(token: str) -> dict[str, str]:
+    """Return headers that are nearly right."""
+    mark, key_id, secret = token.split("_")
+    return {
+        "another secret": f"Bearer {mark}_{key_id}_{'0' * len(secret)}",
+        "no secret": f"Bearer {mark}_{key_id}_",
+        "the id alone": f"Bearer {key_id}",
+        "another id": f"Bearer {mark}_0000000000_{secret}",
+        "no key": "Bearer",
+        "empty": "",
+        "cut off": f"Bearer {token[:-1]}",
+        "one more": f"Bearer {token}0",
+        "very long": "Bearer " + "x" * 5000,
+        "its hash": f"Bearer {hashlib.sha256(token.encode()).hexdigest()}",
+        "another scheme": f"Basic {token}",
+        "no scheme": token,
+        "not ASCII": "Bearer ws_\xe4_\xff",
+        "redis": "Bearer ws_*_\r\n".strip() + "_x",
+    }
+
+
+@pytest.mark.parametrize("variant", _variants("a_b_c"))
+def test_what_is_nearly_a_key_is_none(client: FlaskClient, keys: KeyStore, variant: str) -> None:
+    """401 for everything but the key itself, and the answer never repeats what was sent."""
+    _, token = keys.create("k", [Scope.ADMIN])
+    sent = _variants(token)[variant]
+    response = client.get("/v1/jobs/none", headers={"Authorization": sent})
+    refused(response, 401, "key")
+    assert token.rpartition("_")[2] not in response.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookie", "most"),
+    [
+        ({}, "other", STRANGERS_BYTES),
+        (bearer("ws_wrong"), "other", MOST_BYTES),
+        ({}, COOKIE, MOST_BYTES),
+    ],
+)
+def test_less_is_read_of_what_strangers_send(
+    client: FlaskClient,
+    keys: KeyStore,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    cookie: str,
+    most: int,
+) -> None:
+    """A client with a key that has just been revoked reads why; one that names no key costs little."""
+    keys.create("k", [Scope.READ])
+    client.set_cookie(cookie, "ws_wrong")
+    dropped: list[int] = []
+    monkeypatch.setattr("api.access.drop_body", lambda _, most: dropped.append(most))
+    refused(upload(client, {**OWN_PAGE, **headers}), 401, "key")
+    assert dropped == [most]
+
+
+def test_the_scheme_is_read_as_http_has_it(client: FlaskClient, keys: KeyStore) -> None:
+    """Its letters' case does not matter."""
+    _, token = keys.create("k", [Scope.READ])
+    assert client.get("/v1/jobs/none", headers={"Authorization": f"bearer  {token} "}).status_code == 404
+
+
+def test_only_a_hash_is_stored(settings: Settings, keys: KeyStore) -> None:
+    """Nothing in Redis holds the key or its secret part."""
+    _, token = keys.create("k", [Scope.READ])
+    redis = connect(settings.redis_url.get_secret_value())
+    stored = str(redis.hgetall("ws:keys"))
+    assert token.rpartition("_")[2] not in stored
+    assert hashlib.sha256(token.encode()).hexdigest() in stored
+
+
+def test_changes_are_known_soon(client: FlaskClient, keys: KeyStore) -> None:
+    """A new key works at once or nearly so, a revoked one for two seconds at most; others go on."""
+    _, first = keys.create("first", [Scope.READ])
+    assert ask(client, first) == 404
+    _, second = keys.create("second", [Scope.READ])
+    wait_until(lambda: ask(client, second) == 404, "the new key to work", 5)
+    keys.revoke("second")
+    wait_until(lambda: ask(client, second) == 401, "the revoked key to be refused", 10)
+    assert keyring.FRESH <= 2
+    assert ask(client, first) == 404
+
+
+def test_an_expired_key_is_refused(client: FlaskClient, keys: KeyStore) -> None:
+    """From that very moment on, without asking Redis."""
+    _, token = keys.create("k", [Scope.READ], expires_ms=time.time_ns() // 1_000_000 + 700)
+    assert ask(client, token) == 404
+    wait_until(lambda: ask(client, token) == 401, "the key to expire", 5)
+
+
+def test_revoking_the_last_key_opens_nothing(client: FlaskClient, keys: KeyStore) -> None:
+    """Once keys were asked for, they are until there is another."""
+    keys.create("k", [Scope.READ])
+    keys.revoke("k")
+    refused(upload(client), 401, "needs an API key")
+
+
+def test_checking_keys_asks_redis_nothing(settings: Settings, client: FlaskClient, keys: KeyStore) -> None:
+    """Neither for a known key, nor however many unknown ones are tried."""
+    _, token = keys.create("k", [Scope.READ])
+    assert ask(client, token) == 404
+    redis = connect(settings.redis_url.get_secret_value())
+
+    def commands() -> int:
+        return int(redis.info("stats")["total_commands_processed"])
+
+    for name, allowed_in_a_second in ((token, 1 / keyring.FRESH), ("ws_0123456789_x", 1 / keyring.MISS)):
+        before, began = commands(), time.monotonic()
+        for _ in range(300):
+            ask(client, name)
+        seconds = time.monotonic() - began
+        # The command that asks counts itself; the copy may be due once at the beginning.
+        assert commands() - before <= 3 + seconds * allowed_in_a_second
+    assert ask(client, token) == 404
+
+
+def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -> None:
+    """Not 401, since the key may be good; when Redis is back it is known again. The settings' key goes on."""
+    port = free_port()
+    down = settings.model_copy(
+        update={
+            "redis_url": SecretStr(f"redis://127.0.0.1:{port}/0"),
+            "admin_key_sha256": hashlib.sha256(b"from-the-settings").hexdigest(),
+        }
+    )
+    client = create_app(down).test_client()
+    refused(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
+    assert ask(client, "from-the-settings") == 404
+    assert client.get("/livez").status_code == 200
+    command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    server = Server([*command, "--save", ""], tmp_path / "log", port=port)
+    server.start()
+    try:
+        _, token = KeyStore(connect(down.redis_url.get_secret_value())).create("k", [Scope.READ])
+        wait_until(lambda: ask(client, token) == 404, "the key to be known", 10)
+    finally:
+        server.stop()
+
+
+def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Redis gone, even a key that was good is refused for want of an answer, with 503."""
+    store = KeyStore(connect(settings.redis_url.get_secret_value()))
+    _, token = store.create("k", [Scope.READ])
+    ring = Keyring(store)
+    assert ring.find(token) is not None
+    monkeypatch.setattr(keyring, "FRESH", -1.0)
+    monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5))
+    with pytest.raises(LedgerUnavailableError):
+        ring.find(token)
+
+
+# ---- Where it listens --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.10", "::", "belt.example"])  # noqa: S104
+def test_an_address_that_others_reach_needs_a_key(settings: Settings, keys: KeyStore, host: str) -> None:
+    """The sentence says how to get one; with one, or told so, it listens, but never to nobody."""
+    there = settings.model_copy(update={"host": host})
+    ring = Keyring(keys)
+    with pytest.raises(SettingsError, match=rf"listen on {host}.*keys create.*AUTH=off"):
+        check_address(there, ring)
+    check_address(there.model_copy(update={"auth": "off"}), ring)
+    hashed = there.model_copy(update={"admin_key_sha256": "0" * 64})
+    check_address(hashed, Keyring(keys, settings_key(hashed)))
+    refused(upload(create_app(there).test_client()), 401, "needs an API key")
+    keys.create("k", [Scope.ADMIN])
+    check_address(there, Keyring(keys))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_none(settings: Settings, keys: KeyStore, host: str) -> None:
+    """It says in the log that it is open."""
+    check_address(settings.model_copy(update={"host": host}), Keyring(keys))
+
+
+def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> None:
+    """`required` asks though there is none, `off` does not though there is."""
+    demanding = settings.model_copy(update={"auth": "required"})
+    refused(upload(create_app(demanding).test_client()), 401, "needs an API key")
+    keys.create("k", [Scope.READ])
+    waiving = create_app(settings.model_copy(update={"auth": "off"})).test_client()
+    assert waiving.get("/v1/jobs/none", headers={"Host": "belt.example"}).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.0.0.1:8000"])
+def test_what_is_open_answers_to_own_names_only(client: FlaskClient, host: str) -> None:
+    """A page whose name was made to lead to this machine can use nothing."""
+    refused(client.get(f"/v1/jobs/{new_job_id()}", headers={"Host": host}), 403, "own names")
+    for own in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000", "belt.localhost"):
+        assert client.get("/v1/jobs/none", headers={"Host": own}).status_code == 404
+
+
+def test_what_is_open_takes_nothing_from_other_sites(client: FlaskClient, jobs: JobStore) -> None:
+    """A form of theirs that a browser sends is refused; the page's own calls and programs' are not."""
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        refused(bulk(client, ["a.jpg"], headers), 403, "another site")
+    assert jobs.pending() == 0
+    for headers in (OWN_PAGE, {"Sec-Fetch-Site": "same-origin"}, {}):
+        assert upload(client, headers).status_code == 202
+
+
+# ---- How many images ---------------------------------------------------------------------------
+
+
+def _limited(keys: KeyStore, rate: float, burst: int) -> dict[str, str]:
+    return bearer(keys.create("limited", [Scope.INGEST], rate=rate, burst=burst)[1])
+
+
+def _stored(objects: ObjectStore, camera: str) -> list[str]:
+    return [found["path"] for part in objects._store.list(f"images/{camera}/") for found in part]
+
+
+def test_a_limit_counts_images_over_all_processes(
+    settings: Settings, client: FlaskClient, keys: KeyStore, jobs: JobStore, objects: ObjectStore
+) -> None:
+    """A bulk upload of 9 leaves 1 of 10; the next that finds none is refused wherever it arrives."""
+    limited = {**_limited(keys, SLOW, 10), "X-Camera-Id": "within"}
+    first = bulk(client, ["a.jpg"] * 9, limited)
+    assert first.headers["RateLimit-Policy"] == '"images";q=10;w=10000'
+    assert first.headers["RateLimit"] == '"images";r=1;t=9000'
+    last = upload(client, limited)
+    assert (last.status_code, last.headers["RateLimit"]) == (202, '"images";r=0;t=10000')
+    for process in (client, create_app(settings).test_client()):
+        over = {**limited, "X-Camera-Id": "over"}
+        for response in (upload(process, over), bulk(process, ["b.jpg"] * 2, over)):
+            refused(response, 429, "as many images as it may")
+            assert 900 <= int(response.headers["Retry-After"]) <= 1000
+            assert response.headers["RateLimit"] == f'"images";r=0;t={response.headers["Retry-After"]}'
+    assert jobs.pending() == 10
+    assert (len(_stored(objects, "within")), _stored(objects, "over")) == (10, [])
+    _, free = keys.create("free", [Scope.INGEST])
+    wait_until(lambda: upload(client, bearer(free)).status_code == 202, "a key without a limit to work", 5)
+
+
+def test_a_limit_may_be_overdrawn_once(client: FlaskClient, keys: KeyStore) -> None:
+    """A call larger than the burst is taken while an image is left, and paid for by a longer wait."""
+    limited = _limited(keys, SLOW, 2)
+    assert upload(client, limited).status_code == 202
+    assert bulk(client, ["a.jpg"] * 32, limited).status_code == 202
+    wait = int(upload(client, limited).headers["Retry-After"])
+    assert 31_900 <= wait <= 32_000  # 33 sent, 2 at once, one must be there again: 32 x 1000 s
+
+
+def test_waiting_as_told_is_enough(client: FlaskClient, keys: KeyStore) -> None:
+    """After Retry-After the next image is taken."""
+    limited = _limited(keys, 2.0, 1)
+    assert upload(client, limited).status_code == 202
+    response = upload(client, limited)
+    assert response.status_code == 429
+    time.sleep(int(response.headers["Retry-After"]))
+    assert upload(client, limited).status_code == 202
+
+
+def test_a_repeated_upload_is_counted_once(client: FlaskClient, keys: KeyStore) -> None:
+    """The same idempotency key takes nothing from the limit again."""
+    limited = _limited(keys, SLOW, 2)
+    for _ in range(4):
+        assert upload(client, {**limited, "Idempotency-Key": "k"}).status_code == 202
+    assert upload(client, limited).headers["RateLimit"].startswith('"images";r=0;')
+
+
+def test_two_keys_may_use_one_idempotency_key(client: FlaskClient, keys: KeyStore) -> None:
+    """What one chose is nothing to the other, whatever it sends."""
+    tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
+    answers = [upload(client, bearer(token) | {"Idempotency-Key": "frame-1"}) for token in tokens]
+    assert len({answer.get_json()["id"] for answer in answers}) == 2
+
+
+def test_repeating_an_upload_shows_no_result_to_who_may_not_read(
+    client: FlaskClient, keys: KeyStore, jobs: JobStore
+) -> None:
+    """The sender learns that it has settled, and no more; a key that may read sees what it shows."""
+    _, sender = keys.create("camera", [Scope.INGEST])
+    _, both = keys.create("both", [Scope.INGEST, Scope.READ])
+    found = Prediction("biodegradable", 0.9, review=False)
+    for token, shown in ((sender, False), (both, True)):
+        headers = bearer(token) | {"Idempotency-Key": "1"}
+        job_id = upload(client, headers).get_json()["id"]
+        jobs.settle([Outcome(job_id, JobState.CLASSIFIED, found)], "m")
+        again = upload(client, headers).get_json()
+        assert (again["id"], again["state"]) == (job_id, "classified")
+        assert (again["prediction"] is not None) is shown
+
+
+def test_the_settings_limit_is_each_keys_own(settings: Settings, keys: KeyStore) -> None:
+    """WASTESTREAM_KEY_RATE and _BURST hold where a key has none; a key's 0 is no limit."""
+    digest = hashlib.sha256(b"from-the-settings").hexdigest()
+    limits = {"key_rate": SLOW, "key_burst": 1, "admin_key_sha256": digest}
+    client = create_app(settings.model_copy(update=limits)).test_client()
+    tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
+    tokens += ["from-the-settings", keys.create("free", [Scope.INGEST], rate=0.0)[1]]
+    statuses = [[upload(client, bearer(token)).status_code for _ in range(2)] for token in tokens]
+    assert statuses == [[202, 429], [202, 429], [202, 429], [202, 202]]
+
+
+# ---- The page's session ------------------------------------------------------------------------
+
+
+def sign_in(client: FlaskClient, token: str, **options: Any) -> TestResponse:
+    """Sign in as the page does."""
+    return client.post("/session", json={"key": token}, headers=OWN_PAGE, **options)
+
+
+def test_signing_in_keeps_the_key_from_scripts_and_other_sites(client: FlaskClient, keys: KeyStore) -> None:
+    """The cookie is HttpOnly and SameSite=Strict, lasts 30 days at most, and works as the key does."""
+    _, token = keys.create("page", [Scope.READ, Scope.INGEST])
+    response = sign_in(client, f" {token}\n")
+    assert response.get_json() == {"required": True, "key": {"name": "page", "scopes": ["ingest", "read"]}}
+    attributes = set(response.headers["Set-Cookie"].split("; "))
+    assert attributes >= {f"{COOKIE}={token}", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=2592000"}
+    assert "Secure" not in attributes
+    assert response.headers["Cache-Control"] == "no-store"
+    assert client.get("/session").get_json()["key"]["name"] == "page"
+    assert upload(client, OWN_PAGE).status_code == 202
+
+
+@pytest.mark.parametrize("told_by", ["the connection", "the browser"])
+def test_over_https_the_cookie_is_secure(client: FlaskClient, keys: KeyStore, told_by: str) -> None:
+    """Also when a proxy ends the encryption and only the browser knows."""
+    _, token = keys.create("page", [Scope.READ], expires_ms=time.time_ns() // 1_000_000 + 60_000)
+    if told_by == "the connection":
+        response = client.post("/session", json={"key": token}, base_url="https://localhost")
+    else:
+        response = client.post("/session", json={"key": token}, headers={"Origin": "https://localhost"})
+    cookie = response.headers["Set-Cookie"]
+    assert "Secure" in cookie
+    assert 50 <= int(re.findall(r"Max-Age=(\d+)", cookie)[0]) <= 60  # no longer than the key
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost:81"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "ftp://localhost"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+        {"Sec-Fetch-Site": "same-site"},
+        {},
+    ],
+)
+def test_another_sites_page_cannot_use_the_cookie(
+    client: FlaskClient, keys: KeyStore, jobs: JobStore, headers: dict[str, str]
+) -> None:
+    """Whatever it makes the browser send; nor can it sign in or out. The key itself works from everywhere."""
+    _, token = keys.create("page", [Scope.ADMIN])
+    sign_in(client, token)
+    refused(upload(client, headers), 403, "another site")
+    if headers:
+        refused(client.post("/session", json={"key": token}, headers=headers), 403, "another site")
+        refused(client.delete("/session", headers=headers), 403, "another site")
+    assert jobs.pending() == 0
+    assert upload(client, {**headers, **bearer(token)}).status_code == 202
+
+
+def test_signing_out_takes_the_cookie_back(client: FlaskClient, keys: KeyStore) -> None:
+    """The browser has no key any more."""
+    sign_in(client, keys.create("page", [Scope.READ])[1])
+    assert client.delete("/session", headers=OWN_PAGE).get_json() == {"required": True, "key": None}
+    assert client.get_cookie(COOKIE) is None
+    assert client.get("/v1/jobs/none").status_code == 401
+
+
+def test_a_revoked_keys_cookie_is_worthless(client: FlaskClient, keys: KeyStore) -> None:
+    """The session says so, and calls are refused."""
+    sign_in(client, keys.create("page", [Scope.READ])[1])
+    keys.revoke("page")
+    wait_until(lambda: client.get("/session").get_json()["key"] is None, "the session to end", 10)
+    refused(client.get("/v1/jobs/none"), 401, "was revoked")
+
+
+def test_a_right_key_signs_in_whatever_others_tried(client: FlaskClient, keys: KeyStore) -> None:
+    """Wrong keys from the same address, such as a proxy's, keep nobody out."""
+    _, token = keys.create("page", [Scope.READ])
+    for _ in range(30):
+        refused(sign_in(client, "ws_wrong"), 401, "none of this server's")
+    assert sign_in(client, token).status_code == 200
+
+
+@pytest.mark.parametrize("body", ['{"key": "\\ud800"}', '{"key": "ws_\\udcff_\\ud800"}'])
+def test_a_key_of_broken_characters_is_unknown(settings: Settings, body: str) -> None:
+    """Also to the key from the settings, which is compared with everything that comes."""
+    hashed = settings.model_copy(update={"admin_key_sha256": "0" * 64})
+    client = create_app(hashed).test_client()
+    response = client.post("/session", data=body, content_type="application/json", headers=OWN_PAGE)
+    refused(response, 401, "none of this server's")
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"key": 1}, {"key": " "}, {"key": "x" * 300}])
+def test_what_is_no_sign_in_is_refused(client: FlaskClient, body: Any) -> None:
+    """With what to send."""
+    refused(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
+
+
+# ---- Request ids, names of objects -------------------------------------------------------------
+
+
+def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
+    """The client's own if it is sane, else a new one; in problems too."""
+    for path in ("/livez", "/v1/nothing", "/v1/jobs/none", "/"):
+        with client.get(path, headers={"X-Request-ID": "belt-1.2026_A"}) as response:
+            assert response.headers["X-Request-ID"] == "belt-1.2026_A"
+    made = {client.get("/livez").headers["X-Request-ID"] for _ in range(20)}
+    assert len(made) == 20
+    for strange in ("", "x" * 65, "two words", 'a"b', "{jndi:x}", "\xe4", "a/../b"):
+        found = client.get("/v1/jobs/none", headers={"X-Request-ID": strange})
+        assert re.fullmatch(r"[0-9a-f]{16}", found.headers["X-Request-ID"])
+        refused(found, 404, "not a job's id")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "..\\..\\a.jpg",
+        "/abs.jpg",
+        "a\0b.jpg",
+        "images/x/y.jpg",
+        "%2e%2e%2f.jpg",
+        "." * 300,
+    ],
+)
+def test_object_keys_are_ours_never_a_files_name(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore, name: str
+) -> None:
+    """Whatever a file is called, its bytes lie at images/camera/day/id, and nowhere else."""
+    response = bulk(client, [name], {"X-Camera-Id": "belt-1"})
+    (item,) = response.get_json()["items"]
+    job = jobs.read(item["job"]["id"])
+    assert job is not None
+    assert re.fullmatch(rf"images/belt-1/\d{{4}}/\d\d/\d\d/{job.id}\.jpeg", job.object_key)
+    assert objects.get(job.object_key) == jpeg(0)
+    (message,) = jobs.client.lrange(QUEUES["bulk"], 0, -1)
+    assert name not in message
+
+
+@pytest.mark.parametrize("camera", ["..", ".", "a/b", "../x", "a\\b", "a%2fb", "a b", "-x"])
+def test_a_camera_is_no_path(client: FlaskClient, jobs: JobStore, camera: str) -> None:
+    """A camera's id, which is part of the key, cannot leave its folder."""
+    refused(upload(client, {"X-Camera-Id": camera}), 400, "cannot be a camera's id")
+    assert jobs.pending() == 0
