@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 
+from api.access import check_address
 from api.app import create_app
+from api.keyring import Keyring, settings_key
 from core.errors import SettingsError
+from core.keys import KeyStore
+from core.ledger import connect
+from core.memory import keep_freed_memory
 from core.settings import Settings, load_settings
+
+_MOST_KEPT: Final = 64 * 1024 * 1024
+"""Bytes of freed memory that a process keeps: a bulk upload of frames."""
+
+_ACCESS_LINE: Final = (
+    '%(t)s %(h)s key=%({wastestream.key}e)s "%(r)s" %(s)s bytes=%(B)s ms=%(M)s request=%({x-request-id}o)s'
+)
+"""One request's line: no header that the client sent is in it, so no key."""
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -33,7 +46,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "timeout": 60,
             "graceful_timeout": 30,
             "loglevel": self._settings.log_level.lower(),
+            "post_fork": _keep_freed_memory,
             "post_worker_init": _end_waiting_on_exit,
+            "accesslog": "-" if self._settings.access_log else None,
+            "access_log_format": _ACCESS_LINE,
             "control_socket_disable": True,  # a socket in the home folder that nothing here uses
         }
         for name, value in options.items():
@@ -50,10 +66,22 @@ def _end_waiting_on_exit(worker: Any) -> None:
     waiters.closing = lambda: not worker.alive
 
 
+def _keep_freed_memory(_server: Any, _worker: Any) -> None:
+    keep_freed_memory(_MOST_KEPT)
+
+
+def _check_address(settings: Settings) -> None:
+    """Ask over a connection of its own: gunicorn's processes are forked later."""
+    client = connect(settings.redis_url.get_secret_value())
+    check_address(settings, Keyring(KeyStore(client), settings_key(settings)))
+    client.close()
+
+
 def main() -> int:
     """Serve until told to stop; return the exit code."""
     try:
         settings = load_settings()
+        _check_address(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Flask
 
-from api import health, images, jobs, pages, problems
+from api import access, health, images, jobs, ledger, metrics, pages, problems, request_id, session
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -28,6 +28,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MOST_JSON_BYTES
     app.extensions["wastestream"] = Services.open(settings or load_settings())
     problems.register(app)
-    for room in (images, jobs, health, pages):
+    request_id.register(app)
+    access.register(app)
+    for room in (images, jobs, ledger, metrics, health, session, pages):
         app.register_blueprint(room.blueprint)
     return app

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from api.access import may, public
+from api.problems import RETRY_AFTER
+from api.readiness import PARTS
 from api.services import services
-from core.errors import WastestreamError
+from core.keys import Scope
 
 blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/livez")
+@public
 def livez() -> Response:
     """Answer while the process serves requests."""
     return jsonify({"status": "alive"})
 
 
 @blueprint.get("/readyz")
-def readyz() -> tuple[Response, int]:
-    """Ask every dependency; 503 names the ones that fail. `workers` is how many have been seen lately."""
+@public
+def readyz() -> tuple[Response, int, dict[str, str]]:
+    """Say whether every dependency answers; 503 names the ones that fail.
+
+    Who may read is also told why they fail, how many workers have been seen lately (`workers`), how many jobs
+    wait (`pending`) and whether the ledger agrees with the jobs that are really there (`balanced`).
+    """
     deps = services()
-    checks = {"redis": _ask(deps.jobs.ping), "storage": _ask(deps.objects.ping)}
-    ready = all(answer == "ok" for answer in checks.values())
-    workers = len(deps.jobs.workers()) if checks["redis"] == "ok" else 0
-    pending = deps.jobs.pending() if checks["redis"] == "ok" else None
-    body = {
-        "status": "ready" if ready else "not ready",
-        "checks": checks,
-        "workers": workers,
-        "pending": pending,
-    }
-    return jsonify(body), HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-
-
-def _ask(ping: Callable[[], None]) -> str:
-    try:
-        ping()
-    except WastestreamError as error:
-        return str(error)
-    return "ok"
+    report, told = deps.readiness.report(), may(Scope.READ)
+    checks = dict.fromkeys(PARTS, "ok")
+    checks |= {part: why if told else "fails" for part, why in report.failures.items()}
+    body: dict[str, Any] = {"status": "ready" if report.ready else "not ready", "checks": checks}
+    if told:
+        balance = report.balance
+        body["workers"] = 0 if balance is None else len(deps.jobs.workers())
+        body["pending"] = None if balance is None else balance.waiting
+        body["balanced"] = None if balance is None else balance.balanced
+    if report.ready:
+        return jsonify(body), HTTPStatus.OK, {}
+    return jsonify(body), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(RETRY_AFTER)}

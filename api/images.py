@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request, url_for
-from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.problems import RequestError, problem_of
+from api.access import caller, requires
+from api.body import File, read_body, read_files
+from api.problems import RequestError, problem_of, respond
 from api.services import services
-from api.uploads import Checked, Origin, check, read_origin, submit
-from core.errors import ImageError
+from api.throttle import limit_headers
+from api.uploads import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
+from core.errors import ImageError, RateLimitError
 from core.headers import MAX_BYTES
-from core.jobs import Job
-from core.ledger import BULK, SINGLE
+from core.keys import Scope
+from core.lanes import BULK, SINGLE
+from core.ledger import Accepted
 
 MOST_FILES: Final = 64
 """Files in one bulk upload."""
@@ -30,55 +32,66 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
 
 @blueprint.post("")
+@requires(Scope.INGEST)
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Take one image; 202 with its job."""
     if (request.content_length or 0) > MAX_BYTES:
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
-    # Bounds a body that does not declare its length, which is cut off there: one byte more tells it apart.
-    request.max_content_length = MAX_BYTES + 1
     origin = read_origin(request.headers)
-    data = request.get_data(cache=False)
+    data = read_body(MAX_BYTES)
     image = check(data, request.mimetype)
-    (job,) = submit(services(), [image], origin, SINGLE, data)
-    return jsonify(job.to_json()), HTTPStatus.ACCEPTED, {"Location": url_for("jobs.show", job_id=job.id)}
+    limit = caller().limit
+    idempotency = idempotency_of(origin, [(request.mimetype, data)], caller().id)
+    (made,), accepted = submit(services(), [image], origin, SINGLE, limit=limit, idempotency=idempotency)
+    headers = {"Location": url_for("jobs.show", job_id=made.job.id), **limit_headers(limit, accepted)}
+    return jsonify(_shown(made)), HTTPStatus.ACCEPTED, headers
 
 
 @blueprint.post("/bulk")
-def upload_bulk() -> tuple[Response, int]:
+@requires(Scope.INGEST)
+def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Take up to 64 images; 202 with each one's outcome, in order."""
     if (request.content_length or 0) > MOST_BULK_BYTES:
         raise _too_large(f"The call has more than {MOST_BULK_BYTES:,} bytes; send fewer files in each.")
-    request.max_content_length = MOST_BULK_BYTES
-    request.max_form_parts = _MOST_PARTS
     origin = read_origin(request.headers)
     with services().bulk_place():
-        return _take(origin)
+        return _take(_files(), origin)
 
 
-def _take(origin: Origin) -> tuple[Response, int]:
-    files = _files()
-    contents = [file.read() for file in files]
-    checks = [_checked(file, data) for file, data in zip(files, contents, strict=True)]
+def _take(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
+    checks = [_checked(file) for file in files]
     good = [found for found in checks if isinstance(found, Checked)]
-    digest = b"".join(hashlib.blake2b(data, digest_size=16).digest() for data in contents)
-    jobs = iter(submit(services(), good, origin, BULK, digest) if good else ())
+    limit, made, accepted = caller().limit, list[Submitted](), Accepted([])
+    if good:
+        every = ((file.media_type, file.data) for file in files)
+        idempotency = idempotency_of(origin, every, caller().id)
+        made, accepted = submit(services(), good, origin, BULK, limit=limit, idempotency=idempotency)
+    jobs = iter(made)
     items = [_item(file, found, jobs) for file, found in zip(files, checks, strict=True)]
-    return jsonify({"items": items}), HTTPStatus.ACCEPTED
+    return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
 
 
-def _files() -> list[FileStorage]:
+@blueprint.errorhandler(RateLimitError)
+def _limited(error: RateLimitError) -> Response:
+    response = respond(problem_of(error), error.retry_after)
+    used_up = Accepted([], left=0, whole_in=error.retry_after)
+    response.headers.update(limit_headers(caller().limit, used_up))
+    return response
+
+
+def _files() -> list[File]:
     if request.mimetype != "multipart/form-data":
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send multipart/form-data with one file part for each image."
         )
     try:
-        files = [file for _, file in request.files.items(multi=True)]
+        files = read_files(MOST_BULK_BYTES, most_parts=_MOST_PARTS)
     except RequestEntityTooLarge as error:
         raise _too_large(
-            f"The form has more than {MOST_BULK_BYTES:,} bytes or {_MOST_PARTS:,} parts; "
-            f"send at most {MOST_FILES} files in one call."
+            f"The form has more than {MOST_BULK_BYTES:,} bytes or {_MOST_PARTS:,} parts, or a part's header "
+            f"more than 4 kB; send at most {MOST_FILES} files in one call."
         ) from error
     if not files:
         raise RequestError(
@@ -92,18 +105,24 @@ def _files() -> list[FileStorage]:
     return files
 
 
-def _checked(file: FileStorage, data: bytes) -> Checked | dict[str, Any]:
+def _checked(file: File) -> Checked | dict[str, Any]:
     try:
-        return check(data, file.mimetype, any_type=True)
+        return check(file.data, file.media_type, any_type=True)
     except (RequestError, ImageError) as error:
         return problem_of(error)
 
 
-def _item(file: FileStorage, found: Checked | dict[str, Any], jobs: Any) -> dict[str, Any]:
+def _item(file: File, found: Checked | dict[str, Any], jobs: Any) -> dict[str, Any]:
     if isinstance(found, Checked):
-        job: Job = next(jobs)
-        return {"file": file.filename, "status": int(HTTPStatus.ACCEPTED), "job": job.to_json()}
-    return {"file": file.filename, "status": found["status"], "error": found}
+        made: Submitted = next(jobs)
+        return {"file": file.name, "status": int(HTTPStatus.ACCEPTED), "job": _shown(made)}
+    return {"file": file.name, "status": found["status"], "error": found}
+
+
+def _shown(made: Submitted) -> dict[str, Any]:
+    """Return the job for its sender, who sees what it shows only with a key that may read."""
+    document = made.to_json()
+    return document if caller().may(Scope.READ) else {**document, "prediction": None}
 
 
 def _too_large(detail: str) -> RequestError:

@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
+from api.access import requires
 from api.problems import RequestError
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError
 from core.headers import MEDIA_TYPES
-from core.jobs import Job, is_job_id
+from core.jobs import Job, JobState, is_job_id
+from core.keys import Scope
 
 MOST_IDS: Final = 1000
 """Ids in one query."""
@@ -23,15 +25,33 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 
 @blueprint.get("/<job_id>")
+@requires(Scope.READ)
 def show(job_id: str) -> Response:
     """Answer with the job; with `?wait=SECONDS`, the moment it settles."""
     _check_id(job_id)
     deps = services()
-    job = deps.waiters.settled(job_id, deps.jobs.read, _wait_seconds())
-    return jsonify(_known(job_id, job).to_json())
+    job = _known(job_id, deps.waiters.settled(job_id, deps.jobs.read, _wait_seconds()))
+    place = None if job.state.terminal else deps.jobs.places([job_id])[0]
+    return jsonify({**job.to_json(), "queue": place and place.to_json()})
+
+
+@blueprint.delete("/<job_id>")
+@requires(Scope.INGEST)
+def cancel(job_id: str) -> Response:
+    """Settle the job `cancelled` unless it has settled otherwise, which is a conflict."""
+    _check_id(job_id)
+    deps = services()
+    state = deps.jobs.cancel(job_id)
+    job = _known(job_id, None if state is None else deps.jobs.read(job_id))
+    if state is not JobState.CANCELLED:
+        raise RequestError(
+            HTTPStatus.CONFLICT, f"Job {job_id} is {job.state} already; only a queued job can be cancelled."
+        )
+    return jsonify({**job.to_json(), "queue": None})
 
 
 @blueprint.post("/query")
+@requires(Scope.READ)
 def query() -> Response:
     """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
     ids = _ids(request.get_json(silent=True))
@@ -42,17 +62,26 @@ def query() -> Response:
 
 
 @blueprint.get("/<job_id>/image")
+@requires(Scope.READ)
 def image(job_id: str) -> Response:
-    """Answer with the bytes as they were uploaded."""
+    """Answer with the bytes as they were uploaded; 304 to who has them and may still see them."""
     _check_id(job_id)
     deps = services()
     job = _known(job_id, deps.jobs.read(job_id))
     try:
         data = deps.objects.get(job.object_key)
     except ObjectNotFoundError as error:
-        raise ObjectNotFoundError(f"The image of job {job_id} is no longer stored.") from error
-    headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return Response(data, content_type=MEDIA_TYPES[job.format], headers=headers)
+        hours = deps.settings.image_retention_hours
+        raise RequestError(
+            HTTPStatus.GONE,
+            f"The image of job {job_id} is no longer stored; images are kept for {hours:g} hours.",
+        ) from error
+    # Browsers may keep it but ask each time: after signing out, or once it is gone, they must not show it.
+    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    response = Response(data, content_type=MEDIA_TYPES[job.format], headers=headers)
+    response.set_etag(job_id)  # an image never changes
+    response.make_conditional(request)
+    return response
 
 
 def _check_id(job_id: str) -> None:

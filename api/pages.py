@@ -9,6 +9,8 @@ from typing import Final
 
 from flask import Blueprint, Response, render_template
 
+from api.access import public
+from api.session import DAYS
 from core.headers import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 
 # Not /static: that is the path of the application's own static folder, which would answer first and
@@ -39,6 +41,7 @@ HEADERS: Final = {
 
 
 @blueprint.get("/")
+@public
 def page() -> str:
     """Show the page."""
     return render_template(
@@ -47,6 +50,7 @@ def page() -> str:
         max_bytes=MAX_BYTES,
         max_megabytes=MAX_BYTES // 1024**2,
         max_megapixels=MAX_PIXELS // 1_000_000,
+        session_days=DAYS,
     )
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
+from api.request_id import request_id
 from core.errors import (
     BusyError,
     CorruptImageError,
     IdempotencyConflictError,
     ImageTooLargeError,
     JobNotFoundError,
+    LedgerFullError,
     LedgerUnavailableError,
     ObjectNotFoundError,
+    QueueFullError,
+    RateLimitError,
     StorageUnavailableError,
     UnsupportedImageError,
     WastestreamError,
@@ -38,6 +44,9 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    LedgerFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
+    RateLimitError: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
@@ -45,11 +54,12 @@ _NO_ROUTE: Final = "There is nothing at this address; docs/api.md lists what the
 
 
 class RequestError(WastestreamError):
-    """Raised when a request itself is wrong; carries its status."""
+    """Raised when a request itself is wrong; carries its status, and headers for the answer."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status = status
+        self.headers = headers or {}
 
 
 def problem(status: int, detail: str) -> dict[str, Any]:
@@ -71,11 +81,12 @@ def problem_of(error: WastestreamError) -> dict[str, Any]:
     return problem(status, str(error))
 
 
-def respond(document: dict[str, Any]) -> Response:
-    """Return a problem document as a response."""
+def respond(document: dict[str, Any], retry_after: float = RETRY_AFTER) -> Response:
+    """Return a problem document as a response; with 429 and 503, say when to come back, in seconds."""
+    document = {**document, "request_id": request_id()}
     response = Response(json.dumps(document), document["status"], content_type="application/problem+json")
-    if document["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER)
+    if document["status"] in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+        response.headers["Retry-After"] = str(math.ceil(retry_after))
     return response
 
 
@@ -89,8 +100,11 @@ def register(app: Flask) -> None:
 def _on_ours(error: WastestreamError) -> Response:
     document = problem_of(error)
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("%s", error)
-    return respond(document)
+        logger.warning("%s (request %s)", error, request_id())
+    response = respond(document, getattr(error, "retry_after", RETRY_AFTER))
+    if isinstance(error, RequestError):
+        response.headers.update(error.headers)
+    return response
 
 
 def _on_http(error: HTTPException) -> Response:
@@ -103,5 +117,5 @@ def _on_http(error: HTTPException) -> Response:
 
 
 def _on_unexpected(error: Exception) -> Response:
-    logger.error("A request failed in an unforeseen way", exc_info=error)
+    logger.error("A request failed in an unforeseen way (request %s)", request_id(), exc_info=error)
     return respond(problem(500, "The request failed on our side; its cause is in the server's log."))

@@ -10,8 +10,14 @@ from typing import Final, cast
 
 from flask import current_app
 
+from api.gate import Gate
+from api.keyring import Keyring, settings_key
+from api.readiness import Readiness
+from api.throttle import Throttle
 from api.waiters import Waiters
+from core.accounts import Accounts
 from core.errors import BusyError
+from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
 from core.queue import Envelope, make_app
@@ -28,10 +34,15 @@ class Services:
 
     settings: Settings
     jobs: JobStore
+    accounts: Accounts
     objects: ObjectStore
     envelope: Envelope
     waiters: Waiters
     bulk_places: threading.BoundedSemaphore
+    gate: Gate
+    keyring: Keyring
+    throttle: Throttle
+    readiness: Readiness
 
     @contextmanager
     def bulk_place(self) -> Iterator[None]:
@@ -51,13 +62,20 @@ class Services:
     def open(cls, settings: Settings) -> Services:
         """Return services that connect at their first use."""
         client = connect(settings.redis_url.get_secret_value())
+        jobs = JobStore(client, retention_hours=settings.retention_hours, max_queued=settings.max_queued)
+        accounts, objects = Accounts(client), ObjectStore(settings)
         return cls(
             settings=settings,
-            jobs=JobStore(client, retention_hours=settings.retention_hours),
-            objects=ObjectStore(settings),
+            jobs=jobs,
+            accounts=accounts,
+            objects=objects,
             envelope=Envelope(make_app(settings)),
             waiters=Waiters(client, most=settings.api_threads // 2),
             bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
+            gate=Gate(),
+            keyring=Keyring(KeyStore(client), settings_key(settings)),
+            throttle=Throttle(),
+            readiness=Readiness(jobs, accounts, objects),
         )
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from werkzeug.datastructures import Headers
 
 from api.problems import RequestError
 from api.services import Services
 from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
-from core.errors import StorageUnavailableError
+from core.drain import Place
+from core.errors import LedgerFullError, QueueFullError, RateLimitError, StorageUnavailableError
 from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
 from core.jobs import Job, NewJob, new_job_id, queued
-from core.ledger import Idempotency
+from core.ledger import Accepted, Idempotency, RateLimit
 from core.queue import QUEUES
+
+MOST_MAX_AGE: Final = 7 * 24 * 3600
+"""Longest `X-Max-Age`, seconds."""
 
 _CLOCK_SKEW_SECONDS: Final = 300
 _FIRST_YEAR: Final = 1970  # where clocks that lost their time begin; nothing was photographed before
@@ -29,11 +35,20 @@ _ANY_TYPE: Final = {"", "application/octet-stream"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the headers say of an upload; `captured_ms` is milliseconds since 1970."""
+    """What the headers say of an upload. `captured_ms`: ms since 1970. `max_age_ms`: a duration."""
 
     camera: str
     captured_ms: int | None
+    max_age_ms: int | None
     idempotency_key: str | None
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When the images become too old, ms since 1970: counted from their capture, or else from now."""
+        if self.max_age_ms is None:
+            return None
+        since = time.time_ns() // 1_000_000 if self.captured_ms is None else self.captured_ms
+        return since + self.max_age_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +59,20 @@ class Checked:
     format: str
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that an upload stands for, and its place in the queue unless it has settled."""
+
+    job: Job
+    place: Place | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        return {**self.job.to_json(), "queue": self.place and self.place.to_json()}
+
+
 def read_origin(headers: Headers) -> Origin:
-    """Read `X-Camera-Id`, `X-Captured-At` and `Idempotency-Key`.
+    """Read `X-Camera-Id`, `X-Captured-At`, `X-Max-Age` and `Idempotency-Key`.
 
     Raises:
         RequestError: 400 for one that is malformed, 422 for a time in the future or before 1970.
@@ -62,7 +89,9 @@ def read_origin(headers: Headers) -> Origin:
             HTTPStatus.BAD_REQUEST,
             "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good.",
         )
-    return Origin(camera, _captured_ms(headers.get("X-Captured-At")), key)
+    return Origin(
+        camera, _captured_ms(headers.get("X-Captured-At")), _max_age_ms(headers.get("X-Max-Age")), key
+    )
 
 
 def check(data: bytes, media_type: str, *, any_type: bool = False) -> Checked:
@@ -100,47 +129,84 @@ def check(data: bytes, media_type: str, *, any_type: bool = False) -> Checked:
     return Checked(data, header.format)
 
 
+def idempotency_of(origin: Origin, parts: Iterable[tuple[str, bytes]], owner: str) -> Idempotency | None:
+    """Return the idempotency key of an upload with a digest of all that must be the same if it is repeated.
+
+    Args:
+        origin: what the headers said.
+        parts: media type as declared, and bytes, of everything sent, good or not.
+        owner: the client's id, since two clients may choose the same key.
+    """
+    if origin.idempotency_key is None:
+        return None
+    whole = _digest(origin.camera.encode())
+    for media_type, data in parts:
+        whole.update(_digest(media_type.encode()).digest() + _digest(data).digest())
+    return Idempotency(origin.idempotency_key, whole.hexdigest(), owner)
+
+
+def _digest(data: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)
+
+
 def submit(
-    services: Services, images: Sequence[Checked], origin: Origin, lane: str, digest_of: bytes
-) -> list[Job]:
+    services: Services,
+    images: Sequence[Checked],
+    origin: Origin,
+    lane: str,
+    *,
+    limit: RateLimit | None,
+    idempotency: Idempotency | None,
+) -> tuple[list[Submitted], Accepted]:
     """Store the images, then record and enqueue their jobs; all of them or none.
 
     Args:
         services: where to.
         images: at least one.
         origin: what the headers said.
-        lane: one of `core.ledger.LANES`.
-        digest_of: what must be the same when the idempotency key is used again.
+        lane: one of `core.lanes.LANES`.
+        limit: what the client may send.
+        idempotency: from `idempotency_of`.
 
     Returns:
-        The jobs in the order of `images`: new ones, or those that the same key made before.
+        The jobs in the order of `images`: new ones, or those that the same key made before; and what the
+        ledger said.
 
     Raises:
         StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again.
-        IdempotencyConflictError: the key was used with other bytes.
+        QueueFullError: as many jobs wait as may; nothing was accepted.
+        IdempotencyConflictError: the key was used for something else.
+        RateLimitError: nothing is left of the limit; nothing was accepted.
     """
-    idempotency = _idempotency(origin, digest_of)
-    known = idempotency and services.jobs.known(idempotency, origin.camera)
-    if known:
-        return _existing(services, known)
+    services.throttle.check(limit)
+    if idempotency is None:
+        services.gate.check()
+    elif known := services.jobs.admit(len(images), idempotency, origin.camera):
+        return _existing(services, known), Accepted(known)
+    expires_ms = origin.expires_ms
     jobs = [
-        NewJob(new_job_id(), origin.camera, image.format, len(image.data), origin.captured_ms)
+        NewJob(new_job_id(), origin.camera, image.format, len(image.data), origin.captured_ms, expires_ms)
         for image in images
     ]
     keys = [job.object_key for job in jobs]
     _store(services, keys, images)
-    ids = services.jobs.accept(
-        jobs,
-        lane,
-        QUEUES[lane],
-        services.envelope.messages(keys, lane),
-        idempotency,
-    )
-    if ids != [job.id for job in jobs]:
+    messages = services.envelope.messages(keys, lane, expires_ms)
+    try:
+        accepted = services.jobs.accept(jobs, lane, QUEUES[lane], messages, idempotency, limit=limit)
+    except (QueueFullError, LedgerFullError, RateLimitError) as error:
+        # Redis has said no. After any other error the jobs may be accepted, so their images must stay.
+        if isinstance(error, RateLimitError):
+            services.throttle.learn(limit, error.retry_after)
+        else:
+            services.gate.shut(error)
+        _discard(services, keys)
+        raise
+    if accepted.places is None:
         # Another request with the same key was faster; these copies belong to no job.
         _discard(services, keys)
-        return _existing(services, ids)
-    return [queued(job) for job in jobs]
+        return _existing(services, accepted.ids), accepted
+    places = zip(jobs, accepted.places, strict=True)
+    return [Submitted(queued(job), place) for job, place in places], accepted
 
 
 def _store(services: Services, keys: Sequence[str], images: Sequence[Checked]) -> None:
@@ -159,10 +225,10 @@ def _discard(services: Services, keys: Sequence[str]) -> None:
         try:
             services.objects.delete(key)
         except StorageUnavailableError:
-            return  # It stays behind, in no record.
+            return  # It stays behind, in no record, until the retention sweep finds it.
 
 
-def _existing(services: Services, ids: Sequence[str]) -> list[Job]:
+def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:
     jobs = services.jobs.read_many(ids)
     found = [job for job in jobs if job is not None]
     if len(found) != len(ids):
@@ -170,13 +236,7 @@ def _existing(services: Services, ids: Sequence[str]) -> list[Job]:
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "The idempotency key belongs to an upload whose record has expired; use a new key.",
         )
-    return found
-
-
-def _idempotency(origin: Origin, digest_of: bytes) -> Idempotency | None:
-    if origin.idempotency_key is None:
-        return None
-    return Idempotency(origin.idempotency_key, hashlib.blake2b(digest_of, digest_size=16).hexdigest())
+    return [Submitted(job, place) for job, place in zip(found, services.jobs.places(ids), strict=True)]
 
 
 def _captured_ms(text: str | None) -> int | None:
@@ -203,3 +263,18 @@ def _captured_ms(text: str | None) -> int | None:
             f"X-Captured-At {text[:80]} lies in the future; set the camera's clock, or leave the header out.",
         )
     return round(moment.timestamp() * 1000)
+
+
+def _max_age_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MOST_MAX_AGE:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST,
+            f"X-Max-Age {text[:80]!r} must be seconds above 0 and up to {MOST_MAX_AGE:,} (7 days).",
+        )
+    return math.ceil(seconds * 1000)

@@ -51,3 +51,33 @@ class ObjectNotFoundError(WastestreamError):
 
 class LedgerUnavailableError(WastestreamError):
     """Raised when Redis cannot be reached or cannot write; trying again later can help."""
+
+
+class LedgerFullError(LedgerUnavailableError):
+    """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
+
+
+class KeyNotFoundError(WastestreamError):
+    """Raised when no API key has the name or id given."""
+
+
+class NameTakenError(WastestreamError):
+    """Raised when a new API key would have the name of another."""
+
+
+class RateLimitError(WastestreamError):
+    """Raised when an API key has sent as many images as it may; after `retry_after` seconds it may go on."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(
+            f"This API key has sent as many images as it may for now; go on in {retry_after:.1f} seconds."
+        )
+        self.retry_after = retry_after
+
+
+class QueueFullError(WastestreamError):
+    """Raised when as many jobs wait as may; `retry_after` is seconds after which there should be room."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

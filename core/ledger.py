@@ -1,22 +1,30 @@
 """Where jobs stand: `JobStore`, on Redis. Every change of state is one atomic Lua call.
 
-Keys (`JobStore` is the only code that names them):
+Keys (this module and `core.accounts` are the only code that names them):
 
 | key | type | holds |
 |---|---|---|
 | `ws:job:{id}` | hash | the job's record; expires after the retention time, once settled |
-| `ws:pending:{lane}` | sorted set | ids of jobs not settled, by when they were accepted (ms, Redis' clock) |
+| `ws:pending:{lane}` | sorted set | ids of jobs not settled, by when accepted: ms, never falling |
+| `ws:expiring` | sorted set | ids of jobs not settled that become too old, by when (ms) |
+| `ws:withdrawn` | sorted set | ids of jobs cancelled while their messages are under way, by when (ms) |
+| `ws:drain` | hash | how fast the queue drains: see `core.drain`; `last` time given in `ws:pending` |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour; hour is UTC, yyyymmddhh |
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
-| `ws:idempotency:{key}` | string | digest and job ids of an upload that named the key |
+| `ws:totals:{camera}` | hash | the same counters over all hours |
+| `ws:cameras` | sorted set | which cameras there are, by the last hour in which they sent something |
+| `ws:idempotency:{owner}:{key}` | string | digest and job ids of an upload that named the key |
+| `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
 | `ws:workers` | sorted set | names of workers, by the time each was last seen |
+| `ws:worker:{name}` | hash | what that worker has done (`worker.tally`), and when it said so |
 | `ws:settled` | channel | ids of jobs that have just settled |
 """
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,53 +33,89 @@ from typing import Any, Final, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
-from core.errors import IdempotencyConflictError, LedgerUnavailableError
+from core.drain import Drain, Place
+from core.errors import (
+    IdempotencyConflictError,
+    LedgerFullError,
+    LedgerUnavailableError,
+    QueueFullError,
+    RateLimitError,
+)
 from core.jobs import Job, JobState, NewJob, Outcome, accepted_ms
+from core.lanes import LANES
 from core.manifest import Prediction
 
 PREFIX: Final = "ws:"
 SETTLED_CHANNEL: Final = PREFIX + "settled"
 
-SINGLE: Final = "single"
-BULK: Final = "bulk"
-LANES: Final = (SINGLE, BULK)
-"""The two ways in: single uploads and bulk uploads, queued apart so that neither waits behind the other."""
+PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
+"""Key of the sorted set of each lane's jobs that have not settled."""
 
-_PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 _LEDGERS: Final = PREFIX + "ledgers"
+_CAMERAS: Final = PREFIX + "cameras"
+_DRAIN: Final = PREFIX + "drain"
+_DRAIN_FIELDS: Final = ("jobs", "ms", "since")
+_EXPIRING: Final = PREFIX + "expiring"
+_WITHDRAWN: Final = PREFIX + "withdrawn"
+_OUT_OF_MEMORY: Final = "-OOM "  # how Redis 6 words it when a script meets it
 _WORKERS: Final = PREFIX + "workers"
+_NOTHING: Final[Mapping[str, float]] = {}
+
+LONGEST_WAIT: Final = 60.0
+UNKNOWN_WAIT: Final = 5.0
+"""Seconds after which to come back to a full queue: at most, and while nobody is seen to work it off."""
+
+_ROOM_SHARE: Final = 100
+"""One in this many places of the queue is to be free when those who were refused come back."""
+
+_MEASURES: Final = 3  # numbers by which Redis tells the measure of the drain
 
 WORKER_TTL: Final = 15.0
-"""Seconds after which a worker that has not been seen counts as gone; it reports every 5."""
+"""Seconds after which a worker that has not been seen counts as gone; it reports every second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A key that a client may repeat, and a digest of what it sent with it."""
+    """A key that a client may repeat, and a digest of what it sent with it.
+
+    `owner`: whose key it is, such as an API key's id, since two clients may choose the same.
+    """
 
     key: str
     digest: str
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """Counters of one camera's jobs accepted in one hour (UTC, yyyymmddhh).
+class RateLimit:
+    """An allowance of `burst` images that grows by `rate` a second. `name` tells it from others'."""
 
-    `received`, one for each terminal state and each label, `review`, `duplicates`. A counter that was
-    never moved is absent.
+    name: str
+    rate: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of an upload.
+
+    `ids` stand for it: those of its jobs, with their places in the queue, or of those accepted under the
+    same idempotency key before, without. If it was taken from a rate limit, `left` images may follow at
+    once, and in `whole_in` seconds the limit is whole again.
     """
 
-    hour: str
-    camera: str
-    counts: dict[str, int]
+    ids: list[str]
+    places: list[Place] | None = None
+    left: int | None = None
+    whole_in: float | None = None
 
 
-def connect(url: str, *, patience: float = 5.0) -> redis.Redis:
+def connect(url: str, *, patience: float = 5.0, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
     """Return a client that connects at its first call; a call gives up after `patience` seconds or so."""
-    return redis.Redis.from_url(
+    return kind.from_url(
         url,
         decode_responses=True,
         socket_timeout=patience,
@@ -86,10 +130,13 @@ def connect(url: str, *, patience: float = 5.0) -> redis.Redis:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Make every error of Redis in the block a `LedgerUnavailableError`."""
     try:
         yield
     except RedisError as error:
+        if isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY in str(error):
+            raise LedgerFullError("Redis has no memory left: `maxmemory` is reached.") from error
         # Down, loading its file, out of memory, cut off: what the caller can do is the same.
         raise LedgerUnavailableError(f"Redis does not answer or cannot write ({error}).") from error
 
@@ -100,13 +147,18 @@ class JobStore:
     Every method raises `LedgerUnavailableError` while Redis is down or cannot write.
     """
 
-    def __init__(self, client: redis.Redis, *, retention_hours: float = 168.0) -> None:
+    def __init__(
+        self, client: redis.Redis, *, retention_hours: float = 168.0, max_queued: int = 200_000
+    ) -> None:
         self.client = client
+        self.withdrawn_about = True
+        """Whether messages of cancelled jobs may be under way, as of the last `settle`; at first unknown."""
         self._retention = int(retention_hours * 3600)
-        self._accept = client.register_script(_script("accept"))
-        self._settle = client.register_script(_script("settle"))
-        self._begin = client.register_script(_script("begin"))
-        self._forgive = client.register_script(_script("forgive"))
+        self._max_queued = max_queued
+        self._accept = client.register_script(script("accept"))
+        self._settle = client.register_script(script("settle"))
+        self._begin = client.register_script(script("begin"))
+        self._forgive = client.register_script(script("forgive"))
 
     def accept(
         self,
@@ -115,55 +167,94 @@ class JobStore:
         queue: str,
         messages: Sequence[str],
         idempotency: Idempotency | None = None,
-    ) -> list[str]:
+        *,
+        limit: RateLimit | None = None,
+    ) -> Accepted:
         """Record `jobs` as queued and enqueue `messages`, all or nothing.
 
         Args:
             jobs: at least one; their images must be stored already.
-            lane: one of `LANES`.
+            lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
             messages: from `core.queue`, together naming every job.
             idempotency: key of the whole call, if the client gave one.
+            limit: what the client may send. A call is taken while one image is left, and may overdraw it.
 
         Returns:
-            The ids that stand for this upload: those of `jobs`, or those accepted under the
-            same key before, in which case nothing was recorded or enqueued.
+            What became of it; where the same idempotency key was accepted before, nothing was
+            recorded, enqueued or taken from the limit.
 
         Raises:
             IdempotencyConflictError: the key was used with other bytes.
+            QueueFullError: as many jobs wait as may; nothing was accepted.
+            RateLimitError: nothing is left of the limit; nothing was accepted.
         """
-        keys = [_PENDING[lane], _LEDGERS, queue]
+        other = next(one for one in LANES if one != lane)
+        keys = [PENDING[lane], PENDING[other], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
         value = ""
         if idempotency:
-            keys.append(_idempotency_key(idempotency.key))
+            keys.append(_idempotency_key(idempotency))
             value = " ".join([idempotency.digest, *(job.id for job in jobs)])
-        arguments: list[str | int] = [PREFIX, value, self._retention, len(jobs)]
+        rate = f"{limit.name} {limit.rate} {limit.burst}" if limit else ""
+        arguments: list[str | int] = [PREFIX, value, self._retention, self._max_queued, rate, len(jobs)]
         for job in jobs:
-            captured = "" if job.captured_ms is None else job.captured_ms
-            arguments += [job.id, _hour(accepted_ms(job.id)), job.camera, job.format, job.size, captured]
-        with _translated():
-            known = self._accept(keys, [*arguments, *messages])
-        if known is None or idempotency is None:
-            return [job.id for job in jobs]
-        return _known_ids(known, idempotency)
+            arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
+            arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
+        with translated():
+            answer = cast(str, self._accept(keys, [*arguments, *messages]))
+        word, _, rest = answer.partition(" ")
+        if word == "known" and idempotency:
+            return Accepted(_known_ids(rest, idempotency))
+        if word == "limited":
+            raise RateLimitError(float(rest) / 1000)
+        now, ahead, others, *measure = map(float, rest.split(" "))
+        measure, allowance = measure[:_MEASURES], measure[_MEASURES:]
+        drain = Drain.measured({lane: int(ahead), other: int(others)}, now, measure)
+        if word == "full":
+            raise self._full(drain, len(jobs))
+        left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
+        places = [drain.place(lane, int(ahead) + number) for number in range(len(jobs))]
+        return Accepted([job.id for job in jobs], places, left, whole_in)
 
-    def known(self, idempotency: Idempotency, camera: str) -> list[str] | None:
-        """Return the ids accepted under this key, counted as duplicates of this hour, or None.
+    def admit(self, images: int, idempotency: Idempotency, camera: str) -> list[str] | None:
+        """Look before an upload's images are stored: is it known, and is there room for it?
+
+        Returns:
+            The ids accepted under this key, which are counted as duplicates of this hour, or None.
 
         Raises:
             IdempotencyConflictError: the key was used with other bytes.
+            QueueFullError: as many jobs wait as may.
         """
-        with _translated():
-            value = self.client.get(_idempotency_key(idempotency.key))
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            pipe.get(_idempotency_key(idempotency))
+            _ask_drain(pipe)
+            value, *answers = pipe.execute()
         if value is None:
+            drain = _drain(answers)
+            if drain.total + images > self._max_queued:
+                raise self._full(drain, images)
             return None
         ids = _known_ids(cast(str, value), idempotency)
-        hour = _hour(time.time_ns() // 1_000_000)
-        with _translated(), self.client.pipeline() as pipe:
+        hour = hour_of(time.time_ns() // 1_000_000)
+        with translated(), self.client.pipeline() as pipe:
+            pipe.zadd(_LEDGERS, {f"{hour}:{camera}": int(hour)})
+            pipe.zadd(_CAMERAS, {camera: int(hour)})
             pipe.hincrby(f"{PREFIX}ledger:{hour}:{camera}", "duplicates", len(ids))
-            pipe.zadd(_LEDGERS, {f"{hour}:{camera}": int(hour)}, nx=True)
+            pipe.hincrby(f"{PREFIX}totals:{camera}", "duplicates", len(ids))
             pipe.execute()
         return ids
+
+    def _full(self, drain: Drain, images: int) -> QueueFullError:
+        """Return the error that says when there will be room, and some more for others who were refused."""
+        over = drain.total + images - self._max_queued
+        seconds = drain.seconds_for(over + self._max_queued // _ROOM_SHARE)
+        wait = UNKNOWN_WAIT if seconds is None else max(1.0, min(LONGEST_WAIT, seconds))
+        return QueueFullError(
+            f"The queue is full: {drain.total:,} images wait, of at most {self._max_queued:,}. "
+            f"Nothing of this call was accepted; send it again in {wait:.0f} s.",
+            wait,
+        )
 
     def settle(self, outcomes: Sequence[Outcome], model: str) -> list[JobState | None]:
         """Give each job its terminal state, unless it has one: the first wins.
@@ -175,13 +266,46 @@ class JobStore:
         Returns:
             The state of each as it now stands; None where the record is gone.
         """
-        arguments: list[str | int] = [PREFIX, SETTLED_CHANNEL, self._retention, model]
+        return self._settle_all(outcomes, model, elsewhere=False)
+
+    def cancel(self, job_id: str) -> JobState | None:
+        """Settle a job `cancelled` unless it has settled; return its state as it now stands, None if unknown.
+
+        Whoever meets its message afterwards is told: see `withdrawn`.
+        """
+        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", elsewhere=True)[0]
+
+    def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
+        """Return which of the jobs were cancelled while their messages were under way.
+
+        Settling such a job `cancelled` once more says that its message has been met.
+        """
+        if not self.withdrawn_about or not job_ids:
+            return set()
+        with translated():
+            found = self.client.zmscore(_WITHDRAWN, list(job_ids))
+        return {job_id for job_id, since in zip(job_ids, found, strict=True) if since is not None}
+
+    def overdue(self, limit: int) -> list[str]:
+        """Return ids of jobs that have become too old and have not settled, the oldest first."""
+        now = self.now_ms()
+        with translated():
+            return cast(
+                list[str],
+                self.client.zrange(_EXPIRING, "-inf", f"({now}", byscore=True, offset=0, num=limit),
+            )
+
+    def _settle_all(
+        self, outcomes: Sequence[Outcome], model: str, *, elsewhere: bool
+    ) -> list[JobState | None]:
+        arguments: list[str | int] = [PREFIX, SETTLED_CHANNEL, self._retention, model, int(elsewhere)]
         for outcome in outcomes:
-            arguments += [outcome.job_id, _hour(accepted_ms(outcome.job_id)), outcome.state.value]
+            arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
             arguments += _prediction_fields(outcome.prediction)
             arguments.append(outcome.error or "")
-        with _translated():
-            states = self._settle([*_PENDING.values()], arguments)
+        with translated():
+            about, *states = self._settle([_DRAIN, _WITHDRAWN, _EXPIRING, *PENDING.values()], arguments)
+        self.withdrawn_about = bool(about)
         return [JobState(state) if state else None for state in states]
 
     def begin(self, job_id: str) -> JobState | int | None:
@@ -191,8 +315,8 @@ class JobStore:
             Its state if that is terminal; None if its record is gone; else how often it has
             been started after the first time, this one included.
         """
-        with _translated():
-            answer = self._begin([_job_key(job_id)])
+        with translated():
+            answer = self._begin([_job_key(job_id)], [secrets.token_hex(4)])
         if isinstance(answer, int):
             return answer
         return JobState(answer) if answer else None
@@ -201,7 +325,7 @@ class JobStore:
         """Take back one `begin` of each: the job was put back through no fault of its own."""
         keys = [_job_key(job_id) for job_id in job_ids]
         if keys:
-            with _translated():
+            with translated():
                 self._forgive(keys)
 
     def read(self, job_id: str) -> Job | None:
@@ -210,7 +334,7 @@ class JobStore:
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Return the jobs in the order asked for, None for each unknown."""
-        with _translated(), self.client.pipeline(transaction=False) as pipe:
+        with translated(), self.client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(_job_key(job_id))
             records = pipe.execute()
@@ -220,24 +344,45 @@ class JobStore:
 
     def pending(self) -> int:
         """Return how many accepted jobs have not settled."""
-        with _translated(), self.client.pipeline(transaction=False) as pipe:
-            for key in _PENDING.values():
-                pipe.zcard(key)
-            return sum(pipe.execute())
+        return self.drain().total
+
+    def drain(self) -> Drain:
+        """Return how many jobs wait, and how fast they are worked off."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            _ask_drain(pipe)
+            return _drain(pipe.execute())
+
+    def places(self, job_ids: Sequence[str]) -> list[Place | None]:
+        """Return each job's place in the queue, None if it has settled."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                for key in PENDING.values():
+                    pipe.zrank(key, job_id)
+            _ask_drain(pipe)
+            answers = pipe.execute()
+        at = len(LANES) * len(job_ids)
+        drain, ranks = _drain(answers[at:]), iter(answers[:at])
+        return [_place(drain, [next(ranks) for _ in LANES]) for _ in job_ids]
+
+    def newest_ms(self, lane: str) -> int | None:
+        """Return when the latest of the jobs not settled was accepted, as `accepted_at`; None without any."""
+        with translated():
+            found = self.client.zrange(PENDING[lane], 0, 0, desc=True, withscores=True)
+        return int(found[0][1]) if found else None
 
     def accepted_at(self, lane: str, job_id: str) -> int | None:
         """Return when a job not yet settled was accepted, ms by Redis' clock; None once it has settled."""
-        with _translated():
-            score = self.client.zscore(_PENDING[lane], job_id)
+        with translated():
+            score = self.client.zscore(PENDING[lane], job_id)
         return None if score is None else int(score)
 
     def pending_before(self, lane: str, milliseconds: int, limit: int) -> list[str]:
         """Return ids of jobs not settled that were accepted before that time, oldest first."""
-        with _translated():
+        with translated():
             return cast(
                 list[str],
                 self.client.zrange(
-                    _PENDING[lane],
+                    PENDING[lane],
                     "-inf",
                     f"({milliseconds}",
                     byscore=True,
@@ -248,46 +393,54 @@ class JobStore:
 
     def now_ms(self) -> int:
         """Return Redis' clock, milliseconds since 1970."""
-        with _translated():
+        with translated():
             seconds, microseconds = self.client.time()
         return seconds * 1000 + microseconds // 1000
 
-    def ledger(self) -> list[LedgerRow]:
-        """Return every row, by hour and camera."""
-        with _translated():
-            names = cast(list[str], self.client.zrange(_LEDGERS, 0, -1))
-            with self.client.pipeline(transaction=False) as pipe:
-                for name in names:
-                    pipe.hgetall(f"{PREFIX}ledger:{name}")
-                counts = pipe.execute()
-        return [_ledger_row(name, row) for name, row in zip(names, counts, strict=True)]
-
     def ping(self) -> None:
         """Return if Redis answers and can write."""
-        with _translated():
+        with translated():
             self.client.set(PREFIX + "ping", "1", ex=60)
 
-    def worker_seen(self, name: str) -> None:
-        """Record that this worker is alive, and forget those long gone."""
+    def worker_seen(self, name: str, done: Mapping[str, float] = _NOTHING) -> None:
+        """Record that this worker is alive and what it has done, and forget those long gone."""
         now = self.now_ms() / 1000
-        with _translated(), self.client.pipeline(transaction=False) as pipe:
+        report: dict[Any, Any] = {**done, "at": now}
+        with translated(), self.client.pipeline() as pipe:  # a transaction, which `core.urgent` lets pass
             pipe.zadd(_WORKERS, {name: now})
             pipe.zremrangebyscore(_WORKERS, "-inf", now - 10 * WORKER_TTL)
+            pipe.hset(_worker_key(name), mapping=report)
+            pipe.expire(_worker_key(name), int(WORKER_TTL))
             pipe.execute()
 
     def worker_gone(self, name: str) -> None:
         """Record that this worker has stopped."""
-        with _translated():
+        with translated():
             self.client.zrem(_WORKERS, name)
+            self.client.delete(_worker_key(name))
 
     def workers(self) -> list[str]:
         """Return the names of the workers seen lately."""
-        with _translated():
+        with translated():
             names = self.client.zrangebyscore(_WORKERS, self.now_ms() / 1000 - WORKER_TTL, "+inf")
         return cast(list[str], names)
 
+    def worker_reports(self) -> dict[str, dict[str, float]]:
+        """Return what each worker seen lately has done, and `at`, when it said so (Redis' clock, seconds)."""
+        names = self.workers()
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(_worker_key(name))
+            reports = pipe.execute()
+        return {
+            name: {field: float(value) for field, value in report.items()}
+            for name, report in zip(names, reports, strict=True)
+            if report
+        }
 
-def _script(name: str) -> str:
+
+def script(name: str) -> str:
+    """Return the text of a Lua script."""
     return (files("core") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
@@ -295,11 +448,16 @@ def _job_key(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
-def _idempotency_key(key: str) -> str:
-    return f"{PREFIX}idempotency:{key}"
+def _worker_key(name: str) -> str:
+    return f"{PREFIX}worker:{name}"
 
 
-def _hour(milliseconds: int) -> str:
+def _idempotency_key(idempotency: Idempotency) -> str:
+    return f"{PREFIX}idempotency:{idempotency.owner}:{idempotency.key}"
+
+
+def hour_of(milliseconds: int) -> str:
+    """Return the hour, UTC, yyyymmddhh."""
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y%m%d%H}"
 
 
@@ -307,8 +465,8 @@ def _known_ids(value: str, idempotency: Idempotency) -> list[str]:
     digest, *ids = value.split(" ")
     if digest != idempotency.digest:
         raise IdempotencyConflictError(
-            f"The idempotency key {idempotency.key!r} was used with other bytes; "
-            "use a new key for a new image."
+            f"The idempotency key {idempotency.key!r} was used with other bytes, another media type or "
+            "another camera; use a new key for a new image."
         )
     return ids
 
@@ -319,14 +477,31 @@ def _prediction_fields(prediction: Prediction | None) -> list[str | int]:
     return [prediction.label, f"{prediction.probability:.6f}", int(prediction.review)]
 
 
-def _ledger_row(name: str, row: dict[str, str]) -> LedgerRow:
-    hour, _, camera = name.partition(":")
-    return LedgerRow(hour, camera, {field: int(count) for field, count in row.items()})
+def _ask_drain(pipe: Any) -> None:
+    """Ask for what `_drain` reads."""
+    pipe.time()
+    for key in PENDING.values():
+        pipe.zcard(key)
+    pipe.hmget(_DRAIN, _DRAIN_FIELDS)
+
+
+def _drain(answers: Sequence[Any]) -> Drain:
+    (seconds, microseconds), *counts, measure = answers
+    now = seconds * 1000 + microseconds // 1000
+    return Drain.measured(
+        dict(zip(LANES, counts, strict=True)), now, [float(value or 0) for value in measure]
+    )
+
+
+def _place(drain: Drain, ranks: Sequence[int | None]) -> Place | None:
+    """Return the place of a job with these ranks in the lanes, None if it is in no lane."""
+    found = ((lane, rank) for lane, rank in zip(LANES, ranks, strict=True) if rank is not None)
+    return next((drain.place(lane, rank) for lane, rank in found), None)
 
 
 def _job(job_id: str, record: dict[str, Any]) -> Job:
     label = record.get("label")
-    captured, settled = record.get("captured"), record.get("settled")
+    captured, expires, settled = (record.get(name) for name in ("captured", "expires", "settled"))
     return Job(
         id=job_id,
         state=JobState(record["state"]),
@@ -334,6 +509,7 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         format=record["format"],
         size=int(record["size"]),
         captured_ms=int(captured) if captured else None,
+        expires_ms=int(expires) if expires else None,
         settled_ms=int(settled) if settled else None,
         prediction=Prediction(label, float(record["probability"]), record["review"] == "1")
         if label

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from celery import Celery
+from kombu.connection import Connection
 
 from core.jobs import job_id_of, new_job_id
-from core.ledger import LANES, SINGLE
+from core.lanes import LANES, SINGLE
 from core.settings import Settings
 
 CLASSIFY: Final = "wastestream.classify"
@@ -30,7 +31,10 @@ _DEFAULT_QUEUE: Final = QUEUES[SINGLE]
 SHARD: Final = 16
 """Most jobs in one message of a bulk upload: a message costs 0.3 ms to send and 0.7 to consume."""
 
-VISIBILITY_TIMEOUT: Final = 10
+EXPIRES: Final = "expires_ms"
+"""The task's argument that says when the images become too old, ms since 1970."""
+
+VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
 
 Living workers renew theirs every 2 seconds (`worker.leases`), so a slow batch is never delivered twice.
@@ -80,8 +84,10 @@ class Envelope:
     def __init__(self, app: Celery) -> None:
         self._template = _template(app)
 
-    def message(self, keys: Sequence[str], lane: str, *, redelivered: bool = False) -> str:
-        """Return a message that asks to classify the images at `keys` (at most `SHARD`).
+    def message(
+        self, keys: Sequence[str], lane: str, expires_ms: int | None = None, *, redelivered: bool = False
+    ) -> str:
+        """Return a message that asks to classify the images at `keys` (at most `SHARD`) until `expires_ms`.
 
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
         """
@@ -101,7 +107,8 @@ class Envelope:
             "delivery_info": delivery,
             "delivery_tag": new_job_id(),
         }
-        body = json.dumps([[list(keys)], {}, _EMBED]).encode()
+        deadline = {} if expires_ms is None else {EXPIRES: expires_ms}
+        body = json.dumps([[list(keys)], deadline, _EMBED]).encode()
         return json.dumps(
             {
                 **self._template,
@@ -111,9 +118,9 @@ class Envelope:
             }
         )
 
-    def messages(self, keys: Sequence[str], lane: str) -> list[str]:
+    def messages(self, keys: Sequence[str], lane: str, expires_ms: int | None = None) -> list[str]:
         """Return the messages for one upload: one for a single image, shards for many."""
-        return [self.message(keys[at : at + SHARD], lane) for at in range(0, len(keys), SHARD)]
+        return [self.message(keys[at : at + SHARD], lane, expires_ms) for at in range(0, len(keys), SHARD)]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:
@@ -131,7 +138,7 @@ _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": No
 
 def _template(app: Celery) -> dict[str, Any]:
     """Return the message that `send_task` puts on a virtual transport's queue."""
-    with app.connection_for_write("memory://") as connection:
+    with Connection("memory://") as connection:  # type: ignore[no-untyped-call]
         app.send_task(CLASSIFY, args=[[]], queue=_DEFAULT_QUEUE, connection=connection, task_id="template")
         message: dict[str, Any] = connection.default_channel._get(_DEFAULT_QUEUE)  # noqa: SLF001 - pinned by tests/contract
     return message

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
@@ -14,6 +15,17 @@ from core.errors import SettingsError
 PREFIX: Final = "WASTESTREAM_"
 
 SHIPPED_MODEL: Final = Path(__file__).resolve().parent.parent / "worker" / "model"
+
+_SLOWEST: Final = 1e-3
+_FASTEST: Final = 1e6
+
+RATE_RULE: Final = "use 0 for no limit, or from 0.001 to 1,000,000 images a second"
+"""What the rate of a limit is, for messages."""
+
+
+def is_rate(value: float) -> bool:
+    """Return whether `value` can be the rate of a limit: far from what Redis' numbers cannot hold."""
+    return value == 0 or _SLOWEST <= value <= _FASTEST
 
 
 class Settings(BaseSettings):
@@ -40,18 +52,65 @@ class Settings(BaseSettings):
     api_processes: int = Field(1, ge=1, le=64, description="API processes; one takes about 800 uploads/s.")
     api_threads: int = Field(64, ge=4, le=1024, description="Requests that one API process serves at a time.")
 
+    auth: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="Whether callers need an API key: `auto`, `required`, or `off`.",
+    )
+    admin_key_sha256: str = Field(
+        "",
+        pattern=r"^([0-9a-fA-F]{64})?$",
+        description="SHA-256, in hexadecimal, of an API key that may do everything.",
+    )
+    key_rate: float = Field(0.0, description="Images a second that each API key may send; 0 is no limit.")
+    key_burst: int = Field(
+        256, ge=1, le=1_000_000, description="Images that an API key may send at once beyond its rate."
+    )
+    access_log: bool = Field(False, description="Whether the API prints a line for each request.")
+
     max_batch: int = Field(32, ge=2, le=256, description="Most images that a worker classifies at a time.")
     batch_timeout: float = Field(
         60.0, gt=0, le=600, description="Seconds after which a hung batch is ended and its worker replaced."
     )
+    child_memory: int = Field(
+        2048,
+        ge=512,
+        le=1_048_576,
+        description="MiB that a worker's child may allocate; an image that needs more fails.",
+    )
+    engine: Literal["litert", "tensorflow"] = Field(
+        "litert", description="What runs the model: LiteRT on the CPU, or TensorFlow, for workers with a GPU."
+    )
     model_dir: Path = Field(SHIPPED_MODEL, description="Folder of the model that the workers load.")
+
+    max_queued: int = Field(
+        200_000, ge=64, description="Most images that may wait at a time; beyond it uploads are answered 429."
+    )
 
     retention_hours: float = Field(
         168.0, gt=0, description="Hours that a settled job's record and an idempotency key are kept."
     )
+    image_retention_hours: float = Field(
+        168.0, ge=1, description="Hours that an image is kept in storage after it was accepted."
+    )
+    ledger_retention_days: float = Field(92.0, ge=1, description="Days that the ledger's rows are kept.")
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Least severe log line printed."
     )
+
+    @field_validator("key_rate")
+    @classmethod
+    def _is_rate(cls, value: float) -> float:
+        if not is_rate(value):
+            raise ValueError(RATE_RULE)
+        return value
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the API listens where other machines can reach it."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            return self.host != "localhost"
 
 
 @cache

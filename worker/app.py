@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any, Final
 
@@ -16,17 +17,23 @@ from redis.exceptions import RedisError
 
 from core.errors import LedgerUnavailableError, ModelError
 from core.ledger import JobStore, connect
-from core.queue import Envelope, make_app
+from core.queue import QUEUES, Envelope, make_app
 from core.settings import load_settings
-from worker import child
-from worker.batching import ClassifyTask
+from core.urgent import UrgentRedis
+from worker import child, retention
+from worker.batching import STOP_SECONDS, ClassifyTask
+from worker.broker import TRANSPORT
+from worker.connection import PromptConnection
 from worker.leases import RENEW_SECONDS
+from worker.liveness import STUCK_SECONDS, Liveness
+from worker.pulse import Pulse
 from worker.recovery import RECONCILE_SECONDS, Reconciler
+from worker.retention import Sweeper
 
 logger = get_logger(__name__)
 
-SEEN_SECONDS: Final = 5.0
-"""How often a worker records that it is alive."""
+SEEN_SECONDS: Final = 1.0
+"""How often a worker records that it is alive, and what it has done."""
 
 MOST_SKEW: Final = 2.0
 """Seconds that the clocks of a worker and of Redis may differ without a warning."""
@@ -38,6 +45,9 @@ _PATIENCE: Final = 1.0  # seconds; the parent's event loop waits for these calls
 
 settings = load_settings()
 app = make_app(settings)
+app.conf.broker_transport = TRANSPORT
+app.amqp.Connection = PromptConnection
+pulse = PromptConnection.pulse = Pulse()
 task = ClassifyTask(settings)
 app.register_task(task)
 
@@ -71,14 +81,19 @@ def _start_child(**_: Any) -> None:
 def _keep_watch(sender: Any, **_: Any) -> None:
     """Start the parent's timers; they live as long as the worker, across reconnects."""
     name = sender.hostname
-    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)
+    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE, kind=UrgentRedis)
     jobs = JobStore(client, retention_hours=settings.retention_hours)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
+    liveness = Liveness(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
 
     def seen() -> None:
+        pulse.beat()
         try:
-            jobs.worker_seen(name)
-        except LedgerUnavailableError as error:
+            if liveness.stuck(task.batcher):
+                _give_up(jobs, name)
+            else:
+                jobs.worker_seen(name, task.tally.totals())
+        except (LedgerUnavailableError, RedisError) as error:
             logger.warning("Not recorded as alive: %s", error)
 
     def renew() -> None:
@@ -91,12 +106,36 @@ def _keep_watch(sender: Any, **_: Any) -> None:
             logger.debug("Leases not renewed: %r", error)
 
     seen()
+    pulse.start()
     _check_clock(jobs)
     sender.timer.call_repeatedly(SEEN_SECONDS, seen)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
+    sender.timer.call_repeatedly(retention.LOOK_SECONDS, Sweeper(client).look)
     # Celery looks every 5 s; a batch whose child died should not wait that long.
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
+
+
+def _give_up(jobs: JobStore, name: str) -> None:
+    """End a worker that takes no jobs though some wait; whoever runs it starts a new one."""
+    logger.error(
+        "Jobs wait, and for %.0f s this worker has taken none: it ends, to be replaced", STUCK_SECONDS
+    )
+    jobs.worker_gone(name)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _finish(**_: Any) -> None:
+    """The last batch runs on while the event loop rests: keep its messages, but not for ever."""
+    pulse.stop()
+    threading.Thread(target=task.leases.keep, name="leases", daemon=True).start()
+    threading.Thread(target=_end_last_batch, name="last batch", daemon=True).start()
+
+
+def _end_last_batch() -> None:
+    time.sleep(STOP_SECONDS)
+    if task.batcher:
+        task.batcher.end_children(STOP_SECONDS)
 
 
 def _check_clock(jobs: JobStore) -> None:
@@ -127,6 +166,7 @@ for _signal, _receiver in (
     (signals.worker_init, _load_model),
     (signals.worker_process_init, _start_child),
     (signals.worker_ready, _keep_watch),
+    (signals.worker_shutting_down, _finish),
     (signals.worker_shutdown, _sign_off),
 ):
     _signal.connect(_receiver, weak=False)

@@ -23,16 +23,20 @@ from core.jobs import JobState
 from core.queue import CLASSIFY
 from core.settings import Settings
 from worker import child
-from worker.classify import NOT_SERVED, PUT_BACK, Result
+from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result
 from worker.delivery import Entry, ack_all, entries_of
 from worker.lanes import Lanes
 from worker.leases import Leases
+from worker.tally import Spent, Tally
 
 logger = get_logger(__name__)
 
 SHORTEST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 5.0
 """Seconds that the worker waits after a batch was put back; the pause doubles from the shortest."""
+
+STOP_SECONDS: Final = 20.0
+"""Seconds that the last batch may take once the worker was told to stop: it ends within 30 in all."""
 
 SHORTEST_ABSENCE: Final = 1.0
 """Seconds until a job whose image was not served is tried again; they double with each time."""
@@ -63,6 +67,13 @@ class Batcher:
         self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
         self._pause = 0.0  # the last pause's seconds, 0 while all is well
         self._paused = False
+        self._absent = 0  # jobs set aside, which a timer brings in again
+        self.progress = 0  # messages received and batches ended: it grows while the worker works
+
+    @property
+    def occupied(self) -> bool:
+        """Whether there is a reason to take no message now: a batch, a pause, images awaited, the end."""
+        return self._free <= 0 or self._paused or self._absent > 0 or self._stopping
 
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
         """Take one message: what Celery calls the task message handler."""
@@ -75,6 +86,7 @@ class Batcher:
             self._lanes.add(entry)
         self._held += len(entries)
         self._messages += 1
+        self.progress += 1
         self._limit_prefetch()
         self._dispatch()
 
@@ -111,9 +123,12 @@ class Batcher:
             for entry in entries:
                 entry.request.on_accepted(pid, accepted)
 
-        def on_results(results: Sequence[Result]) -> None:
+        def on_results(ran: tuple[Sequence[Result], Spent]) -> None:
             limit.cancel()
-            self._on_results(entries, results, time.monotonic() - started)
+            results, spent = ran
+            seconds = time.monotonic() - started
+            self._task.tally.end(len(entries), seconds, spent)
+            self._on_results(entries, results, seconds)
 
         def on_crash(failure: Any) -> None:
             limit.cancel()
@@ -121,8 +136,11 @@ class Batcher:
 
         started = time.monotonic()
         # The pool's own time limit begins when the child takes the batch; a child may hang before that.
-        limit = self._consumer.timer.call_repeatedly(self._task.settings.batch_timeout, self._end_children)
+        limit = self._consumer.timer.call_repeatedly(
+            self._task.settings.batch_timeout, self.end_children, (self._task.settings.batch_timeout,)
+        )
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
+        self._task.tally.begin(item.job_id for item in items)
         self._consumer.pool.apply_async(
             child.run_batch,
             args=(items,),
@@ -132,9 +150,9 @@ class Batcher:
             correlation_id=entries[0].request.id,
         )
 
-    def _end_children(self) -> None:
-        """Kill a child that hangs; the pool replaces it and reports its batch as crashed."""
-        logger.error("A batch has taken %.0f s: its child is ended", self._task.settings.batch_timeout)
+    def end_children(self, seconds: float) -> None:
+        """Kill a child whose batch has taken too long; the pool reports the batch as crashed."""
+        logger.error("A batch has taken %.0f s: its child is ended", seconds)
         for pid in self._consumer.pool.info["processes"]:
             with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
                 os.kill(pid, signal.SIGKILL)
@@ -146,6 +164,10 @@ class Batcher:
                 put_back.append(entry)
             elif result == NOT_SERVED:
                 self._set_aside(entry)
+            elif result == ALONE:
+                entry.repeated = True
+                state.active_requests.discard(entry.request)
+                self._lanes.add(entry)
             else:
                 settled.append(entry)
                 _announce(entry, result, seconds)
@@ -161,6 +183,7 @@ class Batcher:
         for entry in entries:
             entry.repeated = True
             state.active_requests.discard(entry.request)
+            self._task.leases.suspect(entry.delivery.message.delivery_tag)
         self._lanes.put_back(entries)
         self._done([])
 
@@ -186,16 +209,19 @@ class Batcher:
         state.active_requests.discard(entry.request)
         pause = SHORTEST_ABSENCE * 2**entry.misses
         entry.misses += 1
+        self._absent += 1
         logger.warning("%s was not served by storage; again in %.0f s", entry.key, pause)
         self._consumer.timer.call_after(pause, self._bring_in, (entry,))
 
     def _bring_in(self, entry: Entry) -> None:
+        self._absent -= 1
         self._lanes.add(entry)
         self._dispatch()
 
     def _done(self, entries: list[Entry]) -> None:
         """Free the slot, acknowledge the messages that are complete, start the next batch."""
         self._free += 1
+        self.progress += 1
         if self._stale:
             return
         for entry in entries:
@@ -224,6 +250,7 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.leases = Leases()
+        self.tally = Tally()
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls with each message."""

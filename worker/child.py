@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from core.engine import Engine, LiteRtEngine
 from core.ledger import JobStore, connect
+from core.memory import keep_freed_memory
 from core.objects import ObjectStore
 from core.settings import Settings
+from worker import tensorflow_engine
 from worker.classify import Classifier, Item, Result
+from worker.orphans import die_with_parent
+from worker.tally import Spent
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_MOST_KEPT: Final = 64 * 1024 * 1024
+"""Bytes of freed memory that a child keeps: a batch of images."""
 
 
 @dataclass
@@ -32,29 +35,45 @@ _process = _Process()
 def load_engine(settings: Settings) -> None:
     """Load the model, in the parent: children inherit it by the fork, so a new one is ready at once.
 
+    TensorFlow does not survive a fork, so for that engine the parent only checks, and each child loads.
+
     Raises:
-        ModelError: the model folder is incomplete or altered, or LiteRT cannot load the model.
+        ModelError: the model folder is incomplete or altered, or the engine cannot load the model.
     """
-    _process.engine = LiteRtEngine(settings.model_dir)
+    if settings.engine == "tensorflow":
+        tensorflow_engine.check(settings.model_dir)
+    else:
+        _process.engine = LiteRtEngine(settings.model_dir)
 
 
 def start(settings: Settings) -> None:
     """Open this child's own connections. Those of the parent must not be shared across the fork."""
-    _die_with_parent()
-    if _process.engine is None:
+    die_with_parent()
+    keep_freed_memory(_MOST_KEPT)
+    _limit_memory(settings.child_memory)
+    if settings.engine == "tensorflow":
+        _process.engine = tensorflow_engine.TensorFlowEngine(settings.model_dir)
+    elif _process.engine is None:
         load_engine(settings)
     jobs = JobStore(connect(settings.redis_url.get_secret_value()), retention_hours=settings.retention_hours)
     _process.classifier = Classifier(_process.engine, jobs, ObjectStore(settings))  # type: ignore[arg-type]
 
 
-def run_batch(items: Sequence[Item]) -> list[Result]:
-    """Classify and settle one batch; see `Classifier.run`."""
+def run_batch(items: Sequence[Item]) -> tuple[list[Result], Spent]:
+    """Classify and settle one batch; see `Classifier.run`. Return also where the time went."""
     if _process.classifier is None:
         raise RuntimeError("the worker's child got a batch before it was started")
-    return _process.classifier.run(items)
+    return _process.classifier.run(items), _process.classifier.spent
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent is gone, however that ended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _limit_memory(mebibytes: int) -> None:
+    """Make allocations beyond this fail, so that a hostile image ends its decode and not the machine.
+
+    RLIMIT_DATA counts the memory that a process may write to. RLIMIT_AS also counts addresses that nothing
+    lies behind, 300 MB of them once the S3 client's threads run, so it would have to be set by guesswork.
+    """
+    most = mebibytes << 20
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))

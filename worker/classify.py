@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,15 +13,17 @@ import numpy as np
 from core.engine import Engine
 from core.errors import (
     ImageError,
+    ImageTooLargeError,
     LedgerUnavailableError,
     ObjectNotFoundError,
     StorageUnavailableError,
     WastestreamError,
 )
 from core.images import Pixels, decode
-from core.jobs import JobState, Outcome, job_id_of
+from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
+from worker.tally import Spent
 
 MOST_STARTS: Final = 3
 """How often a job may be started before it is settled as one that crashes the worker."""
@@ -31,12 +34,20 @@ PUT_BACK: Final = "put back"
 NOT_SERVED: Final = "not served"
 """Result of an item whose image storage did not serve now, though it serves others."""
 
+ALONE: Final = "alone"
+"""Result of an item whose image did not fit into memory beside the others of its batch."""
+
+_NO_MEMORY: Final = (
+    "The image needs more memory to decode than a worker's child may take; send a smaller one, "
+    "or raise WASTESTREAM_CHILD_MEMORY."
+)
+
 _GIVEN_UP: Final = (
     "Storage has not served the image for a minute, though it serves others; check storage, send it again."
 )
 
-Result = JobState | None | Literal["put back", "not served"]
-"""The job's terminal state, None where its record is gone, `PUT_BACK` or `NOT_SERVED`."""
+Result = JobState | None | Literal["put back", "not served", "alone"]
+"""The job's terminal state, None where its record is gone, `PUT_BACK`, `NOT_SERVED` or `ALONE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +56,15 @@ class Item:
 
     `repeated`: delivered before, so it runs alone and its starts are counted.
     `cancelled`: revoked before it started, so it only needs to be settled. `given_up`: storage has not
-    served its image often enough, so it settles `failed`.
+    served its image often enough, so it settles `failed`. `expires_ms`: when its image becomes too old to be
+    classified, if ever, ms since 1970.
     """
 
     key: str
     repeated: bool = False
     cancelled: bool = False
     given_up: bool = False
+    expires_ms: int | None = None
 
     @property
     def job_id(self) -> str:
@@ -67,16 +80,34 @@ class Classifier:
         self._jobs = jobs
         self._objects = objects
         self._loop = asyncio.new_event_loop()
+        self.spent = Spent()
+        """Where the time of the latest batch went."""
         self._begun: set[str] = set()  # ids whose start was counted in the batch that runs
         self._owed: set[str] = set()  # ids of jobs put back, whose start must not count as a crash
 
     def run(self, items: Sequence[Item]) -> list[Result]:
         """Classify and settle `items`; return what became of each, in order.
 
-        An image that cannot be fetched or decoded settles `failed` and leaves the others alone. While
-        storage or Redis is down the items concerned are `PUT_BACK`, and `NOT_SERVED` those whose images
-        storage does not serve while it serves others.
+        An image that cannot be fetched or decoded settles `failed` and leaves the others alone; one that
+        finds too little memory beside the others is to run `ALONE`. While storage or Redis is down the items
+        concerned are `PUT_BACK`, and `NOT_SERVED` those whose images storage does not serve while it serves
+        others.
         """
+        self.spent = Spent()
+        if any(item.repeated for item in items):
+            return self._run_one_by_one(items)
+        return self._attempt(items)
+
+    def _run_one_by_one(self, items: Sequence[Item]) -> list[Result]:
+        """Run jobs delivered before, each settled before the next begins: a crash counts for one only."""
+        results: list[Result] = []
+        for item in items:
+            results += self._attempt([item])
+            if results[-1] == PUT_BACK:  # So would the others be, each after its own time-outs.
+                break
+        return results + [PUT_BACK] * (len(items) - len(results))
+
+    def _attempt(self, items: Sequence[Item]) -> list[Result]:
         try:
             return self._run(items)
         except LedgerUnavailableError:
@@ -90,8 +121,9 @@ class Classifier:
         results: dict[str, Result] = {}
         outcomes: list[Outcome] = []
         wanted: list[Item] = []
+        withdrawn = self._jobs.withdrawn([item.job_id for item in items])
         for item in items:
-            verdict = self._verdict(item)
+            verdict = self._verdict(item, withdrawn)
             if verdict is None:
                 wanted.append(item)
             elif isinstance(verdict, Outcome):
@@ -99,9 +131,14 @@ class Classifier:
             else:
                 results[item.job_id] = verdict.state
         found = self._classified(wanted)
-        outcomes += [outcome for outcome in found if outcome is not None]
+        outcomes += [outcome for outcome in found if isinstance(outcome, Outcome)]
+        results.update(
+            (item.job_id, ALONE) for item, outcome in zip(wanted, found, strict=True) if outcome == ALONE
+        )
         if outcomes:
+            since = time.perf_counter()
             states = self._jobs.settle(outcomes, self._engine.manifest.model_id)
+            self.spent.settle += time.perf_counter() - since
             results.update(zip((outcome.job_id for outcome in outcomes), states, strict=True))
         missed = [item.job_id for item, outcome in zip(wanted, found, strict=True) if outcome is None]
         if missed:
@@ -122,14 +159,18 @@ class Classifier:
         self._jobs.forgive(self._owed)
         self._owed.clear()
 
-    def _verdict(self, item: Item) -> Outcome | _Settled | None:
+    def _verdict(self, item: Item, withdrawn: set[str]) -> Outcome | _Settled | None:
         """Return how the job ends without a look at its image, or None if it needs one."""
-        if item.cancelled:
+        if item.cancelled or item.job_id in withdrawn:
             return Outcome(item.job_id, JobState.CANCELLED)
+        if item.expires_ms is not None and item.expires_ms < time.time_ns() // 1_000_000:
+            return Outcome(item.job_id, JobState.EXPIRED, error=TOO_OLD)
         if item.given_up:
             return Outcome(item.job_id, JobState.FAILED, error=_GIVEN_UP)
-        if not item.repeated:
-            return None
+        return self._begun_again(item) if item.repeated else None
+
+    def _begun_again(self, item: Item) -> Outcome | _Settled | None:
+        """Count the start of a job that was delivered before; return as `_verdict`."""
         begun = self._jobs.begin(item.job_id)
         if not isinstance(begun, int):
             return _Settled(begun)
@@ -142,13 +183,20 @@ class Classifier:
             error=f"The image crashed the worker {MOST_STARTS} times; look at it before sending it again.",
         )
 
-    def _classified(self, items: Sequence[Item]) -> list[Outcome | None]:
-        """Return each item's outcome, None where storage does not answer."""
+    def _classified(self, items: Sequence[Item]) -> list[Outcome | Literal["alone"] | None]:
+        """Return each item's outcome, None where storage does not answer, `ALONE` where memory is short."""
+        begun = time.perf_counter()
         fetched = self._loop.run_until_complete(self._objects.get_many([item.key for item in items]))
-        decoded = [_decoded(found) for found in fetched]
+        there = time.perf_counter()
+        decoded = [_decoded(found, alone=len(items) == 1) for found in fetched]
+        readable = time.perf_counter()
         images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
         logits = iter(self._engine.logits(np.stack(images)) if images else ())
-        outcomes: list[Outcome | None] = []
+        done = time.perf_counter()
+        self.spent.fetch += there - begun
+        self.spent.decode += readable - there
+        self.spent.model += done - readable
+        outcomes: list[Outcome | Literal["alone"] | None] = []
         for item, pixels in zip(items, decoded, strict=True):
             if isinstance(pixels, np.ndarray):
                 prediction = self._engine.manifest.predict(float(next(logits)))
@@ -156,7 +204,7 @@ class Classifier:
             elif isinstance(pixels, ImageError | ObjectNotFoundError):
                 outcomes.append(Outcome(item.job_id, JobState.FAILED, error=str(pixels)))
             else:
-                outcomes.append(None)
+                outcomes.append(ALONE if isinstance(pixels, MemoryError) else None)
         return outcomes
 
 
@@ -167,10 +215,12 @@ class _Settled:
     state: JobState | None
 
 
-def _decoded(found: bytes | WastestreamError) -> Pixels | WastestreamError:
+def _decoded(found: bytes | WastestreamError, *, alone: bool) -> Pixels | WastestreamError | MemoryError:
     if isinstance(found, WastestreamError):
         return found
     try:
         return decode(found)
     except ImageError as error:
         return error
+    except MemoryError as error:
+        return ImageTooLargeError(_NO_MEMORY) if alone else error

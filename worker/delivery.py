@@ -11,8 +11,8 @@ from celery.worker.request import Request
 from kombu.transport.virtual import QoS
 
 from core.jobs import is_job_id, job_id_of
-from core.ledger import LANES
-from core.queue import QUEUES
+from core.lanes import LANES
+from core.queue import EXPIRES, QUEUES
 from worker.classify import Item
 
 MOST_MISSES: Final = 6
@@ -34,7 +34,8 @@ class Entry:
     """One job in the worker's hands.
 
     `request` shows it to Celery's tools. `repeated`: it was delivered before, or its batch crashed, so it
-    runs alone. `misses`: how often storage did not serve its image while it served others.
+    runs alone. `expires_ms`: when its image becomes too old, if ever. `misses`: how often storage did not
+    serve its image while it served others.
     """
 
     key: str
@@ -42,11 +43,13 @@ class Entry:
     delivery: Delivery
     request: Request
     repeated: bool
+    expires_ms: int | None = None
     misses: int = 0
 
     def item(self, *, cancelled: bool) -> Item:
         """Return what the child is told of the job."""
-        return Item(self.key, self.repeated, cancelled, given_up=self.misses >= MOST_MISSES)
+        given_up = self.misses >= MOST_MISSES
+        return Item(self.key, self.repeated, cancelled, given_up=given_up, expires_ms=self.expires_ms)
 
 
 def entries_of(message: Any, **context: Any) -> list[Entry]:
@@ -59,11 +62,11 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     Raises:
         InvalidTaskError: the message does not name jobs; Celery logs and discards it.
     """
-    keys = _keys(message)
+    keys, expires_ms = _contents(message)
     lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
     delivery = Delivery(message, open=len(keys))
     repeated = bool(message.headers.get("redelivered"))
-    return [Entry(key, lane, delivery, _request(message, key, context), repeated) for key in keys]
+    return [Entry(key, lane, delivery, _request(message, key, context), repeated, expires_ms) for key in keys]
 
 
 def ack_all(messages: Iterable[Any]) -> None:
@@ -86,18 +89,21 @@ def ack_all(messages: Iterable[Any]) -> None:
         message._state = "ACK"  # noqa: SLF001 - as kombu.message.Message.ack does; pinned by tests/contract
 
 
-def _keys(message: Any) -> list[str]:
+def _contents(message: Any) -> tuple[list[str], int | None]:
+    """Return the object keys that the message names, and when their images become too old."""
     try:
-        (keys,), _, _ = message.payload
-    except (TypeError, ValueError) as error:
+        (keys,), arguments, _ = message.payload
+        expires_ms = arguments.get(EXPIRES)
+    except (TypeError, ValueError, AttributeError) as error:
         raise InvalidTaskError(f"not a message of ours: {error}") from error
     if (
         not isinstance(keys, list)
         or not keys
         or not all(isinstance(key, str) and is_job_id(job_id_of(key)) for key in keys)
+        or not isinstance(expires_ms, int | None)
     ):
         raise InvalidTaskError("a message that names no jobs")
-    return keys
+    return keys, expires_ms
 
 
 def _request(message: Any, key: str, context: dict[str, Any]) -> Request:

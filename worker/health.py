@@ -1,11 +1,14 @@
-"""`python -m worker.health`: exit code 0 while a worker of this machine has been seen lately."""
+"""`python -m worker.health`: exit code 0 while a worker of this machine has been seen lately.
+
+Also while Redis is down: what cannot be asked is no reason to end workers that wait for it.
+"""
 
 from __future__ import annotations
 
 import socket
 import sys
 
-from core.errors import WastestreamError
+from core.errors import LedgerUnavailableError, WastestreamError
 from core.ledger import JobStore, connect
 from core.settings import load_settings
 
@@ -15,6 +18,9 @@ def main() -> int:
     host = socket.gethostname()
     try:
         workers = JobStore(connect(load_settings().redis_url.get_secret_value(), patience=2.0)).workers()
+    except LedgerUnavailableError as error:
+        sys.stderr.write(f"Not known: {error}\n")
+        return 0
     except WastestreamError as error:
         sys.stderr.write(f"{error}\n")
         return 1

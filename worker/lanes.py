@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from core.ledger import BULK
+from core.lanes import BULK, BULK_SHARE
 from worker.delivery import Entry
 
-BULK_SHARE: Final = 4
-"""While both kinds wait, one in this many places of a batch goes to bulk uploads, the rest to single ones."""
+ALONE_TURN: Final = 8
+"""Jobs in one turn of those that run alone, one after the other.
+
+A turn for each, between full batches, made the jobs of a killed worker wait for half a minute under load.
+"""
 
 
 class Lanes:
     """Jobs that wait in the worker, in order of arrival within each of three lanes.
 
     Single images go first, bulk uploads always get their share, and jobs that were delivered before run
-    alone, taking turns with batches, so that one that crashes the worker takes no other with it.
+    alone, one after the other, in turns between batches, so that one that crashes the worker takes no other
+    with it.
     """
 
     def __init__(self) -> None:
@@ -35,10 +39,13 @@ class Lanes:
             self._lane(entry).appendleft(entry)
 
     def take(self, most: int) -> list[Entry]:
-        """Remove and return the next batch: at most `most` jobs (2 or more), none if there are none."""
+        """Remove and return the next batch: at most `most` jobs (2 or more), none if there are none.
+
+        Either none of them or all, at most `ALONE_TURN`, were delivered before.
+        """
         if self._alone and not (self._alone_was_last and (self._single or self._bulk)):
             self._alone_was_last = True
-            return [self._alone.popleft()]
+            return [self._alone.popleft() for _ in range(min(len(self._alone), ALONE_TURN))]
         self._alone_was_last = False
         for_bulk = min(len(self._bulk), max(1, most // BULK_SHARE))
         singles = min(len(self._single), most - for_bulk)

@@ -15,8 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from core.errors import LedgerUnavailableError
-from core.jobs import Job, JobState, job_id_of
-from core.ledger import LANES, PREFIX, JobStore
+from core.jobs import TOO_OLD, Job, JobState, Outcome, job_id_of
+from core.lanes import LANES
+from core.ledger import PREFIX, JobStore
 from core.queue import QUEUES, Envelope, keys_in
 
 logger = get_logger(__name__)
@@ -29,6 +30,7 @@ _LEADER_MS: Final = 5_000  # a leader that was killed is followed by another aft
 _GRACE_MS: Final = 2_000
 _ONCE_IN: Final = 60.0  # seconds within which no message is sent again twice
 _MOST: Final = 10_000  # jobs looked at in one pass; a later pass sees the rest
+_MOST_EXPIRED: Final = 1000  # jobs that one pass settles: 10 ms of Redis' time
 
 
 class Reconciler:
@@ -53,6 +55,7 @@ class Reconciler:
             if not self._leads():
                 self._missing.clear()
                 return 0
+            self._expire()
             return self._send_again(self._lost())
         except (RedisError, LedgerUnavailableError) as error:
             logger.warning("Looking for lost messages has to wait: %s", error)
@@ -65,6 +68,13 @@ class Reconciler:
             return False
         self._broker.pexpire(_LEADER_KEY, _LEADER_MS)
         return True
+
+    def _expire(self) -> None:
+        """Settle what became too old though no worker reached it; its message is dropped when one does."""
+        overdue = self._jobs.overdue(_MOST_EXPIRED)
+        if overdue:
+            self._jobs.settle([Outcome(job_id, JobState.EXPIRED, error=TOO_OLD) for job_id in overdue], "")
+            logger.info("%d jobs expired", len(overdue))
 
     def _lost(self) -> list[tuple[str, str]]:
         """Return (lane, job id) of the jobs missing in this pass and the one before."""
@@ -85,6 +95,11 @@ class Reconciler:
     def _taken_before(self, lane: str) -> int:
         """Return a time, ms by Redis' clock, before which every job of the lane was taken from its queue."""
         now = self._jobs.now_ms()
+        newest = self._jobs.newest_ms(lane)
+        if newest is not None and newest > now:
+            # The clock was set back. Nobody can say how long ago the jobs were accepted; that they must be
+            # missing in two passes is left as the grace.
+            now = newest + _GRACE_MS + 1
         for message in reversed(self._broker.lrange(QUEUES[lane], -5, -1)):
             for key in _keys(json.loads(message)):
                 accepted = self._jobs.accepted_at(lane, job_id_of(key))
@@ -112,7 +127,7 @@ class Reconciler:
         return sent
 
     def _push(self, lane: str, job: Job) -> None:
-        message = self._envelope.message([job.object_key], lane, redelivered=True)
+        message = self._envelope.message([job.object_key], lane, job.expires_ms, redelivered=True)
         self._broker.rpush(QUEUES[lane], message)
 
 

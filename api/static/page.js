@@ -1,5 +1,6 @@
 // The page's script: takes pictures in, sends them to the API, shows what comes back.
-// It uses the public API only: POST /v1/images, then GET /v1/jobs/ID?wait=..., and /readyz when waiting is long.
+// It uses the public API only: /session, POST /v1/images, then GET /v1/jobs/ID?wait=..., and /readyz when waiting
+// is long.
 
 const LANES = 5; // pictures under way at a time; browsers open 6 connections to a host over HTTP/1.1
 const WAIT_SECONDS = 10; // how long the API may hold one GET /v1/jobs/ID open
@@ -43,6 +44,10 @@ async function call(path, init, timeout, signal) {
         return answer;
       }
       sentence = await problemOf(response);
+      if (response.status === 401) {
+        await signedIn(signal);
+        continue;
+      }
       const fault = response.status === 500 && attempt + 1 < SERVER_ERRORS_TRIED;
       if (!fault && !RETRIED.has(response.status)) throw new Refused(sentence, response.status >= 500);
       pause = retryAfter(response) ?? pause;
@@ -105,6 +110,93 @@ function newKey() {
   // Not crypto.randomUUID: browsers leave it out on plain-http addresses other than localhost.
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+// ---- Who is signed in ---------------------------------------------------------------------------
+
+const SESSION_TIMEOUT = 10_000; // ms
+const never = new AbortController().signal;
+let waiters = []; // calls that go on when someone has signed in
+
+function signedIn(signal) {
+  // The key was revoked or has expired, or nobody signed in yet: what was begun waits, and then goes on.
+  showSession({ required: true, key: null });
+  return new Promise((resolve, reject) => {
+    waiters.push(resolve);
+    signal.addEventListener("abort", () => reject(new DOMException("Cleared", "AbortError")), { once: true });
+  });
+}
+
+function showSession({ required, key }) {
+  const out = required && key === null;
+  const before = document.body.dataset.session;
+  document.body.dataset.session = out ? "out" : "in";
+  byId("sign-in").hidden = !out;
+  byId("work").hidden = out;
+  byId("who").hidden = !key;
+  byId("who-name").textContent = key?.name ?? "";
+  if (out && before !== "out") {
+    byId("sign-in-hint").textContent = items.size > 0
+      ? "This server asks for an API key again. Your pictures wait here until you have signed in."
+      : "This server asks for an API key.";
+    byId("key").focus();
+  }
+  if (out) return;
+  for (const resolve of waiters.splice(0)) resolve();
+  const lacks = key === null || key.scopes.includes("admin") ? [] : ["ingest", "read"].filter((one) => !key.scopes.includes(one));
+  if (lacks.length > 0) {
+    notify("scope", `The key ${key.name} lacks the scope ${lacks.join(" and ")}, which this page needs; sign in with another.`);
+  } else {
+    calm("scope");
+  }
+}
+
+async function askSession() {
+  try {
+    const response = await fetchWithin("/session", {}, SESSION_TIMEOUT, never);
+    if (response.ok) return showSession(await response.json());
+  } catch {
+    // Down or offline: the first picture says so, and asks for a key when one is needed.
+  }
+  return showSession({ required: false, key: null });
+}
+
+byId("sign-in-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const said = byId("sign-in-said");
+  const button = event.target.querySelector("button");
+  said.hidden = true;
+  button.disabled = true;
+  try {
+    const init = {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ key: byId("key").value }),
+    };
+    const response = await fetchWithin("/session", init, SESSION_TIMEOUT, never);
+    if (!response.ok) throw new Refused(await problemOf(response));
+    byId("key").value = "";
+    showSession(await response.json());
+    byId("choose").focus();
+  } catch (error) {
+    said.textContent = error instanceof Refused ? error.message : "The server can’t be reached; try again.";
+    said.hidden = false;
+    byId("key").select();
+  } finally {
+    button.disabled = false;
+  }
+});
+
+byId("sign-out").addEventListener("click", async () => {
+  try {
+    const response = await fetchWithin("/session", { method: "DELETE" }, SESSION_TIMEOUT, never);
+    if (!response.ok) throw new Refused(await problemOf(response));
+    clear(); // whoever comes next must not see them
+    if (stream) closeCamera();
+    showSession(await response.json());
+  } catch (error) {
+    notify("session", error instanceof Refused ? error.message : "The server can’t be reached, so you are still signed in.");
+  }
+});
 
 // ---- One picture's way -------------------------------------------------------------------------
 
@@ -430,16 +522,20 @@ function announce(sentence) {
   }, 700);
 }
 
-byId("clear").addEventListener("click", () => {
+function clear() {
   session.abort();
   session = new AbortController();
   lanes = 0;
   queue = [];
   for (const item of [...items]) forget(item);
   calm(noticed);
+  showCounts();
+}
+
+byId("clear").addEventListener("click", () => {
+  clear();
   byId("said").textContent = "Cleared.";
   byId("choose").focus();
-  showCounts();
 });
 
 window.addEventListener("beforeunload", (event) => {
@@ -630,3 +726,5 @@ function tick() {
     tick();
   }, seconds * 1000);
 }
+
+void askSession();

@@ -1,22 +1,39 @@
 -- Settle a batch: the first terminal state wins, and counters move only when the state does.
--- KEYS: pending of each lane
--- ARGV: prefix, channel, record seconds, model, per job: id, hour, state, label, probability, review, error
--- Returns each job's state as it now stands, '' where there is no record.
-local prefix, states, settled = ARGV[1], {}, {}
+-- KEYS: drain, withdrawn, expiring, pending of each lane
+-- ARGV: prefix, channel, record seconds, model, '1' if the jobs' messages are elsewhere (so that whoever
+--       meets one must be told that it is cancelled),
+--       per job: id, hour, state, label, probability, review, error
+-- Returns how many cancelled jobs' messages are still about, then each job's state as it now stands,
+-- '' where there is no record.
+local FIRST, WIDTH, LANES = 6, 7, 4
+local FADE_MS = 30000 -- as in core.drain
+local LONGEST_MS = 5000 -- what one call can have taken; beyond it nobody was working
+local prefix, states, settled, worked = ARGV[1], {}, {}, 0
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-for at = 5, #ARGV, 7 do
+local moves = {}
+
+local function count(camera, row, field)
+  moves[row] = moves[row] or {camera, {}}
+  moves[row][2][field] = (moves[row][2][field] or 0) + 1
+end
+
+for at = FIRST, #ARGV, WIDTH do
   local id, state = ARGV[at], ARGV[at + 2]
   local key = prefix .. 'job:' .. id
-  local known = redis.call('HMGET', key, 'state', 'camera')
+  -- First of all: a script whose first write frees memory may go on when Redis has none left (maxmemory),
+  -- so the queue drains then too.
+  for lane = LANES, #KEYS do redis.call('ZREM', KEYS[lane], id) end
+  local known = redis.call('HMGET', key, 'state', 'camera', 'expires')
   if known[1] == 'queued' then
-    local ledger = prefix .. 'ledger:' .. ARGV[at + 1] .. ':' .. known[2]
+    local camera = known[2]
+    local row = ARGV[at + 1] .. ':' .. camera
     local record = {'state', state, 'settled', string.format('%.0f', now)}
-    redis.call('HINCRBY', ledger, state, 1)
+    count(camera, row, state)
     if state == 'classified' then
       local label, review = ARGV[at + 3], ARGV[at + 5]
-      redis.call('HINCRBY', ledger, label, 1)
-      if review == '1' then redis.call('HINCRBY', ledger, 'review', 1) end
+      count(camera, row, label)
+      if review == '1' then count(camera, row, 'review') end
       for _, value in ipairs({'label', label, 'probability', ARGV[at + 4], 'review', review, 'model', ARGV[4]}) do
         record[#record + 1] = value
       end
@@ -24,14 +41,44 @@ for at = 5, #ARGV, 7 do
       record[#record + 1], record[#record + 2] = 'error', ARGV[at + 6]
     end
     redis.call('HSET', key, unpack(record))
-    redis.call('HDEL', key, 'attempts')
+    redis.call('HDEL', key, 'attempts', 'start')
     redis.call('EXPIRE', key, ARGV[3])
+    if known[3] then redis.call('ZREM', KEYS[3], id) end
+    if state == 'classified' or state == 'failed' then worked = worked + 1 end
+    if state == 'cancelled' and ARGV[5] == '1' then
+      -- Those whose messages were lost are forgotten with their records.
+      redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 1000 * ARGV[3])
+      redis.call('ZADD', KEYS[2], now, id)
+      redis.call('EXPIRE', KEYS[2], ARGV[3])
+    end
     settled[#settled + 1] = id
     states[#states + 1] = state
   else
+    if known[1] == 'cancelled' and ARGV[5] ~= '1' then redis.call('ZREM', KEYS[2], id) end
     states[#states + 1] = known[1] or ''
   end
-  for _, pending in ipairs(KEYS) do redis.call('ZREM', pending, id) end
+end
+local terminal = {classified = true, failed = true, expired = true, cancelled = true}
+for row, move in pairs(moves) do
+  local ended = 0
+  for field, by in pairs(move[2]) do
+    redis.call('HINCRBY', prefix .. 'ledger:' .. row, field, by)
+    if terminal[field] then
+      redis.call('HINCRBY', prefix .. 'totals:' .. move[1], field, by)
+      ended = ended + by
+    end
+  end
+  redis.call('HINCRBY', prefix .. 'ledger:' .. row, 'pending', -ended)
+end
+if worked > 0 then
+  local drain = redis.call('HMGET', KEYS[1], 'jobs', 'ms', 'since')
+  local took = math.max(0, now - (tonumber(drain[3]) or now))
+  local keep = math.exp(-took / FADE_MS)
+  redis.call('HSET', KEYS[1],
+    'jobs', string.format('%.3f', (tonumber(drain[1]) or 0) * keep + worked),
+    'ms', string.format('%.3f', (tonumber(drain[2]) or 0) * keep + math.min(took, LONGEST_MS)),
+    'since', string.format('%.0f', now))
 end
 if #settled > 0 then redis.call('PUBLISH', ARGV[2], table.concat(settled, ' ')) end
+table.insert(states, 1, redis.call('ZCARD', KEYS[2]))
 return states

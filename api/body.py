@@ -1,0 +1,87 @@
+"""Request bodies with images in them. Werkzeug's own readers copy and search the bytes several times over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from flask import request
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from api.problems import RequestError
+
+_PIECE: Final = 1024 * 1024  # bytes read at once
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file part of a form: its name and media type as the client wrote them, and its bytes."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+def read_body(most: int) -> bytes:
+    """Return the whole body of the current request.
+
+    Args:
+        most: bytes; one more is returned of a longer body that does not declare its length.
+
+    Raises:
+        ClientDisconnected: it broke off.
+    """
+    declared = request.content_length
+    if not declared:
+        # Without a length the body is cut off at the bound: one byte more tells it apart.
+        request.max_content_length = most + 1
+        return request.get_data(cache=False)
+    data: bytes = request.environ["wsgi.input"].read(declared)
+    if len(data) < declared:
+        raise ClientDisconnected
+    return data
+
+
+def read_files(most: int, *, most_parts: int) -> list[File]:
+    """Return the file parts of the current request's form, in order; other parts are left out.
+
+    Args:
+        most: bytes of the body.
+        most_parts: parts that are counted at all.
+
+    Raises:
+        RequestError: 400, it is no form.
+        RequestEntityTooLarge: it has more bytes or parts, or a part's header is longer than 4 kB.
+    """
+    request.max_content_length = most
+    found: list[tuple[MultipartSegment, list[bytes]]] = []
+    try:
+        with PushMultipartParser(
+            request.mimetype_params.get("boundary", ""), max_segment_count=most_parts
+        ) as parser:
+            while not parser.closed:
+                for event in parser.parse(request.stream.read(_PIECE)):
+                    if isinstance(event, MultipartSegment):
+                        found.append((event, []))
+                    elif event:
+                        found[-1][1].append(event)
+    except ParserLimitReached as error:
+        raise RequestEntityTooLarge from error
+    except MultipartError as error:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f"The body is not a complete form ({error}); send it again."
+        ) from error
+    files = [
+        File(part.filename, part.content_type or "", b"".join(pieces))
+        for part, pieces in found
+        if part.filename is not None
+    ]
+    if any(file.data.startswith(b"--" + parser.boundary) for file in files):
+        # A part without the empty line after its header: to the parser the next part is its content.
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST,
+            "A part of the form has no empty line after its header; add it, send it again.",
+        )
+    return files

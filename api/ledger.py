@@ -1,0 +1,156 @@
+"""`/v1/ledger`: the counted proof that nothing is lost."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from api.access import requires
+from api.problems import RequestError
+from api.services import services
+from core.accounts import COUNTERS, TOTALS, LedgerRow, total
+from core.cameras import CAMERA_RULE, is_camera_id
+from core.jobs import timestamp
+from core.keys import Scope
+
+MOST_ROWS: Final = 100_000
+"""Rows in one answer: a month of 130 cameras."""
+
+_DEFAULT_SPAN: Final = timedelta(days=1)
+_HOUR: Final = timedelta(hours=1)
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9000  # hours are added to it, and years end with 9999
+_PARAMETERS: Final = ("camera", "from", "to", "format")
+
+blueprint = Blueprint("ledger", __name__, url_prefix="/v1/ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Whole hours, UTC: from the first to before the last."""
+
+    first: datetime
+    last: datetime
+
+
+@blueprint.get("")
+@requires(Scope.READ)
+def show() -> Response:
+    """Answer with a row for each camera and hour, their sum, and whether all is balanced."""
+    unknown = sorted(set(request.args) - set(_PARAMETERS))
+    if unknown:
+        raise _bad(f"{unknown[0][:40]!r} is no parameter of the ledger; use {', '.join(_PARAMETERS)}.")
+    camera, span, as_csv = _camera(), _span(), _wants_csv()
+    accounts = services().accounts
+    names = accounts.names(
+        f"{span.first:%Y%m%d%H}", f"{span.last - _HOUR:%Y%m%d%H}", camera, most=MOST_ROWS + 1
+    )
+    if len(names) > MOST_ROWS:
+        raise _bad(f"That is more than {MOST_ROWS:,} rows; ask for one camera, or a shorter time.")
+    rows = list(accounts.rows(names))
+    return _as_csv(rows) if as_csv else _as_json(rows, span, camera)
+
+
+def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
+    balance = services().accounts.balance()
+    return jsonify(
+        {
+            "camera": camera,
+            "from": _text(span.first),
+            "to": _text(span.last),
+            "rows": [_row(row) for row in rows],
+            "sum": total(row.counts for row in rows).to_json(),
+            "system": {**{name: balance.counts[name] for name in TOTALS}, "pending": balance.waiting},
+            "balanced": balance.balanced and all(row.counts.balanced for row in rows),
+        }
+    )
+
+
+def _as_csv(rows: Sequence[LedgerRow]) -> Response:
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, ["camera", "hour", *COUNTERS, "balanced"])
+    writer.writeheader()
+    writer.writerows({**_row(row), "balanced": str(row.counts.balanced).lower()} for row in rows)
+    headers = {"Content-Disposition": "attachment; filename=ledger.csv"}
+    return Response(stream.getvalue(), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _row(row: LedgerRow) -> dict[str, Any]:
+    hour = datetime.strptime(row.hour, "%Y%m%d%H").replace(tzinfo=UTC)
+    return {
+        "camera": row.camera,
+        "hour": _text(hour),
+        **row.counts.to_json(),
+        "balanced": row.counts.balanced,
+    }
+
+
+def _text(moment: datetime) -> str | None:
+    return timestamp(round(moment.timestamp() * 1000))
+
+
+def _camera() -> str | None:
+    camera = request.args.get("camera")
+    if camera is not None and not is_camera_id(camera):
+        raise _bad(f"camera={camera[:80]!r} cannot be a camera's id: {CAMERA_RULE}.")
+    return camera
+
+
+def _wants_csv() -> bool:
+    wanted = request.args.get("format")
+    if wanted is None:
+        best = request.accept_mimetypes.best_match(["application/json", "text/csv"])
+        return best == "text/csv"
+    if wanted not in {"json", "csv"}:
+        raise _bad(f"format={wanted[:40]!r} must be json or csv.")
+    return wanted == "csv"
+
+
+def _span() -> Span:
+    """Return the hours that `from` and `to` touch: without them, the last 24 with the current one."""
+    first, last = _moment("from"), _moment("to")
+    if last is None:
+        now = datetime.now(UTC)
+        last = now if first is None else max(now, first + _HOUR)
+    if first is None:
+        first = last - _DEFAULT_SPAN
+    if first >= last:
+        raise _bad(f"from={_text(first)} must lie before to={_text(last)}.")
+    begin = first.replace(minute=0, second=0, microsecond=0)
+    end = last.replace(minute=0, second=0, microsecond=0)
+    return Span(begin, end if end == last else end + _HOUR)
+
+
+def _moment(name: str) -> datetime | None:
+    text = request.args.get(name)
+    if text is None:
+        return None
+    moment = _parsed(text)
+    if moment is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise _bad(
+            f"{name}={text[:80]!r} is neither a date nor a time with its zone; "
+            "send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z."
+        )
+    return moment
+
+
+def _parsed(text: str) -> datetime | None:
+    with suppress(ValueError, OverflowError):
+        if "T" not in text:
+            return datetime.combine(date.fromisoformat(text), time(), UTC)
+        # A plus sign in an address is a space, and who types one forgets to write %2B.
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    return None
+
+
+def _bad(detail: str) -> RequestError:
+    return RequestError(HTTPStatus.BAD_REQUEST, detail)

@@ -1,0 +1,16 @@
+"""The two ways in, queued apart so that neither waits behind the other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SINGLE: Final = "single"
+BULK: Final = "bulk"
+LANES: Final = (SINGLE, BULK)
+"""Single uploads and bulk uploads."""
+
+BULK_SHARE: Final = 4
+"""While both kinds wait, one in this many places of a batch goes to bulk uploads, the rest to single ones."""
+
+SHARE: Final = {SINGLE: 1 - 1 / BULK_SHARE, BULK: 1 / BULK_SHARE}
+"""Each lane's part of the work while both wait."""

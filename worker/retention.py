@@ -1,0 +1,149 @@
+"""`python -m worker.retention`: one sweep that removes what has been kept long enough, and ends.
+
+Job records remove themselves (Redis expires them). Images and the ledger's rows are removed here, on any
+storage: a bucket's own lifecycle, where there is one, is only the second net. Workers start a sweep every
+`SWEEP_SECONDS`, in a process of its own: listing and deleting takes seconds, and the worker's parent must
+not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from core.accounts import Accounts
+from core.errors import WastestreamError
+from core.jobs import IMAGES, JobState, accepted_ms, is_job_id, job_id_of
+from core.ledger import PREFIX, JobStore, connect, hour_of
+from core.objects import ObjectStore
+from core.settings import Settings, load_settings
+from worker.orphans import die_with_parent
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 600
+"""How often a sweep starts, whichever worker starts it."""
+
+LOOK_SECONDS: Final = 60.0
+"""How often a worker looks whether a sweep is due."""
+
+_LOCK: Final = PREFIX + "retention"
+_NICE: Final = 10  # Images that come are more urgent than those that go.
+_HOUR_MS: Final = 3_600_000
+
+
+class Sweep:
+    """Removes images that were accepted before a moment, unless their jobs still wait.
+
+    Storage itself is the list of what is due: folders are `images/{camera}/{yyyy}/{mm}/{dd}`, and names in
+    them begin with the time of acceptance. So a sweep lists folders, and files of days that are due, never
+    the whole bucket; one that was killed is simply followed by the next; and images that were stored but
+    never accepted go with the others.
+    """
+
+    def __init__(self, jobs: JobStore, objects: ObjectStore) -> None:
+        self._jobs = jobs
+        self._objects = objects
+
+    def run(self, before_ms: int) -> int:
+        """Remove images of jobs accepted before `before_ms`; return how many.
+
+        Raises:
+            StorageUnavailableError, LedgerUnavailableError: part of it may be done.
+        """
+        return sum(self._sweep_day(folder, before_ms) for folder in self._days(before_ms))
+
+    def _days(self, before_ms: int) -> Iterator[str]:
+        """Yield the folders of days that begin before `before_ms`."""
+        last = f"{datetime.fromtimestamp(before_ms / 1000, UTC):%Y/%m/%d}".split("/")
+        for camera in self._objects.folders(IMAGES):
+            folders = [camera]
+            for depth in range(1, len(last) + 1):
+                deeper = (sub for folder in folders for sub in self._objects.folders(folder))
+                folders = [sub for sub in deeper if sub.split("/")[-depth:] <= last[:depth]]
+            yield from folders
+
+    def _sweep_day(self, folder: str, before_ms: int) -> int:
+        removed = 0
+        for keys in self._objects.pages(folder):
+            due = [key for key in keys if _is_due(key, before_ms)]
+            gone = self._without_waiting(due)
+            self._objects.delete_many(gone)
+            removed += len(gone)
+            if keys and not _is_due(keys[-1], before_ms):
+                break  # Listings are in the order of names, which is that of time.
+        return removed
+
+    def _without_waiting(self, keys: Sequence[str]) -> list[str]:
+        jobs = self._jobs.read_many([job_id_of(key) for key in keys])
+        return [
+            key
+            for key, job in zip(keys, jobs, strict=True)
+            if job is None or job.state is not JobState.QUEUED
+        ]
+
+
+class Sweeper:
+    """Starts sweeps from a worker's parent: one in `SWEEP_SECONDS` among all workers."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def look(self) -> None:
+        """Start a sweep if one is due. Never raises and never waits."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        try:
+            if self._client.set(_LOCK, "1", nx=True, ex=SWEEP_SECONDS):
+                self._process = subprocess.Popen([sys.executable, "-m", "worker.retention"])
+        except (RedisError, OSError) as error:
+            logger.warning("The retention sweep has to wait: %s", error)
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what has been kept long enough."""
+    client = connect(settings.redis_url.get_secret_value())
+    now = time.time_ns() // 1_000_000
+    images = Sweep(JobStore(client), ObjectStore(settings)).run(
+        now - round(settings.image_retention_hours * _HOUR_MS)
+    )
+    rows = Accounts(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
+    if images or rows:
+        logger.info("Removed %d images and %d rows of the ledger", images, rows)
+
+
+def _is_due(key: str, before_ms: int) -> bool:
+    job_id = job_id_of(key)
+    return is_job_id(job_id) and accepted_ms(job_id) < before_ms
+
+
+def main() -> int:
+    """Sweep once; return the exit code."""
+    die_with_parent()
+    os.nice(_NICE)
+    try:
+        settings = load_settings()
+        logging.basicConfig(
+            level=settings.log_level,
+            stream=sys.stderr,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        sweep(settings)
+    except WastestreamError as error:
+        sys.stderr.write(f"The retention sweep stopped: {error} The next one goes on.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
