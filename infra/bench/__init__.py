@@ -1,0 +1,1 @@
+"""`wastestream bench`: how fast the pipeline is on this machine, and what an image costs."""

@@ -1,0 +1,168 @@
+"""How submitting, polling and memory grow with the jobs that wait. No worker runs meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Final
+
+from core.jobs import JobState, NewJob, Outcome, new_job_id
+from core.lanes import SINGLE
+from core.ledger import JobStore
+from core.manifest import Prediction
+from core.queue import QUEUES, Envelope
+from infra.bench.figures import Latency, Spread, latency, spread
+from infra.bench.http import Connection, ids_in, parsed, wait_for
+from infra.bench.load import Address
+
+_AT_ONCE: Final = 500
+"""Jobs in one call while the queue is filled or emptied."""
+
+_PREDICTION: Final = Prediction("non_biodegradable", 0.987654, review=False)
+_MODEL: Final = "2026.01.31-0715+0123456789ab"  # as long as a real one
+_ROUNDS: Final = 3  # parts that the samples are cut into, to show their spread
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Calls while `pending` jobs wait."""
+
+    pending: int
+    submit: Latency
+    poll: Latency
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Calls by the number of jobs waiting, and Redis' memory, bytes a job.
+
+    `submit_ratio` and `poll_ratio`: p50 with the most jobs waiting, divided by p50 with none (the mean of
+    before and after, so that a machine that slows down does not look like growth).
+    """
+
+    waiting: tuple[Waiting, ...]
+    submit_ratio: float
+    poll_ratio: float
+    pending_bytes: float
+    finished_bytes: float
+
+
+def measure_growth(
+    jobs: JobStore,
+    envelope: Envelope,
+    address: Address,
+    request: bytes,
+    counts: Sequence[int],
+    *,
+    samples: int,
+) -> Growth:
+    """Measure on an empty stack without workers; leaves it empty.
+
+    Args:
+        jobs: the stack's job store; it is emptied.
+        envelope: makes the messages.
+        address: of the API.
+        request: an upload.
+        counts: jobs waiting, ascending, the first 0.
+        samples: calls of each kind.
+    """
+    _call(address, request, [], max(1, samples // 4))  # Connections, scripts and caches.
+    jobs.client.flushall()
+    empty_bytes = _used(jobs)
+    filler = _Filler(jobs, envelope)
+    found = []
+    filled_bytes = empty_bytes
+    for count in counts:
+        if count:
+            # Uploads of the measurement before are pending too, and have the same size.
+            filler.fill(count - jobs.pending())
+            filled_bytes = _used(jobs)
+        found.append(_measure(address, request, filler.ids, count, samples))
+    pending_bytes = (filled_bytes - empty_bytes) / counts[-1]
+    finished_bytes = (filler.finish() - empty_bytes) / len(filler.ids)
+    jobs.client.flushall()
+    again = _measure(address, request, [], 0, samples)
+    return Growth(
+        waiting=(*found, again),
+        submit_ratio=found[-1].submit.p50.median / _mean(found[0].submit.p50, again.submit.p50),
+        poll_ratio=found[-1].poll.p50.median / _mean(found[0].poll.p50, again.poll.p50),
+        pending_bytes=pending_bytes,
+        finished_bytes=finished_bytes,
+    )
+
+
+class _Filler:
+    """Makes jobs that wait, without their images: nothing fetches these here."""
+
+    def __init__(self, jobs: JobStore, envelope: Envelope) -> None:
+        self._jobs = jobs
+        self._envelope = envelope
+        self.ids: list[str] = []
+
+    def fill(self, count: int) -> None:
+        """Accept `count` single uploads."""
+        for begin in range(0, count, _AT_ONCE):
+            new = [
+                NewJob(new_job_id(), "bench-0", "jpeg", 200_000) for _ in range(min(_AT_ONCE, count - begin))
+            ]
+            messages = [self._envelope.message([job.object_key], SINGLE) for job in new]
+            self.ids += self._jobs.accept(new, SINGLE, QUEUES[SINGLE], messages).ids
+
+    def finish(self) -> int:
+        """Settle them as classified, take their messages away, and return the bytes that Redis then uses."""
+        for begin in range(0, len(self.ids), _AT_ONCE):
+            ids = self.ids[begin : begin + _AT_ONCE]
+            self._jobs.settle([Outcome(one, JobState.CLASSIFIED, _PREDICTION) for one in ids], _MODEL)
+        self._jobs.client.delete(*QUEUES.values())
+        return _used(self._jobs)
+
+
+def _measure(address: Address, request: bytes, ids: Sequence[str], pending: int, samples: int) -> Waiting:
+    submits, polls = _call(address, request, ids, samples)
+    return Waiting(pending, latency(_parts(submits)), latency(_parts(polls)))
+
+
+def _call(
+    address: Address, request: bytes, ids: Sequence[str], samples: int
+) -> tuple[list[float], list[float]]:
+    """Return the seconds that each upload and each question took, asked in turn."""
+    return asyncio.run(_alternate(address, request, ids, samples))
+
+
+async def _alternate(
+    address: Address, request: bytes, ids: Sequence[str], samples: int
+) -> tuple[list[float], list[float]]:
+    submits, polls = [], []
+    spread_out = cycle(ids[:: max(1, len(ids) // samples)])
+    async with address.connect() as connection:
+        for _ in range(samples):
+            seconds, body = await _timed(connection, request, 202)
+            submits.append(seconds)
+            (made,) = ids_in(body)
+            seconds, body = await _timed(connection, wait_for(next(spread_out, made), 0), 200)
+            polls.append(seconds)
+            if parsed(body)["state"] != "queued":
+                raise AssertionError("a job was settled where no worker runs")
+    return submits, polls
+
+
+async def _timed(connection: Connection, request: bytes, expected: int) -> tuple[float, bytes]:
+    since = time.perf_counter()
+    body = await connection.call(request, expected)
+    return time.perf_counter() - since, body
+
+
+def _parts(values: Sequence[float]) -> list[Sequence[float]]:
+    return [part for number in range(_ROUNDS) if (part := values[number::_ROUNDS])]
+
+
+def _mean(before: Spread, after: Spread) -> float:
+    return spread([before.median, after.median]).median
+
+
+def _used(jobs: JobStore) -> int:
+    """Return the bytes that Redis' data take."""
+    return int(jobs.client.info("memory")["used_memory"])
