@@ -1,0 +1,1 @@
+"""A stack under load and under fire, and the proof that it lost nothing."""

@@ -1,0 +1,146 @@
+"""The load: single and bulk uploads at a steady pace, some broken, some cancelled; and asking for results."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+
+from infra.client.client import Client
+from infra.client.errors import RefusedError
+from infra.client.patience import Patience
+from infra.soak.books import Books
+from infra.soak.pictures import broken, make_pictures
+
+SINGLE_SECONDS: Final = 0.1
+"""Pause between the single uploads of one sender."""
+
+SENDERS: Final = 2
+"""Senders of each kind."""
+
+BULK: Final = 64
+BULK_SECONDS: Final = 0.7
+"""Images in a bulk upload, and the pause between two of one sender: enough for jobs to gather in workers."""
+
+MOST_OUTSTANDING: Final = 300
+"""Jobs not answered beyond which nobody sends: recovery is to be measured, not how fast this machine is."""
+
+BROKEN_SHARE: Final = 0.02
+CANCELLED_SHARE: Final = 0.01
+
+_QUERY_SECONDS: Final = 0.5
+_QUERY_MOST: Final = 1_000  # as the API takes
+_PATIENCE: Final = 600.0  # longer than any disturbance: an upload that is given up could not be accounted for
+
+
+class Load:
+    """Sends until told to stop, and asks for results until all are known.
+
+    Args:
+        url: the server.
+        books: where everything is written down.
+        seed: which pictures, and which of them are broken.
+    """
+
+    def __init__(self, url: str, books: Books, seed: int) -> None:
+        self._url = url
+        self._books = books
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
+        self._pictures = make_pictures(seed)
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to send and to ask."""
+        senders = [self._send_singles(number) for number in range(SENDERS)]
+        bulk_senders = [self._send_bulks(number) for number in range(SENDERS)]
+        self._tasks = [asyncio.create_task(sender) for sender in (*senders, *bulk_senders)]
+        self._asking = asyncio.create_task(self._ask())
+
+    async def finish(self, seconds: float) -> None:
+        """Send no more; return when all is answered, or after `seconds`."""
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._books.outstanding and asyncio.get_running_loop().time() < deadline:
+            self.check()
+            await asyncio.sleep(_QUERY_SECONDS)
+        if self._asking:
+            self._asking.cancel()
+        await self._ask_again()
+
+    def check(self) -> None:
+        """Raise what a part of the load has raised: it must not end by itself."""
+        for task in (*self._tasks, self._asking):
+            if task is not None and task.done() and not task.cancelled() and task.exception():
+                task.result()
+
+    async def _send_singles(self, number: int) -> None:
+        async with self._client(f"soak-{number}") as client, httpx.AsyncClient(base_url=self._url) as http:
+            while not self._stop.is_set():
+                await self._pause(SINGLE_SECONDS)
+                try:
+                    data, intact = self._picture()
+                    job = await client.upload(data)
+                except RefusedError:
+                    self._books.refused += 1
+                    continue
+                self._books.accept(job["id"], intact=intact)
+                if self._rng.random() < CANCELLED_SHARE:
+                    await _cancel(http, job["id"])
+
+    async def _send_bulks(self, number: int) -> None:
+        async with self._client(f"soak-bulk-{number}") as client:
+            while not self._stop.is_set():
+                await self._pause(BULK_SECONDS)
+                pictures = [self._picture() for _ in range(BULK)]
+                items = await client.upload_bulk([data for data, _ in pictures])
+                for item, (_, intact) in zip(items, pictures, strict=True):
+                    if item["status"] == HTTPStatus.ACCEPTED:
+                        self._books.accept(item["job"]["id"], intact=intact)
+                    else:
+                        self._books.refused += 1
+
+    async def _ask(self) -> None:
+        async with self._client(None) as client:
+            while True:
+                await asyncio.sleep(_QUERY_SECONDS)
+                await self._look(client, sorted(self._books.outstanding))
+
+    async def _ask_again(self) -> None:
+        """Ask once more for every job: a terminal state never changes, and no record is gone."""
+        async with self._client(None) as client:
+            await self._look(client, sorted(self._books.accepted))
+
+    async def _look(self, client: Client, ids: list[str]) -> None:
+        for start in range(0, len(ids), _QUERY_MOST):
+            self._books.see(*await client.query(ids[start : start + _QUERY_MOST]))
+
+    def _client(self, camera: str | None) -> Client:
+        return Client(self._url, camera=camera, patience=Patience(_PATIENCE))
+
+    def _picture(self) -> tuple[bytes, bool]:
+        """Return a picture, and whether it is intact."""
+        data = self._rng.choice(self._pictures)
+        return (broken(data), False) if self._rng.random() < BROKEN_SHARE else (data, True)
+
+    async def _pause(self, seconds: float) -> None:
+        """Return after about this long, when there is room, or when it is time to stop."""
+        while not self._stop.is_set():
+            try:
+                await asyncio.wait_for(self._stop.wait(), seconds * self._rng.uniform(0.5, 1.5))
+            except TimeoutError:
+                if len(self._books.outstanding) < MOST_OUTSTANDING:
+                    return
+
+
+async def _cancel(http: httpx.AsyncClient, job_id: str) -> None:
+    """Ask once to cancel. Whether or not it arrives, the job ends in exactly one terminal state."""
+    try:
+        await http.delete(f"/v1/jobs/{job_id}")
+    except httpx.TransportError:
+        return

@@ -1,0 +1,103 @@
+"""What came of a soak, as JSON, as Markdown and as a sentence."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infra.soak.books import Verdict
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One disturbance. `recovery`: seconds until the last affected job settled, None if it did not."""
+
+    kind: str
+    affected: int
+    recovery: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """One soak. `seconds`: how long there was load; `refused`: images that the API refused."""
+
+    seconds: float
+    seed: int
+    verdict: Verdict
+    refused: int
+    disturbances: list[Disturbance]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost, doubled or refused, and every disturbance was recovered from."""
+        return (
+            self.verdict.good
+            and not self.refused
+            and all(one.recovery is not None for one in self.disturbances)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "seed": self.seed,
+            **asdict(self.verdict),
+            "refused": self.refused,
+            "good": self.good,
+            "kinds": [
+                {"kind": kind, "count": count, "recovery_median": median, "recovery_longest": longest}
+                for kind, count, median, longest in self.by_kind()
+            ],
+            "disturbances": [asdict(one) for one in self.disturbances],
+        }
+
+    def by_kind(self) -> Iterator[tuple[str, int, float | None, float | None]]:
+        """Yield kind, count, and the median and longest recovery in seconds (None where one is missing)."""
+        for kind in sorted({one.kind for one in self.disturbances}):
+            found = [one.recovery for one in self.disturbances if one.kind == kind]
+            known = [seconds for seconds in found if seconds is not None]
+            whole = len(known) == len(found)
+            yield (
+                kind,
+                len(found),
+                round(statistics.median(known), 1) if whole else None,
+                round(max(known), 1) if whole else None,
+            )
+
+    def to_markdown(self) -> str:
+        """Return the figures as two tables."""
+        verdict = self.verdict
+        rows = [
+            ("minutes under load", f"{self.seconds / 60:.1f}"),
+            ("images accepted", f"{verdict.accepted:,}"),
+            ("images answered", f"{verdict.answered:,}"),
+            *((f"of these {state}", f"{count:,}") for state, count in verdict.states.items()),
+            ("uploads repeated and recognised", f"{verdict.duplicates:,}"),
+            ("disturbances", f"{len(self.disturbances):,}"),
+            ("images lost", f"{verdict.lost:,}"),
+            ("images doubled", f"{verdict.doubled:,}"),
+            ("images refused", f"{self.refused:,}"),
+            ("ledger balanced", "yes" if verdict.balanced else "NO"),
+        ]
+        kinds = [
+            (kind, str(count), _seconds(median), _seconds(longest))
+            for kind, count, median, longest in self.by_kind()
+        ]
+        return "\n".join(
+            [
+                "| | |",
+                "|---|---|",
+                *(f"| {name} | {value} |" for name, value in rows),
+                "",
+                "| disturbance | times | recovery, median s | longest s |",
+                "|---|---|---|---|",
+                *(f"| {' | '.join(row)} |" for row in kinds),
+                "",
+            ]
+        )
+
+
+def _seconds(value: float | None) -> str:
+    return "not recovered" if value is None else f"{value:.1f}"

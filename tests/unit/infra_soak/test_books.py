@@ -1,0 +1,116 @@
+"""infra.soak: a loss, a double count or a change of state must not go unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from core.accounts import Accounts, Balance, Counts, LedgerRow
+from infra.soak.books import Books, Verdict, judge
+from infra.soak.report import Disturbance, Report
+
+
+def _job(job_id: str, state: str = "classified") -> dict[str, Any]:
+    return {"id": job_id, "state": state, "settled_at": "2026-01-31T07:15:01.000Z"}
+
+
+def _judge(books: Books, waiting: int = 0, **moved: int) -> Verdict:
+    class Ledger:
+        def balance(self) -> Balance:
+            return Balance(Counts(moved), waiting)
+
+        def names(self, *_: Any, **__: Any) -> list[str]:
+            return ["row"]
+
+        def rows(self, _: Any) -> list[LedgerRow]:
+            return [LedgerRow("2026013107", "belt", Counts({**moved, "pending": waiting}))]
+
+    return judge(books, cast(Accounts, Ledger()))
+
+
+@pytest.fixture
+def books() -> Books:
+    """Three jobs accepted, two classified, one failed because its image was damaged."""
+    made = Books()
+    made.accept("a")
+    made.accept("b")
+    made.accept("c", intact=False)
+    made.see([_job("a"), _job("b"), _job("c", "failed")], [])
+    return made
+
+
+def test_books_that_agree_with_the_ledger_are_good(books: Books) -> None:
+    """Every image accepted is counted once."""
+    verdict = _judge(books, received=3, classified=2, failed=1)
+    assert verdict.good
+    assert (verdict.lost, verdict.doubled, verdict.answered) == (0, 0, 3)
+
+
+def test_a_job_that_never_settles_is_lost(books: Books) -> None:
+    """Though the ledger balances."""
+    books.accept("d")
+    verdict = _judge(books, waiting=1, received=4, classified=2, failed=1)
+    assert (verdict.lost, verdict.balanced, verdict.good) == (1, True, False)
+
+
+def test_a_job_that_the_server_forgot_is_lost(books: Books) -> None:
+    """An accepted id must stay known."""
+    books.see([], ["a"])
+    assert _judge(books, received=3, classified=2, failed=1).lost == 1
+
+
+def test_an_intact_image_that_fails_is_lost(books: Books) -> None:
+    """Its bytes were gone, or nobody could read them; the ledger balances all the same."""
+    books.accept("d")
+    books.see([_job("d", "failed")], [])
+    verdict = _judge(books, received=4, classified=2, failed=2)
+    assert (verdict.lost, verdict.balanced, verdict.good) == (1, True, False)
+
+
+def test_a_job_that_was_never_counted_is_lost(books: Books) -> None:
+    """202, and no trace in the ledger."""
+    assert _judge(books, received=2, classified=1, failed=1).lost == 1
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"received": 4, "classified": 3, "failed": 1},
+        {"received": 3, "classified": 3, "failed": 1},
+    ],
+)
+def test_what_is_counted_twice_is_doubled(books: Books, moved: dict[str, int]) -> None:
+    """Received or settled more often than there were images."""
+    verdict = _judge(books, **moved)
+    assert verdict.doubled
+    assert not verdict.good
+
+
+def test_a_terminal_state_that_changes_is_doubled(books: Books) -> None:
+    """A job settles once."""
+    books.see([_job("a", "failed")], [])
+    assert _judge(books, received=3, classified=2, failed=1).doubled == 1
+
+
+def test_a_row_that_does_not_balance_is_told(books: Books) -> None:
+    """One image too many in no state at all."""
+    assert not _judge(books, received=4, classified=2, failed=1).balanced
+
+
+def test_the_report_names_every_kind_and_what_was_not_recovered(books: Books) -> None:
+    """Counts, medians and the longest, as tables and as JSON; the soak is not good."""
+    verdict = _judge(books, received=3, classified=2, failed=1)
+    found = [Disturbance("kill", 1, 2.0), Disturbance("kill", 1, 4.0), Disturbance("pause", 0, None)]
+    report = Report(90.0, 7, verdict, 0, found)
+    assert not report.good
+    assert "| kill | 2 | 3.0 | 4.0 |" in report.to_markdown()
+    assert "| pause | 1 | not recovered | not recovered |" in report.to_markdown()
+    assert report.to_json()["kinds"][0] == {
+        "kind": "kill",
+        "count": 2,
+        "recovery_median": 3.0,
+        "recovery_longest": 4.0,
+    }
+    assert Report(90.0, 7, verdict, 0, found[:2]).good
+    assert not Report(90.0, 7, verdict, 1, found[:2]).good
