@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from core.cameras import CAMERA_RULE, is_camera_id
 from core.errors import WastestreamError
+from infra.cli.options import key_file, read_key
 from infra.client.classification import Classification
 from infra.client.client import Client
 from infra.client.collect import Source, collect
@@ -47,8 +48,11 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object a line, each as soon as it is known."
 )
+@key_file
 @click.option("--camera", metavar="ID", help="Count the images as this camera's.")
-def classify(paths: tuple[Path, ...], *, url: str, as_json: bool, camera: str | None) -> None:
+def classify(
+    paths: tuple[Path, ...], *, url: str, as_json: bool, key_file: Path | None, camera: str | None
+) -> None:
     """Classify images and folders of images.
 
     A folder stands for every .jpg, .jpeg, .png and .webp below it, a .tar archive for those in it; any
@@ -59,13 +63,14 @@ def classify(paths: tuple[Path, ...], *, url: str, as_json: bool, camera: str | 
         raise click.BadParameter("it must be like http://127.0.0.1:8000 or https://host", param_hint="--url")
     if camera is not None and not is_camera_id(camera):
         raise click.BadParameter(CAMERA_RULE, param_hint="--camera")
+    key = read_key(key_file)
     try:
         sources = collect(paths)
     except CollectError as error:
         raise click.UsageError(str(error)) from error
     report = _Report(len(sources), as_json=as_json)
     try:
-        asyncio.run(_classify(sources, url.rstrip("/"), camera, report))
+        asyncio.run(_classify(sources, url.rstrip("/"), camera, key, report))
     except KeyboardInterrupt:
         report.interrupted()
         raise SystemExit(INTERRUPTED) from None
@@ -84,8 +89,10 @@ def _is_address(url: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(host) and not re.search(r"\s", url) and port != 0
 
 
-async def _classify(sources: list[Source], url: str, camera: str | None, report: _Report) -> None:
-    async with Client(url, camera=camera, on_trouble=report.say) as client:
+async def _classify(
+    sources: list[Source], url: str, camera: str | None, key: str | None, report: _Report
+) -> None:
+    async with Client(url, camera=camera, key=key, on_trouble=report.say) as client:
         work = report.work = Classification(client, sources)
         with report.progress:
             try:

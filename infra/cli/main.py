@@ -12,9 +12,12 @@ COMMANDS: Final = {
     "down": "Stop what `up` started.",
     "status": "Show the processes, their health and the queue.",
     "classify": "Classify images and folders of images.",
+    "keys": "Make, list and revoke API keys.",
     "worker": "Run workers on this machine for a stack on another one.",
     "train": "Make a model folder from labelled images.",
     "evaluate": "Measure a model folder on labelled images.",
+    "bench": "Measure how fast the whole is on this machine.",
+    "soak": "Kill everything in a stack under load, and count.",
     "test": "Run the linters and every test.",
 }
 """Command to the line that `--help` shows for it.

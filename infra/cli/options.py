@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from infra.local.folder import DEFAULT_FOLDER
 DEFAULT_PORT: Final = 8000
 """The API's port where none is named."""
 
+API_KEY: Final = "WASTESTREAM_API_KEY"
+
 data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -20,6 +23,28 @@ data_dir = click.option(
     metavar="DIR",
     help="Folder of this stack's data [wastestream-data, beside the program].",
 )
+
+key_file = click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="WASTESTREAM_API_KEY_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="File that holds the API key [the key itself in WASTESTREAM_API_KEY].",
+)
+
+
+def read_key(key_file: Path | None) -> str | None:
+    """Return the API key, if there is one. It is no option's value: every user of the machine sees those."""
+    try:
+        key = key_file.read_text(encoding="utf-8") if key_file else os.environ.get(API_KEY, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{key_file} cannot be read as text.", param_hint="--key-file") from error
+    key = key.strip()
+    if not re.fullmatch(r"[\x21-\x7e]*", key):
+        hint = "--key-file" if key_file else API_KEY
+        raise click.BadParameter("an API key is one line without spaces", param_hint=hint)
+    return key or None
 
 
 def cores() -> int:

@@ -10,18 +10,22 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from infra.cli.options import data_dir
+from infra.cli.options import API_KEY, data_dir, key_file, read_key
 from infra.local.folder import DataFolder
 from infra.local.status import Status, read_status
 
 
 @click.command()
 @data_dir
+@key_file
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(data_dir: Path, *, as_json: bool) -> None:
-    """Show the processes, their health and the queue. Exit code 0 only when everything is ready."""
+def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
+    """Show the processes, their health and the queue. Exit code 0 only when everything is ready.
+
+    Once there are API keys, the queue and the ledger are shown to one with the scope read.
+    """
     folder = DataFolder(data_dir.absolute())
-    found = read_status(folder)
+    found = read_status(folder, read_key(key_file))
     if as_json:
         click.echo(json.dumps(found.as_json()))
     elif not found.running:
@@ -45,6 +49,9 @@ def _print(found: Status) -> None:
     if found.health.get("pending") is not None:
         workers, pending = found.health.get("workers"), found.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
+        console.print(f"ledger: {'balanced' if found.health.get('balanced') else 'NOT balanced'}")
+    elif found.ready:
+        console.print(f"queue and ledger: shown to an API key with the scope read, in {API_KEY}")
 
 
 def _duration(seconds: float) -> str:

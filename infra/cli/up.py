@@ -19,6 +19,7 @@ from infra.local.detach import detach
 from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import DataFolder
+from infra.local.health import read_session
 from infra.local.process import Process
 from infra.local.run import Life
 from infra.local.stack import StackPlan, make_stack
@@ -36,7 +37,10 @@ from infra.local.view import View
     help="Port of the API; Redis takes the next one and the S3 server the one after.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core]."
+    "--workers",
+    type=click.IntRange(0, 256),
+    default=cores,
+    help="Worker processes [one per core]; with 0, those of other machines do the work.",
 )
 @click.option(
     "--detach", "background", is_flag=True, help="Return when everything is ready; `down` stops it."
@@ -106,13 +110,22 @@ def _announce(plan: StackPlan, view: View) -> None:
     view.say(
         "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
     )
-    if plan.host not in ports.LOOPBACK:
-        view.say(f"Warning: everyone who reaches {plan.host} can use the API; there are no API keys yet.")
+    _say_who_may_call(plan, view)
     if plan.listen not in ports.LOOPBACK:
         view.say(
             "Other machines join with `./wastestream worker --env-file FILE`, "
             f"where FILE is a copy of {plan.folder.worker_env}."
         )
+
+
+def _say_who_may_call(plan: StackPlan, view: View) -> None:
+    if load_settings().auth == "off":
+        if plan.host not in ports.LOOPBACK:
+            view.say(f"Warning: {PREFIX}AUTH is off, so everyone who reaches {plan.host} can use the API.")
+    elif read_session(ports.dial(plan.host), plan.port).get("required"):
+        view.say(f"Callers need an API key: `classify` takes it from {PREFIX}API_KEY, the page asks for it.")
+    else:
+        view.say("No API key is set, so the API listens on this machine only (./wastestream keys makes one).")
 
 
 def _check_model() -> None:

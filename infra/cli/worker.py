@@ -13,7 +13,7 @@ from core.errors import SettingsError, WastestreamError
 from core.manifest import load_manifest
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
-from infra.local.environment import clean_environment
+from infra.local.environment import clean_environment, read_variables
 from infra.local.errors import InterruptedStartError, StackError
 from infra.local.folder import DEFAULT_FOLDER, DataFolder
 from infra.local.probes import redis_answers
@@ -88,8 +88,7 @@ def _check_redis(url: str) -> None:
 
 def _variables(env_file: Path | None) -> dict[str, str]:
     """Return what the file says, with the model folder made absolute: processes run in another folder."""
-    lines = env_file.read_text(encoding="utf-8").splitlines() if env_file else []
-    found = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    found = read_variables(env_file) if env_file else {}
     model = found.get(f"{PREFIX}MODEL_DIR", os.environ.get(f"{PREFIX}MODEL_DIR"))
     if model is not None:
         found[f"{PREFIX}MODEL_DIR"] = str(Path(model).absolute())

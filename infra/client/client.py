@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import httpx
 
 from core.headers import MEDIA_TYPES, sniff
-from infra.client.errors import GaveUpError, NotWastestreamError, RefusedError
+from infra.client.errors import GaveUpError, KeyRefusedError, NotWastestreamError, RefusedError
 from infra.client.patience import Patience
 
 WAIT_SECONDS: Final = 20
@@ -31,6 +31,8 @@ _TRANSIENT: Final = frozenset(
     }
 )
 
+_KEY_WANTED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
 
 class Client:
     """A connection to one wastestream server. Use it in an `async with`."""
@@ -40,6 +42,7 @@ class Client:
         url: str,
         *,
         camera: str | None = None,
+        key: str | None = None,
         patience: Patience | None = None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -48,6 +51,7 @@ class Client:
         Args:
             url: the server's address, such as `http://127.0.0.1:8000`.
             camera: the camera that the images are said to come from.
+            key: an API key of the server.
             patience: when to give up.
             on_trouble: called with a sentence when calls begin to fail, once until they succeed again.
         """
@@ -56,7 +60,8 @@ class Client:
         self._origin = {} if camera is None else {"X-Camera-Id": camera}
         self._on_trouble = on_trouble
         self._in_trouble = False
-        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, headers=headers)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -124,6 +129,7 @@ class Client:
         attempt = self.patience.attempt()
         while True:
             retry_after: float | None = None
+            busy = False
             try:
                 response = await self._http.request(method, path, **arguments)
             except httpx.TransportError as error:
@@ -136,12 +142,11 @@ class Client:
                     return self._answer(response)
                 trouble = f"{self._url} is not ready ({response.status_code}: {_detail(response)})"
                 retry_after = _retry_after(response)
-            pause = attempt.pause(retry_after)
+                busy = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            pause, seconds = attempt.pause(retry_after, busy=busy), attempt.seconds(busy=busy)
             if pause is None:
-                raise GaveUpError(
-                    f"{trouble}; given up after {self.patience.seconds:.0f} s without progress."
-                )
-            self._report(trouble)
+                raise GaveUpError(f"{trouble}; given up after {seconds:.0f} s without progress.")
+            self._report(trouble, seconds)
             await asyncio.sleep(pause)
 
     def _answer(self, response: httpx.Response) -> dict[str, Any]:
@@ -155,12 +160,18 @@ class Client:
             )
         if response.is_success:
             return body
+        if response.status_code in _KEY_WANTED:
+            detail = body.get("detail") or response.reason_phrase
+            raise KeyRefusedError(
+                f"{self._url} refuses the call ({response.status_code}). {detail} This command takes a key "
+                "with the scopes ingest and read from WASTESTREAM_API_KEY or --key-file."
+            )
         raise RefusedError(body.get("detail") or f"The server answered {response.status_code}.")
 
-    def _report(self, trouble: str) -> None:
+    def _report(self, trouble: str, seconds: float) -> None:
         if not self._in_trouble:
             self._in_trouble = True
-            self._on_trouble(f"{trouble}; trying again for up to {self.patience.seconds:.0f} s.")
+            self._on_trouble(f"{trouble}; trying again for up to {seconds:.0f} s.")
 
 
 def _new_key() -> dict[str, str]:

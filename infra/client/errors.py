@@ -13,6 +13,10 @@ class RefusedError(WastestreamError):
     """Raised when the server refuses a call for good; the message is its own sentence."""
 
 
+class KeyRefusedError(WastestreamError):
+    """Raised when the server wants an API key, or another one than it was given."""
+
+
 class GaveUpError(WastestreamError):
     """Raised when the server cannot be reached, or settles nothing, for longer than patience lasts."""
 

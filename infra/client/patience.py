@@ -49,17 +49,24 @@ class Attempt:
         self._began = clock()
         self._tries = 0
 
-    def pause(self, retry_after: float | None = None) -> float | None:
+    def seconds(self, *, busy: bool = False) -> float:
+        """Return how long patience lasts with a server that is away, or `busy` with others' images."""
+        return max(self._patience.seconds, SECONDS_WITH_WORKERS) if busy else self._patience.seconds
+
+    def pause(self, retry_after: float | None = None, *, busy: bool = False) -> float | None:
         """Return how many seconds to wait before the next try, or None when patience is at its end.
 
         Args:
-            retry_after: seconds that the server asked for, if it did.
+            retry_after: seconds that the server asked for, if it did; never less.
+            busy: whether the server is well and has just no room.
         """
         waited = min(self._patience.waited, self._clock() - self._began)
-        left = self._patience.seconds - waited
+        left = self.seconds(busy=busy) - waited
         if left <= 0:
             return None
         doubled = min(_LONGEST_PAUSE, math.ldexp(_FIRST_PAUSE, self._tries))
-        pause = doubled * random.uniform(0.75, 1.25)  # noqa: S311 - so that clients do not come back in step
         self._tries += 1
-        return min(left, max(pause, retry_after or 0.0))
+        # Uneven, so that clients do not come back in step.
+        pause = min(left, doubled * random.uniform(0.75, 1.25))  # noqa: S311
+        asked = (retry_after or 0.0) * random.uniform(1.0, 1.25)  # noqa: S311
+        return max(pause, asked)

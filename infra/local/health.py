@@ -8,6 +8,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 _PATIENCE: Final = 0.5  # seconds
@@ -28,11 +30,25 @@ def api_ready(host: str, port: int) -> bool:
     return status == http.client.OK
 
 
-def read_health(host: str, port: int) -> tuple[int, dict[str, Any]]:
-    """Return `/readyz`: its status and its JSON; 0 and nothing if the API does not answer."""
+def read_health(host: str, port: int, key: str | None = None) -> tuple[int, dict[str, Any]]:
+    """Return `/readyz`: its status and its JSON; 0 and nothing if the API does not answer.
+
+    Where callers need an API key, one without `key` learns what is ready, but no figures.
+    """
+    return _get(host, port, "/readyz", {"Authorization": f"Bearer {key}"} if key else {})
+
+
+def read_session(host: str, port: int) -> dict[str, Any]:
+    """Return `/session`, which says whether callers need a key; nothing if the API does not answer."""
+    return _get(host, port, "/session")[1]
+
+
+def _get(
+    host: str, port: int, path: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
         body = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError):

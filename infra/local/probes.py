@@ -35,6 +35,13 @@ class Worker:
         except WastestreamError:
             return False
 
+    def alive(self) -> bool:
+        """Return whether the worker reports itself; True as well while Redis cannot be asked."""
+        try:
+            return self._name in self._jobs.workers()
+        except WastestreamError:
+            return True
+
     def forget(self) -> None:
         """Drop the sign of life of a worker that has died, so that the next one's is its own."""
         with contextlib.suppress(WastestreamError):  # Redis is down: then there is nothing to mistake either.

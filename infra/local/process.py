@@ -21,6 +21,12 @@ QUICK_SECONDS: Final = 10.0
 MAX_QUICK: Final = 5
 """Quick deaths in a row after which the pause stays at its longest."""
 
+LOOK_SECONDS: Final = 5.0
+"""How often a process that is ready is asked whether it is alive."""
+
+SILENT_SECONDS: Final = 15.0
+"""A process that has not been alive at every look for this long is killed: it hangs, or does nothing."""
+
 _PAUSES: Final = (0.0, 0.5, 1.0, 3.0, 10.0)
 """Seconds before a start, after the first, second, ... quick death in a row."""
 
@@ -39,6 +45,8 @@ class Process:
         self.started_at = 0.0  # Unix time, seconds
         self.start_at: float | None = None  # time.monotonic() of the next start, when one is planned
         self._guard = guard
+        self._look_at = 0.0  # time.monotonic() of the next look
+        self._silent_since: float | None = None  # time.monotonic()
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._started = 0.0  # time.monotonic(), which no clock setting moves
@@ -68,6 +76,7 @@ class Process:
         self.ready = False
         self.started_at = time.time()
         self._started = time.monotonic()
+        self._silent_since = None
 
     def ended(self) -> int | None:
         """Return the exit status if the process has ended since it was last asked, and end its children.
@@ -96,6 +105,18 @@ class Process:
         if self._popen is not None and not self.ready:
             self.ready = self.service.ready()
         return self.ready
+
+    def is_silent(self) -> bool:
+        """Return whether the process has been ready, and has not been alive for `SILENT_SECONDS`."""
+        now = time.monotonic()
+        if self.pid is None or not self.ready or now < self._look_at:
+            return False
+        self._look_at = now + LOOK_SECONDS
+        if self.service.alive():
+            self._silent_since = None
+            return False
+        self._silent_since = self._silent_since or now
+        return now - self._silent_since >= SILENT_SECONDS
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process alone: what it has started is its own to end."""

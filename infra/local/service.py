@@ -18,6 +18,8 @@ class Service:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] = lambda: True
+    alive: Callable[[], bool] = lambda: True
+    """Asked while it is ready; one that is not alive for `process.SILENT_SECONDS` is killed."""
     before_start: Callable[[], None] = lambda: None
     once: bool = False
     start_seconds: float = 60.0

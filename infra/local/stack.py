@@ -107,9 +107,12 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
     # (--vfs-cache-mode writes) all of it was lost. Modification times and MD5 tags, which nothing here reads,
     # would cost a fifth of the time of a put and a third of a get's. Read buffers double its memory. Listings
     # are kept for long, since nobody else writes here: to list 24,000 files again holds an upload up for 1 s.
+    # Sums over bytes that were just received or read, compared with nothing, took a third of a put's time and
+    # two thirds of a get's; normalising names, of which ours need none, looks at every file of the folder.
     command += ["--addr", f"{ports.in_url(plan.listen)}:{plan.s3_port}"]
     command += ["--vfs-cache-mode", "off", "--no-modtime", "--etag-hash", "", "--metadata-max-objects", "1"]
     command += ["--buffer-size", "0", "--dir-cache-time", "24h", "--log-level", "NOTICE"]
+    command += ["--ignore-checksum", "--no-checksum", "--no-unicode-normalization"]
     return Service(
         name="s3",
         command=command,
@@ -118,6 +121,7 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
         environment={
             # A list in CSV, so a pair with a comma in it is quoted.
             "RCLONE_AUTH_KEY": f'"{credentials.s3_access_key},{credentials.s3_secret_key}"',
+            "GOGC": "400",  # Collect garbage less often: a fifth less time a call, for some 40 MB.
             "RCLONE_CONFIG": str(plan.folder.path / "no-rclone.conf"),  # The person's own has no say here.
         },
         ready=lambda: health.listens(ports.dial(plan.listen), plan.s3_port),
@@ -158,6 +162,7 @@ def _worker(folder: DataFolder, name: str, environment: Mapping[str, str]) -> Se
         log=folder.logs / f"{name}.log",
         environment=environment,
         ready=sign.seen,
+        alive=sign.alive,
         before_start=sign.forget,
         stop_rank=1,
         stop_seconds=30,  # The batch it has begun.

@@ -45,15 +45,15 @@ class Status:
         }
 
 
-def read_status(folder: DataFolder) -> Status:
-    """Look at the lock, the state file and the API."""
+def read_status(folder: DataFolder, key: str | None = None) -> Status:
+    """Look at the lock, the state file and the API; `key` is an API key for the API's figures."""
     state = read_state(folder) if folder.supervisor() else None
     if state is None:
         return Status(running=folder.supervisor() is not None, ready=False, url=None, processes=(), health={})
     code = int(HTTPStatus.OK)
     health: dict[str, Any] = {}
     if state.host is not None and state.port is not None:
-        code, health = read_health(state.host, state.port)
+        code, health = read_health(state.host, state.port, key)
     ready = code == HTTPStatus.OK and all(one.ready for one in state.processes)
     return Status(running=True, ready=ready, url=state.url, processes=state.processes, health=health)
 
@@ -61,7 +61,8 @@ def read_status(folder: DataFolder) -> Status:
 def live_line(host: str, port: int, processes: Sequence[Process]) -> str:
     """Return the line that `up` keeps on the terminal."""
     _, health = read_health(ports.dial(host), port)
-    return f"{_readiness(processes)} · {_queue(health)} · {_memory(processes)} · Ctrl-C stops"
+    parts = (_readiness(processes), _queue(health), _memory(processes), "Ctrl-C stops")
+    return " · ".join(part for part in parts if part)
 
 
 def workers_line(processes: Sequence[Process]) -> str:
@@ -75,8 +76,10 @@ def _readiness(processes: Sequence[Process]) -> str:
 
 
 def _queue(health: dict[str, Any]) -> str:
-    pending = health.get("pending")
-    return "the API does not answer" if pending is None else f"{pending:,} jobs in progress"
+    if not health:
+        return "the API does not answer"
+    pending = health.get("pending")  # which it tells everyone only while it needs no keys
+    return "" if pending is None else f"{pending:,} jobs in progress"
 
 
 def _memory(processes: Sequence[Process]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from infra.local.errors import InterruptedStartError, StartError
 from infra.local.guard import Guard
 from infra.local.logs import rotate
-from infra.local.process import MAX_QUICK, Process
+from infra.local.process import MAX_QUICK, SILENT_SECONDS, Process
 from infra.local.service import Service
 from infra.local.signals import Signals
 
@@ -123,6 +123,9 @@ class Supervisor:
             pause = process.plan_restart()
             self._say(f"{name} ended {_how(status)}; {_plan(process, pause)}")
             self._changed(self.processes)
+        if process.is_silent():
+            self._say(f"{name} runs, but has given no sign of life for {SILENT_SECONDS:.0f} s; ending it.")
+            process.signal(signal.SIGKILL)
         if process.start_at is not None and time.monotonic() >= process.start_at:
             self._start_again(process)
         if not process.ready and process.check_ready():
