@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,16 @@ from api.app import create_app
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore, ensure_bucket
 from core.settings import Settings
-from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
+from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.stack import Stack, run_stack
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_works() -> None:
+    """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +103,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "WASTESTREAM_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
         "WASTESTREAM_MAX_BATCH": str(settings.max_batch),
         "WASTESTREAM_BATCH_TIMEOUT": str(settings.batch_timeout),
+        "WASTESTREAM_CHILD_MEMORY": str(settings.child_memory),
         "WASTESTREAM_MODEL_DIR": str(settings.model_dir),
     }
 
@@ -128,21 +135,16 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
         server.stop()
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A stack that `up` started: its address and its data folder."""
-
-    url: str
-    folder: Path
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system, started and stopped as a user does."""
-    folder = tmp_path_factory.mktemp("stack") / "data"
-    port = free_port()
-    cli = [sys.executable, "-m", "infra.cli"]
-    options = ["--data-dir", str(folder), "--port", str(port), "--workers", "1", "--detach"]
-    subprocess.run([*cli, "up", *options], check=True, cwd=REPOSITORY, timeout=120)
-    yield Stack(f"http://127.0.0.1:{port}", folder)
-    subprocess.run([*cli, "down", "--data-dir", str(folder)], check=True, cwd=REPOSITORY, timeout=60)
+    with run_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def locked_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own that lets nobody in without an API key."""
+    with run_stack(tmp_path_factory.mktemp("locked") / "data") as running:
+        running.make_key("first", "admin")
+        yield running

@@ -49,13 +49,13 @@ def open_page(browser: Browser, stack: Any) -> Iterator[Callable[..., Page]]:
         if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
             complaints.append(message.text)
 
-    def open_one(**options: Any) -> Page:
+    def open_one(url: str = stack.url, **options: Any) -> Page:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", remember)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{stack.url}/")
+        page.goto(f"{url}/")
         return page
 
     yield open_one

@@ -13,17 +13,10 @@ from flask.testing import FlaskClient
 from core.ledger import JobStore
 from core.settings import Settings
 from tests.support.servers import Server, wait_until
-from tests.support.stream import assert_balanced, states, upload, upload_bulk, wait_settled
+from tests.support.stream import assert_balanced, finish, states, upload, upload_bulk, wait_settled
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
-
-
-def _finish(jobs: JobStore, ids: list[str]) -> None:
-    assert wait_settled(jobs, ids) == {"classified": len(ids)}
-    assert_balanced(jobs)
-    wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
-    assert all(jobs.client.llen(queue) == 0 for queue in ("wastestream.single", "wastestream.bulk"))
 
 
 def test_the_child_is_killed(
@@ -35,20 +28,20 @@ def test_the_child_is_killed(
     (child,) = worker.children()
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
     os.kill(child, signal.SIGKILL)
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
-@pytest.mark.parametrize("moment", ["in model", "after settle", "after pop"])
+@pytest.mark.parametrize("moment", ["in fetch", "in model", "after settle", "after pop"])
 def test_the_worker_is_killed(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, moment: str
 ) -> None:
-    """SIGKILL while the model runs, before the ack, and between pop and record: another worker finishes."""
+    """SIGKILL between pop and record, in a fetch, in the model, before the ack: another worker finishes."""
     ids = [*upload_bulk(client, 40), upload(client)]
     doomed = start_worker("doomed", module=FAULTY, FAULT=moment, MARKER=str(tmp_path / "m"))
     assert doomed.process is not None
     assert doomed.process.wait(timeout=30) == -signal.SIGKILL
     start_worker("heir")
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_an_image_that_kills_the_worker_fails_and_takes_no_other_with_it(
@@ -90,7 +83,7 @@ def test_redis_is_killed_under_load(
     redis_server.start()
     wait_until(lambda: client.get("/readyz").status_code == 200, "the API to be ready again")
     ids.append(upload(client))
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_storage_is_killed_under_load(
@@ -103,7 +96,7 @@ def test_storage_is_killed_under_load(
     wait_until(lambda: "put back" in worker.log.read_text(), "the worker to notice")
     assert states(jobs, ids) == {"queued": 100}
     s3_server.start()
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_a_child_dies_while_storage_is_down(
@@ -123,7 +116,7 @@ def test_a_child_dies_while_storage_is_down(
                 os.kill(child, signal.SIGKILL)
     finally:
         s3_server.start()
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_an_image_that_storage_does_not_serve_fails_alone(
@@ -147,7 +140,7 @@ def test_acknowledgements_that_fail_are_made_up_for(
     """Messages whose acknowledgement failed do not fill the worker's hands for ever."""
     ids = upload_bulk(client, 100)
     start_worker(module=FAULTY, FAULT="ack", MARKER=str(tmp_path / "m"))
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_a_broker_connection_is_cut(
@@ -158,4 +151,4 @@ def test_a_broker_connection_is_cut(
     ids = upload_bulk(client, 60)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
     jobs.client.client_kill_filter(_type="normal", skipme=True)
-    _finish(jobs, ids)
+    finish(jobs, ids)

@@ -11,16 +11,10 @@ from flask.testing import FlaskClient
 
 from core.ledger import JobStore
 from tests.support.servers import Server, wait_until
-from tests.support.stream import assert_balanced, states, upload_bulk, wait_settled
+from tests.support.stream import finish, states, upload, upload_bulk
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
-
-
-def _finish(jobs: JobStore, ids: list[str]) -> None:
-    assert wait_settled(jobs, ids) == {"classified": len(ids)}
-    assert_balanced(jobs)
-    wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
 
 
 def test_sigterm_while_storage_is_down(
@@ -38,7 +32,7 @@ def test_sigterm_while_storage_is_down(
     finally:
         s3_server.start()
     start_worker("second")
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_sigterm_while_redis_is_down(
@@ -54,7 +48,24 @@ def test_sigterm_while_redis_is_down(
     finally:
         redis_server.start()
     start_worker("second")
-    _finish(jobs, ids)
+    finish(jobs, ids)
+
+
+def test_sigterm_while_the_last_batch_hangs(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """It gets as long as a stop may take, not as long as a batch; the worker after it runs its jobs alone."""
+    hanging, others = upload(client, camera="poison"), upload_bulk(client, 5)
+    runs = tmp_path / "runs"
+    options = {"MARKER": str(tmp_path / "m"), "RUNS": str(runs), "VISIBILITY": "2"}
+    worker = start_worker(
+        "first", module=FAULTY, FAULT="hang", STOP="1", WASTESTREAM_BATCH_TIMEOUT="600", **options
+    )
+    wait_until(lambda: hanging in (runs.read_text() if runs.exists() else ""), "the batch to start")
+    assert worker.kill(signal.SIGTERM) == 0
+    assert jobs.pending() == 6
+    start_worker("second", module=FAULTY, FAULT="none", **options)
+    finish(jobs, [hanging, *others])
 
 
 def test_sigterm_twice(
@@ -69,4 +80,4 @@ def test_sigterm_twice(
     wait_until(lambda: "Warm shutdown" in first.log.read_text(), "the worker to hear it")
     first.kill(signal.SIGTERM)
     start_worker("second")
-    _finish(jobs, ids)
+    finish(jobs, ids)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
 import pytest
+from celery import Task, signals
+from celery.app.amqp import AMQP
+from celery.concurrency.asynpool import AsynPool
+from celery.worker import state
+from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.transport import virtual
-from kombu.transport.redis import Channel
+from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
+from pydantic import SecretStr
 
 from core.jobs import new_job_id, object_key
 from core.ledger import JobStore
 from core.queue import CLASSIFY, QUEUES, SHARD, Envelope, keys_in, make_app
 from core.settings import Settings
+from worker.broker import TRANSPORT
+from worker.connection import PromptConnection
 
 
 def _keys(count: int) -> list[str]:
@@ -84,14 +95,44 @@ def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
         ),
         (
             Channel,
-            ["unacked_restore_interval", "unacked_restore_throttle", "priority_steps", "_do_restore_message"],
+            [
+                "unacked_restore_interval",
+                "unacked_restore_throttle",
+                "priority_steps",
+                "_lookup",
+                "_brpop_read",
+                "_get_client",
+                "active_queues",
+                "conn_or_acquire",
+                "qos",
+            ],
         ),
-        (virtual.QoS, ["ack", "can_consume"]),
+        (Transport, ["_deliver"]),
+        (virtual.QoS, ["ack", "append", "can_consume", "can_consume_max_estimate"]),
         (Request, ["on_accepted", "on_success", "revoked", "send_event", "acknowledge"]),
+        (Consumer, ["ensure_connected", "create_task_handler", "update_strategies"]),
+        (AsynPool, ["maintain_pool", "apply_async"]),
+        (AMQP, ["Connection"]),
+        (
+            state,
+            [
+                "task_reserved",
+                "task_ready",
+                "active_requests",
+                "reserved_requests",
+                "revoked",
+                "should_stop",
+                "should_terminate",
+            ],
+        ),
+        (
+            signals,
+            ["worker_init", "worker_process_init", "worker_ready", "worker_shutting_down", "task_received"],
+        ),
     ],
 )
-def test_what_we_call_is_still_there(owner: type, names: list[str]) -> None:
-    """worker.delivery, worker.recovery and worker.batching stand on these."""
+def test_what_we_call_is_still_there(owner: object, names: list[str]) -> None:
+    """worker.broker, .delivery, .recovery, .leases, .app and .batching stand on these."""
     assert [name for name in names if not hasattr(owner, name)] == []
 
 
@@ -110,3 +151,79 @@ def test_an_unacknowledged_message_is_kept_where_we_look(settings: Settings, job
         assert jobs.client.zscore("unacked_index", message.delivery_tag) is not None
         message.ack()
     assert jobs.client.hlen("unacked") == 0
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_signatures_that_we_override_or_call_are_as_before() -> None:
+    """Positions and names that our own methods repeat."""
+    assert _parameters(RedisQoS.restore_unacked) == ["self", "client"]
+    assert _parameters(RedisQoS.append) == ["self", "message", "delivery_tag"]
+    assert _parameters(Channel._brpop_read) == ["self", "options"]
+    assert _parameters(Transport._deliver) == ["self", "message", "queue"]
+    assert _parameters(RedisQoS.restore_by_tag)[:2] == ["self", "tag"]
+    assert {"interval_start", "interval_step", "interval_max"} <= set(
+        _parameters(Connection._ensure_connection)
+    )
+    assert {"accept_callback", "callback", "error_callback", "correlation_id"} <= set(
+        _parameters(AsynPool.apply_async)
+    )
+    assert _parameters(Request.on_accepted) == ["self", "pid", "time_accepted"]
+    assert _parameters(Task.start_strategy) == ["self", "app", "consumer", "kwargs"]
+
+
+def test_a_closed_channel_returns_its_messages_by_the_function_that_we_replace(
+    settings: Settings, jobs: JobStore
+) -> None:
+    """worker.leases puts its own in the place of `restore_unacked`; kombu calls it when a channel closes."""
+    app = make_app(settings)
+    jobs.client.lpush(QUEUES["single"], Envelope(app).message(_keys(1), "single"))
+    called = []
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue(QUEUES["single"]).get(timeout=5)
+        message.channel.qos.restore_unacked = lambda client=None: called.append(client)
+        message.channel.close()
+    assert len(called) == 1
+
+
+def test_returned_messages_are_marked_and_served_next(settings: Settings, jobs: JobStore) -> None:
+    """What kombu restores says `redelivered`, by which a job runs alone, and goes where it is served next."""
+    app = make_app(settings)
+    first, second = _keys(1), _keys(1)
+    for keys in (first, second):
+        jobs.client.lpush(QUEUES["single"], Envelope(app).message(keys, "single"))
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue(QUEUES["single"]).get(timeout=5)
+        message.channel.qos.restore_by_tag(message.delivery_tag)
+        message.channel.qos._delivered.clear()
+    served = json.loads(jobs.client.lrange(QUEUES["single"], -1, -1)[0])
+    assert keys_in(served) == first
+    assert served["headers"]["redelivered"] is True
+
+
+def test_the_worker_connects_by_a_class_of_ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's `amqp.Connection` is what its connections are made by; ours pauses two seconds at most."""
+    app = make_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
+    app.amqp.Connection = PromptConnection
+    pauses: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
+    with app.connection_for_read() as connection, pytest.raises(OperationalError):
+        connection.ensure_connection(lambda _, pause: pauses.append(pause), max_retries=6)
+    assert pauses == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+
+def test_our_channel_records_a_message_as_kombu_does(settings: Settings, jobs: JobStore) -> None:
+    """Waited for or taken with others: what `unacked` then holds is the same, whoever reads it."""
+    app = make_app(settings)
+    held = {}
+    for transport in ("redis", TRANSPORT):
+        jobs.client.lpush(QUEUES["single"], Envelope(app).message(_keys(1), "single"))
+        with Connection(settings.redis_url.get_secret_value(), transport=transport) as connection:  # type: ignore[no-untyped-call]
+            connection.SimpleQueue(QUEUES["single"], serializer="json", accept=["json"]).get(timeout=5)
+            (text,) = jobs.client.hvals("unacked")
+            message, *place = json.loads(text)
+            held[transport] = (_shape(message), place)
+        jobs.client.flushall()
+    assert held["redis"] == held[TRANSPORT]

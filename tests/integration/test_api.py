@@ -5,25 +5,33 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
+from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from api.app import create_app
+from api.readiness import FRESH
 from core.headers import MAX_BYTES
 from core.jobs import JobState, Outcome, new_job_id
+from core.keys import KeyStore, Scope
 from core.ledger import JobStore
 from core.manifest import Prediction
 from core.objects import ObjectStore
 from core.queue import QUEUES, keys_in
 from core.settings import Settings
+from tests.support.cuts import lose_answer
 from tests.support.pictures import encoded, jpeg, picture
 from tests.support.servers import free_port
 
@@ -36,9 +44,12 @@ def _post(client: FlaskClient, data: bytes | None = None, **headers: str) -> Tes
 
 
 def _bulk(client: FlaskClient, files: list[tuple[str, bytes, str]], **headers: str) -> TestResponse:
-    parts = [(io.BytesIO(data), name, media_type) for name, data, media_type in files]
+    # Written as real clients do: Werkzeug's leaves out the line that ends the header of an empty part.
+    form = httpx.Request("POST", "http://api", files=[("images", file) for file in files])
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client.post("/v1/images/bulk", data={"images": parts}, headers=named)
+    return client.post(
+        "/v1/images/bulk", data=form.read(), headers={"Content-Type": form.headers["Content-Type"], **named}
+    )
 
 
 def _refused(response: TestResponse, status: int, says: str) -> None:
@@ -173,6 +184,35 @@ def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> N
     _refused(_bulk(client, files[::-1], Idempotency_Key="k"), 422, "other bytes")
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+def test_an_upload_whose_answer_from_redis_is_lost_is_accepted_once(
+    client: FlaskClient,
+    jobs: JobStore,
+    objects: ObjectStore,
+    key: str | None,
+) -> None:
+    """The call is repeated over a new connection and finds its own work done; the image stays where it is."""
+    with lose_answer(lambda answer: isinstance(answer, str) and answer.startswith("accepted")) as lost:
+        response = _post(client) if key is None else _post(client, Idempotency_Key=key)
+    assert (response.status_code, len(lost)) == (202, 1)
+    job = jobs.read(response.get_json()["id"])
+    assert job is not None
+    assert objects.get(job.object_key) == jpeg()
+    assert jobs.pending() == jobs.client.llen(QUEUES["single"]) == 1
+
+
+def test_an_idempotency_key_is_for_one_camera_and_one_set_of_types(client: FlaskClient) -> None:
+    """Cameras that number their frames alike do not get each other's jobs."""
+    assert _post(client, X_Camera_Id="one", Idempotency_Key="1").status_code == 202
+    _refused(_post(client, X_Camera_Id="two", Idempotency_Key="1"), 422, "another camera")
+    png = encoded(image_format="PNG")
+    files = [("a", jpeg(), "image/jpeg"), ("b", png, "image/jpeg")]
+    items = _bulk(client, files, Idempotency_Key="2").get_json()["items"]
+    assert [item["status"] for item in items] == [202, 415]
+    retyped = [("a", jpeg(), "image/png"), ("b", png, "image/png")]
+    _refused(_bulk(client, retyped, Idempotency_Key="2"), 422, "another media type")
+
+
 def test_bulk_uploads_have_limits(client: FlaskClient) -> None:
     """None, too many, and no form at all."""
     _refused(
@@ -183,7 +223,26 @@ def test_bulk_uploads_have_limits(client: FlaskClient) -> None:
     _refused(client.post("/v1/images/bulk", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Werkzeug leaves files open
+@pytest.mark.parametrize("body", [b"--edge\r\n", b"no form", b"--edge\r\nContent-Disposition: form-data; "])
+def test_a_form_that_breaks_off_is_refused(client: FlaskClient, jobs: JobStore, body: bytes) -> None:
+    """Nothing of it is accepted; so it is with one cut off in the middle of its second file."""
+    send = partial(client.post, "/v1/images/bulk", content_type="multipart/form-data; boundary=edge")
+    _refused(send(data=body), 400, "not a complete form")
+    part = b'--edge\r\nContent-Disposition: form-data; name="a"; filename="a.jpg"\r\n\r\n' + jpeg() + b"\r\n"
+    _refused(send(data=2 * part), 400, "not a complete form")
+    assert send(data=2 * part + b"--edge--\r\n").status_code == 202
+    assert jobs.pending() == 2
+
+
+def test_a_part_that_would_swallow_the_next_is_refused(client: FlaskClient, jobs: JobStore) -> None:
+    """Without the empty line after its header, the next file would count as its content."""
+    head = b'--edge\r\nContent-Disposition: form-data; name="a"; filename="%d.jpg"\r\n\r\n'
+    body = head % 1 + head % 2 + jpeg() + b"\r\n--edge--\r\n"
+    response = client.post("/v1/images/bulk", data=body, content_type="multipart/form-data; boundary=edge")
+    _refused(response, 400, "no empty line")
+    assert jobs.pending() == 0
+
+
 def test_a_form_of_very_many_parts_is_not_read(client: FlaskClient) -> None:
     """Beyond a thousand parts nobody counts any more."""
     _refused(_bulk(client, [("a.jpg", b"x", "image/jpeg")] * 1001), 413, "at most 64")
@@ -249,7 +308,7 @@ def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None
 
 
 def test_an_image_is_given_back_as_it_came(client: FlaskClient, objects: ObjectStore, jobs: JobStore) -> None:
-    """The very bytes with their type; 404 once storage no longer has them."""
+    """The very bytes with their type; 410 once storage no longer has them."""
     data = encoded(image_format="WEBP")
     job_id = _post(client, data, Content_Type="image/webp").get_json()["id"]
     response = client.get(f"/v1/jobs/{job_id}/image")
@@ -257,7 +316,27 @@ def test_an_image_is_given_back_as_it_came(client: FlaskClient, objects: ObjectS
     job = jobs.read(job_id)
     assert job is not None
     objects.delete(job.object_key)
-    _refused(client.get(f"/v1/jobs/{job_id}/image"), 404, "no longer stored")
+    _refused(client.get(f"/v1/jobs/{job_id}/image"), 410, "kept for 168 hours")
+
+
+def test_a_browser_asks_each_time_whether_it_may_show_its_copy_of_an_image(
+    settings: Settings, client: FlaskClient, objects: ObjectStore, jobs: JobStore
+) -> None:
+    """304 while it may and the image is stored; 401 without a key that may read, 410 once it is gone."""
+    job_id = _post(client).get_json()["id"]
+    path = f"/v1/jobs/{job_id}/image"
+    first = client.get(path)
+    assert (first.headers["Cache-Control"], first.headers["ETag"]) == ("private, no-cache", f'"{job_id}"')
+    copy = {"If-None-Match": first.headers["ETag"]}
+    again = client.get(path, headers=copy)
+    assert (again.status_code, again.data) == (304, b"")
+    assert client.get(path, headers={"If-None-Match": '"other"'}).data == jpeg()
+    locked = create_app(settings.model_copy(update={"auth": "required"})).test_client()
+    _refused(locked.get(path, headers=copy), 401, "needs an API key")
+    job = jobs.read(job_id)
+    assert job is not None
+    objects.delete(job.object_key)
+    _refused(client.get(path, headers=copy), 410, "no longer stored")
 
 
 def test_readiness_names_the_dependency_that_fails(settings: Settings, client: FlaskClient) -> None:
@@ -268,8 +347,57 @@ def test_readiness_names_the_dependency_that_fails(settings: Settings, client: F
     nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
     broken = create_app(nowhere).test_client().get("/readyz")
     assert broken.status_code == 503
+    assert int(broken.headers["Retry-After"]) > 0
     assert broken.get_json()["checks"]["redis"] == "ok"
     assert "Storage does not answer" in broken.get_json()["checks"]["storage"]
+
+
+def test_readiness_tells_strangers_only_what_fails(
+    settings: Settings, jobs: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Addresses and figures are for keys that may read; for the operator the log has them."""
+    port = free_port()
+    update = {"s3_endpoint": f"http://127.0.0.1:{port}", "auth": "required"}
+    client = create_app(settings.model_copy(update=update)).test_client()
+    store = KeyStore(jobs.client)
+    keys = {scope: store.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.READ)}
+    for stranger in (
+        {},
+        {"Authorization": "Bearer ws_0_0"},
+        {"Authorization": f"Bearer {keys[Scope.INGEST]}"},
+    ):
+        answer = client.get("/readyz", headers=stranger)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.get_json() == {"status": "not ready", "checks": {"redis": "ok", "storage": "fails"}}
+    told = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
+    assert str(port) in told["checks"]["storage"]
+    assert (told["workers"], told["pending"], told["balanced"]) == (0, 0, True)
+    (line,) = [one for one in caplog.records if one.name == "api.readiness"]
+    assert (line.levelname, str(port) in line.getMessage()) == ("WARNING", True)
+
+
+def test_readiness_with_redis_down_is_an_answer_too(settings: Settings) -> None:
+    """Though nobody can say who asks."""
+    nowhere = settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})
+    answer = create_app(nowhere).test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.get_json() == {"status": "not ready", "checks": {"redis": "fails", "storage": "ok"}}
+
+
+def test_readiness_is_asked_for_once_a_second(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is called, by however many at a time."""
+    asked: list[float] = []
+    deps = client.application.extensions["wastestream"]
+    monkeypatch.setattr(deps.objects, "ping", lambda: asked.append(time.monotonic()))
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(client.application.test_client().get, "/readyz") for _ in range(40)]
+    assert {call.result().status_code for call in calls} == {200}
+    assert 1 <= len(asked) <= 1 + (time.monotonic() - began) / FRESH
+    monkeypatch.setattr("time.monotonic", lambda: began + 60)
+    assert client.get("/readyz").status_code == 200
+    assert asked[-1] == began + 60
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,16 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY
+from tests.support.stack import Stack
 
 FIELDS = ["file", "job", "state", "label", "probability", "review", "model", "error"]
-
-
-class Stack(Protocol):
-    """What the fixture `stack` has."""
-
-    url: str
 
 
 @pytest.fixture
@@ -156,3 +151,55 @@ def test_interrupting(folder: Path) -> None:
         said = process.stderr.read()
     assert process.returncode == 130
     assert "Stopped: 0 of 3 images were settled." in said
+
+
+@pytest.fixture(scope="module")
+def keys(locked_stack: Stack) -> dict[str, str]:
+    """Keys of a stack that asks for one, by what they may do."""
+    return {
+        "both": locked_stack.make_key("both", "ingest", "read"),
+        "ingest": locked_stack.make_key("ingest-only", "ingest"),
+    }
+
+
+def test_a_key_from_the_environment_or_a_file(
+    locked_stack: Stack, folder: Path, keys: dict[str, str], tmp_path: Path
+) -> None:
+    """Either opens the server; of both the file counts, which was named for this call."""
+    (tmp_path / "key").write_text(keys["both"] + "\n")
+    options = ("--url", locked_stack.url, folder)
+    assert classify(*options, WASTESTREAM_API_KEY=keys["both"]).returncode == 0
+    assert classify("--key-file", tmp_path / "key", *options, WASTESTREAM_API_KEY="wrong").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "images", "sentence"),
+    [
+        (None, "a.jpg", "(401). This call needs an API key"),
+        (None, ".", "(401). This call needs an API key"),
+        ("ws_wrong", "a.jpg", "(401). The API key is none of this server's"),
+        ("ingest", "a.jpg", "(403). This call needs the scope 'read', which the key 'ingest-only' lacks"),
+        ("ingest", ".", "(403). This call needs the scope 'read', which the key 'ingest-only' lacks"),
+    ],
+)
+def test_a_server_that_refuses_the_key_ends_it(
+    locked_stack: Stack, folder: Path, keys: dict[str, str], *, key: str | None, images: str, sentence: str
+) -> None:
+    """It says so once, how to give a key, and exits 1 at once; the key itself is never printed."""
+    environment = {} if key is None else {"WASTESTREAM_API_KEY": keys.get(key, key)}
+    done = classify("--url", locked_stack.url, "--json", folder / images, **environment)
+    assert done.returncode == 1
+    assert done.stderr.count(sentence) == 1
+    assert "from WASTESTREAM_API_KEY or --key-file" in done.stderr
+    assert all(sentence in found["error"] for found in objects(done.stdout))
+    assert not any(secret in done.stdout + done.stderr for secret in keys.values())
+
+
+def test_a_key_that_cannot_be_one(folder: Path, tmp_path: Path) -> None:
+    """Two lines, or no text at all, are refused before anything is sent."""
+    for content, variables in ((b"a\nb", {}), (b"\xff\xfe", {}), (b"", {"WASTESTREAM_API_KEY": "a b"})):
+        (tmp_path / "key").write_bytes(content)
+        options = [] if variables else ["--key-file", tmp_path / "key"]
+        done = classify(*options, folder, **variables)
+        assert done.returncode == 2
+        assert "API_KEY" in done.stderr or "--key-file" in done.stderr

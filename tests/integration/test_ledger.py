@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from core.accounts import Accounts, LedgerRow
 from core.errors import IdempotencyConflictError, LedgerUnavailableError
 from core.jobs import JobState, NewJob, Outcome, new_job_id
 from core.ledger import Idempotency, JobStore, connect
 from core.manifest import Prediction
+from tests.support.cuts import lose_answer
 from tests.support.servers import free_port
 
 QUEUE = "test.queue"
@@ -20,12 +23,17 @@ def _accept(
     jobs: JobStore, count: int = 1, idempotency: Idempotency | None = None, camera: str = "belt"
 ) -> list[str]:
     new = [NewJob(new_job_id(), camera, "jpeg", 100, 1_700_000_000_000) for _ in range(count)]
-    return jobs.accept(new, "single", QUEUE, ["message"] * count, idempotency)
+    return jobs.accept(new, "single", QUEUE, ["message"] * count, idempotency).ids
+
+
+def _rows(jobs: JobStore) -> list[LedgerRow]:
+    accounts = Accounts(jobs.client)
+    return list(accounts.rows(accounts.names("-inf", "+inf", most=1000)))
 
 
 def _counts(jobs: JobStore) -> dict[str, int]:
-    (row,) = jobs.ledger()
-    return row.counts
+    (row,) = _rows(jobs)
+    return row.counts.moved
 
 
 def test_accepting_records_counts_and_enqueues(jobs: JobStore) -> None:
@@ -40,7 +48,7 @@ def test_accepting_records_counts_and_enqueues(jobs: JobStore) -> None:
         1_700_000_000_000,
     )
     assert jobs.pending() == 1
-    assert _counts(jobs) == {"received": 1}
+    assert _counts(jobs) == {"received": 1, "pending": 1}
     assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
 
 
@@ -49,7 +57,7 @@ def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
     new = [NewJob(new_job_id(), "belt", "jpeg", 1)]
     jobs.accept(new, "single", QUEUE, ["message"])
     jobs.accept(new, "single", QUEUE, ["message"])
-    assert _counts(jobs) == {"received": 1}
+    assert _counts(jobs) == {"received": 1, "pending": 1}
     assert jobs.client.llen(QUEUE) == 1
 
 
@@ -61,7 +69,7 @@ def test_the_first_terminal_state_wins(jobs: JobStore) -> None:
     job = jobs.read(job_id)
     assert job is not None
     assert (job.state, job.prediction, job.model, job.error) == (JobState.CLASSIFIED, GOOD, "m", None)
-    assert _counts(jobs) == {"received": 1, "classified": 1, "biodegradable": 1, "review": 1}
+    assert _counts(jobs) == {"received": 1, "classified": 1, "biodegradable": 1, "review": 1, "pending": 0}
     assert jobs.pending() == 0
 
 
@@ -74,7 +82,13 @@ def test_settling_from_many_threads_counts_each_job_once(jobs: JobStore) -> None
                 lambda _: jobs.settle([Outcome(i, JobState.CLASSIFIED, GOOD) for i in ids], "m"), range(8)
             )
         )
-    assert _counts(jobs) == {"received": 20, "classified": 20, "biodegradable": 20, "review": 20}
+    assert _counts(jobs) == {
+        "received": 20,
+        "classified": 20,
+        "biodegradable": 20,
+        "review": 20,
+        "pending": 0,
+    }
 
 
 def test_a_settled_record_expires_and_a_queued_one_does_not(jobs: JobStore) -> None:
@@ -91,21 +105,23 @@ def test_a_settled_record_expires_and_a_queued_one_does_not(jobs: JobStore) -> N
 def test_settling_an_unknown_job_is_harmless(jobs: JobStore) -> None:
     """A record that is gone counts nowhere."""
     assert jobs.settle([Outcome(new_job_id(), JobState.CLASSIFIED, GOOD)], "m") == [None]
-    assert jobs.ledger() == []
+    assert _rows(jobs) == []
 
 
 def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
     """The same key and bytes give the first jobs again, counted as duplicates; other bytes are refused."""
     key = Idempotency("key", "digest")
     first = _accept(jobs, 2, key)
-    assert jobs.known(key, "belt") == first
+    assert jobs.admit(2, key, "belt") == first
     assert _accept(jobs, 2, key) == first
-    assert _counts(jobs) == {"received": 2, "duplicates": 4}
+    assert _counts(jobs) == {"received": 2, "pending": 2, "duplicates": 4}
     assert jobs.client.llen(QUEUE) == 2
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
-        jobs.known(Idempotency("key", "different"), "belt")
+        jobs.admit(1, Idempotency("key", "different"), "belt")
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
         _accept(jobs, 1, Idempotency("key", "different"))
+    assert _counts(jobs)["duplicates"] == 4
+    assert _accept(jobs, 1, Idempotency("key", "different", owner="another")) != first[:1]
 
 
 def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> None:
@@ -117,9 +133,11 @@ def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> N
 
 
 def test_starts_are_counted_and_forgiven(jobs: JobStore) -> None:
-    """`begin` counts up, `forgive` takes one back, and a settled job only tells its state."""
+    """`begin` counts each once, `forgive` takes one back, and a settled job only tells its state."""
     (job_id,) = _accept(jobs)
-    assert [jobs.begin(job_id), jobs.begin(job_id)] == [1, 2]
+    with lose_answer(lambda answer: answer == 1) as lost:
+        assert [jobs.begin(job_id), jobs.begin(job_id)] == [1, 2]
+    assert lost == [1]
     jobs.forgive([job_id])
     assert jobs.begin(job_id) == 2
     jobs.settle([Outcome(job_id, JobState.FAILED, error="x")], "m")
@@ -131,7 +149,7 @@ def test_cameras_are_counted_apart(jobs: JobStore) -> None:
     """Each camera has its own row."""
     _accept(jobs, 1, camera="a")
     _accept(jobs, 2, camera="b")
-    assert {row.camera: row.counts["received"] for row in jobs.ledger()} == {"a": 1, "b": 2}
+    assert {row.camera: row.counts["received"] for row in _rows(jobs)} == {"a": 1, "b": 2}
 
 
 def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
@@ -143,10 +161,58 @@ def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
     finally:
         jobs.client.config_set("maxmemory", "0")
     assert jobs.pending() == 0
-    assert jobs.ledger() == []
+    assert _rows(jobs) == []
+
+
+def test_the_drain_is_measured_while_there_is_work(jobs: JobStore) -> None:
+    """One job in a quarter of a second is at most four a second; an hour without jobs changes nothing."""
+    assert jobs.drain().rate is None
+    (first,) = _accept(jobs)
+    time.sleep(0.25)
+    jobs.settle([Outcome(first, JobState.CLASSIFIED, GOOD)], "m")
+    assert 0.2 < (jobs.drain().rate or 0) <= 4
+    jobs.client.hset("ws:drain", "since", str(jobs.now_ms() - 3_600_000))
+    (second,) = _accept(jobs)
+    jobs.settle([Outcome(second, JobState.CLASSIFIED, GOOD)], "m")
+    assert (jobs.drain().rate or 0) > 0.2  # the longest time that a settlement can count for is 5 s
+
+
+def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
+    """Clearing the queue does not make the workers seem faster."""
+    ids = _accept(jobs, 2)
+    jobs.cancel(ids[0])
+    jobs.settle([Outcome(ids[1], JobState.EXPIRED, error="x")], "m")
+    assert jobs.drain().rate is None
 
 
 def test_redis_down_is_our_error() -> None:
     """The caller sees one error of ours, whatever the client library raises."""
     with pytest.raises(LedgerUnavailableError):
         JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5)).read(new_job_id())
+
+
+def test_workers_report_what_they_did(jobs: JobStore) -> None:
+    """A report replaces the one before, and goes with its worker."""
+    jobs.worker_seen("a@host", {"batches": 1, "fetch": 0.25})
+    jobs.worker_seen("a@host", {"batches": 2, "fetch": 0.5})
+    jobs.worker_seen("b@host")
+    reports = jobs.worker_reports()
+    assert {name: set(report) for name, report in reports.items()} == {
+        "a@host": {"batches", "fetch", "at"},
+        "b@host": {"at"},
+    }
+    assert (reports["a@host"]["batches"], reports["a@host"]["fetch"]) == (2, 0.5)
+    assert abs(reports["a@host"]["at"] - jobs.now_ms() / 1000) < 60
+    jobs.worker_gone("a@host")
+    assert set(jobs.worker_reports()) == {"b@host"}
+
+
+def test_a_cancelled_job_whose_message_is_lost_is_forgotten(jobs: JobStore) -> None:
+    """Its id goes when its record does, at the latest when another job is cancelled after that."""
+    jobs = JobStore(jobs.client, retention_hours=1 / 3600)
+    lost, later = _accept(jobs, 2)
+    jobs.cancel(lost)
+    assert jobs.withdrawn([lost]) == {lost}
+    time.sleep(1.1)
+    jobs.cancel(later)
+    assert jobs.withdrawn([lost, later]) == {later}

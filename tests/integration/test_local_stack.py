@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.support.pictures import jpeg
-from tests.support.servers import REPOSITORY, wait_until
+from tests.support.servers import REPOSITORY, three_free_ports, wait_until
 
 _MARK = "STACK_TEST_MARK"
 
@@ -29,24 +29,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _three_free_ports() -> int:
-    """Return a port that is free together with the next two, below those that outgoing connections get."""
-    for port in range(20_000 + os.getpid() % 9_000, 32_000, 3):
-        try:
-            for each in range(port, port + 3):
-                socket.create_server(("127.0.0.1", each)).close()
-        except OSError:
-            continue
-        return port
-    raise RuntimeError("no three free ports in a row")
-
-
 class Local:
     """A data folder, three ports and a mark by which every process started for them is found."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _three_free_ports()
+        self.port = three_free_ports()
         self.mark = uuid.uuid4().hex
         self.extra: dict[str, str] = {}
         self.url = f"http://127.0.0.1:{self.port}"
@@ -174,7 +162,7 @@ def test_redis_and_s3_refuse_strangers(local: Local) -> None:
 
 def test_a_second_up_on_the_folder_is_refused(local: Local) -> None:
     """It names the process that holds the folder, and harms nothing."""
-    second = local.up("--port", str(_three_free_ports()))
+    second = local.up("--port", str(three_free_ports()))
     assert second.returncode != 0
     assert f"process {local.supervisor()}" in second.stderr + second.stdout
     assert local.status()["ready"]
@@ -274,6 +262,43 @@ def test_in_the_foreground_ctrl_c_drains_and_stops(
     assert (tmp_path / "output-0").read_text().endswith("Stopped.\n")
     api_log = (other.folder / "logs" / "api.log").read_text()
     assert "Traceback" not in api_log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_starting_in_the_background_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """The terminal's signal reaches the foreground process, which tells the other and waits for its end."""
+    other = Local(tmp_path / "data")
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            other.command("up", "--port", str(other.port), "--workers", "1", "--detach"),
+            cwd=REPOSITORY,
+            env=other.environment,
+            stdout=file,
+            stderr=file,
+        )
+    wait_until(lambda: "Starting Redis" in output.read_text(), "the start")
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 130
+    assert "Ready:" not in output.read_text()
+    assert other.alive() == []
+    assert other.up().returncode == 0  # The folder is free again.
+    other.run("down")
+
+
+def test_a_frozen_worker_is_replaced(local: Local) -> None:
+    """A worker that runs but reports nothing is started again; Redis that is away is no reason to."""
+    worker, redis = local.pids()["worker-1"], local.pids()["redis"]
+    os.kill(redis, signal.SIGKILL)
+    wait_until(lambda: local.pids()["redis"] not in {redis, None} and local.status()["ready"], "a new Redis")
+    assert local.pids()["worker-1"] == worker
+    os.kill(worker, signal.SIGSTOP)
+    wait_until(lambda: local.pids()["worker-1"] not in {worker, None}, "a new worker", 90)
+    wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
+    assert local.job(local.upload())["state"] == "classified"
+    assert "worker-1 runs, but has given no sign of life" in (local.folder / "logs" / "up.log").read_text()
 
 
 def test_workers_of_another_machine_join(

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from core.jobs import JobState, NewJob, Outcome, job_id_of, new_job_id
-from core.ledger import LANES, JobStore
+from core.lanes import LANES
+from core.ledger import JobStore
 from core.queue import QUEUES, Envelope, keys_in, make_app
 from core.settings import Settings
 from worker.recovery import Reconciler
@@ -64,6 +65,16 @@ def test_what_waits_or_is_held_is_not_lost(
     assert [reconciler.run() for _ in range(3)] == [0, 0, 0]
     assert _queued(jobs, "single") == [settled, queued]
     assert jobs.pending() == 3
+
+
+def test_lost_messages_are_found_though_the_clock_was_set_back(
+    jobs: JobStore, envelope: Envelope, reconciler: Reconciler
+) -> None:
+    """Jobs that seem to be of the next hour are looked for all the same."""
+    ids = [_accept(jobs, envelope, "single", age_ms=-3_600_000 - number) for number in range(3)]
+    jobs.client.delete(QUEUES["single"])
+    assert [reconciler.run() for _ in range(3)] == [0, 3, 0]
+    assert _queued(jobs, "single") == ids
 
 
 def test_only_one_worker_looks(jobs: JobStore, envelope: Envelope, reconciler: Reconciler) -> None:

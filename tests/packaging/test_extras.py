@@ -18,6 +18,7 @@ _EXTRAS = {
         ["ai_edge_litert", "tensorflow"],
     ),
     "worker": (["core.ledger", "worker.app", "worker.__main__"], ["flask", "tensorflow"]),
+    "evaluate": (["trainer.evaluate", "trainer.report"], ["celery", "flask", "tensorflow"]),
     # Not trainer.train: without its compiled files TensorFlow takes half a minute to import.
     "trainer": (["core.images", "trainer.config", "trainer.evaluate"], ["celery", "flask", "redis"]),
     "infra": (["infra.cli.main", "infra.cli.status", "infra.cli.down"], ["celery", "flask", "tensorflow"]),

@@ -18,7 +18,8 @@ _FILES = {
     "servers": ["servers"],
     "serve": ["api", "worker", "infra"],
     "train": ["trainer", "infra"],
-    "test": ["api", "worker", "trainer", "infra", "servers", "test"],
+    "bench": ["api", "worker", "infra", "bench"],
+    "test": ["api", "worker", "trainer", "infra", "bench", "servers", "test"],
 }
 """File to the extras that it installs."""
 

@@ -1,6 +1,9 @@
 """A worker with a fault built in: `python -m tests.support.faulty_worker --name NAME`, as `python -m worker`.
 
 FAULT says which; MARKER is a file whose presence means that a fault of the kind "once" has happened.
+RUNS, if set, is a file that gets a line with the ids of every batch. VISIBILITY, if set, is the seconds after
+which messages of a worker that does not renew its leases are delivered again. STOP, if set, is the seconds
+that a batch may take once the worker was told to stop.
 """
 
 from __future__ import annotations
@@ -13,22 +16,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kombu.transport.redis import QoS
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from core import queue
 from core.engine import LiteRtEngine
 from core.errors import StorageUnavailableError
-from core.jobs import Outcome
 from core.ledger import JobStore
 from core.objects import ObjectStore
-from worker import batching
+from worker import batching, leases, liveness, retention
 from worker.__main__ import main
+from worker.broker import QoS
 from worker.classify import Classifier, Item
 from worker.delivery import ack_all
 
 _fault = os.environ["FAULT"]
 _marker = Path(os.environ["MARKER"])
-_get_one = ObjectStore._get_one
+if "VISIBILITY" in os.environ:
+    queue.VISIBILITY_TIMEOUT = int(os.environ["VISIBILITY"])  # type: ignore[misc]
+    leases.RENEW_SECONDS = 0.5  # type: ignore[misc]
+if "STOP" in os.environ:
+    batching.STOP_SECONDS = float(os.environ["STOP"])  # type: ignore[misc]
+_get_one, _get_many = ObjectStore._get_one, ObjectStore.get_many
 _classified, _settle, _append, _logits = (
     Classifier._classified,
     JobStore.settle,
@@ -44,10 +52,10 @@ def _die_once(pid: int) -> None:
         time.sleep(5)  # the signal of another process arrives within this
 
 
-def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Outcome | None]:
-    if _fault == "record":
-        with _marker.open("a") as marker:
-            marker.write(f"{len(items)}\n")
+def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]:
+    if "RUNS" in os.environ:
+        with Path(os.environ["RUNS"]).open("a") as runs:
+            runs.write(" ".join(item.job_id for item in items) + "\n")
     bad = any("/poison/" in item.key for item in items)
     if bad and _fault == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -66,12 +74,17 @@ def _settle_then_die(self: JobStore, *arguments: Any) -> Any:
 
 def _die_before_recording(self: QoS, *arguments: Any) -> None:
     _die_once(os.getpid())
-    _append(self, *arguments)  # type: ignore[no-untyped-call]
+    _append(self, *arguments)
 
 
 def _die_in_model(self: LiteRtEngine, pixels: Any) -> Any:
     _die_once(os.getppid())
     return _logits(self, pixels)
+
+
+async def _die_in_fetch(self: ObjectStore, keys: Sequence[str]) -> Any:
+    _die_once(os.getppid())
+    return await _get_many(self, keys)
 
 
 async def _not_served(self: ObjectStore, key: str) -> Any:
@@ -89,17 +102,24 @@ def _fails_at_first(messages: Iterable[Any]) -> None:
     ack_all(messages)
 
 
-if _fault in {"crash", "hang", "slow", "record"}:
+if _fault in {"crash", "hang", "slow", "none"}:
     Classifier._classified = _classified_with_fault  # type: ignore[method-assign]
 elif _fault == "after settle":
     JobStore.settle = _settle_then_die  # type: ignore[assignment,method-assign]
 elif _fault == "after pop":
-    QoS.append = _die_before_recording  # type: ignore[method-assign]
+    QoS.append = _die_before_recording  # type: ignore[assignment,method-assign]
 elif _fault == "in model":
     LiteRtEngine.logits = _die_in_model  # type: ignore[method-assign]
+elif _fault == "in fetch":
+    ObjectStore.get_many = _die_in_fetch  # type: ignore[method-assign]
+elif _fault == "deaf":
+    QoS.can_consume = lambda _: _marker.exists()  # type: ignore[method-assign]
+    liveness.STUCK_SECONDS = 1.0  # type: ignore[misc]
 elif _fault == "not served":
     ObjectStore._get_one = _not_served  # type: ignore[method-assign]
     batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]
+elif _fault == "sweep":
+    retention.LOOK_SECONDS = 0.2  # type: ignore[misc]
 elif _fault == "ack":
     batching.ack_all = _fails_at_first  # type: ignore[attr-defined]
 else:

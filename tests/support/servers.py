@@ -33,6 +33,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def three_free_ports() -> int:
+    """Return a port that is free together with the next two, below those that outgoing connections get."""
+    # Processes that run tests at the same time have neighbouring ids, and ten tries each to themselves.
+    for port in range(20_000 + os.getpid() * 30 % 9_000, 32_000, 3):
+        try:
+            for each in range(port, port + 3):
+                socket.create_server(("127.0.0.1", each)).close()
+        except OSError:
+            continue
+        return port
+    raise RuntimeError("no three free ports in a row")
+
+
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     """Return as soon as `condition()` holds; fail with `what` was awaited after `seconds`."""
     deadline = time.monotonic() + seconds

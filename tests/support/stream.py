@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from flask.testing import FlaskClient
 
+from core.accounts import TOTALS, Accounts, total
 from core.jobs import JobState
 from core.ledger import JobStore
+from core.queue import QUEUES
 from tests.support.pictures import jpeg
 from tests.support.servers import wait_until
 
@@ -17,9 +19,11 @@ BROKEN = jpeg(99)[:-300]
 """A JPEG whose header is good and whose end is missing."""
 
 
-def upload(client: FlaskClient, data: bytes | None = None, camera: str = "belt") -> str:
+def upload(
+    client: FlaskClient, data: bytes | None = None, camera: str = "belt", *, kind: str = "image/jpeg"
+) -> str:
     """Upload one image; return its job's id."""
-    headers = {"Content-Type": "image/jpeg", "X-Camera-Id": camera}
+    headers = {"Content-Type": kind, "X-Camera-Id": camera}
     response = client.post("/v1/images", data=data or jpeg(), headers=headers)
     assert response.status_code == 202, response.get_data(as_text=True)
     return str(response.get_json()["id"])
@@ -51,9 +55,20 @@ def wait_settled(jobs: JobStore, ids: Sequence[str], seconds: float = 60) -> Cou
 
 
 def assert_balanced(jobs: JobStore) -> None:
-    """Check the promise: received = classified + failed + expired + cancelled + pending."""
-    totals: Counter[str] = Counter()
-    for row in jobs.ledger():
-        totals.update(row.counts)
-    settled = sum(totals[state.value] for state in JobState if state.terminal)
-    assert totals["received"] == settled + jobs.pending(), totals
+    """Check the promise, row by row and in all: received = every terminal state + pending."""
+    accounts = Accounts(jobs.client)
+    rows = list(accounts.rows(accounts.names("-inf", "+inf", most=1_000_000)))
+    assert [row for row in rows if not row.counts.balanced] == []
+    balance = accounts.balance()
+    assert balance.balanced, balance
+    summed = total(row.counts for row in rows)
+    assert {name: balance.counts[name] for name in TOTALS} == {name: summed[name] for name in TOTALS}
+
+
+def finish(jobs: JobStore, ids: Sequence[str]) -> None:
+    """Check that every job is classified, each message acknowledged, no queue filled, the ledger balanced."""
+    assert wait_settled(jobs, ids) == {"classified": len(ids)}
+    assert_balanced(jobs)
+    assert Accounts(jobs.client).balance().counts["classified"] == len(ids)
+    wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
+    assert all(jobs.client.llen(queue) == 0 for queue in QUEUES.values())

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 
+from hypothesis import given
+from hypothesis import strategies as st
+from ulid import ULID
+
 from core.jobs import Job, JobState, accepted_ms, is_job_id, job_id_of, new_job_id, object_key, timestamp
 from core.manifest import Prediction
 
@@ -15,6 +19,13 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
     second = new_job_id()
     assert first < second
     assert abs(accepted_ms(second) - time.time() * 1000) < 5_000
+
+
+@given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
+def test_the_time_in_an_id_is_that_of_a_ulid(milliseconds: int, randomness: bytes) -> None:
+    """We read it faster than the library, and the same."""
+    ulid = ULID(milliseconds.to_bytes(6, "big") + randomness)
+    assert accepted_ms(str(ulid)) == ulid.milliseconds == milliseconds
 
 
 def test_an_object_key_names_camera_day_and_job() -> None:
@@ -47,6 +58,7 @@ def test_a_settled_job_shows_its_prediction() -> None:
         "belt",
         "jpeg",
         9,
+        None,
         None,
         1469922850260,
         prediction,

@@ -32,6 +32,14 @@ def test_every_wrong_variable_is_named_and_no_secret_shown(monkeypatch: pytest.M
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("rate", ["-1", "nan", "inf", "1e-9", "2000000"])
+def test_an_impossible_rate_is_named(monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
+    """The message says what is possible."""
+    monkeypatch.setenv("WASTESTREAM_KEY_RATE", rate)
+    with pytest.raises(SettingsError, match=r"WASTESTREAM_KEY_RATE.*0 for no limit, or from 0\.001"):
+        load_settings()
+
+
 def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither str nor repr shows a password."""
     monkeypatch.setenv("WASTESTREAM_REDIS_URL", "redis://:hunter2@localhost:6379/0")

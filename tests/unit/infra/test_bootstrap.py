@@ -35,7 +35,7 @@ class Checkout:
         self.notes = folder / "notes"
         self.root = folder / "notes-root"
         (self.root / "requirements").mkdir(parents=True)
-        for name in ("serve", "train", "test", "servers", "uv"):
+        for name in ("serve", "train", "bench", "test", "servers", "uv"):
             (self.root / "requirements" / f"{name}.txt").write_text(f"{name}==1\n")
         shutil.copy(REPOSITORY / "wastestream", self.root)
         self.bin = folder / "bin"
@@ -77,13 +77,15 @@ def checkout(tmp_path: Path) -> Checkout:
     ("command", "installed"),
     [
         (["up"], ["serve.txt", "servers.txt"]),
+        (["bench"], ["bench.txt", "servers.txt"]),
+        (["soak"], ["serve.txt", "servers.txt"]),
         (["status"], ["serve.txt"]),
         (["classify", "a.jpg"], ["serve.txt"]),
         (["worker"], ["serve.txt"]),
         ([], ["serve.txt"]),
         (["--help"], ["serve.txt"]),
         (["train"], ["train.txt"]),
-        (["evaluate"], ["train.txt"]),
+        (["evaluate"], ["serve.txt"]),
         (["test", "-k", "x"], ["test.txt", "servers.txt"]),
     ],
 )

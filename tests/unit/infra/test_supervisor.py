@@ -143,6 +143,28 @@ def test_what_dies_is_started_again(bench: Bench) -> None:
     supervisor.stop()
 
 
+def test_what_is_silent_is_ended_and_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that gives no sign of life at several looks is replaced; one silent look is not enough."""
+    monkeypatch.setattr(process_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(process_module, "SILENT_SECONDS", 0.3)
+    answers = [True, False, True]
+    looks: list[float] = []
+
+    def alive() -> bool:
+        looks.append(time.monotonic())
+        return answers.pop(0) if answers else bool(supervisor.processes[0].restarts)
+
+    supervisor = bench.supervisor([bench.service("one", "exec sleep 60", alive=alive)])
+    supervisor.start()
+    first = supervisor.processes[0].pid
+    bench.run_until(supervisor, lambda: bool(supervisor.processes[0].restarts and supervisor.ready))
+    assert supervisor.processes[0].pid != first
+    assert "no sign of life" in bench.said[0]
+    assert "one ended by signal 9 (SIGKILL); starting it again" in bench.said[1]
+    assert len(looks) > 4
+    supervisor.stop()
+
+
 def test_deaths_in_a_row_make_it_wait_longer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """After five quick deaths it says so, and goes on trying at the longest pause."""
     monkeypatch.setattr(process_module, "_PAUSES", (0.0, 0.01, 0.02, 0.03, 0.04))

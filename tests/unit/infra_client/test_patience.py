@@ -56,5 +56,26 @@ def test_a_late_call_has_patience_of_its_own() -> None:
 
 
 def test_the_servers_wish_counts() -> None:
-    """A Retry-After that is longer than our pause is kept to."""
-    assert Patience(120, Clock()).attempt().pause(30) == 30
+    """A Retry-After that is longer than our pause is kept to, and not by all clients to the same moment."""
+    pauses = [Patience(120, Clock()).attempt().pause(30) or 0 for _ in range(20)]
+    assert min(pauses) >= 30
+    assert len(set(pauses)) > 1
+
+
+def test_the_servers_wish_is_never_cut_short() -> None:
+    """Not even when patience ends before: the last try comes when the server said."""
+    clock = Clock()
+    attempt = Patience(120, clock).attempt()
+    clock.now = 119
+    assert (attempt.pause(30) or 0) >= 30
+
+
+def test_a_server_that_is_only_busy_gets_more_patience() -> None:
+    """A full queue drains; a server that is away may never come back."""
+    clock = Clock()
+    attempt = Patience(120, clock).attempt()
+    clock.now = 500
+    assert attempt.pause(5, busy=True) is not None
+    assert attempt.pause(5) is None
+    clock.now = 901
+    assert attempt.pause(5, busy=True) is None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
+from core.lanes import BULK_SHARE
 from worker.delivery import Entry
-from worker.lanes import BULK_SHARE, Lanes
+from worker.lanes import ALONE_TURN, Lanes
 
 
 def _entry(name: str, lane: str = "single", *, repeated: bool = False) -> Entry:
@@ -57,9 +58,10 @@ def test_places_that_one_kind_leaves_go_to_the_other() -> None:
 
 
 def test_repeated_jobs_run_alone_and_in_turn() -> None:
-    """A job that was delivered before shares its batch with no other, and does not hold up the rest."""
-    lanes = _filled(single=2, repeated=2)
-    assert [_names(lanes.take(32)) for _ in range(4)] == [["r0"], ["s0", "s1"], ["r1"], []]
+    """Jobs delivered before share no batch with others, and do not hold up the rest."""
+    lanes = _filled(single=2, repeated=ALONE_TURN + 1)
+    turns = [_names(lanes.take(32)) for _ in range(4)]
+    assert turns == [[f"r{number}" for number in range(ALONE_TURN)], ["s0", "s1"], [f"r{ALONE_TURN}"], []]
 
 
 def test_jobs_put_back_go_first_in_their_old_order() -> None:

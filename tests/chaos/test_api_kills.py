@@ -1,0 +1,142 @@
+"""The API killed while it accepts: what was answered is there, what is repeated counts once."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from core.accounts import Accounts
+from core.jobs import job_id_of
+from core.ledger import JobStore
+from core.queue import QUEUES, keys_in
+from core.settings import Settings
+from tests.conftest import environment_of
+from tests.support.pictures import jpeg
+from tests.support.servers import Server, free_port, wait_until
+from tests.support.stream import assert_balanced, finish
+
+StartApi = Callable[..., Server]
+
+
+@pytest.fixture
+def start_api(settings: Settings, tmp_path: Path) -> Iterator[StartApi]:
+    """A function that starts a real API, of two processes."""
+    port = free_port()
+    started: list[Server] = []
+
+    def start(module: str = "api", **environment: str) -> Server:
+        server = Server(
+            [sys.executable, "-m", module],
+            tmp_path / "api.log",
+            environment={
+                **environment_of(settings),
+                "WASTESTREAM_PORT": str(port),
+                "WASTESTREAM_API_PROCESSES": "2",
+                **environment,
+            },
+            port=port,
+        )
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def _upload(port: int, key: str) -> str | None:
+    """Upload one image under the key; return its id, None if there was no answer."""
+    headers = {"Content-Type": "image/jpeg", "Idempotency-Key": key}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/images", data=jpeg(), headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return str(json.load(response)["id"])
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def _upload_until_answered(port: int, key: str) -> str:
+    found: list[str] = []
+
+    def answered() -> bool:
+        job_id = _upload(port, key)
+        found.extend([job_id] if job_id else [])
+        return bool(found)
+
+    wait_until(answered, "an answer")
+    return found[0]
+
+
+def _queued_ids(jobs: JobStore) -> list[str]:
+    """Return the id of every job in a message that waits."""
+    messages = [message for queue in QUEUES.values() for message in jobs.client.lrange(queue, 0, -1)]
+    return [job_id_of(key) for message in messages for key in keys_in(json.loads(message))]
+
+
+@pytest.mark.parametrize("moment", ["before accept", "after accept"])
+def test_a_process_is_killed_around_accepting(
+    jobs: JobStore, start_api: StartApi, start_worker: Callable[..., Server], tmp_path: Path, moment: str
+) -> None:
+    """Recording and enqueueing are one step: after it the job is whole, before it there is none."""
+    marker = tmp_path / "m"
+    api = start_api("tests.support.faulty_api", FAULT=moment, MARKER=str(marker))
+    assert api.port is not None
+    assert _upload(api.port, "key") is None
+    assert marker.exists()
+    assert jobs.pending() == len(_queued_ids(jobs)) == (1 if moment == "after accept" else 0)
+    job_id = _upload_until_answered(api.port, "key")
+    assert _queued_ids(jobs) == [job_id]
+    assert Accounts(jobs.client).balance().counts["received"] == 1
+    start_worker()
+    finish(jobs, [job_id])
+
+
+def test_the_api_is_killed_again_and_again_under_load(
+    jobs: JobStore, start_api: StartApi, start_worker: Callable[..., Server]
+) -> None:
+    """Every job has one message, every upload one job, whenever its process was killed."""
+    rng = random.Random(4)  # noqa: S311 - moments, no secret
+    api = start_api()
+    assert api.port is not None
+    ids = []
+    for turn in range(4):
+        ids += [_upload_until_answered(api.port, f"{turn}-{number}") for number in range(rng.randint(3, 12))]
+        api.kill()
+        api.stop()  # Its children too.
+        api.start()
+    assert len(set(ids)) == len(ids)
+    assert sorted(_queued_ids(jobs)) == sorted(ids)
+    assert_balanced(jobs)
+    start_worker()
+    finish(jobs, ids)
+
+
+def test_the_api_finishes_its_requests_when_told_to_stop(jobs: JobStore, start_api: StartApi) -> None:
+    """A long-poll under way at SIGTERM gets its answer, and the API ends with exit code 0."""
+    api = start_api()
+    assert api.port is not None
+    job_id = _upload_until_answered(api.port, "key")
+    with urllib.request.urlopen(f"http://127.0.0.1:{api.port}/livez", timeout=5) as response:
+        assert response.status == 200
+    waiting = urllib.request.Request(f"http://127.0.0.1:{api.port}/v1/jobs/{job_id}?wait=3")
+
+    def ask() -> str:
+        with urllib.request.urlopen(waiting, timeout=20) as response:
+            return str(json.load(response)["state"])
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        time.sleep(1)  # Nothing tells from outside that the request is under way.
+        assert api.kill(signal.SIGTERM) == 0
+        assert answer.result() == "queued"

@@ -1,0 +1,111 @@
+"""worker.broker on a real Redis: messages taken one by one and at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from kombu.connection import Connection
+
+from core.jobs import job_id_of, new_job_id, object_key
+from core.ledger import JobStore
+from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.settings import Settings
+from worker.broker import MOST_TAKEN, TRANSPORT
+
+_QUEUE = QUEUES["single"]
+
+kombu: Any = import_module("kombu")  # It has no types.
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator[Connection]:
+    """A connection as the workers have it."""
+    with kombu.Connection(settings.redis_url.get_secret_value(), transport=TRANSPORT) as connection:
+        yield connection
+
+
+def _send(settings: Settings, jobs: JobStore, count: int) -> list[str]:
+    """Put messages into the queue; return their jobs' ids in the order in which they are to be served."""
+    envelope = Envelope(make_app(settings))
+    keys = [object_key(new_job_id(), "belt", "jpeg") for _ in range(count)]
+    jobs.client.lpush(_QUEUE, *(envelope.message([key], "single") for key in keys))
+    return [job_id_of(key) for key in keys]
+
+
+def _drain(connection: Connection, *, prefetch: int = 0) -> list[Any]:
+    """Return the messages that one answer of Redis brings."""
+    found: list[Any] = []
+    consumer = kombu.Consumer(connection, [kombu.Queue(_QUEUE)], accept=["json"], on_message=found.append)
+    consumer.qos(prefetch_count=prefetch)
+    consumer.consume()
+    connection.drain_events(timeout=5)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _ids(messages: list[Any]) -> list[str]:
+    return [job_id_of(message.payload[0][0][0]) for message in messages]
+
+
+def _held(jobs: JobStore) -> set[str]:
+    return {job_id_of(keys_in(json.loads(held)[0])[0]) for held in jobs.client.hvals("unacked")}
+
+
+def test_a_backlog_is_taken_at_once_and_in_order(
+    settings: Settings, jobs: JobStore, connection: Connection
+) -> None:
+    """One that was waited for and a dozen more; each is recorded and acknowledged as any other."""
+    ids = _send(settings, jobs, 100)
+    messages = _drain(connection)
+    assert _ids(messages) == ids[: 1 + MOST_TAKEN]
+    assert _held(jobs) == set(ids[: 1 + MOST_TAKEN])
+    assert jobs.client.zcard("unacked_index") == 1 + MOST_TAKEN
+    for message in messages:
+        message.ack()
+    assert jobs.client.hlen("unacked") == jobs.client.zcard("unacked_index") == 0
+    assert jobs.client.llen(_QUEUE) == 100 - 1 - MOST_TAKEN
+
+
+def test_others_are_left_half_of_what_waits(
+    settings: Settings, jobs: JobStore, connection: Connection
+) -> None:
+    """Of seven, one is waited for and three are taken with it."""
+    ids = _send(settings, jobs, 7)
+    assert _ids(_drain(connection)) == ids[:4]
+
+
+def test_no_more_are_taken_than_may_be_held(
+    settings: Settings, jobs: JobStore, connection: Connection
+) -> None:
+    """The prefetch limit bounds both kinds together."""
+    ids = _send(settings, jobs, 50)
+    assert _ids(_drain(connection, prefetch=5)) == ids[:5]
+
+
+def test_what_was_taken_and_not_acknowledged_is_delivered_again(
+    settings: Settings, jobs: JobStore, connection: Connection
+) -> None:
+    """Kombu returns each as it would one that it took itself: in `[message, exchange, queue]`."""
+    ids = _send(settings, jobs, 9)
+    messages = _drain(connection)
+    assert len(messages) == 5
+    for message in reversed(messages):
+        message.channel.qos.restore_by_tag(message.delivery_tag)
+    waiting = [json.loads(text) for text in reversed(jobs.client.lrange(_QUEUE, 0, -1))]
+    assert [job_id_of(keys_in(message)[0]) for message in waiting] == ids
+    assert jobs.client.hlen("unacked") == 0
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"properties": {"delivery_tag": 1}}'])
+def test_what_is_no_message_stays_for_kombu(
+    settings: Settings, jobs: JobStore, connection: Connection, text: str
+) -> None:
+    """Nothing behind it is taken in the same step, and nothing is lost."""
+    ids = _send(settings, jobs, 2)
+    jobs.client.lpush(_QUEUE, text)
+    jobs.client.lpush(_QUEUE, *jobs.client.lrange(_QUEUE, -1, -1) * 6)
+    assert _ids(_drain(connection)) == ids
+    assert jobs.client.lindex(_QUEUE, -1) == text

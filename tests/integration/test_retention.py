@@ -1,0 +1,211 @@
+"""What has been kept long enough goes, on a real Redis and a real S3 server; nothing else does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from flask.testing import FlaskClient
+from ulid import ULID
+
+from core import objects as core_objects
+from core.accounts import Accounts
+from core.jobs import IMAGES, JobState, NewJob, Outcome, job_id_of, object_key
+from core.ledger import JobStore
+from core.objects import ObjectStore
+from core.settings import Settings
+from tests.conftest import environment_of
+from tests.support.servers import REPOSITORY, Server, wait_until
+from tests.support.stream import assert_balanced, upload
+from worker.retention import Sweep
+
+NOW = datetime.now(UTC)
+LIMIT_MS = round((NOW - timedelta(hours=168)).timestamp() * 1000)
+OLD, BARELY, FRESH = (NOW - timedelta(hours=hours) for hours in (900, 168.1, 167.9))
+
+
+def _id(when: datetime) -> str:
+    return str(ULID.from_datetime(when))
+
+
+@pytest.fixture
+def accept(jobs: JobStore, objects: ObjectStore) -> Callable[..., str]:
+    """A function that stores an image of a time and accepts its job, settled or not."""
+
+    def make(when: datetime, camera: str = "belt", *, settled: bool = True) -> str:
+        new = NewJob(_id(when), camera, "jpeg", 1)
+        objects.put(new.object_key, b"x")
+        jobs.accept([new], "single", "test.queue", ["message"])
+        if settled:
+            jobs.settle([Outcome(new.id, JobState.FAILED, error="x")], "m")
+        return new.id
+
+    return make
+
+
+@pytest.fixture
+def stored(objects: ObjectStore) -> Callable[[], set[str]]:
+    """A function that returns the names of all images in storage, without their formats; none at first."""
+
+    def names() -> set[str]:
+        return {job_id_of(key) for page in objects.pages(IMAGES) for key in page}
+
+    for page in list(objects.pages(IMAGES)):
+        objects.delete_many(page)
+    return names
+
+
+def test_images_go_when_their_time_has_come(
+    client: FlaskClient,
+    jobs: JobStore,
+    objects: ObjectStore,
+    accept: Callable[..., str],
+    stored: Callable[[], set[str]],
+) -> None:
+    """Old ones of every camera go, also one that was never accepted; what waits and what is fresh stays."""
+    old = [accept(OLD), accept(OLD, "other"), accept(BARELY)]
+    waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
+    orphan = _id(OLD)
+    objects.put(object_key(orphan, "never-accepted", "jpeg"), b"x")
+    objects.put("images/belt/2020/01/01/notes.jpeg", b"somebody else's")
+    before = client.get("/v1/ledger?from=2020-01-01").get_json()["sum"]
+
+    sweep = Sweep(jobs, objects)
+    assert sweep.run(LIMIT_MS) == 4
+    assert stored() == {waiting, fresh, today, "notes"}
+    assert sweep.run(LIMIT_MS) == 0
+
+    gone = client.get(f"/v1/jobs/{old[0]}/image")
+    assert gone.status_code == 410
+    assert "kept for 168 hours" in gone.get_json(force=True)["detail"]
+    assert client.get(f"/v1/jobs/{waiting}/image").data == b"x"
+    assert client.get("/v1/ledger?from=2020-01-01").get_json()["sum"] == before
+    assert_balanced(jobs)
+
+    jobs.settle([Outcome(waiting, JobState.FAILED, error="x")], "m")
+    assert sweep.run(LIMIT_MS) == 1
+    objects.delete("images/belt/2020/01/01/notes.jpeg")
+    assert stored() == {fresh, today}
+
+
+def test_a_folder_of_many_is_swept_page_by_page(
+    jobs: JobStore, objects: ObjectStore, stored: Callable[[], set[str]]
+) -> None:
+    """More than a listing's page; of the day in which the limit lies, only the part before it."""
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    due = [_id(midnight + timedelta(seconds=number)) for number in range(1100)]
+    kept = [_id(midnight + timedelta(hours=12, seconds=number)) for number in range(30)]
+    failures = objects.put_many([(object_key(one, "busy", "jpeg"), b"x") for one in due + kept])
+    assert not any(failures)
+    limit = round((midnight + timedelta(hours=12)).timestamp() * 1000)
+    assert Sweep(jobs, objects).run(limit) == 1100
+    assert stored() == set(kept)
+
+
+def _sweep_process(settings: Settings, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker.retention"],
+        env={**environment_of(settings), **environment},
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_sweep_that_is_killed_is_made_up_for(
+    settings: Settings, objects: ObjectStore, stored: Callable[[], set[str]]
+) -> None:
+    """The next one finds all that is left."""
+    old = [(object_key(_id(OLD), "belt", "jpeg"), b"x") for _ in range(600)]
+    assert not any(objects.put_many(old))
+    first = _sweep_process(settings)
+    wait_until(lambda: len(stored()) < 600, "the sweep to begin")
+    first.kill()
+    first.communicate()
+    with _sweep_process(settings) as second:
+        assert second.wait(timeout=60) == 0
+    assert stored() == set()
+
+
+def test_the_ledger_is_kept_for_its_time(
+    settings: Settings, jobs: JobStore, accept: Callable[..., str]
+) -> None:
+    """Rows older than the limit go with the sweep, others stay, and the books stay balanced."""
+    accept(NOW - timedelta(days=40), "a")
+    accept(NOW - timedelta(days=40), "b", settled=False)
+    accept(NOW, "c")
+    with _sweep_process(settings, WASTESTREAM_LEDGER_RETENTION_DAYS="30") as process:
+        assert process.wait(timeout=60) == 0
+    accounts = Accounts(jobs.client)
+    names = accounts.names("-inf", "+inf", most=10)
+    assert [name.partition(":")[2] for name in names] == ["b", "c"]
+    assert_balanced(jobs)
+
+
+def test_a_sweep_without_storage_ends_with_a_sentence(settings: Settings) -> None:
+    """Exit code 1, and no traceback."""
+    nowhere = settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
+    with _sweep_process(nowhere) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "The retention sweep stopped: Storage does not answer" in said
+    assert "Traceback" not in said
+
+
+def test_a_worker_sweeps(
+    client: FlaskClient,
+    accept: Callable[..., str],
+    stored: Callable[[], set[str]],
+    start_worker: Callable[..., Server],
+    tmp_path: Path,
+) -> None:
+    """Nobody has to start it."""
+    accept(OLD)
+    fresh = upload(client)
+    start_worker(module="tests.support.faulty_worker", FAULT="sweep", MARKER=str(tmp_path / "m"))
+    wait_until(lambda: stored() == {fresh}, "the old image to go")
+
+
+RULE = {"ID": "wastestream-images", "Status": "Enabled", "Filter": {"Prefix": "images/"}}
+OURS = {**RULE, "Expiration": {"Days": 8}}
+OTHER = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}
+
+
+@pytest.fixture
+def lifecycles() -> Iterator[Stubber]:
+    """A server that knows lifecycles, which the local one does not, as far as boto3 can tell."""
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")  # noqa: S106
+    with Stubber(client) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        (None, [OURS]),
+        ([OTHER], [OTHER, OURS]),
+        ([{**RULE, "Expiration": {"Days": 3}}, OTHER], [OTHER, OURS]),
+        ([OTHER, OURS], None),
+    ],
+)
+def test_a_bucket_that_knows_lifecycles_gets_a_rule(
+    lifecycles: Stubber, found: list[dict[str, Any]] | None, put: list[dict[str, Any]] | None
+) -> None:
+    """Beside the rules of others, and only if it is not there yet."""
+    bucket = {"Bucket": "wastestream"}
+    if found is None:
+        lifecycles.add_client_error("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
+    else:
+        lifecycles.add_response("get_bucket_lifecycle_configuration", {"Rules": found}, bucket)
+    if put is not None:
+        expected = {**bucket, "LifecycleConfiguration": {"Rules": put}}
+        lifecycles.add_response("put_bucket_lifecycle_configuration", {}, expected)
+    core_objects._set_lifecycle(lifecycles.client, Settings())
