@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from api.keyring import FRESH
 from core.errors import WastestreamError
 from core.jobs import timestamp
 from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
@@ -82,12 +83,16 @@ def create(
     if not is_key_name(name):
         raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
     until = None if expires is None else time.time_ns() // 1_000_000 + expires
+    first = store.version() is None
     key, token = store.create(name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst)
     click.echo(
         f"Made the key {key.name} ({_scopes(key)}; {_validity(key)}). It is shown this once:",
         err=True,
     )
     click.echo(token)
+    if first:
+        # API processes find out within this time: when the command has ended, nobody is let in without a key.
+        time.sleep(FRESH)
 
 
 @click.command("list")

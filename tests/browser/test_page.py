@@ -232,6 +232,7 @@ def test_fits_a_phone(open_page: OpenPage) -> None:
 def test_works_from_the_keyboard(open_page: OpenPage) -> None:
     """The first press of Tab reaches the button that chooses pictures, and Enter opens its dialog."""
     page = open_page()
+    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
     with page.expect_file_chooser() as dialog:
         page.keyboard.press("Tab")
         # Not to_be_focused(): that asks for the window's focus too, which a headless browser may not have.
