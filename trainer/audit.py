@@ -8,8 +8,9 @@ pairs unlike images from 4 bits on; the correlation removes those.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ MAX_BITS: Final = 8
 
 MIN_CORRELATION: Final = 0.98
 """Least correlation of near-duplicates' 32x32 grey images."""
+
+UNSEEN_RUNS: Final = 2
+"""Runs of consecutive numbers in each class that `unseen_mask` takes."""
 
 _SMALL: Final = 32  # side of the grey image that is hashed and compared, pixels
 _ROWS: Final = 512  # hashes compared with all others at a time: 512 x 25,000 x 8 bytes is 100 MB
@@ -225,6 +229,47 @@ def validation_mask(
             if labels[members[group][0]] == label:
                 chosen[members[group]] = True
     return chosen
+
+
+def unseen_mask(
+    names: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    *,
+    share: float,
+    seed: int,
+) -> npt.NDArray[np.bool_]:
+    """Choose whole kinds of objects: in each class, `UNSEEN_RUNS` runs of files with consecutive numbers.
+
+    Collections are gathered object by object, and numbered in that order: in
+    techsash/waste-classification-data each run of some hundred numbers shows one kind of object (plates,
+    then envelopes, then boxes), and the numbers of TEST follow those of TRAIN, so TEST shows other kinds.
+    Images chosen at random say nothing of those. Where numbers mean nothing, this is one more random choice.
+
+    Args:
+        names: of the files, N.
+        labels: int64 (N,), 0 or 1.
+        groups: int64 (N,), as `Audit.groups`; a group that a run touches goes with it.
+        share: of the images of each class, 0-1.
+        seed: decides where the runs begin.
+
+    Returns:
+        bool (N,), true for images of those kinds.
+    """
+    rng = np.random.default_rng((seed, 1))
+    chosen = np.zeros(len(labels), np.bool_)
+    for label in (0, 1):
+        numbered = sorted(np.flatnonzero(labels == label).tolist(), key=lambda at: _by_number(names[at]))
+        for part in np.array_split(np.array(numbered, np.int64), min(UNSEEN_RUNS, len(numbered))):
+            length = max(1, round(share * len(part)))
+            begin = int(rng.integers(0, len(part) - length + 1))
+            chosen[part[begin : begin + length]] = True
+    return np.isin(groups, groups[chosen])
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sort `O_9.jpg` before `O_10.jpg`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _members(groups: Iterable[int]) -> dict[int, list[int]]:

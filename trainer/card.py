@@ -10,7 +10,12 @@ from core.manifest import Metric, ModelManifest
 
 CARD_NAME: Final = "MODEL_CARD.md"
 
-_SETS: Final = {"test": "test", "test_without_leaked": "test without leaked", "validation": "validation"}
+_SETS: Final = {
+    "test": "test",
+    "test_without_leaked": "test without leaked",
+    "validation": "validation",
+    "unseen": "kinds of objects not trained on",
+}
 
 _NAMES: Final = {
     "roc_auc": "ROC AUC",

@@ -29,8 +29,8 @@ class Position:
 
     @property
     def best(self) -> dict[str, float]:
-        """The entry of the epoch with the best validation accuracy, of equal ones the last; {} before any."""
-        return max(reversed(self.history), key=lambda entry: entry["validation_accuracy"], default={})
+        """The entry of the epoch that is best on held-out images, of equal ones the last; {} before any."""
+        return max(reversed(self.history), key=lambda entry: entry["held_out_accuracy"], default={})
 
 
 def save(

@@ -31,6 +31,7 @@ class DataConfig(_Section):
 
     cache_side: int = Field(ge=32, le=512)
     validation_share: float = Field(gt=0, lt=0.5)
+    unseen_share: float = Field(ge=0, lt=0.5)
     decode_processes: int = Field(ge=1, le=256)
 
 
@@ -98,6 +99,13 @@ class SettleConfig(_Section):
     greyscale: Share
 
 
+class MixConfig(_Section):
+    """The average of the weights before and after fine-tuning; glossed in `default.toml`."""
+
+    shares: tuple[Share, ...] = Field(min_length=1)
+    images: int = Field(ge=1)
+
+
 class CalibrateConfig(_Section):
     """How the output is read; glossed in `default.toml`."""
 
@@ -113,6 +121,7 @@ class TrainConfig(_Section):
     fine_tune: FineTuneConfig
     augment: AugmentConfig
     settle: SettleConfig
+    mix: MixConfig
     calibrate: CalibrateConfig
 
     @property

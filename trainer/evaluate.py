@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -93,9 +93,12 @@ def evaluate_test(
     return Evaluation(engine.manifest, test, probabilities, found)
 
 
-def measure_validation(engine: Engine, validation: ImageSet) -> Metrics:
-    """Measure "validation" on decoded images."""
-    return {"validation": _measure(engine, validation.labels, classify(engine, validation.pixels))}
+def measure_held_out(engine: Engine, held_out: Mapping[str, ImageSet]) -> Metrics:
+    """Measure each set of decoded images under its name."""
+    return {
+        name: _measure(engine, images.labels, classify(engine, images.pixels))
+        for name, images in held_out.items()
+    }
 
 
 def classify(

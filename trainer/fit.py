@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -39,8 +39,9 @@ OnStep = Callable[[int, int, float, float], None]
 
 @dataclass
 class Run:
-    """A network in training, the moving average of its weights, the best average, and the optimizer."""
+    """A network before and in training, the moving average of its weights, its best, and the optimizer."""
 
+    start: Model
     network: Model
     average: Model
     best: Model
@@ -49,7 +50,7 @@ class Run:
     @property
     def variables(self) -> list[Tensor]:
         """Everything that a checkpoint must hold."""
-        networks = (self.network, self.average, self.best)
+        networks = (self.start, self.network, self.average, self.best)
         return [*(each for network in networks for each in network.variables), *self.optimizer.variables]
 
 
@@ -105,22 +106,23 @@ def fit_head(
 
 
 def start(network: Model, config: FineTuneConfig) -> Run:
-    """Prepare fine-tuning of a network whose head is fitted; average and best start as its copies."""
+    """Prepare fine-tuning of a network whose head is fitted; start, average and best are its copies."""
     unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
-    average, best = (build_network(empty_backbone(), dropout=config.dropout) for _ in range(2))
-    copy_weights(average, network)
-    copy_weights(best, network)
+    copies = [build_network(empty_backbone(), dropout=config.dropout) for _ in range(3)]
+    for copy in copies:
+        copy_weights(copy, network)
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
-    return Run(network, average, best, optimizer)
+    before, average, best = copies
+    return Run(before, network, average, best, optimizer)
 
 
 def fine_tune(
     run: Run,
     position: Position,
     train: ImageSet,
-    validation: ImageSet,
+    held_out: Mapping[str, ImageSet],
     config: TrainConfig,
     *,
     on_step: OnStep,
@@ -137,7 +139,8 @@ def fine_tune(
         run: what is trained.
         position: where to begin; kept up to date for `save`.
         train: images at `data.cache_side`.
-        validation: images at 128 px; the accuracy on them after each epoch says which was the best.
+        held_out: sets of images at 128 px by name; the mean of the accuracies on them after each epoch says
+            which was the best.
         config: the whole configuration.
         on_step: called after each step.
         on_epoch: called with each epoch's entry of the history.
@@ -190,7 +193,7 @@ def fine_tune(
                         f"Stopped in epoch {position.epoch + 1}; the same command with --resume continues."
                     )
             entry = {"epoch": position.epoch + 1, "side": side, "loss": float(np.mean(losses or [0.0]))}
-            entry |= validate(run.average, validation)
+            entry |= validate(run.average, held_out)
             position.history.append(entry)
             if position.best is entry:
                 copy_weights(run.best, run.average)
@@ -243,14 +246,17 @@ def _weights(average: Model, network: Model) -> list[tuple[Tensor, Tensor]]:
     return list(zip(average.weights, network.weights, strict=True))
 
 
-def validate(network: Model, images: ImageSet) -> dict[str, float]:
-    """Return loss and accuracy at 0.5 of a network on images at 128 px."""
-    found = logits(network, images.pixels)
-    loss = np.logaddexp(0.0, np.where(images.labels == 1, -found, found)).mean()
-    return {
-        "validation_loss": float(loss),
-        "validation_accuracy": float(np.mean((found >= 0) == (images.labels == 1))),
-    }
+def validate(network: Model, held_out: Mapping[str, ImageSet]) -> dict[str, float]:
+    """Return loss and accuracy at 0.5 of a network on each set of images at 128 px, and the mean accuracy."""
+    measured: dict[str, float] = {}
+    for name, images in held_out.items():
+        found = logits(network, images.pixels)
+        measured[f"{name}_loss"] = float(
+            np.logaddexp(0.0, np.where(images.labels == 1, -found, found)).mean()
+        )
+        measured[f"{name}_accuracy"] = float(np.mean((found >= 0) == (images.labels == 1)))
+    accuracies = [measured[f"{name}_accuracy"] for name in held_out]
+    return measured | {"held_out_accuracy": float(np.mean(accuracies))}
 
 
 def _forward(model: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:

@@ -13,21 +13,26 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from core.engine import LiteRtEngine
 from core.manifest import ModelManifest
 from trainer import fit
-from trainer.audit import Audit, audit, validation_mask
+from trainer.audit import Audit, audit, unseen_mask, validation_mask
 from trainer.calibrate import calibrate
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
 from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_files
 from trainer.errors import DatasetError, OutputError
-from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_validation, short, table
+from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_held_out, short, table
 from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model, writing
 from trainer.fold import folded
+from trainer.mix import mix
 from trainer.network import Model, build_backbone, build_network, set_head
 from trainer.progress import Reporter
+
+Mask = npt.NDArray[np.bool_]
+"""bool (N,): which of N images."""
 
 AUDIT_NAME: Final = "audit.json"
 
@@ -41,13 +46,14 @@ _MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibr
 class Data:
     """The images of a run after the audit.
 
-    `train` is at `data.cache_side`, to crop from; `train_plain`, the same images, `validation` and
-    `test` at 128 px, as the worker sees them.
+    `train` is at `data.cache_side`, to crop from; `train_plain`, the same images, `held_out` and `test` at
+    128 px, as the worker sees them. `held_out` is "validation", images of the kinds that are trained on, and
+    "unseen", images of kinds that are not, if the configuration asks for them.
     """
 
     train: ImageSet
     train_plain: ImageSet
-    validation: ImageSet
+    held_out: dict[str, ImageSet]
     test: ImageSet | None
     audit: Audit
     digest: str
@@ -89,7 +95,8 @@ def train(
 
     network = build_network(backbone, dropout=config.fine_tune.dropout)
     run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
-    manifest = _export(run.best, data, position, config, out=out, reporter=reporter)
+    about = _about_training(position, config) | _mix(run, data, config, reporter)
+    manifest = _export(run.best, data, about, config, out=out, reporter=reporter)
     shutil.move(work / AUDIT_NAME, out / AUDIT_NAME)
     shutil.rmtree(work)
     return manifest
@@ -120,12 +127,8 @@ def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> D
     for line in findings.report.lines():
         reporter.line(line)
 
-    held_out = (
-        validation_mask(plain.labels, findings.groups, share=config.data.validation_share, seed=config.seed)
-        & findings.keep
-    )
-    trained = findings.keep & ~held_out
-    for chosen, purpose in ((held_out, "validation"), (trained, "training")):
+    masks, trained = _held_out(plain, findings, config)
+    for purpose, chosen in (*masks.items(), ("training", trained)):
         if len(np.unique(plain.labels[chosen])) < _MIN_VALIDATION:
             raise DatasetError(f"Too few TRAIN images: {purpose} has none of one class after the audit.")
     names = {name for name, chosen in zip(plain.names, trained, strict=True) if chosen}
@@ -137,7 +140,27 @@ def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> D
         side=config.data.cache_side,
     )
     digest = hashlib.sha256("".join(sorted(plain.digests)).encode()).hexdigest()
-    return Data(cached, plain.take(trained), plain.take(held_out), test, findings, digest)
+    held_out = {name: plain.take(chosen) for name, chosen in masks.items()}
+    return Data(cached, plain.take(trained), held_out, test, findings, digest)
+
+
+def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[dict[str, Mask], Mask]:
+    """Return the masks of the sets that are held out, by name, and that of the images to train on."""
+    settings = config.data
+    unseen = np.zeros(len(plain), np.bool_)
+    if settings.unseen_share:
+        unseen = unseen_mask(
+            plain.names, plain.labels, findings.groups, share=settings.unseen_share, seed=config.seed
+        )
+    seen = np.flatnonzero(~unseen)
+    validation = np.zeros(len(plain), np.bool_)
+    validation[seen] = validation_mask(
+        plain.labels[seen], findings.groups[seen], share=settings.validation_share, seed=config.seed
+    )
+    masks = {"validation": validation & findings.keep}
+    if settings.unseen_share:
+        masks["unseen"] = unseen & findings.keep
+    return masks, findings.keep & ~unseen & ~validation
 
 
 def _decode(
@@ -166,8 +189,8 @@ def _fit(
         position = restore(checkpoint, run.variables, config=config, data_digest=data.digest)
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
-        found = fit.validate(run.average, data.validation)
-        reporter.line(f"head on frozen features: {_validation_line(found)}")
+        found = fit.validate(run.average, data.held_out)
+        reporter.line(f"head on frozen features: {_held_out_line(found)}")
         save_run()
     sides = config.sides
     work = [len(data.train) * (side / 128) ** 2 for side in sides]
@@ -176,14 +199,14 @@ def _fit(
             run,
             position,
             data.train,
-            data.validation,
+            data.held_out,
             config,
             on_step=lambda epoch, count, cost, loss: update(
                 count * cost, f"epoch {epoch + 1}/{len(sides)}, loss {loss:.3f}"
             ),
             on_epoch=lambda entry: reporter.line(
                 f"epoch {entry['epoch']:.0f}/{len(sides)} at {entry['side']:.0f} px: "
-                f"loss {entry['loss']:.4f}, {_validation_line(entry)}, {position.seconds:,.0f} s"
+                f"loss {entry['loss']:.4f}, {_held_out_line(entry)}, {position.seconds:,.0f} s"
             ),
             save=save_run,
         )
@@ -194,18 +217,38 @@ def _fit(
     return run, position
 
 
-def _validation_line(entry: dict[str, float]) -> str:
-    return f"validation loss {entry['validation_loss']:.4f}, accuracy {entry['validation_accuracy']:.4f}"
+def _mix(run: fit.Run, data: Data, config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
+    """Mix the weights, if any were fine-tuned; return what the manifest says of it."""
+    if not config.sides:
+        return {}
+    found = mix(
+        run,
+        data.train_plain.pixels,
+        data.held_out,
+        config.mix,
+        seed=config.seed,
+        on_mix=lambda entry: reporter.line(f"{entry['share']:.0%} fine-tuned: {_held_out_line(entry)}"),
+    )
+    reporter.line(f"exported: {found[0]['share']:.0%} of the fine-tuned weights")
+    return {"mix": found}
+
+
+def _held_out_line(entry: dict[str, float]) -> str:
+    names = [key.removesuffix("_loss") for key in entry if key.endswith("_loss")]
+    return ", ".join(
+        f"{name} loss {entry[f'{name}_loss']:.4f} and accuracy {entry[f'{name}_accuracy']:.4f}"
+        for name in names
+    )
 
 
 def _export(
-    network: Model, data: Data, position: Position, config: TrainConfig, *, out: Path, reporter: Reporter
+    network: Model, data: Data, about: dict[str, Any], config: TrainConfig, *, out: Path, reporter: Reporter
 ) -> ModelManifest:
-    validation, served = data.validation, folded(network)
-    calibration = calibrate(
-        fit.logits(served, validation.pixels), validation.labels, review_error=config.calibrate.review_error
-    )
-    parity_pixels = np.concatenate([validation.pixels, data.train_plain.pixels])[:PARITY_IMAGES]
+    served = folded(network)
+    pixels = np.concatenate([images.pixels for images in data.held_out.values()])
+    labels = np.concatenate([images.labels for images in data.held_out.values()])
+    calibration = calibrate(fit.logits(served, pixels), labels, review_error=config.calibrate.review_error)
+    parity_pixels = np.concatenate([pixels, data.train_plain.pixels])[:PARITY_IMAGES]
     with writing(out), temporary_beside(out) as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()
@@ -214,11 +257,11 @@ def _export(
             served,
             calibration,
             data=_about_data(data),
-            training=_about_training(position, config),
+            training=about,
             parity_pixels=parity_pixels,
         )
         engine = LiteRtEngine(folder)
-        metrics = measure_validation(engine, validation)
+        metrics = measure_held_out(engine, data.held_out)
         if data.test is not None:
             metrics |= evaluate_test(engine, data.test).metrics
         manifest = with_metrics(folder, manifest, metrics)
@@ -242,7 +285,7 @@ def _about_data(data: Data) -> dict[str, Any]:
         "conflicting_pairs": len(report.conflicting_labels),
         "train_images_dropped": len(report.dropped),
         "train_images_used": len(data.train),
-        "validation_images": len(data.validation),
+        **{f"{name}_images": len(images) for name, images in data.held_out.items()},
         LEAKED_KEY: [
             short(digest) for digest, out in zip(test_digests, data.audit.leaked, strict=True) if out
         ],
