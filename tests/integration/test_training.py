@@ -36,6 +36,7 @@ CONFIG = """
 [data]
 cache_side = 128
 validation_share = 0.25
+unseen_share = 0.1
 decode_processes = 1
 [head]
 epochs = 40
@@ -46,6 +47,9 @@ warmup_steps = 1
 trainable_after = "block_15_add"
 [settle]
 epochs = 1
+[mix]
+shares = [1.0, 0.5]
+images = 16
 """
 
 
@@ -171,8 +175,9 @@ def test_the_card_shows_the_figures_of_the_manifest(trained: Path) -> None:
     """Every set has its column and every figure its row, named for people."""
     manifest = load_manifest(trained)
     card = (trained / "MODEL_CARD.md").read_text()
+    titles = {"test_without_leaked": "test without leaked", "unseen": "kinds of objects not trained on"}
     for name, values in manifest.metrics.items():
-        assert f"| {name.replace('_', ' ')}, {values['images'].value:,.0f} images |" in card
+        assert f"| {titles.get(name, name)}, {values['images'].value:,.0f} images |" in card
         assert f" {100 * values['roc_auc'].value:.1f}" in card
     assert "| recall, non-biodegradable |" in card
     assert manifest.version in card
@@ -223,7 +228,7 @@ def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     written = load_manifest(trained).model_dump(mode="json")["metrics"]
-    assert set(written) == {"test", "test_without_leaked", "validation"}
+    assert set(written) == {"test", "test_without_leaked", "validation", "unseen"}
     assert measured == {name: written[name] for name in ("test", "test_without_leaked")}
     assert measured["test"]["images"]["value"] == measured["test_without_leaked"]["images"]["value"] + 1
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainer.audit import audit, validation_mask
+from trainer.audit import UNSEEN_RUNS, audit, unseen_mask, validation_mask
 from trainer.dataset import ImageSet
 
 Picture = npt.NDArray[np.uint8]
@@ -111,3 +111,27 @@ def test_each_class_gives_its_share(share: float) -> None:
     chosen = validation_mask(labels, np.arange(400), share=share, seed=4)
     assert chosen[:300].sum() == round(300 * share)
     assert chosen[300:].sum() == round(100 * share)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unseen_kinds_are_runs_of_numbers(seed: int) -> None:
+    """In each class the chosen files follow one another by number, 9 before 10, in few runs."""
+    order = np.random.default_rng(seed).permutation(400)
+    labels = (order >= 250).astype(np.int64)
+    names = [f"TRAIN/{'OR'[label]}/{'OR'[label]}_{at}.jpg" for at, label in zip(order, labels, strict=True)]
+    chosen = unseen_mask(names, labels, np.arange(400), share=0.1, seed=seed)
+    for label, count in ((0, 250), (1, 150)):
+        numbers = np.sort(order[chosen & (labels == label)])
+        assert len(numbers) == pytest.approx(0.1 * count, abs=UNSEEN_RUNS)
+        assert np.sum(np.diff(numbers) > 1) < UNSEEN_RUNS
+
+
+def test_a_group_goes_with_the_unseen_kind_that_it_touches() -> None:
+    """A near-duplicate elsewhere in the collection would show the kind to the training."""
+    names = [f"TRAIN/O/{at}.jpg" for at in range(100)] + [f"TRAIN/R/{at}.jpg" for at in range(100)]
+    labels = np.repeat([0, 1], 100)
+    groups = np.arange(200)
+    alone = np.flatnonzero(unseen_mask(names, labels, groups, share=0.05, seed=1))
+    outside = next(at for at in range(100) if at not in alone)
+    groups[outside] = groups[alone[0]]
+    assert unseen_mask(names, labels, groups, share=0.05, seed=1)[outside]

@@ -34,7 +34,7 @@ def train_through(
     accuracies: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
 ) -> tuple[fit.Run, Position]:
     """Run the loop over as many epochs; the average's number is the epoch, its accuracy as given."""
-    run = fit.Run(one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
+    run = fit.Run(*(one_weight() for _ in range(4)), keras.optimizers.SGD())
     position = Position()
 
     def step(run: fit.Run, *_: object, **__: object) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def train_through(
         return once
 
     def validate(network: Any, _: object) -> dict[str, float]:
-        return {"validation_loss": 1.0, "validation_accuracy": accuracies[round(number(network)) - 1]}
+        return {"held_out_accuracy": accuracies[round(number(network)) - 1]}
 
     monkeypatch.setattr(fit, "_train_step", step)
     monkeypatch.setattr(fit, "validate", validate)
@@ -57,7 +57,7 @@ def train_through(
         run,
         position,
         images,
-        images,
+        {"validation": images},
         TrainConfig.model_validate(settings),
         on_step=lambda *_: None,
         on_epoch=lambda _: None,
@@ -67,7 +67,7 @@ def train_through(
 
 
 def test_the_best_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights that are exported are those of the best validation accuracy, not the last ones."""
+    """The weights that are exported are those of the best accuracy on held-out images, not the last ones."""
     run, position = train_through([0.8, 0.95, 0.9], 3, monkeypatch)
     assert (number(run.best), number(run.average), position.epoch) == (2, 3, 3)
 
