@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import sys
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ from gunicorn.app.base import BaseApplication
 
 from api.access import check_address
 from api.app import create_app
+from api.body import SILENT_SECONDS
 from api.keyring import Keyring, settings_key
 from core.errors import SettingsError
 from core.keys import KeyStore
@@ -46,6 +49,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "timeout": 60,
             "graceful_timeout": 30,
             "loglevel": self._settings.log_level.lower(),
+            "when_ready": _end_silent_connections,
             "post_fork": _keep_freed_memory,
             "post_worker_init": _end_waiting_on_exit,
             "accesslog": "-" if self._settings.access_log else None,
@@ -58,6 +62,16 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Any:
         """Return the application; gunicorn calls this in each process, after the fork."""
         return create_app(self._settings)
+
+
+def _end_silent_connections(server: Any) -> None:
+    """Let a read from a client that sends nothing more fail, so that it does not hold a thread for ever.
+
+    gunicorn's threads read without a time-out. Accepted sockets take over this one of the socket that listens
+    (socket(7)), and unlike Python's own it lasts when gunicorn makes them blocking.
+    """
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENT_SECONDS, 0))
 
 
 def _end_waiting_on_exit(worker: Any) -> None:

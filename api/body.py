@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -11,6 +13,9 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api.problems import RequestError
+
+SILENT_SECONDS: Final = 20
+"""Seconds without a byte of a body after which the upload is given up."""
 
 _PIECE: Final = 1024 * 1024  # bytes read at once
 
@@ -32,7 +37,13 @@ def read_body(most: int) -> bytes:
 
     Raises:
         ClientDisconnected: it broke off.
+        RequestError: 408, nothing came for `SILENT_SECONDS`.
     """
+    with _in_time():
+        return _read_body(most)
+
+
+def _read_body(most: int) -> bytes:
     declared = request.content_length
     if not declared:
         # Without a length the body is cut off at the bound: one byte more tells it apart.
@@ -52,15 +63,18 @@ def read_files(most: int, *, most_parts: int) -> list[File]:
         most_parts: parts that are counted at all.
 
     Raises:
-        RequestError: 400, it is no form.
+        RequestError: 400, it is no form; 408, nothing came for `SILENT_SECONDS`.
         RequestEntityTooLarge: it has more bytes or parts, or a part's header is longer than 4 kB.
     """
     request.max_content_length = most
     found: list[tuple[MultipartSegment, list[bytes]]] = []
     try:
-        with PushMultipartParser(
-            request.mimetype_params.get("boundary", ""), max_segment_count=most_parts
-        ) as parser:
+        with (
+            _in_time(),
+            PushMultipartParser(
+                request.mimetype_params.get("boundary", ""), max_segment_count=most_parts
+            ) as parser,
+        ):
             while not parser.closed:
                 for event in parser.parse(request.stream.read(_PIECE)):
                     if isinstance(event, MultipartSegment):
@@ -85,3 +99,19 @@ def read_files(most: int, *, most_parts: int) -> list[File]:
             "A part of the form has no empty line after its header; add it, send it again.",
         )
     return files
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Answer 408 when a read ends without a byte: the socket's own time-out, see `api.__main__`."""
+    try:
+        yield
+    except (BlockingIOError, ClientDisconnected) as error:
+        # Werkzeug's streams make the one of the other.
+        if not isinstance(error, BlockingIOError) and not isinstance(error.__context__, BlockingIOError):
+            raise
+        raise RequestError(
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"Nothing of the body came for {SILENT_SECONDS} seconds; send it again.",
+            {"Connection": "close"},
+        ) from error

@@ -18,7 +18,13 @@ from api.problems import RequestError
 from api.services import Services
 from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
 from core.drain import Place
-from core.errors import LedgerFullError, QueueFullError, RateLimitError, StorageUnavailableError
+from core.errors import (
+    IdempotencyConflictError,
+    LedgerFullError,
+    QueueFullError,
+    RateLimitError,
+    StorageUnavailableError,
+)
 from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
 from core.jobs import Job, NewJob, new_job_id, queued
 from core.ledger import Accepted, Idempotency, RateLimit
@@ -193,11 +199,11 @@ def submit(
     messages = services.envelope.messages(keys, lane, expires_ms)
     try:
         accepted = services.jobs.accept(jobs, lane, QUEUES[lane], messages, idempotency, limit=limit)
-    except (QueueFullError, LedgerFullError, RateLimitError) as error:
+    except (QueueFullError, LedgerFullError, RateLimitError, IdempotencyConflictError) as error:
         # Redis has said no. After any other error the jobs may be accepted, so their images must stay.
         if isinstance(error, RateLimitError):
             services.throttle.learn(limit, error.retry_after)
-        else:
+        elif isinstance(error, (QueueFullError, LedgerFullError)):
             services.gate.shut(error)
         _discard(services, keys)
         raise

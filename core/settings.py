@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
 
     retention_hours: float = Field(
-        168.0, gt=0, description="Hours that a settled job's record and an idempotency key are kept."
+        168.0, ge=0.01, description="Hours that a settled job's record and an idempotency key are kept."
     )
     image_retention_hours: float = Field(
         168.0, ge=1, description="Hours that an image is kept in storage after it was accepted."

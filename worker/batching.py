@@ -137,7 +137,7 @@ class Batcher:
         started = time.monotonic()
         # The pool's own time limit begins when the child takes the batch; a child may hang before that.
         limit = self._consumer.timer.call_repeatedly(
-            self._task.settings.batch_timeout, self.end_children, (self._task.settings.batch_timeout,)
+            self._task.settings.batch_timeout, self._overdue, (started,)
         )
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.tally.begin(item.job_id for item in items)
@@ -149,6 +149,14 @@ class Batcher:
             error_callback=on_crash,
             correlation_id=entries[0].request.id,
         )
+
+    def _overdue(self, started: float) -> None:
+        """End the child of a batch that takes too long, and the worker if that did not end the batch."""
+        seconds = time.monotonic() - started
+        self.end_children(seconds)
+        if seconds > 1.5 * self._task.settings.batch_timeout:
+            logger.error("The pool does not know that the child has ended: the worker ends, to be replaced")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def end_children(self, seconds: float) -> None:
         """Kill a child whose batch has taken too long; the pool reports the batch as crashed."""

@@ -105,6 +105,10 @@ class Classifier:
             results += self._attempt([item])
             if results[-1] == PUT_BACK:  # So would the others be, each after its own time-outs.
                 break
+            if results[-1] == NOT_SERVED:
+                # That can have taken a time-out of storage. Several in one turn would exceed the batch's own
+                # limit, and count as a crash of the job that runs then.
+                return results + [ALONE] * (len(items) - len(results))
         return results + [PUT_BACK] * (len(items) - len(results))
 
     def _attempt(self, items: Sequence[Item]) -> list[Result]:

@@ -42,7 +42,9 @@ end
 if redis.call('EXISTS', prefix .. 'job:' .. ARGV[FIRST]) == 1 then
   return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[FIRST]) or 0)
 end
-if lane + other + jobs > most then return answer('full', lane) end
+-- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
+local messages = redis.call('LLEN', KEYS[7]) + #ARGV - (FIRST - 1 + jobs * WIDTH)
+if lane + other + jobs > most or messages > most then return answer('full', lane) end
 
 local allowance = ''
 if limit ~= '' then

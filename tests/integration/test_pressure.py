@@ -81,6 +81,17 @@ def test_what_was_accepted_before_is_answered_though_the_queue_is_full(
     assert _post(narrow, key="other").status_code == 202
 
 
+def test_cancelling_makes_no_room_for_endless_messages(narrow: FlaskClient, jobs: JobStore) -> None:
+    """Messages of withdrawn jobs stay in the queue until a worker meets them, so they count as well."""
+    for _ in range(MOST):
+        job_id = _post(narrow).get_json()["id"]
+        assert narrow.delete(f"/v1/jobs/{job_id}").status_code == 200
+    assert (jobs.pending(), _messages(jobs)) == (0, MOST)
+    assert _post(narrow).status_code == 429
+    assert _messages(jobs) == MOST
+    assert_balanced(jobs)
+
+
 def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> None:
     """Thirty-two uploads at once for eight places: eight jobs."""
     upload_bulk(narrow, MOST - 8)

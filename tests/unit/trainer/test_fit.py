@@ -34,7 +34,7 @@ def train_through(
     accuracies: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
 ) -> tuple[fit.Run, Position]:
     """Run the loop over as many epochs; the average's number is the epoch, its accuracy as given."""
-    run = fit.Run(*(one_weight() for _ in range(4)), keras.optimizers.SGD())
+    run = fit.Run(one_weight(), one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
     position = Position()
 
     def step(run: fit.Run, *_: object, **__: object) -> Callable[..., Any]:
