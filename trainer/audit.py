@@ -269,7 +269,7 @@ def unseen_mask(
 
 def _by_number(name: str) -> list[tuple[int, str]]:
     """Sort `O_9.jpg` before `O_10.jpg`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _members(groups: Iterable[int]) -> dict[int, list[int]]:

@@ -102,8 +102,14 @@ class SettleConfig(_Section):
 class MixConfig(_Section):
     """The average of the weights before and after fine-tuning; glossed in `default.toml`."""
 
-    shares: tuple[Share, ...] = Field(min_length=1)
+    shares: tuple[Share, ...]
     images: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _fine_tuned_alone(self) -> MixConfig:
+        if 1.0 not in self.shares:
+            raise ValueError("shares must hold 1.0, the fine-tuned weights alone, so that no mix is worse")
+        return self
 
 
 class CalibrateConfig(_Section):

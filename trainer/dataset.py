@@ -6,7 +6,10 @@ The layout is that of techsash/waste-classification-data, as a folder or a tar a
 from __future__ import annotations
 
 import hashlib
+import itertools
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -82,6 +85,11 @@ def read_files(sources: Sequence[Path], split: Split) -> list[ImageFile]:
             f"No {split} images in {_listed(sources)}; expected the folders {split}/O and {split}/R, "
             "or a tar archive of them."
         )
+    for first, second in itertools.pairwise(files):
+        if first.name == second.name:
+            raise DatasetError(
+                f"{first.name} is in {_listed(sources)} more than once; give each file a name of its own."
+            )
     for folder, label in CLASS_FOLDERS.items():
         if not any(file.label == label for file in files):
             raise DatasetError(
@@ -117,7 +125,8 @@ def decode_files(
     labels = np.array([files[at].label for at in kept], np.int64)
     for folder, label in CLASS_FOLDERS.items():
         if not np.any(labels == label):
-            raise DatasetError(f"None of the images in {folder} can be read; first: {unreadable[0]}")
+            first = next((line for line in unreadable if f"/{folder}/" in line), "there is none")
+            raise DatasetError(f"None of the images in {folder} can be read; first: {first}")
     return ImageSet(
         tuple(files[at].name for at in kept),
         labels,
@@ -150,7 +159,7 @@ def _walk_tar(source: Path, split: Split) -> Iterator[ImageFile]:
                 stream = archive.extractfile(member) if place is not None and member.isfile() else None
                 if place is not None and stream is not None:
                     yield ImageFile(*place, stream.read())
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise DatasetError(f"{source} is neither a folder nor a readable tar archive ({error}).") from error
 
 

@@ -45,12 +45,12 @@ def mix(
         The entries, the best one first.
     """
     before, after = _weights(run.start), _weights(run.best)
-    chosen = np.random.default_rng(seed).permutation(len(images))[: config.images]
+    chosen = images[np.random.default_rng(seed).permutation(len(images))[: config.images]]
     found: list[tuple[dict[str, float], Weights]] = []
     for share in config.shares:
         run.network.set_weights([share * b + (1 - share) * a for a, b in zip(before, after, strict=True)])
         if share < 1:
-            _estimate_statistics(run.network, images[chosen])
+            _estimate_statistics(run.network, chosen)
         entry = {"share": share} | validate(run.network, held_out)
         on_mix(entry)
         found.append((entry, _weights(run.network)))

@@ -90,18 +90,27 @@ def backbone_of(network: Model) -> Model:
     return next(layer for layer in network.layers if isinstance(layer, keras.Model))
 
 
+def check_layer(backbone: Model, layer_name: str) -> None:
+    """Return if the backbone has a layer of that name, or the name is empty.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if layer_name and layer_name not in {layer.name for layer in backbone.layers}:
+        raise ConfigError(
+            f"fine_tune.trainable_after: MobileNetV2 has no layer {layer_name!r}; an example is block_2_add."
+        )
+
+
 def unfreeze_after(network: Model, layer_name: str, *, batch_norm_momentum: float) -> None:
     """Make the backbone trainable behind the named layer; frozen batch norms keep their statistics.
 
     Raises:
         ConfigError: the backbone has no layer of that name.
     """
+    check_layer(backbone_of(network), layer_name)
     layers = backbone_of(network).layers
     names = [layer.name for layer in layers]
-    if layer_name and layer_name not in names:
-        raise ConfigError(
-            f"fine_tune.trainable_after: MobileNetV2 has no layer {layer_name!r}; an example is block_2_add."
-        )
     first = names.index(layer_name) + 1 if layer_name else 0
     for at, layer in enumerate(layers):
         layer.trainable = at >= first

@@ -28,7 +28,7 @@ from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_held_out, short,
 from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model, writing
 from trainer.fold import folded
 from trainer.mix import mix
-from trainer.network import Model, build_backbone, build_network, set_head
+from trainer.network import Model, build_backbone, build_network, check_layer, set_head
 from trainer.progress import Reporter
 
 Mask = npt.NDArray[np.bool_]
@@ -84,10 +84,15 @@ def train(
         WastestreamError: each subclass in `trainer.errors` says what for.
     """
     reporter = reporter or Reporter()
+    out = out.absolute()
+    if not out.name or out.name == "..":
+        raise OutputError(f"{out} is no name for a new folder; name another --out.")
     work = out.with_name(f"{out.name}.training")
     _check_output(out, work, resume=resume)
     keras.utils.set_random_seed(config.seed)
-    backbone = build_backbone(weights)  # before the images: a wrong path should be told at once
+    # Before the images: a wrong path or layer should be told at once.
+    backbone = build_backbone(weights)
+    check_layer(backbone, config.fine_tune.trainable_after)
 
     data = _load(sources, config, reporter)
     work.mkdir(parents=True, exist_ok=True)
@@ -96,8 +101,7 @@ def train(
     network = build_network(backbone, dropout=config.fine_tune.dropout)
     run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
     about = _about_training(position, config) | _mix(run, data, config, reporter)
-    manifest = _export(run.best, data, about, config, out=out, reporter=reporter)
-    shutil.move(work / AUDIT_NAME, out / AUDIT_NAME)
+    manifest = _export(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
     shutil.rmtree(work)
     return manifest
 
@@ -242,7 +246,14 @@ def _held_out_line(entry: dict[str, float]) -> str:
 
 
 def _export(
-    network: Model, data: Data, about: dict[str, Any], config: TrainConfig, *, out: Path, reporter: Reporter
+    network: Model,
+    data: Data,
+    about: dict[str, Any],
+    config: TrainConfig,
+    *,
+    out: Path,
+    audit: Path,
+    reporter: Reporter,
 ) -> ModelManifest:
     served = folded(network)
     pixels = np.concatenate([images.pixels for images in data.held_out.values()])
@@ -265,6 +276,7 @@ def _export(
         if data.test is not None:
             metrics |= evaluate_test(engine, data.test).metrics
         manifest = with_metrics(folder, manifest, metrics)
+        shutil.copy(audit, folder / AUDIT_NAME)
         publish(folder, out)
     for line in table(metrics):
         reporter.line(line)

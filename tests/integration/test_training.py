@@ -274,6 +274,7 @@ def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], w
         ({"--weights": "nowhere.h5"}, "do not exist"),
         ({"--config": "nowhere.toml"}, "cannot be read"),
         ({"--out": "/dev/null/model"}, "name another --out"),
+        ({"--out": "/"}, "name another --out"),
     ],
 )
 def test_bad_input_is_one_sentence_and_no_output(
@@ -286,3 +287,72 @@ def test_bad_input_is_one_sentence_and_no_output(
     assert said in result.output
     assert isinstance(result.exception, SystemExit)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"TRAIN/O/": b"", "TRAIN/R/b.png": b"x"}, "TRAIN/O in"),
+        ({"TRAIN/R/b.png": b"x"}, "both classes are needed"),
+        ({"notes.txt": b"x"}, "expected the folders TRAIN/O and TRAIN/R"),
+        ({"TRAIN/O/a.png": b"x", "TRAIN/R/b.png": b"x"}, "can be read"),
+    ],
+)
+def test_folders_that_are_no_image_set(
+    weights: Path, tmp_path: Path, made: dict[str, bytes], said: str
+) -> None:
+    """An empty class, one class only, other files, files that are no images: a sentence, nothing written."""
+    for name, content in made.items():
+        path = tmp_path / "set" / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(content)
+    _refused(tmp_path, said, "--data", str(tmp_path / "set"), "--weights", str(weights))
+
+
+def test_weights_of_another_architecture(data: list[Path], tmp_path: Path) -> None:
+    """They are named before any image is read."""
+    import keras
+
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    options = ("--data", str(data[0]), "--weights", str(tmp_path / "other.weights.h5"))
+    _refused(tmp_path, "do not fit MobileNetV2", *options)
+
+
+def test_a_layer_that_is_not_there(data: list[Path], weights: Path, tmp_path: Path) -> None:
+    """It is named before any image is read."""
+    (tmp_path / "c.toml").write_text('[fine_tune]\ntrainable_after = "block_99_add"\n')
+    options = ("--data", str(data[0]), "--weights", str(weights), "--config", str(tmp_path / "c.toml"))
+    _refused(tmp_path, "has no layer 'block_99_add'", *options)
+
+
+def test_a_disk_without_room(
+    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before any work."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    _refused(tmp_path, "make room", "--data", str(data[0]), "--weights", str(weights))
+
+
+def _refused(folder: Path, said: str, *options: str) -> None:
+    """Expect that `train` ends with 1 and a sentence, and writes nothing into `folder`."""
+    before = sorted(folder.rglob("*"))
+    result = CliRunner().invoke(train, [*options, "--out", str(folder / "model")])
+    assert result.exit_code == 1
+    assert said in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_evaluate_refuses_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:
+    """A file that is not the one in the manifest is named, and no report is written."""
+    shutil.copytree(trained, tmp_path / "model")
+    content = bytearray((tmp_path / "model" / "model.tflite").read_bytes())
+    content[-1000] ^= 1
+    (tmp_path / "model" / "model.tflite").write_bytes(content)
+    options = ["--model", str(tmp_path / "model"), "--data", str(data[1])]
+    result = CliRunner().invoke(evaluate, [*options, "--report", str(tmp_path / "report.html")])
+    assert result.exit_code == 1
+    assert "is not the file that the manifest describes" in result.output
+    assert not (tmp_path / "report.html").exists()

@@ -122,3 +122,25 @@ def test_many_processes_decode_as_one_does(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         decode_files(files, side=8, processes=2).pixels, decode_files(files, side=8).pixels
     )
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Else the one that is held out could be trained on in the other's place."""
+    files = {"TRAIN/O/a.png": png(1), "TRAIN/R/b.png": png(2), "nested/TRAIN/O/a.png": png(3)}
+    with pytest.raises(DatasetError, match=r"TRAIN/O/a\.png is in .* more than once"):
+        read_files([folder(tmp_path, files)], "TRAIN")
+
+
+@pytest.mark.parametrize("compression", ["gz", "xz"])
+def test_a_damaged_archive_is_named(tmp_path: Path, compression: str) -> None:
+    """Whatever the decompressor raises, it is one sentence with the file's name."""
+    path = tmp_path / f"set.tar.{compression}"
+    with tarfile.open(path, f"w:{compression}") as tar:  # type: ignore[call-overload]
+        entry = tarfile.TarInfo("TRAIN/O/a.png")
+        entry.size = 20_000
+        tar.addfile(entry, io.BytesIO(np.random.default_rng(1).bytes(20_000)))
+    content = bytearray(path.read_bytes())
+    content[5_000:15_000] = bytes(10_000)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="nor a readable tar archive"):
+        read_files([path], "TRAIN")
