@@ -20,10 +20,14 @@ CHECKPOINT_NAME: Final = "checkpoint.npz"
 
 @dataclass
 class Position:
-    """Where a run is: `epoch` and `step` are the next to do; `history` has one entry per epoch done."""
+    """Where a run is: `epoch` and `step` are the next to do; `history` has one entry per epoch done.
+
+    `loss_sum` is of the steps done in the epoch, `seconds` the time of all steps.
+    """
 
     epoch: int = 0
     step: int = 0
+    loss_sum: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 

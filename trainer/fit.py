@@ -164,7 +164,6 @@ def fine_tune(
                 source, changes = train.pixels.shape[1:], config.augmentation(position.epoch)
                 step_at[kind] = _train_step(run, config, changes, side=side, source=source, batch=batch)
             order = np.random.default_rng((config.seed, position.epoch)).permutation(len(train))
-            losses = []
             while position.step < steps:
                 began = time.monotonic()
                 done = position.epoch * steps + position.step
@@ -183,7 +182,7 @@ def fine_tune(
                     raise DivergedError(
                         f"The loss is {loss} in epoch {position.epoch + 1}; lower fine_tune.learning_rate."
                     )
-                losses.append(loss)
+                position.loss_sum += loss
                 position.step += 1
                 position.seconds += time.monotonic() - began
                 on_step(position.epoch, batch, (side / 128) ** 2, loss)
@@ -192,12 +191,12 @@ def fine_tune(
                     raise TrainingInterrupted(
                         f"Stopped in epoch {position.epoch + 1}; the same command with --resume continues."
                     )
-            entry = {"epoch": position.epoch + 1, "side": side, "loss": float(np.mean(losses or [0.0]))}
+            entry = {"epoch": position.epoch + 1, "side": side, "loss": position.loss_sum / max(1, steps)}
             entry |= validate(run.average, held_out)
             position.history.append(entry)
             if position.best is entry:
                 copy_weights(run.best, run.average)
-            position.epoch, position.step = position.epoch + 1, 0
+            position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
             save()
             on_epoch(entry)
 

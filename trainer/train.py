@@ -37,7 +37,7 @@ Mask = npt.NDArray[np.bool_]
 AUDIT_NAME: Final = "audit.json"
 
 _ROOM: Final = 256 * 2**20
-"""Bytes that a run needs on disk: two checkpoints of 45 MB and 35 MB of model files, doubled."""
+"""Bytes that a run needs on disk: two checkpoints of 54 MB and 35 MB of model files, doubled."""
 
 _MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibration can use
 
@@ -143,9 +143,19 @@ def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> D
         "decode for crops",
         side=config.data.cache_side,
     )
-    digest = hashlib.sha256("".join(sorted(plain.digests)).encode()).hexdigest()
     held_out = {name: plain.take(chosen) for name, chosen in masks.items()}
-    return Data(cached, plain.take(trained), held_out, test, findings, digest)
+    return Data(cached, plain.take(trained), held_out, test, findings, _fingerprint(plain, test))
+
+
+def _fingerprint(*sets: ImageSet | None) -> str:
+    """Return a digest of what a run depends on: every image's bytes, and its name, which holds the label."""
+    images = [found for found in sets if found is not None]
+    lines = sorted(
+        f"{name} {digest}\n"
+        for found in images
+        for name, digest in zip(found.names, found.digests, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[dict[str, Mask], Mask]:
@@ -289,7 +299,7 @@ def _about_data(data: Data) -> dict[str, Any]:
     test_digests = data.test.digests if data.test is not None else ()
     return {
         "layout": "TRAIN/{O,R}, TEST/{O,R}",
-        "sha256_of_train_digests": data.digest,
+        "sha256_of_names_and_digests": data.digest,
         "counts": report.counts,
         "unreadable": len(report.unreadable),
         "exact_duplicate_groups": len(report.exact_duplicates),

@@ -7,12 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import psutil
+
 from core.settings import PREFIX
 from infra.local import health, ports, probes
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
 from infra.local.programs import find_program
 from infra.local.service import Service
+
+_REDIS_SHARE = 4  # Redis gets this part of the machine's memory; rewriting its file can take as much again
 
 _REDIS_CONF = """\
 bind {listen}
@@ -26,6 +30,8 @@ appendonly yes
 # jobs that were accepted. One fsync covers all commands of an event-loop turn: measured on a virtual disk,
 # a lone SET takes 0.5 ms instead of 0.14, and 16 clients together still get 4,400 SETs a second.
 appendfsync always
+# Full, Redis refuses writes and says so, and the API answers 503. Without a bound the system would kill it.
+maxmemory {maxmemory}
 maxmemory-policy noeviction
 """
 
@@ -172,7 +178,12 @@ def _worker(folder: DataFolder, name: str, environment: Mapping[str, str]) -> Se
 
 
 def _configure_redis(plan: StackPlan, credentials: Credentials) -> None:
-    text = _REDIS_CONF.format(listen=plan.listen, port=plan.redis_port, password=credentials.redis_password)
+    text = _REDIS_CONF.format(
+        listen=plan.listen,
+        port=plan.redis_port,
+        password=credentials.redis_password,
+        maxmemory=psutil.virtual_memory().total // _REDIS_SHARE,
+    )
     write_private(plan.folder.redis / "redis.conf", text)
 
 

@@ -30,7 +30,7 @@ def variables(value: float) -> list[keras.Variable]:
 def written(tmp_path: Path) -> Path:
     """A checkpoint in epoch 2, step 7, of variables that are 5."""
     path = tmp_path / CHECKPOINT_NAME
-    position = Position(epoch=2, step=7, seconds=1.5, history=[{"loss": 0.3}])
+    position = Position(epoch=2, step=7, loss_sum=2.5, seconds=1.5, history=[{"loss": 0.3}])
     save(path, position, variables(5), config=CONFIG, data_digest="abc")
     return path
 
@@ -39,7 +39,7 @@ def test_everything_comes_back(written: Path) -> None:
     """Position, history and every variable are as they were saved."""
     fresh = variables(0)
     position = restore(written, fresh, config=CONFIG, data_digest="abc")
-    assert position == Position(epoch=2, step=7, seconds=1.5, history=[{"loss": 0.3}])
+    assert position == Position(epoch=2, step=7, loss_sum=2.5, seconds=1.5, history=[{"loss": 0.3}])
     np.testing.assert_array_equal(np.asarray(fresh[0]), np.full((2, 3), 5))
     assert int(np.asarray(fresh[1])) == 5
 

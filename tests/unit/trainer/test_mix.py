@@ -60,7 +60,7 @@ def test_the_best_mix_is_kept(monkeypatch: pytest.MonkeyPatch, best_weight: floa
 
 def test_batch_norms_follow_the_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mix has statistics of the training images; fine-tuned weights alone keep those they have."""
-    run, _ = mixed(monkeypatch, 5, (0.5,))
+    run, _ = mixed(monkeypatch, 5, (1.0, 0.5))
     _, _, mean, variance = run.best.get_layer("normal").get_weights()
     np.testing.assert_allclose(mean, 60, rtol=1e-4)
     np.testing.assert_allclose(variance, 900, rtol=1e-3)
