@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from core.jobs import accepted_ms
 from core.ledger import JobStore
 from core.queue import QUEUES, Envelope, make_app
 from core.settings import Settings
@@ -111,6 +112,32 @@ def test_a_lone_image_is_served_after_every_reconnect(
         ids.append(upload(client))
         wait_settled(jobs, ids, seconds=8)
     finish(jobs, ids)
+
+
+def test_the_first_image_after_a_reconnect_is_as_quick_as_any(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker
+) -> None:
+    """Once the worker listens again nothing waits for a timer; measured against the idle latency of the run."""
+    start_worker()
+
+    def milliseconds() -> int:
+        job_id = upload(client)
+        wait_settled(jobs, [job_id])
+        (job,) = jobs.read_many([job_id])
+        assert job is not None
+        assert job.settled_ms is not None
+        return job.settled_ms - accepted_ms(job_id)
+
+    idle = [milliseconds() for _ in range(10)]
+    for _ in range(5):
+        jobs.client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: _listening(jobs) == 1, "the worker to listen again")
+        assert milliseconds() <= 10 * max(*idle, 20)
+
+
+def _listening(jobs: JobStore) -> int:
+    """Return how many connections wait for a message."""
+    return sum(found["cmd"] == "brpop" and "b" in found["flags"] for found in jobs.client.client_list())
 
 
 def test_redis_pauses(client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path) -> None:
