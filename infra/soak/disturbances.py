@@ -25,16 +25,20 @@ OUTAGE: Final = 5.0
 LONG_OUTAGE: Final = 30.0
 """Seconds that Redis is away in the long one."""
 
+OVERLOAD: Final = 60.0
+"""Seconds in which more comes than the workers can do."""
+
 _FROZEN_WORKER: Final = 14.0  # longer than the visibility timeout, so that its jobs are delivered elsewhere
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to disturb. `outage`: recovery counts from its end."""
+    """One way to disturb. `outage`: recovery counts from its end; `pressing`: the load has no bound."""
 
     name: str
     run: Callable[[Target, random.Random], Awaitable[None]]
     outage: bool = False
+    pressing: bool = False
 
 
 async def _kill_worker(target: Target, rng: random.Random) -> None:
@@ -109,6 +113,10 @@ async def _stop_redis(target: Target, _: random.Random) -> None:
         _send(target.supervisor, signal.SIGCONT)
 
 
+async def _overload(_: Target, __: random.Random) -> None:
+    await asyncio.sleep(OVERLOAD)
+
+
 async def _freeze(pid: int | None, seconds: float) -> None:
     _send(pid, signal.SIGSTOP)
     try:
@@ -138,6 +146,7 @@ KINDS: Final = (
     Kind(f"the S3 server frozen for {OUTAGE:.0f} s", _freeze_s3, outage=True),
     Kind(f"a worker frozen for {_FROZEN_WORKER:.0f} s", _freeze_worker),
     Kind(f"Redis down for {LONG_OUTAGE:.0f} s", _stop_redis, outage=True),
+    Kind(f"uploads without a pause for {OVERLOAD:.0f} s", _overload, outage=True, pressing=True),
 )
 
 QUICK: Final = tuple(kind for kind in KINDS if kind.name.startswith("SIGKILL"))

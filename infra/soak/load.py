@@ -53,6 +53,8 @@ class Load:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: asyncio.Task[None] | None = None
+        self.pressing = False
+        """Whether to send as fast as the API takes it, whatever is outstanding."""
 
     def start(self) -> None:
         """Begin to send and to ask."""
@@ -132,9 +134,10 @@ class Load:
         """Return after about this long, when there is room, or when it is time to stop."""
         while not self._stop.is_set():
             try:
-                await asyncio.wait_for(self._stop.wait(), seconds * self._rng.uniform(0.5, 1.5))
+                pause = 0.0 if self.pressing else seconds * self._rng.uniform(0.5, 1.5)
+                await asyncio.wait_for(self._stop.wait(), pause)
             except TimeoutError:
-                if len(self._books.outstanding) < MOST_OUTSTANDING:
+                if self.pressing or len(self._books.outstanding) < MOST_OUTSTANDING:
                     return
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from infra.soak.books import Verdict
@@ -12,11 +12,15 @@ from infra.soak.books import Verdict
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One disturbance. `recovery`: seconds until the last affected job settled, None if it did not."""
+    """One disturbance. `recovery`: seconds until the last affected job settled, None if it did not.
+
+    `memory`: resident bytes of each service when it was over.
+    """
 
     kind: str
     affected: int
     recovery: float | None
+    memory: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Report:
             **asdict(self.verdict),
             "refused": self.refused,
             "good": self.good,
+            "most_memory": self.most_memory(),
             "kinds": [
                 {"kind": kind, "count": count, "recovery_median": median, "recovery_longest": longest}
                 for kind, count, median, longest in self.by_kind()
@@ -66,6 +71,11 @@ class Report:
                 round(max(known), 1) if whole else None,
             )
 
+    def most_memory(self) -> dict[str, int]:
+        """Return the most resident bytes that each service had, by its name."""
+        names = sorted({name for one in self.disturbances for name in one.memory})
+        return {name: max(one.memory.get(name, 0) for one in self.disturbances) for name in names}
+
     def to_markdown(self) -> str:
         """Return the figures as two tables."""
         verdict = self.verdict
@@ -80,6 +90,7 @@ class Report:
             ("images doubled", f"{verdict.doubled:,}"),
             ("images refused", f"{self.refused:,}"),
             ("ledger balanced", "yes" if verdict.balanced else "NO"),
+            *((f"{name}: most memory, MB", f"{most / 1e6:.0f}") for name, most in self.most_memory().items()),
         ]
         kinds = [
             (kind, str(count), _seconds(median), _seconds(longest))

@@ -48,7 +48,7 @@ async def soak(
         load.check()
         if time.monotonic() - began >= seconds:
             break
-        done = await _disturb(target, kind, books, rng)
+        done = await _disturb(target, kind, load, books, rng)
         disturbances.append(done)
         say(_line(done, books))
     loaded = time.monotonic() - began
@@ -69,12 +69,15 @@ def _deck(kinds: Sequence[Kind], rng: random.Random) -> Iterator[Kind]:
         yield from rng.sample(kinds, len(kinds))
 
 
-async def _disturb(target: Target, kind: Kind, books: Books, rng: random.Random) -> Disturbance:
+async def _disturb(target: Target, kind: Kind, load: Load, books: Books, rng: random.Random) -> Disturbance:
     affected = set(books.outstanding)
     since = time.time()
+    load.pressing = kind.pressing
     await kind.run(target, rng)
+    load.pressing = False
     if kind.outage:
         since = time.time()
+    memory = await asyncio.to_thread(target.memory)
     await asyncio.sleep(TAIL)
     affected |= books.outstanding
     recovered = await _settled(affected, books)
@@ -84,6 +87,7 @@ async def _disturb(target: Target, kind: Kind, books: Books, rng: random.Random)
         kind=kind.name,
         affected=len(affected),
         recovery=max(0.0, (last or since) - since) if recovered else None,
+        memory=memory,
     )
 
 

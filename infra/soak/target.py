@@ -104,6 +104,16 @@ class Target:
         except psutil.NoSuchProcess:
             return []
 
+    def memory(self) -> dict[str, int]:
+        """Return the resident bytes of each service, with what it has started."""
+        found: dict[str, int] = {}
+        for one in read_status(self.folder).processes:
+            with contextlib.suppress(psutil.NoSuchProcess):  # It has just been killed.
+                process = psutil.Process(one.pid)
+                family = [process, *process.children(recursive=True)]
+                found[one.name] = sum(each.memory_info().rss for each in family)
+        return found
+
     def is_ready(self) -> bool:
         """Return whether every process is ready."""
         return read_status(self.folder).ready

@@ -1,0 +1,31 @@
+"""The report of a soak: what its tables and its JSON say."""
+
+from __future__ import annotations
+
+from infra.soak.books import Verdict
+from infra.soak.report import Disturbance, Report
+
+
+def report(*disturbances: Disturbance) -> Report:
+    """A soak in which nothing was lost."""
+    verdict = Verdict(
+        accepted=3, answered=3, states={"classified": 3}, lost=0, doubled=0, duplicates=0, balanced=True
+    )
+    return Report(seconds=60, seed=1, verdict=verdict, refused=0, disturbances=list(disturbances))
+
+
+def test_the_most_memory_of_each_service_is_told() -> None:
+    """A service that was away for a while counts with what it had otherwise."""
+    found = report(
+        Disturbance("a", 1, 0.5, {"api": 50_000_000, "redis": 9_000_000}),
+        Disturbance("b", 1, 0.5, {"api": 70_000_000}),
+    )
+    assert found.to_json()["most_memory"] == {"api": 70_000_000, "redis": 9_000_000}
+    assert "| api: most memory, MB | 70 |" in found.to_markdown()
+
+
+def test_a_disturbance_that_was_not_recovered_from_breaks_the_promise() -> None:
+    """Of its kind neither median nor longest recovery is told, since one of them is unknown."""
+    found = report(Disturbance("a", 1, 2.0), Disturbance("a", 1, None), Disturbance("b", 1, 3.0))
+    assert not found.good
+    assert list(found.by_kind()) == [("a", 2, None, None), ("b", 1, 3.0, 3.0)]
