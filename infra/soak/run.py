@@ -20,6 +20,9 @@ TAIL: Final = 1.0
 RECOVERY_MOST: Final = 120.0
 """Seconds after which a disturbance counts as one that was not recovered from."""
 
+DRAIN_MOST: Final = 900.0
+"""The same after an overload, which leaves a queue as long as the machine is slow."""
+
 _LOOK: Final = 0.25
 _DRAIN: Final = 120.0  # seconds for the last answers
 _CALM: Final = (1.0, 4.0)  # seconds between a recovery and the next disturbance
@@ -80,7 +83,7 @@ async def _disturb(target: Target, kind: Kind, load: Load, books: Books, rng: ra
     memory = await asyncio.to_thread(target.memory)
     await asyncio.sleep(TAIL)
     affected |= books.outstanding
-    recovered = await _settled(affected, books)
+    recovered = await _settled(affected, books, DRAIN_MOST if kind.pressing else RECOVERY_MOST)
     await asyncio.to_thread(target.wait_ready, RECOVERY_MOST)  # So that the next one hits a whole stack.
     last = books.last_settled(affected & books.settled.keys())
     return Disturbance(
@@ -91,9 +94,9 @@ async def _disturb(target: Target, kind: Kind, load: Load, books: Books, rng: ra
     )
 
 
-async def _settled(affected: set[str], books: Books) -> bool:
-    """Return whether all of these jobs settle within `RECOVERY_MOST`."""
-    deadline = time.monotonic() + RECOVERY_MOST
+async def _settled(affected: set[str], books: Books, seconds: float) -> bool:
+    """Return whether all of these jobs settle within this time."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not affected & books.outstanding:
             return True
