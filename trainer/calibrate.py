@@ -1,4 +1,4 @@
-"""From logits to decisions: temperature, threshold and review band, all chosen on validation images."""
+"""From logits to decisions: temperature, threshold and review band, all chosen on held-out images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Calibration:
 
 
 def calibrate(logits: Logits, labels: Labels, *, review_error: float) -> Calibration:
-    """Choose all three on validation images, shapes (N,); `review_error` as `choose_review_band`."""
+    """Choose all three on held-out images, shapes (N,); `review_error` as `choose_review_band`."""
     temperature = fit_temperature(logits, labels)
     probabilities = to_probabilities(logits, temperature)
     threshold = choose_threshold(probabilities, labels)
@@ -78,7 +78,7 @@ def choose_review_band(
     """Return the narrowest band around the threshold that leaves few wrong labels outside it.
 
     Args:
-        probabilities: of validation images.
+        probabilities: of held-out images.
         labels: their true classes.
         threshold: as chosen before.
         review_error: largest share of wrong labels among the images outside the band.

@@ -43,8 +43,9 @@ if redis.call('EXISTS', prefix .. 'job:' .. ARGV[FIRST]) == 1 then
   return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[FIRST]) or 0)
 end
 -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
-local messages = redis.call('LLEN', KEYS[7]) + #ARGV - (FIRST - 1 + jobs * WIDTH)
-if lane + other + jobs > most or messages > most then return answer('full', lane) end
+local queued = redis.call('LLEN', KEYS[7])
+local messages = #ARGV - (FIRST - 1 + jobs * WIDTH)
+if lane + other + jobs > most or queued + messages > most then return answer('full', math.max(lane, queued)) end
 
 local allowance = ''
 if limit ~= '' then

@@ -87,7 +87,9 @@ def test_cancelling_makes_no_room_for_endless_messages(narrow: FlaskClient, jobs
         job_id = _post(narrow).get_json()["id"]
         assert narrow.delete(f"/v1/jobs/{job_id}").status_code == 200
     assert (jobs.pending(), _messages(jobs)) == (0, MOST)
-    assert _post(narrow).status_code == 429
+    refused = _post(narrow)
+    assert refused.status_code == 429
+    assert f"{MOST} images wait, of at most {MOST}" in refused.get_json(force=True)["detail"]
     assert _messages(jobs) == MOST
     assert_balanced(jobs)
 
