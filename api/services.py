@@ -26,6 +26,7 @@ from core.settings import Settings
 _EXTENSION: Final = "wastestream"
 _BULK_PLACES: Final = 4  # of up to 128 MiB each
 _BULK_PATIENCE: Final = 20.0  # seconds
+_BULK_THREADS_SHARE: Final = 2  # at most one in so many threads serves bulk uploads, or waits to
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Services:
     envelope: Envelope
     waiters: Waiters
     bulk_places: threading.BoundedSemaphore
+    bulk_threads: threading.BoundedSemaphore
     gate: Gate
     keyring: Keyring
     throttle: Throttle
@@ -49,14 +51,10 @@ class Services:
         """Hold one of the places for bulk uploads, each of which is in memory as a whole.
 
         Raises:
-            BusyError: none became free in time.
+            BusyError: none became free in time, or so many wait for one that others would find no thread.
         """
-        if not self.bulk_places.acquire(timeout=_BULK_PATIENCE):
-            raise BusyError("All places for bulk uploads are taken.")
-        try:
+        with _taken(self.bulk_threads, seconds=0), _taken(self.bulk_places, seconds=_BULK_PATIENCE):
             yield
-        finally:
-            self.bulk_places.release()
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -72,11 +70,22 @@ class Services:
             envelope=Envelope(make_app(settings)),
             waiters=Waiters(client, most=settings.api_threads // 2),
             bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
+            bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_THREADS_SHARE),
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
             readiness=Readiness(jobs, accounts, objects),
         )
+
+
+@contextmanager
+def _taken(places: threading.BoundedSemaphore, *, seconds: float) -> Iterator[None]:
+    if not places.acquire(timeout=seconds):
+        raise BusyError("All places for bulk uploads are taken.")
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def services() -> Services:

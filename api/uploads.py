@@ -186,8 +186,8 @@ def submit(
     """
     services.throttle.check(limit)
     if idempotency is None:
-        services.gate.check()
-    elif known := services.jobs.admit(len(images), idempotency, origin.camera):
+        services.gate.check(lane)
+    elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):
         return _existing(services, known), Accepted(known)
     expires_ms = origin.expires_ms
     jobs = [
@@ -204,7 +204,7 @@ def submit(
         if isinstance(error, RateLimitError):
             services.throttle.learn(limit, error.retry_after)
         elif isinstance(error, (QueueFullError, LedgerFullError)):
-            services.gate.shut(error)
+            services.gate.shut(lane, error)
         _discard(services, keys)
         raise
     if accepted.places is None:

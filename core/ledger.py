@@ -45,7 +45,7 @@ from core.errors import (
     RateLimitError,
 )
 from core.jobs import Job, JobState, NewJob, Outcome, accepted_ms
-from core.lanes import LANES
+from core.lanes import LANES, room
 from core.manifest import Prediction
 
 PREFIX: Final = "ws:"
@@ -186,7 +186,7 @@ class JobStore:
 
         Raises:
             IdempotencyConflictError: the key was used with other bytes.
-            QueueFullError: as many jobs wait as may; nothing was accepted.
+            QueueFullError: as many jobs wait as may when one of `lane` comes; nothing was accepted.
             RateLimitError: nothing is left of the limit; nothing was accepted.
         """
         other = next(one for one in LANES if one != lane)
@@ -196,7 +196,14 @@ class JobStore:
             keys.append(_idempotency_key(idempotency))
             value = " ".join([idempotency.digest, *(job.id for job in jobs)])
         rate = f"{limit.name} {limit.rate} {limit.burst}" if limit else ""
-        arguments: list[str | int] = [PREFIX, value, self._retention, self._max_queued, rate, len(jobs)]
+        arguments: list[str | int] = [
+            PREFIX,
+            value,
+            self._retention,
+            room(lane, self._max_queued),
+            rate,
+            len(jobs),
+        ]
         for job in jobs:
             arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
             arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
@@ -211,12 +218,12 @@ class JobStore:
         measure, allowance = measure[:_MEASURES], measure[_MEASURES:]
         drain = Drain.measured({lane: int(ahead), other: int(others)}, now, measure)
         if word == "full":
-            raise self._full(drain, len(jobs))
+            raise self._full(drain, lane, len(jobs))
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
         places = [drain.place(lane, int(ahead) + number) for number in range(len(jobs))]
         return Accepted([job.id for job in jobs], places, left, whole_in)
 
-    def admit(self, images: int, idempotency: Idempotency, camera: str) -> list[str] | None:
+    def admit(self, images: int, lane: str, idempotency: Idempotency, camera: str) -> list[str] | None:
         """Look before an upload's images are stored: is it known, and is there room for it?
 
         Returns:
@@ -232,8 +239,8 @@ class JobStore:
             value, *answers = pipe.execute()
         if value is None:
             drain = _drain(answers)
-            if drain.total + images > self._max_queued:
-                raise self._full(drain, images)
+            if drain.total + images > room(lane, self._max_queued):
+                raise self._full(drain, lane, images)
             return None
         ids = _known_ids(cast(str, value), idempotency)
         hour = hour_of(time.time_ns() // 1_000_000)
@@ -245,13 +252,14 @@ class JobStore:
             pipe.execute()
         return ids
 
-    def _full(self, drain: Drain, images: int) -> QueueFullError:
+    def _full(self, drain: Drain, lane: str, images: int) -> QueueFullError:
         """Return the error that says when there will be room, and some more for others who were refused."""
-        over = drain.total + images - self._max_queued
+        most = room(lane, self._max_queued)
+        over = drain.total + images - most
         seconds = drain.seconds_for(over + self._max_queued // _ROOM_SHARE)
         wait = UNKNOWN_WAIT if seconds is None else max(1.0, min(LONGEST_WAIT, seconds))
         return QueueFullError(
-            f"The queue is full: {drain.total:,} images wait, of at most {self._max_queued:,}. "
+            f"The queue is full: {drain.total:,} images wait, of at most {most:,} for {lane} uploads. "
             f"Nothing of this call was accepted; send it again in {wait:.0f} s.",
             wait,
         )

@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     model_dir: Path = Field(SHIPPED_MODEL, description="Folder of the model that the workers load.")
 
     max_queued: int = Field(
-        200_000, ge=64, description="Most images that may wait at a time; beyond it uploads are answered 429."
+        200_000,
+        ge=100,
+        description="Most images that may wait at a time; beyond it uploads are answered 429.",
     )
 
     retention_hours: float = Field(

@@ -1,7 +1,7 @@
 -- Accept jobs and enqueue their messages: all or nothing.
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
 --       [idempotency key]
--- ARGV: prefix, idempotency value, idempotency seconds, most pending jobs,
+-- ARGV: prefix, idempotency value, idempotency seconds, most pending jobs when this lane's come,
 --       rate limit ('' or 'name images-per-second burst'), number of jobs,
 --       per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
 --       then the messages.

@@ -20,7 +20,7 @@ from tests.support.stream import assert_balanced
 def test_classify_waits_for_room_and_loses_nothing(
     settings: Settings, jobs: JobStore, start_worker: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Two groups of 64 for a queue of 64: refused, sent again when told, and each classified once."""
+    """Two groups of 64 for a queue with 90 places for them: refused, sent again, and each classified once."""
     folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(128):
@@ -29,7 +29,7 @@ def test_classify_waits_for_room_and_loses_nothing(
         module="tests.support.faulty_worker", FAULT="slow", SLOW_SECONDS="0.2", MARKER=str(tmp_path / "m")
     )
     port = free_port()
-    variables = {"WASTESTREAM_PORT": str(port), "WASTESTREAM_MAX_QUEUED": "64", **environment_of(settings)}
+    variables = {"WASTESTREAM_PORT": str(port), "WASTESTREAM_MAX_QUEUED": "100", **environment_of(settings)}
     api = Server([sys.executable, "-m", "api"], tmp_path / "api.log", environment=variables, port=port)
     api.start()
     try:

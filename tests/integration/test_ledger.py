@@ -112,12 +112,12 @@ def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
     """The same key and bytes give the first jobs again, counted as duplicates; other bytes are refused."""
     key = Idempotency("key", "digest")
     first = _accept(jobs, 2, key)
-    assert jobs.admit(2, key, "belt") == first
+    assert jobs.admit(2, "single", key, "belt") == first
     assert _accept(jobs, 2, key) == first
     assert _counts(jobs) == {"received": 2, "pending": 2, "duplicates": 4}
     assert jobs.client.llen(QUEUE) == 2
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
-        jobs.admit(1, Idempotency("key", "different"), "belt")
+        jobs.admit(1, "single", Idempotency("key", "different"), "belt")
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
         _accept(jobs, 1, Idempotency("key", "different"))
     assert _counts(jobs)["duplicates"] == 4

@@ -22,6 +22,7 @@ from tests.support.servers import Server
 from tests.support.stream import assert_balanced, upload, upload_bulk
 
 MOST = 64
+BULK_MOST = 58
 GOOD = Prediction("biodegradable", 0.9, review=False)
 
 
@@ -40,6 +41,13 @@ def _post(client: FlaskClient, count: int = 1, key: str | None = None) -> TestRe
     return client.post("/v1/images/bulk", data={"i": parts}, headers=named)
 
 
+def _fill(client: FlaskClient, jobs: JobStore, count: int) -> None:
+    """Let so many jobs wait; the last tenth of the places is for single uploads."""
+    upload_bulk(client, min(count, BULK_MOST) - jobs.pending())
+    for _ in range(count - jobs.pending()):
+        upload(client)
+
+
 def _stored(s3_server: Server) -> int:
     """Return how many images storage holds."""
     return len(list((Path(s3_server.log).parent / "objects").rglob("*.jpeg")))
@@ -55,16 +63,28 @@ def test_a_full_queue_takes_nothing_more(
     narrow: FlaskClient, jobs: JobStore, s3_server: Server, count: int, key: str | None
 ) -> None:
     """429 with the time to come back; no record, no message, no count, and no image left in storage."""
-    upload_bulk(narrow, MOST - count + 1)
+    most = MOST if count == 1 else BULK_MOST
+    _fill(narrow, jobs, most - count + 1)
     stored, messages = _stored(s3_server), _messages(jobs)
     for _ in range(2):  # the second is refused by the API process itself, or by its look before storing
         response = _post(narrow, count, key)
         assert response.status_code == 429
         assert int(response.headers["Retry-After"]) >= 1
         detail = response.get_json(force=True)["detail"]
-        assert f"{MOST - count + 1} images wait, of at most 64" in detail
+        assert f"{most - count + 1} images wait, of at most {most} for" in detail
         assert f"again in {response.headers['Retry-After']} s" in detail
-    assert (_stored(s3_server), _messages(jobs), jobs.pending()) == (stored, messages, MOST - count + 1)
+    assert (_stored(s3_server), _messages(jobs), jobs.pending()) == (stored, messages, most - count + 1)
+    assert_balanced(jobs)
+
+
+def test_bulk_uploads_leave_places_for_single_ones(narrow: FlaskClient, jobs: JobStore) -> None:
+    """However many bulk uploads come and are refused, single images are accepted up to the whole bound."""
+    upload_bulk(narrow, BULK_MOST)
+    for _ in range(MOST - BULK_MOST):
+        assert _post(narrow, 2).status_code == 429
+        assert _post(narrow).status_code == 202
+    assert _post(narrow).status_code == 429
+    assert jobs.pending() == MOST
     assert_balanced(jobs)
 
 
@@ -73,7 +93,7 @@ def test_what_was_accepted_before_is_answered_though_the_queue_is_full(
 ) -> None:
     """A client that missed the answer gets it; and once there is room, the refused key works."""
     first = _post(narrow, key="k").get_json()
-    upload_bulk(narrow, MOST - 1)
+    _fill(narrow, jobs, MOST)
     assert _post(narrow, key="other").status_code == 429
     again = _post(narrow, key="k")
     assert (again.status_code, again.get_json()["id"]) == (202, first["id"])
@@ -96,7 +116,7 @@ def test_cancelling_makes_no_room_for_endless_messages(narrow: FlaskClient, jobs
 
 def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> None:
     """Thirty-two uploads at once for eight places: eight jobs."""
-    upload_bulk(narrow, MOST - 8)
+    _fill(narrow, jobs, MOST - 8)
 
     def send(number: int) -> int:
         return _post(narrow.application.test_client(), key=f"k{number}").status_code
@@ -110,7 +130,7 @@ def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> No
 
 def test_the_time_to_come_back_follows_the_drain(narrow: FlaskClient, jobs: JobStore) -> None:
     """A queue that works off two jobs a second has room for 20 more in 10 seconds."""
-    upload_bulk(narrow, MOST)
+    upload_bulk(narrow, BULK_MOST)
     jobs.client.hset("ws:drain", mapping={"jobs": 60, "ms": 30_000, "since": jobs.now_ms()})
     assert 9 <= int(_post(narrow, 20).headers["Retry-After"]) <= 12
 

@@ -8,6 +8,7 @@ import pytest
 
 from api.gate import SHUT_SECONDS, Gate
 from core.errors import LedgerFullError, QueueFullError
+from core.lanes import BULK, SINGLE
 
 
 @pytest.mark.parametrize("why", [QueueFullError("full", 3), LedgerFullError("no memory")])
@@ -18,14 +19,14 @@ def test_uploads_are_refused_for_a_moment_after_one_was(
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     shut = Gate()
-    shut.check()
-    shut.shut(why)
+    shut.check(BULK)
+    shut.shut(BULK, why)
     now += SHUT_SECONDS * 0.9
     with pytest.raises(type(why), match=str(why)) as found:
-        shut.check()
+        shut.check(BULK)
     assert vars(found.value) == vars(why)
     now += SHUT_SECONDS * 0.2
-    shut.check()
+    shut.check(BULK)
 
 
 class _Upload:
@@ -41,7 +42,7 @@ def _refused(gate: Gate) -> weakref.ref[_Upload]:
     try:
         _accept(upload)
     except QueueFullError as error:
-        gate.shut(error)
+        gate.shut(SINGLE, error)
     return weakref.ref(upload)
 
 
@@ -51,4 +52,4 @@ def test_a_refused_upload_is_not_kept_in_memory() -> None:
     upload = _refused(gate)
     assert upload() is None
     with pytest.raises(QueueFullError):
-        gate.check()
+        gate.check(SINGLE)
