@@ -28,7 +28,7 @@ class Gate:
         self._refusals: dict[str, tuple[float, Callable[[], _Refusal]]] = {}
 
     def check(self, lane: str) -> None:
-        """Return if the lane's uploads may try; raise again what refused the last one if that was just now."""
+        """Return if the lane's uploads may try; raise again what refused the last one if it was just now."""
         until, refusal = self._refusals.get(lane, _OPEN)
         if time.monotonic() < until:
             raise refusal()

@@ -25,6 +25,7 @@ from core.errors import (
     QueueFullError,
     RateLimitError,
     StorageUnavailableError,
+    TooManyCamerasError,
     UnsupportedImageError,
     WastestreamError,
 )
@@ -45,6 +46,7 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    TooManyCamerasError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
     RateLimitError: HTTPStatus.TOO_MANY_REQUESTS,
 }

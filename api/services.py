@@ -60,7 +60,12 @@ class Services:
     def open(cls, settings: Settings) -> Services:
         """Return services that connect at their first use."""
         client = connect(settings.redis_url.get_secret_value())
-        jobs = JobStore(client, retention_hours=settings.retention_hours, max_queued=settings.max_queued)
+        jobs = JobStore(
+            client,
+            retention_hours=settings.retention_hours,
+            max_queued=settings.max_queued,
+            max_cameras=settings.max_cameras,
+        )
         accounts, objects = Accounts(client), ObjectStore(settings)
         return cls(
             settings=settings,

@@ -24,6 +24,7 @@ from core.errors import (
     QueueFullError,
     RateLimitError,
     StorageUnavailableError,
+    TooManyCamerasError,
 )
 from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
 from core.jobs import Job, NewJob, new_job_id, queued
@@ -183,6 +184,7 @@ def submit(
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
         RateLimitError: nothing is left of the limit; nothing was accepted.
+        TooManyCamerasError: the camera is new, and there are as many as may be; nothing was accepted.
     """
     services.throttle.check(limit)
     if idempotency is None:
@@ -199,7 +201,13 @@ def submit(
     messages = services.envelope.messages(keys, lane, expires_ms)
     try:
         accepted = services.jobs.accept(jobs, lane, QUEUES[lane], messages, idempotency, limit=limit)
-    except (QueueFullError, LedgerFullError, RateLimitError, IdempotencyConflictError) as error:
+    except (
+        QueueFullError,
+        LedgerFullError,
+        RateLimitError,
+        TooManyCamerasError,
+        IdempotencyConflictError,
+    ) as error:
         # Redis has said no. After any other error the jobs may be accepted, so their images must stay.
         if isinstance(error, RateLimitError):
             services.throttle.learn(limit, error.retry_after)

@@ -75,6 +75,16 @@ class RateLimitError(WastestreamError):
         self.retry_after = retry_after
 
 
+class TooManyCamerasError(WastestreamError):
+    """Raised when an upload names a new camera and there are as many as may be."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"X-Camera-Id names a new camera, and there are {most:,} already; use the id of a known one, "
+            "or let the operator raise WASTESTREAM_MAX_CAMERAS. Nothing of this call was accepted."
+        )
+
+
 class QueueFullError(WastestreamError):
     """Raised when as many jobs wait as may; `retry_after` is seconds after which there should be room."""
 

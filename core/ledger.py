@@ -43,6 +43,7 @@ from core.errors import (
     LedgerUnavailableError,
     QueueFullError,
     RateLimitError,
+    TooManyCamerasError,
 )
 from core.jobs import Job, JobState, NewJob, Outcome, accepted_ms
 from core.lanes import LANES, room
@@ -148,13 +149,19 @@ class JobStore:
     """
 
     def __init__(
-        self, client: redis.Redis, *, retention_hours: float = 168.0, max_queued: int = 200_000
+        self,
+        client: redis.Redis,
+        *,
+        retention_hours: float = 168.0,
+        max_queued: int = 200_000,
+        max_cameras: int = 10_000,
     ) -> None:
         self.client = client
         self.withdrawn_about = True
         """Whether messages of cancelled jobs may be under way, as of the last `settle`; at first unknown."""
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
+        self._max_cameras = max_cameras
         self._accept = client.register_script(script("accept"))
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
@@ -188,6 +195,7 @@ class JobStore:
             IdempotencyConflictError: the key was used with other bytes.
             QueueFullError: as many jobs wait as may when one of `lane` comes; nothing was accepted.
             RateLimitError: nothing is left of the limit; nothing was accepted.
+            TooManyCamerasError: a job's camera is new, and there are as many as may be; nothing was accepted.
         """
         other = next(one for one in LANES if one != lane)
         keys = [PENDING[lane], PENDING[other], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
@@ -201,6 +209,7 @@ class JobStore:
             value,
             self._retention,
             room(lane, self._max_queued),
+            self._max_cameras,
             rate,
             len(jobs),
         ]
@@ -212,6 +221,8 @@ class JobStore:
         word, _, rest = answer.partition(" ")
         if word == "known" and idempotency:
             return Accepted(_known_ids(rest, idempotency))
+        if word == "cameras":
+            raise TooManyCamerasError(self._max_cameras)
         if word == "limited":
             raise RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))

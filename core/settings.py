@@ -87,6 +87,11 @@ class Settings(BaseSettings):
         ge=100,
         description="Most images that may wait at a time; beyond it uploads are answered 429.",
     )
+    max_cameras: int = Field(
+        10_000,
+        ge=1,
+        description="Most cameras in the ledger; an upload that names a new one is answered 422.",
+    )
 
     retention_hours: float = Field(
         168.0, ge=0.01, description="Hours that a settled job's record and an idempotency key are kept."

@@ -2,15 +2,15 @@
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
 --       [idempotency key]
 -- ARGV: prefix, idempotency value, idempotency seconds, most pending jobs when this lane's come,
---       rate limit ('' or 'name images-per-second burst'), number of jobs,
+--       most cameras, rate limit ('' or 'name images-per-second burst'), number of jobs,
 --       per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
 --       then the messages.
 -- Returns words: 'known' and the value stored with the idempotency key earlier, or 'limited' and the ms until
--- the rate limit has an image left, or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the
+-- the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the
 -- other lane, the measure of the drain: jobs, ms, since; when accepted within a rate limit also the images left
 -- of it and the ms until it is whole.
-local FIRST, WIDTH = 7, 7
-local prefix, most, limit, jobs = ARGV[1], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local FIRST, WIDTH = 8, 7
+local prefix, most, limit, jobs = ARGV[1], tonumber(ARGV[4]), ARGV[6], tonumber(ARGV[7])
 local hour, camera = ARGV[FIRST + 1], ARGV[FIRST + 2]
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
@@ -46,6 +46,17 @@ end
 local queued = redis.call('LLEN', KEYS[7])
 local messages = #ARGV - (FIRST - 1 + jobs * WIDTH)
 if lane + other + jobs > most or queued + messages > most then return answer('full', math.max(lane, queued)) end
+
+-- A ledger row and a set of totals stay for each camera, so a client that makes up names must not fill Redis.
+local seen, new = {}, 0
+for job = 0, jobs - 1 do
+  local name = ARGV[FIRST + job * WIDTH + 2]
+  if not seen[name] then
+    seen[name] = true
+    if not redis.call('ZSCORE', KEYS[4], name) then new = new + 1 end
+  end
+end
+if new > 0 and redis.call('ZCARD', KEYS[4]) + new > tonumber(ARGV[5]) then return 'cameras' end
 
 local allowance = ''
 if limit ~= '' then

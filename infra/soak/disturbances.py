@@ -28,17 +28,25 @@ LONG_OUTAGE: Final = 30.0
 OVERLOAD: Final = 60.0
 """Seconds in which more comes than the workers can do."""
 
+PROMISED: Final = 15.0
+"""Seconds from any single kill to the last affected job settled, at most."""
+
 _FROZEN_WORKER: Final = 14.0  # longer than the visibility timeout, so that its jobs are delivered elsewhere
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to disturb. `outage`: recovery counts from its end; `pressing`: the load has no bound."""
+    """One way to disturb.
+
+    `outage`: recovery counts from its end; `pressing`: the load has no bound; `promised`: longest recovery,
+    seconds, None where nothing is promised.
+    """
 
     name: str
     run: Callable[[Target, random.Random], Awaitable[None]]
     outage: bool = False
     pressing: bool = False
+    promised: float | None = None
 
 
 async def _kill_worker(target: Target, rng: random.Random) -> None:
@@ -132,12 +140,12 @@ def _send(pid: int | None, number: signal.Signals) -> None:
 
 
 KINDS: Final = (
-    Kind("SIGKILL of a worker", _kill_worker),
-    Kind("SIGKILL of a worker's child", _kill_worker_child),
-    Kind("SIGKILL of the API", _kill_api),
-    Kind("SIGKILL of an API child", _kill_api_child),
-    Kind("SIGKILL of Redis", _kill_redis),
-    Kind("SIGKILL of the S3 server", _kill_s3),
+    Kind("SIGKILL of a worker", _kill_worker, promised=PROMISED),
+    Kind("SIGKILL of a worker's child", _kill_worker_child, promised=PROMISED),
+    Kind("SIGKILL of the API", _kill_api, promised=PROMISED),
+    Kind("SIGKILL of an API child", _kill_api_child, promised=PROMISED),
+    Kind("SIGKILL of Redis", _kill_redis, promised=PROMISED),
+    Kind("SIGKILL of the S3 server", _kill_s3, promised=PROMISED),
     Kind("SIGTERM of the API", _restart_api),
     Kind("rolling restart of the workers", _roll_workers),
     Kind("CLIENT KILL of every connection", _drop_connections),
@@ -149,5 +157,5 @@ KINDS: Final = (
     Kind(f"uploads without a pause for {OVERLOAD:.0f} s", _overload, outage=True, pressing=True),
 )
 
-QUICK: Final = tuple(kind for kind in KINDS if kind.name.startswith("SIGKILL"))
+QUICK: Final = tuple(kind for kind in KINDS if kind.promised)
 """For a run of seconds: those that take none themselves."""

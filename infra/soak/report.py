@@ -14,13 +14,22 @@ from infra.soak.books import Verdict
 class Disturbance:
     """One disturbance. `recovery`: seconds until the last affected job settled, None if it did not.
 
-    `memory`: resident bytes of each service when it was over.
+    `memory`: resident bytes of each service when it was over. `promised`: longest recovery, seconds, None
+    where nothing is promised.
     """
 
     kind: str
     affected: int
     recovery: float | None
     memory: dict[str, int] = field(default_factory=dict)
+    promised: float | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether it was recovered from, but not as soon as promised."""
+        if self.recovery is None or self.promised is None:
+            return False
+        return self.recovery > self.promised
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,11 @@ class Report:
             and all(one.recovery is not None for one in self.disturbances)
         )
 
+    @property
+    def late(self) -> int:
+        """How many disturbances were recovered from later than promised."""
+        return sum(one.late for one in self.disturbances)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON's types."""
         return {
@@ -50,6 +64,7 @@ class Report:
             **asdict(self.verdict),
             "refused": self.refused,
             "good": self.good,
+            "late": self.late,
             "most_memory": self.most_memory(),
             "kinds": [
                 {"kind": kind, "count": count, "recovery_median": median, "recovery_longest": longest}
@@ -89,6 +104,7 @@ class Report:
             ("images lost", f"{verdict.lost:,}"),
             ("images doubled", f"{verdict.doubled:,}"),
             ("images refused", f"{self.refused:,}"),
+            ("kills recovered from too late", f"{self.late:,}"),
             ("ledger balanced", "yes" if verdict.balanced else "NO"),
             *((f"{name}: most memory, MB", f"{most / 1e6:.0f}") for name, most in self.most_memory().items()),
         ]

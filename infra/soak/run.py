@@ -91,6 +91,7 @@ async def _disturb(target: Target, kind: Kind, load: Load, books: Books, rng: ra
         affected=len(affected),
         recovery=max(0.0, (last or since) - since) if recovered else None,
         memory=memory,
+        promised=kind.promised,
     )
 
 

@@ -27,8 +27,9 @@ def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in {0, 3}, done.stdout + done.stderr  # 3: a busy machine recovers late
     found = json.loads(figures.read_text())
+    assert (found["late"] > 0) == (done.returncode == 3)
     assert found["good"]
     assert (found["lost"], found["doubled"], found["refused"], found["balanced"]) == (0, 0, 0, True)
     assert found["accepted"] == found["answered"] > 50

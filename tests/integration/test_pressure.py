@@ -226,3 +226,28 @@ def test_a_settled_job_no_longer_expires(jobs: JobStore) -> None:
     jobs.settle([Outcome(new.id, JobState.EXPIRED, error="x")], "m")
     assert jobs.overdue(10) == []
     assert_balanced(jobs)
+
+
+def test_made_up_cameras_do_not_fill_the_ledger(
+    settings: Settings, jobs: JobStore, s3_server: Server
+) -> None:
+    """Beyond the bound a new camera is refused with all that came with it; those known go on."""
+    client = create_app(settings.model_copy(update={"max_cameras": 2})).test_client()
+
+    def send(camera: str, count: int = 1) -> TestResponse:
+        headers = {"X-Camera-Id": camera}
+        if count == 1:
+            return client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **headers})
+        parts = [(io.BytesIO(jpeg()), "a.jpg", "image/jpeg") for _ in range(count)]
+        return client.post("/v1/images/bulk", data={"i": parts}, headers=headers)
+
+    assert [send("a").status_code, send("b", 3).status_code] == [202, 202]
+    stored = _stored(s3_server)
+    for count in (1, 3):
+        refused = send("c", count)
+        assert refused.status_code == 422
+        assert "there are 2 already" in refused.get_json(force=True)["detail"]
+    assert _stored(s3_server) == stored
+    assert send("a", 3).status_code == 202
+    assert jobs.client.zrange("ws:cameras", 0, -1) == ["a", "b"]
+    assert_balanced(jobs)

@@ -24,6 +24,17 @@ def test_the_most_memory_of_each_service_is_told() -> None:
     assert "| api: most memory, MB | 70 |" in found.to_markdown()
 
 
+def test_a_late_recovery_is_counted_and_loses_nothing() -> None:
+    """Only where something is promised, and only beyond it."""
+    found = report(
+        Disturbance("a", 1, 15.1, promised=15.0),
+        Disturbance("a", 1, 15.0, promised=15.0),
+        Disturbance("b", 1, 99.0),
+    )
+    assert (found.late, found.good) == (1, True)
+    assert "| kills recovered from too late | 1 |" in found.to_markdown()
+
+
 def test_a_disturbance_that_was_not_recovered_from_breaks_the_promise() -> None:
     """Of its kind neither median nor longest recovery is told, since one of them is unknown."""
     found = report(Disturbance("a", 1, 2.0), Disturbance("a", 1, None), Disturbance("b", 1, 3.0))
