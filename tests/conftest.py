@@ -110,11 +110,16 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """A function that starts a real worker process and returns when it is ready."""
+    """A function that starts a real worker process and returns when it is ready, if it is to become it."""
     started: list[Server] = []
 
     def start(
-        name: str = "worker", module: str = "worker", *, events: bool = False, **environment: str
+        name: str = "worker",
+        module: str = "worker",
+        *,
+        events: bool = False,
+        ready: bool = True,
+        **environment: str,
     ) -> Server:
         options = ["--name", name, *(["--events"] if events else [])]
         server = Server(
@@ -124,10 +129,11 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
         )
         started.append(server)
         server.start()
-        wait_until(
-            lambda: any(seen.startswith(f"{name}@") for seen in jobs.workers()),
-            f"{name} to be ready; its log: {server.log}",
-        )
+        if ready:
+            wait_until(
+                lambda: any(seen.startswith(f"{name}@") for seen in jobs.workers()),
+                f"{name} to be ready; its log: {server.log}",
+            )
         return server
 
     yield start

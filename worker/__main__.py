@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--events", action="store_true", help="send task events, for Flower")
     arguments = parser.parse_args()
     try:
-        from worker.app import app  # noqa: PLC0415 - reads the settings, whose errors belong on stderr
+        from worker.app import app, task  # noqa: PLC0415 - reads the settings, whose errors belong on stderr
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -39,7 +39,7 @@ def main() -> int:
         quiet=True,
     )
     worker.start()
-    return worker.exitcode or 0
+    return worker.exitcode or task.ending.exit_code
 
 
 if __name__ == "__main__":

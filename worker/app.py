@@ -76,6 +76,7 @@ def _start_child(**_: Any) -> None:
     except Exception:
         # Celery would log it and keep a child that cannot classify, and replace it for ever if it ended.
         logger.exception("The worker's child cannot start; the worker ends")
+        task.ending.fail()
         os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
 
@@ -124,6 +125,7 @@ def _give_up(jobs: JobStore, name: str) -> None:
         "Jobs wait, and for %.0f s this worker has taken none: it ends, to be replaced", STUCK_SECONDS
     )
     jobs.worker_gone(name)
+    task.ending.fail()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -25,6 +25,7 @@ from core.settings import Settings
 from worker import child
 from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result
 from worker.delivery import Entry, ack_all, entries_of
+from worker.ending import Ending
 from worker.lanes import Lanes
 from worker.leases import Leases
 from worker.tally import Spent, Tally
@@ -156,6 +157,7 @@ class Batcher:
         self.end_children(seconds)
         if seconds > 1.5 * self._task.settings.batch_timeout:
             logger.error("The pool does not know that the child has ended: the worker ends, to be replaced")
+            self._task.ending.fail()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def end_children(self, seconds: float) -> None:
@@ -258,6 +260,7 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.leases = Leases()
+        self.ending = Ending()
         self.tally = Tally()
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name

@@ -108,13 +108,26 @@ def test_workers_come_and_go_under_load(
 def test_a_worker_that_takes_no_jobs_ends(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Jobs wait, it could run them and does not: it says so and ends, and is not counted as alive."""
+    """Jobs wait, it could run them and does not: it says so and fails, and is not counted as alive."""
     deaf = start_worker("deaf", module=FAULTY, FAULT="deaf", MARKER=str(tmp_path / "m"))
     assert deaf.process is not None
     ids = upload_bulk(client, 40)
-    assert deaf.process.wait(timeout=30) == 0
+    assert deaf.process.wait(timeout=30) == 1
     assert "this worker has taken none" in deaf.log.read_text()
     assert jobs.workers() == []
+    start_worker("successor")
+    finish(jobs, ids)
+
+
+def test_a_worker_whose_child_cannot_start_ends(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """It says why and fails, instead of starting children for ever; its jobs go to others."""
+    ids = upload_bulk(client, 5)
+    broken = start_worker("broken", module=FAULTY, FAULT="no child", MARKER=str(tmp_path / "m"), ready=False)
+    assert broken.process is not None
+    assert broken.process.wait(timeout=60) == 1
+    assert "the worker's child cannot start" in broken.log.read_text().lower()
     start_worker("successor")
     finish(jobs, ids)
 

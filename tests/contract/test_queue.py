@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from celery.concurrency.asynpool import AsynPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from flask.testing import FlaskClient
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import virtual
@@ -22,10 +25,13 @@ from pydantic import SecretStr
 
 from core.jobs import new_job_id, object_key
 from core.ledger import JobStore
-from core.queue import CLASSIFY, QUEUES, SHARD, Envelope, keys_in, make_app
+from core.queue import CLASSIFY, QUEUES, SHARD, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.settings import Settings
+from tests.support.servers import Server, wait_until
+from tests.support.stream import upload
 from worker.broker import TRANSPORT
 from worker.connection import PromptConnection
+from worker.delivery import ack_all
 
 
 def _keys(count: int) -> list[str]:
@@ -98,6 +104,10 @@ def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
             [
                 "unacked_restore_interval",
                 "unacked_restore_throttle",
+                "unacked_restore_limit",
+                "unacked_mutex_expire",
+                "visibility_timeout",
+                "health_check_interval",
                 "priority_steps",
                 "_lookup",
                 "_brpop_read",
@@ -127,7 +137,15 @@ def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
         ),
         (
             signals,
-            ["worker_init", "worker_process_init", "worker_ready", "worker_shutting_down", "task_received"],
+            [
+                "setup_logging",
+                "worker_init",
+                "worker_process_init",
+                "worker_ready",
+                "worker_shutting_down",
+                "worker_shutdown",
+                "task_received",
+            ],
         ),
     ],
 )
@@ -151,6 +169,53 @@ def test_an_unacknowledged_message_is_kept_where_we_look(settings: Settings, job
         assert jobs.client.zscore("unacked_index", message.delivery_tag) is not None
         message.ack()
     assert jobs.client.hlen("unacked") == 0
+
+
+def test_the_broker_takes_our_options(settings: Settings) -> None:
+    """Each option is one that kombu's channel or its connection reads: a renamed one would do nothing."""
+    app = make_app(settings)
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        options = app.conf.broker_transport_options
+        on_channel = {name: getattr(channel, name) for name in options if hasattr(channel, name)}
+        assert on_channel == {name: options[name] for name in on_channel}
+        to_redis = channel._connparams()
+        assert options.keys() - on_channel.keys() - to_redis.keys() == set()
+        assert {"visibility_timeout", "unacked_restore_limit", "unacked_mutex_expire"} <= on_channel.keys()
+        assert to_redis["socket_timeout"] == options["socket_timeout"]
+        assert channel.qos.visibility_timeout == VISIBILITY_TIMEOUT
+
+
+def test_a_message_has_the_parts_that_we_set_and_read(settings: Settings, jobs: JobStore) -> None:
+    """worker.broker stores `_raw`; worker.delivery sets `_state`, which makes `acknowledged` true."""
+    app = make_app(settings)
+    text = Envelope(app).message(_keys(1), "single")
+    jobs.client.lpush(QUEUES["single"], text)
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue(QUEUES["single"]).get(timeout=5)
+        raw = {**message._raw, "properties": {**message._raw["properties"]}}
+        raw["properties"]["delivery_info"] = json.loads(text)["properties"]["delivery_info"]
+        assert raw == json.loads(text)
+        assert not message.acknowledged
+        ack_all([message])
+        assert message.acknowledged
+        ack_all([message])  # as often as one likes
+    assert jobs.client.hlen("unacked") == 0
+
+
+def test_a_running_worker_has_what_we_ask_it_for(
+    client: FlaskClient, start_worker: Callable[..., Server], tmp_path: Path
+) -> None:
+    """worker.batching and .app read these of the consumer and its pool; a real worker says what they are."""
+    told = tmp_path / "told.json"
+    start_worker(module="tests.support.telling_worker", TOLD=str(told))
+    wait_until(told.exists, "the worker to tell")
+    found = json.loads(told.read_text())
+    assert found["initial_prefetch_count"] == 2 * Settings().max_batch
+    assert found["num_processes"] == len(found["processes"]) == 1
+    assert found["qos_value"] == found["initial_prefetch_count"]
+    assert found["timer"] == []  # call_repeatedly and call_after, if they were missing
+    assert upload(client)
 
 
 def _parameters(function: Any) -> list[str]:

@@ -23,7 +23,8 @@ from core.engine import LiteRtEngine
 from core.errors import StorageUnavailableError
 from core.ledger import JobStore
 from core.objects import ObjectStore
-from worker import batching, leases, liveness, retention
+from core.settings import Settings
+from worker import batching, child, leases, liveness, retention
 from worker.__main__ import main
 from worker.broker import QoS
 from worker.classify import Classifier, Item
@@ -93,6 +94,10 @@ async def _not_served(self: ObjectStore, key: str) -> Any:
     return await _get_one(self, key)
 
 
+def _cannot_start(settings: Settings) -> None:
+    raise OSError(f"a fault of the tests, with {settings.engine}")
+
+
 _failures = iter([True] * 3)
 
 
@@ -120,6 +125,8 @@ elif _fault == "not served":
     batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]
 elif _fault == "sweep":
     retention.LOOK_SECONDS = 0.2  # type: ignore[misc]
+elif _fault == "no child":
+    child.start = _cannot_start
 elif _fault == "ack":
     batching.ack_all = _fails_at_first  # type: ignore[attr-defined]
 else:
