@@ -25,7 +25,7 @@ OUTAGE: Final = 5.0
 LONG_OUTAGE: Final = 30.0
 """Seconds that Redis is away in the long one."""
 
-OVERLOAD: Final = 60.0
+OVERLOAD: Final = 120.0
 """Seconds in which more comes than the workers can do."""
 
 PROMISED: Final = 15.0

@@ -140,3 +140,5 @@ def test_the_api_finishes_its_requests_when_told_to_stop(jobs: JobStore, start_a
         time.sleep(1)  # Nothing tells from outside that the request is under way.
         assert api.kill(signal.SIGTERM) == 0
         assert answer.result() == "queued"
+    assert jobs.pending() == 1
+    assert_balanced(jobs)

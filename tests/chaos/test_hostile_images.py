@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,7 +17,7 @@ from core.queue import QUEUES, Envelope, make_app
 from core.settings import Settings
 from tests.support import bombs
 from tests.support.pictures import encoded, jpeg
-from tests.support.servers import Server
+from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN, assert_balanced, upload, upload_bulk, wait_settled
 
 StartWorker = Callable[..., Server]
@@ -28,7 +29,7 @@ def submit(jobs: JobStore, objects: ObjectStore, settings: Settings) -> Callable
     envelope = Envelope(make_app(settings))
 
     def put(data: bytes, image_format: str) -> str:
-        new = NewJob(new_job_id(), "poison", image_format, len(data))
+        new = NewJob(new_job_id(), "bombs", image_format, len(data))
         objects.put(new.object_key, data)
         jobs.accept([new], "bulk", QUEUES["bulk"], envelope.messages([new.object_key], "bulk"))
         return new.id
@@ -57,6 +58,39 @@ def test_bombs_fail_alone(
     assert wait_settled(jobs, bad) == {"failed": len(bad)}
     assert all(_error(jobs, job_id).endswith(("way.", "again.", "pixels.")) for job_id in bad)
     assert worker.children() == [child]
+    assert_balanced(jobs)
+
+
+def test_every_poison_in_one_stream(
+    client: FlaskClient,
+    jobs: JobStore,
+    objects: ObjectStore,
+    start_worker: StartWorker,
+    submit: Callable[[bytes, str], str],
+    tmp_path: Path,
+) -> None:
+    """Corrupt, cut off, a bomb, gone from storage, deadly to the process: each of them fails and no other."""
+    good, bad = upload_bulk(client, 10), []
+    data = encoded(image_format="PNG")
+    middle = len(data) // 2
+    bad.append(upload(client, data[:middle] + bytes(50) + data[middle + 50 :], kind="image/png"))
+    good += upload_bulk(client, 10)
+    bad.append(upload(client, BROKEN))
+    bad.append(submit(bombs.second_size(), "png"))
+    good += upload_bulk(client, 10)
+    gone = upload(client)
+    found = jobs.read(gone)
+    assert found is not None
+    objects.delete(found.object_key)
+    bad.append(gone)
+    killer = upload(client, camera="poison")
+    good += [*upload_bulk(client, 10), *(upload(client) for _ in range(5))]
+    start_worker(module="tests.support.faulty_worker", FAULT="crash", MARKER=str(tmp_path / "m"))
+    assert wait_settled(jobs, good) == {"classified": 45}
+    assert wait_settled(jobs, [*bad, killer]) == {"failed": 5}
+    assert "crashed the worker 3 times" in _error(jobs, killer)
+    assert all(_error(jobs, job_id) for job_id in bad)
+    wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
     assert_balanced(jobs)
 
 

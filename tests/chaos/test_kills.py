@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from core.ledger import JobStore
 from core.settings import Settings
 from tests.support.servers import Server, wait_until
-from tests.support.stream import assert_balanced, finish, states, upload, upload_bulk, wait_settled
+from tests.support.stream import assert_balanced, finish, states, upload, upload_bulk, uploading, wait_settled
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
@@ -40,6 +40,24 @@ def test_the_worker_is_killed(
     doomed = start_worker("doomed", module=FAULTY, FAULT=moment, MARKER=str(tmp_path / "m"))
     assert doomed.process is not None
     assert doomed.process.wait(timeout=30) == -signal.SIGKILL
+    start_worker("heir")
+    finish(jobs, ids)
+
+
+def test_the_worker_is_killed_with_a_half_full_buffer(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """It dies with a batch at work and less than a batch gathered behind it; all of it goes to another."""
+    runs = tmp_path / "runs"
+    options = {"MARKER": str(tmp_path / "m"), "RUNS": str(runs)}
+    doomed = start_worker("doomed", module=FAULTY, FAULT="slow", SLOW_SECONDS="60", **options)
+    first = upload(client)
+    wait_until(runs.exists, "the first image to be at work")
+    ids = [first, *(upload(client) for _ in range(16))]
+    wait_until(lambda: jobs.client.hlen("unacked") == len(ids), "the others to be gathered")
+    assert runs.read_text().split() == [first]
+    assert 0 < len(ids) - 1 < Settings().max_batch
+    doomed.kill()
     start_worker("heir")
     finish(jobs, ids)
 
@@ -74,29 +92,35 @@ def test_a_hung_batch_is_ended(
 def test_redis_is_killed_under_load(
     client: FlaskClient, jobs: JobStore, redis_server: Server, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """What was accepted is in its append-only file; workers reconnect and go on."""
+    """What was accepted is in its append-only file; the API and the workers reconnect and go on."""
     start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 100)
     wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")
-    redis_server.kill()
-    assert client.get("/readyz").status_code == 503
-    redis_server.start()
-    wait_until(lambda: client.get("/readyz").status_code == 200, "the API to be ready again")
-    ids.append(upload(client))
-    finish(jobs, ids)
+    with uploading(client) as more:
+        for _ in range(2):
+            seen = len(more)
+            wait_until(lambda before=seen: len(more) > before, "uploads")  # type: ignore[misc]
+            redis_server.kill()
+            assert client.get("/readyz").status_code == 503
+            redis_server.start()
+            wait_until(lambda: client.get("/readyz").status_code == 200, "the API to be ready again")
+    finish(jobs, ids + more)
 
 
 def test_storage_is_killed_under_load(
     client: FlaskClient, jobs: JobStore, s3_server: Server, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """No image fails because storage is down: its job waits until storage is back."""
-    ids = upload_bulk(client, 100)
-    s3_server.kill()
+    """No image fails because storage is down: its job waits until storage is back, and so do uploads."""
     worker = start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
-    wait_until(lambda: "put back" in worker.log.read_text(), "the worker to notice")
-    assert states(jobs, ids) == {"queued": 100}
-    s3_server.start()
-    finish(jobs, ids)
+    ids = upload_bulk(client, 200)
+    with uploading(client) as more:
+        wait_until(lambda: states(jobs, ids)["classified"] > 0 and bool(more), "the first batch, and uploads")
+        s3_server.kill()
+        wait_until(lambda: "put back" in worker.log.read_text(), "the worker to notice")
+        assert states(jobs, ids)["queued"] > 0
+        assert states(jobs, ids)["failed"] == 0
+        s3_server.start()
+    finish(jobs, ids + more)
 
 
 def test_a_child_dies_while_storage_is_down(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,7 +15,7 @@ from core.jobs import JobState
 from core.ledger import JobStore
 from core.queue import keys_in
 from tests.support.servers import Server, wait_until
-from tests.support.stream import finish, states, upload, upload_bulk
+from tests.support.stream import finish, states, upload, upload_bulk, uploading
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
@@ -29,31 +27,6 @@ def _held(jobs: JobStore) -> int:
     """Return how many jobs are in the workers' hands."""
     messages = [json.loads(entry)[0] for entry in jobs.client.hvals("unacked")]
     return sum(len(keys_in(message)) for message in messages)
-
-
-@contextmanager
-def _uploading(client: FlaskClient) -> Iterator[list[str]]:
-    """Upload single images and bulks from a thread; yields the list that their ids go to."""
-    ids: list[str] = []
-    stop = threading.Event()
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            while not stop.wait(0.2):
-                ids.append(upload(client))
-                ids.extend(upload_bulk(client, 8))
-        except BaseException as error:  # noqa: BLE001 - handed to the test, which raises it
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield ids
-    finally:
-        stop.set()
-        thread.join()
-    assert failed == []
 
 
 def test_bulk_uploads_do_not_starve_single_images(
@@ -94,7 +67,7 @@ def test_workers_come_and_go_under_load(
 ) -> None:
     """From one to four, back to one, and that one replaced: done + queued = accepted, none counted twice."""
     options = {"FAULT": "slow", "MARKER": str(tmp_path / "m")}
-    with _uploading(client) as ids:
+    with uploading(client) as ids:
         workers = [start_worker("worker-1", module=FAULTY, **options)]
         workers += [start_worker(f"worker-{number}", module=FAULTY, **options) for number in (2, 3, 4)]
         for worker in workers[:3]:

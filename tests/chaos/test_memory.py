@@ -65,6 +65,7 @@ def test_uploads_are_refused_whole(
     )
     assert response.status_code == 202
     assert jobs.pending() == 2
+    assert_balanced(jobs)
 
 
 def test_jobs_are_cancelled(client: FlaskClient, jobs: JobStore, fill: Callable[[], None]) -> None:
@@ -156,3 +157,4 @@ def test_starts_are_counted(client: FlaskClient, jobs: JobStore, fill: Callable[
     jobs.forgive([job_id])
     assert jobs.begin(job_id) == 2
     assert jobs.cancel(job_id) is JobState.CANCELLED
+    assert_balanced(jobs)

@@ -84,6 +84,12 @@ class Local:
         """Return every process that carries the mark, however it was started."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
+    def ledger(self) -> dict[str, Any]:
+        """Return the ledger's sum and whether it balances."""
+        with urllib.request.urlopen(f"{self.url}/v1/ledger", timeout=20) as response:
+            found: dict[str, Any] = json.load(response)
+        return found
+
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
             return process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
@@ -187,6 +193,7 @@ def test_a_killed_process_is_replaced(local: Local, name: str) -> None:
     wait_until(lambda: local.pids()[name] not in {before, None}, f"a new {name}")
     wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
     assert local.job(local.upload())["state"] == "classified"
+    assert local.ledger()["balanced"]
     log = (local.folder / "logs" / "up.log").read_text()
     assert f"{name} ended by signal 9 (SIGKILL); starting it again." in log
     assert f"{name} is ready again." in log
@@ -205,6 +212,7 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(local: Local) -> N
     assert local.job(job_id)["state"] == "classified"
     with urllib.request.urlopen(f"{local.url}/v1/jobs/{job_id}/image", timeout=5) as response:
         assert response.read() == image
+    assert local.ledger()["balanced"]
 
 
 def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
@@ -215,6 +223,7 @@ def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
     wait_until(lambda: local.alive() == [], "every process to end")
     assert local.up().returncode == 0
     assert local.job(job_id)["state"] == "classified"
+    assert local.ledger()["balanced"]
 
 
 def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
@@ -227,6 +236,7 @@ def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
     assert local.run("status").returncode == 1
     assert local.up().returncode == 0
     assert local.job(job_id)["state"] == "classified"
+    assert local.ledger()["balanced"]
 
 
 @pytest.fixture

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
+import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from flask.testing import FlaskClient
 
@@ -41,6 +45,52 @@ def upload_bulk(client: FlaskClient, count: int, camera: str = "belt") -> list[s
         assert response.status_code == 202, response.get_data(as_text=True)
         ids += [item["job"]["id"] for item in response.get_json()["items"]]
     return ids
+
+
+@contextmanager
+def uploading(client: FlaskClient) -> Iterator[list[str]]:
+    """Upload single images and bulks from a thread; yields the list that their ids go to.
+
+    A call that is answered 503 is sent again under its idempotency key, as clients do.
+    """
+    ids: list[str] = []
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            while not stop.wait(0.2):
+                for count in (1, 8):
+                    ids.extend(_send(client, count, uuid.uuid4().hex))
+        except BaseException as error:  # noqa: BLE001 - handed to the test, which raises it
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield ids
+    finally:
+        stop.set()
+        thread.join()
+    assert failed == []
+
+
+def _send(client: FlaskClient, count: int, key: str) -> list[str]:
+    """Upload one image, or a bulk, until it is accepted or refused for good; return the jobs' ids."""
+    deadline = time.monotonic() + 90
+    while True:
+        if count == 1:
+            headers = {"Content-Type": "image/jpeg", "Idempotency-Key": key}
+            response = client.post("/v1/images", data=jpeg(), headers=headers)
+        else:
+            parts = [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(count)]
+            response = client.post("/v1/images/bulk", data={"i": parts}, headers={"Idempotency-Key": key})
+        if response.status_code != 503 or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    assert response.status_code == 202, response.get_data(as_text=True)
+    found = response.get_json()
+    return [item["job"]["id"] for item in found.get("items", [{"job": found}])]
 
 
 def states(jobs: JobStore, ids: Sequence[str]) -> Counter[str]:
