@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Flask
 
-from api import access, health, images, jobs, ledger, metrics, pages, problems, request_id, session
+from api import access, answers, health, images, jobs, ledger, metrics, pages, problems, request_id, session
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["wastestream"] = Services.open(settings or load_settings())
     problems.register(app)
     request_id.register(app)
+    answers.register(app)
     access.register(app)
     for room in (images, jobs, ledger, metrics, health, session, pages):
         app.register_blueprint(room.blueprint)

@@ -77,7 +77,7 @@ def image(job_id: str) -> Response:
             f"The image of job {job_id} is no longer stored; images are kept for {hours:g} hours.",
         ) from error
     # Browsers may keep it but ask each time: after signing out, or once it is gone, they must not show it.
-    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "private, no-cache"}
     response = Response(data, content_type=MEDIA_TYPES[job.format], headers=headers)
     response.set_etag(job_id)  # an image never changes
     response.make_conditional(request)

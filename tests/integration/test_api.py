@@ -431,3 +431,11 @@ def test_every_route_is_documented(client: FlaskClient) -> None:
         path = rule.rule.replace("<job_id>", "{id}")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             assert f"`{method} {path}`" in page
+
+
+def test_answers_are_not_kept_by_caches(client: FlaskClient) -> None:
+    """What is told of jobs and counts, and what is refused, is for the one who asked, and for now."""
+    job_id = client.post("/v1/images", data=jpeg(), headers=JPEG).get_json()["id"]
+    for path in (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing"):
+        headers = client.get(path).headers
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")

@@ -20,7 +20,7 @@ from core.queue import QUEUES, Envelope, make_app
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
-from tests.support.servers import REPOSITORY, Server, wait_until
+from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
 
 StartWorker = Callable[..., Server]
@@ -231,3 +231,18 @@ def test_events_tell_of_every_job(
 
             wait_until(complete, "every event")
     assert seen["task-received"] == seen["task-started"] == {*good, broken}
+
+
+def test_the_log_holds_no_secret(settings: Settings, client: FlaskClient, start_worker: StartWorker) -> None:
+    """Neither of a Redis that refuses the password nor of a storage that does not answer."""
+    password, port = "s3cret-of-redis", settings.redis_url.get_secret_value().rpartition(":")[2]
+    locked = start_worker(
+        "locked", ready=False, WASTESTREAM_REDIS_URL=f"redis://nobody:{password}@127.0.0.1:{port}"
+    )
+    wait_until(lambda: "Cannot connect to" in locked.log.read_text(), "the worker to be refused")
+    upload(client)
+    unserved = start_worker("unserved", WASTESTREAM_S3_ENDPOINT=f"http://127.0.0.1:{free_port()}")
+    wait_until(lambda: "put back" in unserved.log.read_text(), "the worker to miss storage")
+    for log in (locked.log.read_text(), unserved.log.read_text()):
+        assert password not in log
+        assert settings.s3_secret_key.get_secret_value() not in log
