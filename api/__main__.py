@@ -12,6 +12,7 @@ from gunicorn.app.base import BaseApplication
 from api.access import check_address
 from api.app import create_app
 from api.body import SILENT_SECONDS
+from api.connections import LingeringWorker
 from api.keyring import Keyring, settings_key
 from core.errors import SettingsError
 from core.keys import KeyStore
@@ -43,7 +44,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         options: dict[str, Any] = {
             "bind": f"{host}:{self._settings.port}",
             "workers": self._settings.api_processes,
-            "worker_class": "gthread",
+            "worker_class": LingeringWorker,
             "threads": self._settings.api_threads,
             "keepalive": 75,  # seconds: cameras send at intervals and should keep their connections
             "timeout": 60,
