@@ -42,6 +42,7 @@ class InputEntry(_Frozen):
     dtype: Literal["uint8"] = "uint8"
     color: Literal["RGB"] = "RGB"
     decode: Literal["core.images.decode"] = "core.images.decode"
+    scaling: Literal["inside the graph: pixel / 127.5 - 1"] = "inside the graph: pixel / 127.5 - 1"
 
 
 class Metric(_Frozen):

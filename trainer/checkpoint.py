@@ -72,14 +72,19 @@ def restore(path: Path, variables: Sequence[Any], *, config: TrainConfig, data_d
         with path.open("rb") as stream, np.load(stream) as stored:
             about = json.loads(str(stored["about"]))
             arrays = [stored[f"v{at}"] for at in range(len(stored.files) - 1)]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"The checkpoint {path} cannot be read ({error}); train again.") from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be read ({error}); delete {path.parent} and train again."
+        ) from error
     if about["config"] != config.model_dump(mode="json"):
         raise CheckpointError(f"{path} was written with another configuration; resume with the same one.")
     if about["data"] != data_digest:
         raise CheckpointError(f"{path} was written with other images; resume with the same --data.")
     if len(arrays) != len(variables):
-        raise CheckpointError(f"{path} has {len(arrays)} variables, expected {len(variables)}; train again.")
+        raise CheckpointError(
+            f"{path} has {len(arrays)} variables, expected {len(variables)}; "
+            f"delete {path.parent} and train again."
+        )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return Position(**about["position"])

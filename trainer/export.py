@@ -37,7 +37,7 @@ from trainer.network import ARCHITECTURE, Model
 KERAS_NAME: Final = "model.keras"
 
 PARITY_IMAGES: Final = 500
-"""Images on which the exported graph is compared with the trained one, where there are as many."""
+"""Images on which the exported graph is compared with the trained one."""
 
 MAX_DIFFERENCE: Final = 0.005
 """Largest difference of a calibrated probability between the trained and the exported graph."""

@@ -180,7 +180,8 @@ def fine_tune(
                 )
                 if not math.isfinite(loss):
                     raise DivergedError(
-                        f"The loss is {loss} in epoch {position.epoch + 1}; lower fine_tune.learning_rate."
+                        f"The loss is {loss} in epoch {position.epoch + 1}: lower fine_tune.learning_rate, "
+                        "delete the folder OUT.training, and train again."
                     )
                 position.loss_sum += loss
                 position.step += 1

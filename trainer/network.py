@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.images import SIDE
+from core.manifest import file_entry
 from trainer.errors import ConfigError, WeightsError
 
 ARCHITECTURE: Final = "MobileNetV2 1.0 (Sandler et al. 2018)"
@@ -46,6 +47,14 @@ def _from_file(path: Path) -> Model:
             f"The weights {path} do not fit MobileNetV2 (alpha 1.0, without top): {_first_line(error)}"
         ) from error
     return backbone
+
+
+def describe_weights(weights: str | Path) -> dict[str, str]:
+    """Return what the manifest says of the weights that training begins with: name and sha256 of a file."""
+    if str(weights) == IMAGENET:
+        return {"name": "Keras' ImageNet weights"}
+    path = Path(weights)
+    return {"name": path.name, "sha256": file_entry(path).sha256}
 
 
 def empty_backbone() -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -23,12 +24,20 @@ from trainer.calibrate import calibrate
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
 from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_files
+from trainer.device import device
 from trainer.errors import DatasetError, OutputError
 from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_held_out, short, table
 from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model, writing
 from trainer.fold import folded
 from trainer.mix import mix
-from trainer.network import Model, build_backbone, build_network, check_layer, set_head
+from trainer.network import (
+    Model,
+    build_backbone,
+    build_network,
+    check_layer,
+    describe_weights,
+    set_head,
+)
 from trainer.progress import Reporter
 
 Mask = npt.NDArray[np.bool_]
@@ -91,16 +100,18 @@ def train(
     _check_output(out, work, resume=resume)
     keras.utils.set_random_seed(config.seed)
     # Before the images: a wrong path or layer should be told at once.
-    backbone = build_backbone(weights)
+    backbone, began_with = build_backbone(weights), describe_weights(weights)
     check_layer(backbone, config.fine_tune.trainable_after)
+    runs_on = device()
+    reporter.line(f"training on {runs_on}")
 
     data = _load(sources, config, reporter)
-    work.mkdir(parents=True, exist_ok=True)
-    (work / AUDIT_NAME).write_text(json.dumps(data.audit.report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    _write_audit(work, data.audit)
 
     network = build_network(backbone, dropout=config.fine_tune.dropout)
     run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
-    about = _about_training(position, config) | _mix(run, data, config, reporter)
+    about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
+    about |= _mix(run, data, config, reporter)
     manifest = _export(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
     shutil.rmtree(work)
     return manifest
@@ -120,6 +131,16 @@ def _check_output(out: Path, work: Path, *, resume: bool) -> None:
         raise OutputError(f"There is nothing to resume: no checkpoint in {work}.")
     if not resume and (work / CHECKPOINT_NAME).exists():
         raise OutputError(f"{work} holds an interrupted run; add --resume, or delete that folder.")
+
+
+def _write_audit(work: Path, found: Audit) -> None:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(found.report.as_dict(), indent=1) + "\n"
+        (work / AUDIT_NAME).write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror
+        raise OutputError(f"{work} cannot be written ({reason}); make room and train again.") from error
 
 
 def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> Data:
@@ -269,7 +290,7 @@ def _export(
     pixels = np.concatenate([images.pixels for images in data.held_out.values()])
     labels = np.concatenate([images.labels for images in data.held_out.values()])
     calibration = calibrate(fit.logits(served, pixels), labels, review_error=config.calibrate.review_error)
-    parity_pixels = np.concatenate([pixels, data.train_plain.pixels])[:PARITY_IMAGES]
+    parity_pixels = _parity_pixels(pixels, data.train_plain.pixels)
     with writing(out), temporary_beside(out) as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()
@@ -292,6 +313,14 @@ def _export(
         reporter.line(line)
     reporter.line(f"model {manifest.model_id} in {out}")
     return manifest
+
+
+def _parity_pixels(*sets: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return `PARITY_IMAGES` images: those of the sets, and of small sets copies that are shifted."""
+    found = np.concatenate(sets)[:PARITY_IMAGES]
+    copies = math.ceil(PARITY_IMAGES / len(found))
+    shifted = [np.roll(found, 16 * copy, axis=2) for copy in range(copies)]  # pixels
+    return np.concatenate(shifted)[:PARITY_IMAGES]
 
 
 def _about_data(data: Data) -> dict[str, Any]:

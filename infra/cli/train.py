@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -45,6 +47,8 @@ def train(
 ) -> None:
     """Train, calibrate, measure and export a model."""
     # Imported here: TensorFlow takes seconds to load, and only this command needs it.
+    for number in (signal.SIGINT, signal.SIGTERM):  # While it trains, the checkpoint is written first.
+        signal.signal(number, signal.default_int_handler)
     from core.memory import keep_freed_memory  # noqa: PLC0415
     from trainer.config import load_config  # noqa: PLC0415
     from trainer.quiet import quiet_tensorflow  # noqa: PLC0415
@@ -58,3 +62,10 @@ def train(
         run(sources, weights, out, config, resume=resume)
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo(
+            f"Stopped; {out} was not written. If {out}.training holds a checkpoint, the same command with "
+            "--resume goes on from it.",
+            err=True,
+        )
+        sys.exit(130)

@@ -10,6 +10,7 @@ import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,22 +105,33 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def press_ctrl_c(*_: object) -> float:
-    """Stand in for the learning rate of a step during which the person presses Ctrl-C."""
-    signal.raise_signal(signal.SIGINT)
-    return 1e-4
+def _arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
+    """Return the command's arguments for a run of `CONFIG` that writes `root/name`."""
+    (root / "tiny.toml").write_text(CONFIG)
+    arguments = [option for source in data for option in ("--data", str(source))]
+    arguments += ["--weights", str(weights), "--out", str(root / name)]
+    return [*arguments, "--config", str(root / "tiny.toml")]
+
+
+def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
+    """Return the function as it is when the person presses Ctrl-C meanwhile."""
+
+    def pressed(*arguments: Any) -> float:
+        signal.raise_signal(signal.SIGINT)
+        return function(*arguments)
+
+    return pressed
 
 
 @pytest.fixture(scope="module")
 def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder that the command wrote, after Ctrl-C in its first epoch and `--resume`."""
+    from trainer import fit
+
     root = tmp_path_factory.mktemp("models")
-    (root / "tiny.toml").write_text(CONFIG)
-    arguments = [option for source in data for option in ("--data", str(source))]
-    arguments += ["--weights", str(weights), "--out", str(root / "model")]
-    arguments += ["--config", str(root / "tiny.toml")]
+    arguments = _arguments(data, weights, root, "model")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.fit._learning_rate", press_ctrl_c)
+        patch.setattr("trainer.fit._learning_rate", with_ctrl_c(fit._learning_rate))
         stopped = CliRunner().invoke(train, arguments)
     assert stopped.exit_code == 1, stopped.output
     assert "--resume continues" in stopped.output
@@ -141,6 +153,65 @@ def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
         "saved_model",
     ]
     assert sorted(path.name for path in trained.parent.iterdir()) == ["model", "tiny.toml"]
+
+
+def test_the_same_run_without_a_break_gives_the_same_model(
+    trained: Path, data: list[Path], weights: Path, tmp_path: Path
+) -> None:
+    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change what comes out."""
+    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "again"))
+    assert result.exit_code == 0, result.output
+    first, again = load_manifest(trained), load_manifest(tmp_path / "again")
+    for name in ("temperature", "threshold", "review_band", "data"):
+        assert getattr(again, name) == getattr(first, name)
+    assert again.training["history"] == first.training["history"]
+    assert again.files["model.tflite"] == first.files["model.tflite"]
+
+
+def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
+    """Which weights, and on what it ran; pixels are scaled inside the graph."""
+    manifest = load_manifest(trained)
+    assert manifest.training["weights"] == {"name": weights.name, "sha256": file_entry(weights).sha256}
+    assert "CPU cores" in manifest.training["device"]
+    assert manifest.training["parity"]["images"] == 500
+    assert "inside the graph" in manifest.input.scaling
+    assert weights.name in (trained / "MODEL_CARD.md").read_text()
+
+
+def test_graphs_that_differ_are_not_exported(
+    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence, and nothing half-written; what was trained is kept."""
+    monkeypatch.setattr("trainer.export.MAX_DIFFERENCE", -1.0)
+    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
+    assert result.exit_code == 1
+    assert "The exported model differs from the trained one" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what to change, and that the checkpoint cannot go on with that."""
+    monkeypatch.setattr("trainer.fit._learning_rate", lambda *_: float("nan"))
+    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
+    assert result.exit_code == 1
+    assert "lower fine_tune.learning_rate, delete" in result.output
+    assert not (tmp_path / "model").exists()
+
+
+def test_ctrl_c_while_exporting_leaves_no_half_model(
+    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary folder goes, the checkpoint stays, and the person is told how to go on."""
+    monkeypatch.setattr("trainer.train.measure_held_out", with_ctrl_c(lambda *_: 0.0))
+    arguments = _arguments(data, weights, tmp_path, "model")
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 130
+    assert "--resume goes on" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
+    monkeypatch.undo()
+    assert CliRunner().invoke(train, [*arguments, "--resume"]).exit_code == 0
 
 
 def test_the_audit_names_what_is_wrong(trained: Path) -> None:

@@ -43,6 +43,17 @@ def test_missing_weights_are_named() -> None:
         build_backbone("nowhere.weights.h5")
 
 
+def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without internet the person is told to name a file."""
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WeightsError, match=r"could not be downloaded .* give --weights the path"):
+        build_backbone("imagenet")
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     """Weights of another network never load by halves."""
     path = tmp_path / "other.weights.h5"

@@ -1,0 +1,22 @@
+"""What training runs on."""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+
+
+def device() -> str:
+    """Return the name of what TensorFlow trains on: the first GPU if there is one, else the CPU's cores.
+
+    A GPU's memory is then taken as it is needed, so that others can use it as well.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, enable=True)
+    if not gpus:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"{cores} CPU cores"
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return str(details.get("device_name", "a GPU"))
