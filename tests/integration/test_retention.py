@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from botocore.stub import Stubber
 from flask.testing import FlaskClient
 from ulid import ULID
 
-from core import objects as core_objects
 from core.accounts import Accounts
 from core.jobs import IMAGES, JobState, NewJob, Outcome, job_id_of, object_key
 from core.ledger import JobStore
@@ -171,41 +167,3 @@ def test_a_worker_sweeps(
     fresh = upload(client)
     start_worker(module="tests.support.faulty_worker", FAULT="sweep", MARKER=str(tmp_path / "m"))
     wait_until(lambda: stored() == {fresh}, "the old image to go")
-
-
-RULE = {"ID": "wastestream-images", "Status": "Enabled", "Filter": {"Prefix": "images/"}}
-OURS = {**RULE, "Expiration": {"Days": 8}}
-OTHER = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}
-
-
-@pytest.fixture
-def lifecycles() -> Iterator[Stubber]:
-    """A server that knows lifecycles, which the local one does not, as far as boto3 can tell."""
-    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")  # noqa: S106
-    with Stubber(client) as stub:
-        yield stub
-        stub.assert_no_pending_responses()
-
-
-@pytest.mark.parametrize(
-    ("found", "put"),
-    [
-        (None, [OURS]),
-        ([OTHER], [OTHER, OURS]),
-        ([{**RULE, "Expiration": {"Days": 3}}, OTHER], [OTHER, OURS]),
-        ([OTHER, OURS], None),
-    ],
-)
-def test_a_bucket_that_knows_lifecycles_gets_a_rule(
-    lifecycles: Stubber, found: list[dict[str, Any]] | None, put: list[dict[str, Any]] | None
-) -> None:
-    """Beside the rules of others, and only if it is not there yet."""
-    bucket = {"Bucket": "wastestream"}
-    if found is None:
-        lifecycles.add_client_error("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
-    else:
-        lifecycles.add_response("get_bucket_lifecycle_configuration", {"Rules": found}, bucket)
-    if put is not None:
-        expected = {**bucket, "LifecycleConfiguration": {"Rules": put}}
-        lifecycles.add_response("put_bucket_lifecycle_configuration", {}, expected)
-    core_objects._set_lifecycle(lifecycles.client, Settings())

@@ -1,0 +1,128 @@
+"""On SeaweedFS, as in containers: what the local S3 server has not got, and that nothing else differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from pydantic import SecretStr
+from ulid import ULID
+
+from api.app import create_app
+from core.errors import StorageUnavailableError
+from core.jobs import NewJob, job_id_of, object_key
+from core.ledger import JobStore
+from core.objects import ObjectStore, ensure_bucket
+from core.settings import Settings
+from tests.support import seaweedfs
+from tests.support.pictures import jpeg
+from tests.support.servers import Server, wait_until
+from tests.support.stream import finish, upload, upload_bulk
+from worker.retention import Sweep
+
+OTHER = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server, started."""
+    server = seaweedfs.make_server(tmp_path_factory.mktemp("seaweedfs"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(settings: Settings, server: Server) -> Settings:
+    """Settings for it, the bucket made."""
+    made = settings.model_copy(
+        update={
+            "s3_endpoint": f"http://127.0.0.1:{server.port}",
+            "s3_access_key": SecretStr(seaweedfs.ACCESS_KEY),
+            "s3_secret_key": SecretStr(seaweedfs.SECRET_KEY),
+        }
+    )
+    wait_until(lambda: _has_bucket(made), "the server to be ready")
+    return made
+
+
+def _has_bucket(settings: Settings) -> bool:
+    try:
+        ensure_bucket(settings)
+        ObjectStore(settings).ping()
+    except StorageUnavailableError:
+        return False
+    return True
+
+
+def _client(settings: Settings) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key.get_secret_value(),
+        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
+    )
+
+
+def _rules(settings: Settings) -> dict[str, dict[str, Any]]:
+    found = _client(settings).get_bucket_lifecycle_configuration(Bucket=settings.s3_bucket)["Rules"]
+    return {rule["ID"]: rule for rule in found}
+
+
+def test_the_bucket_forgets_old_images_by_itself(settings: Settings) -> None:
+    """A day after the sweep would, and as often as settings say; rules of others stay."""
+    days = math.ceil(settings.image_retention_hours / 24) + 1
+    (rule,) = _rules(settings).values()
+    assert (rule["Status"], rule["Filter"]["Prefix"], rule["Expiration"]["Days"]) == (
+        "Enabled",
+        "images/",
+        days,
+    )
+    _client(settings).put_bucket_lifecycle_configuration(
+        Bucket=settings.s3_bucket, LifecycleConfiguration={"Rules": [OTHER, rule]}
+    )
+    ensure_bucket(settings.model_copy(update={"image_retention_hours": 24.0}))
+    found = _rules(settings)
+    assert {name: one["Expiration"]["Days"] for name, one in found.items()} == {"logs": 1, rule["ID"]: 2}
+
+
+def test_images_are_classified_and_given_back(
+    settings: Settings, jobs: JobStore, start_worker: Callable[..., Server]
+) -> None:
+    """Single and bulk uploads, through a worker, and the bytes as they came."""
+    client = create_app(settings).test_client()
+    ids = [upload(client), *upload_bulk(client, 40)]
+    start_worker()
+    finish(jobs, ids)
+    assert client.get(f"/v1/jobs/{ids[0]}/image").data == jpeg()
+
+
+def test_what_was_answered_outlives_a_kill(settings: Settings, server: Server) -> None:
+    """SIGKILL right after the answers: every image is there when the server is back."""
+    objects = ObjectStore(settings)
+    images = [(f"images/belt/2026/01/31/{number}.jpeg", jpeg(number)) for number in range(50)]
+    assert not any(objects.put_many(images))
+    server.kill()
+    server.start()
+    wait_until(lambda: _has_bucket(settings), "the server to be ready again", 60)
+    assert [objects.get(key) for key, _ in images] == [data for _, data in images]
+
+
+def test_the_sweep_removes_what_is_due(settings: Settings, jobs: JobStore) -> None:
+    """Folders and pages are listed as the local server lists them."""
+    objects, now = ObjectStore(settings), datetime.now(UTC)
+    old, fresh = (
+        NewJob(str(ULID.from_datetime(now - timedelta(days=days))), "b", "jpeg", 1) for days in (9, 1)
+    )
+    many = [object_key(str(ULID.from_datetime(now - timedelta(days=30))), "c", "jpeg") for _ in range(1100)]
+    assert not any(objects.put_many([(key, b"x") for key in (old.object_key, fresh.object_key, *many)]))
+    limit = round((now - timedelta(days=7)).timestamp() * 1000)
+    assert Sweep(jobs, objects).run(limit) >= 1101
+    left = {job_id_of(key) for page in objects.pages("images/b") for key in page}
+    assert left == {fresh.id}
+    assert [page for page in objects.pages("images/c") if page] == []
