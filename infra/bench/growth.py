@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from core.lanes import SINGLE
 from core.ledger import JobStore
 from core.manifest import Prediction
 from core.queue import QUEUES, Envelope
-from infra.bench.figures import Latency, Spread, latency, spread
+from infra.bench.figures import Latency, latency
 from infra.bench.http import Connection, ids_in, parsed, wait_for
 from infra.bench.load import Address
 
@@ -22,8 +23,8 @@ _AT_ONCE: Final = 500
 """Jobs in one call while the queue is filled or emptied."""
 
 _PREDICTION: Final = Prediction("non_biodegradable", 0.987654, review=False)
+_NEVER_MS: Final = 2**53  # later than any job was accepted
 _MODEL: Final = "2026.01.31-0715+0123456789ab"  # as long as a real one
-_ROUNDS: Final = 3  # parts that the samples are cut into, to show their spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Growth:
     """Calls by the number of jobs waiting, and Redis' memory, bytes a job.
 
     `submit_ratio` and `poll_ratio`: p50 with the most jobs waiting, divided by p50 with none (the mean of
-    before and after, so that a machine that slows down does not look like growth).
+    before and after, so that a machine that slows down does not look like growth); medians of the rounds.
     """
 
     waiting: tuple[Waiting, ...]
@@ -48,6 +49,15 @@ class Growth:
     poll_ratio: float
     pending_bytes: float
     finished_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Seconds of each call with so many jobs waiting."""
+
+    pending: int
+    submits: list[float]
+    polls: list[float]
 
 
 def measure_growth(
@@ -58,6 +68,7 @@ def measure_growth(
     counts: Sequence[int],
     *,
     samples: int,
+    rounds: int,
 ) -> Growth:
     """Measure on an empty stack without workers; leaves it empty.
 
@@ -67,31 +78,43 @@ def measure_growth(
         address: of the API.
         request: an upload.
         counts: jobs waiting, ascending, the first 0.
-        samples: calls of each kind.
+        samples: calls of each kind in a round.
+        rounds: how often all is done, from an empty queue to an empty queue.
     """
     _call(address, request, [], max(1, samples // 4))  # Connections, scripts and caches.
-    jobs.client.flushall()
-    empty_bytes = _used(jobs)
-    filler = _Filler(jobs, envelope)
-    found = []
-    filled_bytes = empty_bytes
-    for count in counts:
-        if count:
-            # Uploads of the measurement before are pending too, and have the same size.
-            filler.fill(count - jobs.pending())
-            filled_bytes = _used(jobs)
-        found.append(_measure(address, request, filler.ids, count, samples))
-    pending_bytes = (filled_bytes - empty_bytes) / counts[-1]
-    finished_bytes = (filler.finish() - empty_bytes) / len(filler.ids)
-    jobs.client.flushall()
-    again = _measure(address, request, [], 0, samples)
+    found: list[list[_Calls]] = []
+    for _ in range(rounds):
+        jobs.client.flushall()
+        empty_bytes = _used(jobs)
+        filler = _Filler(jobs, envelope)
+        calls, filled_bytes = [], empty_bytes
+        for count in counts:
+            if count:
+                # Uploads of the measurement before are pending too, and have the same size.
+                filler.fill(count - jobs.pending())
+                filled_bytes = _used(jobs)
+            calls.append(_measure(address, request, filler.ids, count, samples))
+        finished_bytes, finished = filler.finish()
+        jobs.client.flushall()
+        found.append([*calls, _measure(address, request, [], 0, samples)])
     return Growth(
-        waiting=(*found, again),
-        submit_ratio=found[-1].submit.p50.median / _mean(found[0].submit.p50, again.submit.p50),
-        poll_ratio=found[-1].poll.p50.median / _mean(found[0].poll.p50, again.poll.p50),
-        pending_bytes=pending_bytes,
-        finished_bytes=finished_bytes,
+        waiting=tuple(
+            Waiting(
+                same[0].pending, latency([one.submits for one in same]), latency([one.polls for one in same])
+            )
+            for same in zip(*found, strict=True)
+        ),
+        submit_ratio=statistics.median(_ratio([one.submits for one in calls]) for calls in found),
+        poll_ratio=statistics.median(_ratio([one.polls for one in calls]) for calls in found),
+        pending_bytes=(filled_bytes - empty_bytes) / counts[-1],
+        finished_bytes=(finished_bytes - empty_bytes) / finished,
     )
+
+
+def _ratio(calls: Sequence[Sequence[float]]) -> float:
+    """Return p50 of the last but one, with most jobs, to the mean of the first and the last, with none."""
+    none = statistics.mean([statistics.median(calls[0]), statistics.median(calls[-1])])
+    return statistics.median(calls[-2]) / none
 
 
 class _Filler:
@@ -111,18 +134,19 @@ class _Filler:
             messages = [self._envelope.message([job.object_key], SINGLE) for job in new]
             self.ids += self._jobs.accept(new, SINGLE, QUEUES[SINGLE], messages).ids
 
-    def finish(self) -> int:
-        """Settle them as classified, take their messages away, and return the bytes that Redis then uses."""
-        for begin in range(0, len(self.ids), _AT_ONCE):
-            ids = self.ids[begin : begin + _AT_ONCE]
+    def finish(self) -> tuple[int, int]:
+        """Settle all that waits and take the messages away; return Redis' bytes, and how many settled."""
+        settled = 0
+        while ids := self._jobs.pending_before(SINGLE, _NEVER_MS, _AT_ONCE):
             self._jobs.settle([Outcome(one, JobState.CLASSIFIED, _PREDICTION) for one in ids], _MODEL)
+            settled += len(ids)
         self._jobs.client.delete(*QUEUES.values())
-        return _used(self._jobs)
+        return _used(self._jobs), settled
 
 
-def _measure(address: Address, request: bytes, ids: Sequence[str], pending: int, samples: int) -> Waiting:
+def _measure(address: Address, request: bytes, ids: Sequence[str], pending: int, samples: int) -> _Calls:
     submits, polls = _call(address, request, ids, samples)
-    return Waiting(pending, latency(_parts(submits)), latency(_parts(polls)))
+    return _Calls(pending, submits, polls)
 
 
 def _call(
@@ -153,14 +177,6 @@ async def _timed(connection: Connection, request: bytes, expected: int) -> tuple
     since = time.perf_counter()
     body = await connection.call(request, expected)
     return time.perf_counter() - since, body
-
-
-def _parts(values: Sequence[float]) -> list[Sequence[float]]:
-    return [part for number in range(_ROUNDS) if (part := values[number::_ROUNDS])]
-
-
-def _mean(before: Spread, after: Spread) -> float:
-    return spread([before.median, after.median]).median
 
 
 def _used(jobs: JobStore) -> int:

@@ -58,7 +58,13 @@ class Plan:
         one = self.seconds + self.warm_up + 1.5
         loads = 3 * len(self.sizes) + 1 + 1 + 2 * len(self.loads) + 2 * len(self.workers) + 2
         stacks = len(self.sizes) + self.rounds * len(self.workers) + 1
-        return (one * self.rounds * loads + 6 * stacks + 3 * self.starts + max(self.pending) / 2000 + 5) / 60
+        return (
+            one * self.rounds * loads
+            + 6 * stacks
+            + 3 * self.starts
+            + self.rounds * max(self.pending) / 4000
+            + 5
+        ) / 60
 
 
 SHORT_SECONDS: Final = 0.5

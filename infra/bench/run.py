@@ -203,7 +203,13 @@ class Run:
             envelope = Envelope(make_app(Settings(redis_url=SecretStr(stack.redis_url))))
             request = singles(frames.frames)[0].data
             growth = measure_growth(
-                stack.jobs, envelope, site.address, request, plan.pending, samples=plan.least_samples
+                stack.jobs,
+                envelope,
+                site.address,
+                request,
+                plan.pending,
+                samples=plan.least_samples,
+                rounds=plan.rounds,
             )
             accepting = self._measure_accepting(site, frames)
             stack.jobs.client.flushall()
