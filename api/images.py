@@ -11,10 +11,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from api.access import caller, requires
 from api.body import File, read_body, read_files
 from api.problems import RequestError, problem_of, respond
+from api.refusal import MOST_BYTES, drop_body
 from api.services import services
 from api.throttle import limit_headers
 from api.uploads import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
-from core.errors import ImageError, RateLimitError
+from core.errors import BusyError, ImageError, RateLimitError
 from core.headers import MAX_BYTES
 from core.keys import Scope
 from core.lanes import BULK, SINGLE
@@ -36,6 +37,7 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Take one image; 202 with its job."""
     if (request.content_length or 0) > MAX_BYTES:
+        drop_body(request.environ, MOST_BYTES)
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
@@ -54,10 +56,15 @@ def upload() -> tuple[Response, int, dict[str, str]]:
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Take up to 64 images; 202 with each one's outcome, in order."""
     if (request.content_length or 0) > MOST_BULK_BYTES:
+        drop_body(request.environ, MOST_BULK_BYTES)
         raise _too_large(f"The call has more than {MOST_BULK_BYTES:,} bytes; send fewer files in each.")
     origin = read_origin(request.headers)
-    with services().bulk_place():
-        return _take(_files(), origin)
+    try:
+        with services().bulk_place():
+            return _take(_files(), origin)
+    except BusyError:
+        drop_body(request.environ, MOST_BULK_BYTES)  # So that the client reads why: nothing of it was read.
+        raise
 
 
 def _take(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:

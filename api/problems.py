@@ -77,7 +77,7 @@ def problem(status: int, detail: str) -> dict[str, Any]:
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError):
         # What broke is for the operator's log; the client can only wait.
         return problem(status, "The service cannot take or show images just now; try again in a moment.")
     return problem(status, str(error))

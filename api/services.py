@@ -26,7 +26,8 @@ from core.settings import Settings
 _EXTENSION: Final = "wastestream"
 _BULK_PLACES: Final = 4  # of up to 128 MiB each
 _BULK_PATIENCE: Final = 20.0  # seconds
-_BULK_THREADS_SHARE: Final = 2  # at most one in so many threads serves bulk uploads, or waits to
+_BULK_SHARE: Final = 4  # at most one in so many threads serves bulk uploads, or waits to
+_WAITING_SHARE: Final = 2  # at most one in so many waits for a job to settle; the others are free
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class Services:
             accounts=accounts,
             objects=objects,
             envelope=Envelope(make_app(settings)),
-            waiters=Waiters(client, most=settings.api_threads // 2),
+            waiters=Waiters(client, most=settings.api_threads // _WAITING_SHARE),
             bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
-            bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_THREADS_SHARE),
+            bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_SHARE),
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
@@ -86,7 +87,7 @@ class Services:
 @contextmanager
 def _taken(places: threading.BoundedSemaphore, *, seconds: float) -> Iterator[None]:
     if not places.acquire(timeout=seconds):
-        raise BusyError("All places for bulk uploads are taken.")
+        raise BusyError("All places for bulk uploads are taken; send fewer at a time. Single uploads go on.")
     try:
         yield
     finally:

@@ -80,7 +80,7 @@ class TooManyCamerasError(WastestreamError):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"X-Camera-Id names a new camera, and there are {most:,} already; use the id of a known one, "
+            f"The camera (X-Camera-Id) is new, and there are {most:,} already; use the id of a known one, "
             "or let the operator raise WASTESTREAM_MAX_CAMERAS. Nothing of this call was accepted."
         )
 

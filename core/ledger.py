@@ -45,7 +45,7 @@ from core.errors import (
     RateLimitError,
     TooManyCamerasError,
 )
-from core.jobs import Job, JobState, NewJob, Outcome, accepted_ms
+from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, accepted_ms
 from core.lanes import LANES, room
 from core.manifest import Prediction
 
@@ -154,7 +154,7 @@ class JobStore:
         *,
         retention_hours: float = 168.0,
         max_queued: int = 200_000,
-        max_cameras: int = 10_000,
+        max_cameras: int = 1_000,
     ) -> None:
         self.client = client
         self.withdrawn_about = True
@@ -270,7 +270,7 @@ class JobStore:
         seconds = drain.seconds_for(over + self._max_queued // _ROOM_SHARE)
         wait = UNKNOWN_WAIT if seconds is None else max(1.0, min(LONGEST_WAIT, seconds))
         return QueueFullError(
-            f"The queue is full: {drain.total:,} images wait, of at most {most:,} for {lane} uploads. "
+            f"The queue is full: {drain.total:,} images wait, and {lane} uploads are taken up to {most:,}. "
             f"Nothing of this call was accepted; send it again in {wait:.0f} s.",
             wait,
         )
@@ -283,7 +283,8 @@ class JobStore:
             model: id of the model that classified.
 
         Returns:
-            The state of each as it now stands; None where the record is gone.
+            The state of each as it now stands; None where the record is gone. A job that was classified when
+            it was too old already is `expired`.
         """
         return self._settle_all(outcomes, model, elsewhere=False)
 
@@ -317,7 +318,14 @@ class JobStore:
     def _settle_all(
         self, outcomes: Sequence[Outcome], model: str, *, elsewhere: bool
     ) -> list[JobState | None]:
-        arguments: list[str | int] = [PREFIX, SETTLED_CHANNEL, self._retention, model, int(elsewhere)]
+        arguments: list[str | int] = [
+            PREFIX,
+            SETTLED_CHANNEL,
+            self._retention,
+            model,
+            int(elsewhere),
+            TOO_OLD,
+        ]
         for outcome in outcomes:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
             arguments += _prediction_fields(outcome.prediction)

@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         description="Most images that may wait at a time; beyond it uploads are answered 429.",
     )
     max_cameras: int = Field(
-        10_000,
+        1_000,
         ge=1,
         description="Most cameras in the ledger; an upload that names a new one is answered 422.",
     )

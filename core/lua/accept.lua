@@ -47,17 +47,6 @@ local queued = redis.call('LLEN', KEYS[7])
 local messages = #ARGV - (FIRST - 1 + jobs * WIDTH)
 if lane + other + jobs > most or queued + messages > most then return answer('full', math.max(lane, queued)) end
 
--- A ledger row and a set of totals stay for each camera, so a client that makes up names must not fill Redis.
-local seen, new = {}, 0
-for job = 0, jobs - 1 do
-  local name = ARGV[FIRST + job * WIDTH + 2]
-  if not seen[name] then
-    seen[name] = true
-    if not redis.call('ZSCORE', KEYS[4], name) then new = new + 1 end
-  end
-end
-if new > 0 and redis.call('ZCARD', KEYS[4]) + new > tonumber(ARGV[5]) then return 'cameras' end
-
 local allowance = ''
 if limit ~= '' then
   -- One number says it all: when the allowance will be whole again (the generic cell rate algorithm).
@@ -71,6 +60,18 @@ if limit ~= '' then
   local left = math.max(0, math.floor(burst - (whole - now) / per_image))
   allowance = string.format(' %d %.0f', left, math.ceil(whole - now))
 end
+-- Rows and totals stay for each camera, so a client that makes up names must not fill Redis. Its allowance has
+-- been taken: its image was stored before it is refused here.
+local seen, new = {}, 0
+for job = 0, jobs - 1 do
+  local name = ARGV[FIRST + job * WIDTH + 2]
+  if not seen[name] then
+    seen[name] = true
+    if not redis.call('ZSCORE', KEYS[4], name) then new = new + 1 end
+  end
+end
+if new > 0 and redis.call('ZCARD', KEYS[4]) + new > tonumber(ARGV[5]) then return 'cameras' end
+
 if KEYS[8] then redis.call('SET', KEYS[8], ARGV[2], 'EX', ARGV[3]) end
 -- Scores grow even if the clock is set back, so places in the queue stay what they were.
 local score = math.max(now, (drain[4] or 0) + 0.001)

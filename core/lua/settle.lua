@@ -1,11 +1,11 @@
 -- Settle a batch: the first terminal state wins, and counters move only when the state does.
 -- KEYS: drain, withdrawn, expiring, pending of each lane
 -- ARGV: prefix, channel, record seconds, model, '1' if the jobs' messages are elsewhere (so that whoever
---       meets one must be told that it is cancelled),
+--       meets one must be told that it is cancelled), why a job expired, for the person who asks,
 --       per job: id, hour, state, label, probability, review, error
 -- Returns how many cancelled jobs' messages are still about, then each job's state as it now stands,
 -- '' where there is no record.
-local FIRST, WIDTH, LANES = 6, 7, 4
+local FIRST, WIDTH, LANES = 7, 7, 4
 local FADE_MS = 30000 -- as in core.drain
 local LONGEST_MS = 5000 -- what one call can have taken; beyond it nobody was working
 local prefix, states, settled, worked = ARGV[1], {}, {}, 0
@@ -26,8 +26,11 @@ for at = FIRST, #ARGV, WIDTH do
   for lane = LANES, #KEYS do redis.call('ZREM', KEYS[lane], id) end
   local known = redis.call('HMGET', key, 'state', 'camera', 'expires')
   if known[1] == 'queued' then
-    local camera = known[2]
+    local camera, why = known[2], ARGV[at + 6]
     local row = ARGV[at + 1] .. ':' .. camera
+    if state == 'classified' or state == 'failed' then worked = worked + 1 end
+    -- It became too old while it was worked on: nobody may take the answer for one that came in time.
+    if state == 'classified' and known[3] and now > tonumber(known[3]) then state, why = 'expired', ARGV[6] end
     local record = {'state', state, 'settled', string.format('%.0f', now)}
     count(camera, row, state)
     if state == 'classified' then
@@ -37,14 +40,13 @@ for at = FIRST, #ARGV, WIDTH do
       for _, value in ipairs({'label', label, 'probability', ARGV[at + 4], 'review', review, 'model', ARGV[4]}) do
         record[#record + 1] = value
       end
-    elseif ARGV[at + 6] ~= '' then
-      record[#record + 1], record[#record + 2] = 'error', ARGV[at + 6]
+    elseif why ~= '' then
+      record[#record + 1], record[#record + 2] = 'error', why
     end
     redis.call('HSET', key, unpack(record))
     redis.call('HDEL', key, 'attempts', 'start')
     redis.call('EXPIRE', key, ARGV[3])
     if known[3] then redis.call('ZREM', KEYS[3], id) end
-    if state == 'classified' or state == 'failed' then worked = worked + 1 end
     if state == 'cancelled' and ARGV[5] == '1' then
       -- Those whose messages were lost are forgotten with their records.
       redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 1000 * ARGV[3])

@@ -78,7 +78,8 @@ def _verdict(report: Report) -> tuple[str, int]:
     if not report.good:
         return "The promise was NOT kept.", 1
     if report.late:
-        late = f"{report.late} of {len(report.disturbances)} disturbances"
+        kills = sum(one.promised is not None for one in report.disturbances)
+        late = f"recovery from {report.late} of {kills} kills"
         return f"Nothing lost, nothing doubled, but {late} took longer than {PROMISED:.0f} s.", 3
     return f"Nothing lost, nothing doubled; every kill was recovered from within {PROMISED:.0f} s.", 0
 

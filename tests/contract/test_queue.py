@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from celery import Task, signals
 from celery.app.amqp import AMQP
+from celery.app.defaults import NAMESPACES, flatten
 from celery.concurrency.asynpool import AsynPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from flask.testing import FlaskClient
+from gunicorn.http.unreader import Unreader
+from gunicorn.workers.gthread import ThreadWorker
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import virtual
@@ -32,6 +35,7 @@ from tests.support.stream import upload
 from worker.broker import TRANSPORT
 from worker.connection import PromptConnection
 from worker.delivery import ack_all
+from worker.pulse import Pulse
 
 
 def _keys(count: int) -> list[str]:
@@ -184,6 +188,36 @@ def test_the_broker_takes_our_options(settings: Settings) -> None:
         assert {"visibility_timeout", "unacked_restore_limit", "unacked_mutex_expire"} <= on_channel.keys()
         assert to_redis["socket_timeout"] == options["socket_timeout"]
         assert channel.qos.visibility_timeout == VISIBILITY_TIMEOUT
+
+
+def test_celery_knows_our_settings(settings: Settings) -> None:
+    """Each key of the app's configuration is one that Celery reads; a renamed one would do nothing."""
+    known = {name for name, _ in flatten(NAMESPACES)}
+    ours = set(make_app(settings).conf.changes) - {"deprecated_settings"}  # Celery's own note
+    assert ours - known == set()
+    assert "worker_lost_wait" in ours
+
+
+def test_the_pulse_goes_on_while_the_broker_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kombu calls back between attempts; without that a long outage would end the worker."""
+    app = make_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
+    app.amqp.Connection = PromptConnection
+    pulse = Pulse(lambda: None)
+    monkeypatch.setattr(PromptConnection, "pulse", pulse)
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
+    with app.connection_for_read() as connection, pytest.raises(OperationalError):
+        connection.ensure_connection(lambda *_: None, max_retries=3)
+    assert pulse._beats >= 3
+
+
+def test_gunicorn_has_what_api_connections_stands_on() -> None:
+    """`handle` serves one request and says whether the connection stays; the reader keeps what came early."""
+    assert _parameters(ThreadWorker.handle) == ["self", "conn"]
+    assert _parameters(ThreadWorker.finish_request) == ["self", "conn", "fs"]
+    assert "nr_conns" in ThreadWorker.__init__.__code__.co_names
+    assert isinstance(Unreader().buf.getvalue(), bytes)
 
 
 def test_a_message_has_the_parts_that_we_set_and_read(settings: Settings, jobs: JobStore) -> None:

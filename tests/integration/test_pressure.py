@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from core.jobs import JobState, NewJob, Outcome, new_job_id
+from core.jobs import TOO_OLD, JobState, NewJob, Outcome, new_job_id
 from core.ledger import JobStore
 from core.manifest import Prediction
 from core.queue import QUEUES
@@ -71,7 +71,8 @@ def test_a_full_queue_takes_nothing_more(
         assert response.status_code == 429
         assert int(response.headers["Retry-After"]) >= 1
         detail = response.get_json(force=True)["detail"]
-        assert f"{most - count + 1} images wait, of at most {most} for" in detail
+        assert f"{most - count + 1} images wait, and " in detail
+        assert f"uploads are taken up to {most}." in detail
         assert f"again in {response.headers['Retry-After']} s" in detail
     assert (_stored(s3_server), _messages(jobs), jobs.pending()) == (stored, messages, most - count + 1)
     assert_balanced(jobs)
@@ -109,7 +110,10 @@ def test_cancelling_makes_no_room_for_endless_messages(narrow: FlaskClient, jobs
     assert (jobs.pending(), _messages(jobs)) == (0, MOST)
     refused = _post(narrow)
     assert refused.status_code == 429
-    assert f"{MOST} images wait, of at most {MOST}" in refused.get_json(force=True)["detail"]
+    assert (
+        f"{MOST} images wait, and single uploads are taken up to {MOST}"
+        in refused.get_json(force=True)["detail"]
+    )
     assert _messages(jobs) == MOST
     assert_balanced(jobs)
 
@@ -216,6 +220,18 @@ def test_age_counts_from_the_capture(client: FlaskClient, jobs: JobStore) -> Non
     assert abs(found.expires_ms - jobs.now_ms() - 2_500) < 2_500
     (message, _) = jobs.client.lrange(QUEUES["single"], 0, -1)
     assert json.loads(message)["headers"]["id"] == job["id"]
+
+
+def test_a_result_that_comes_too_late_is_no_result(jobs: JobStore) -> None:
+    """Classified after its time, it settles `expired`, with the reason and without a prediction."""
+    late, early = (NewJob(new_job_id(), "belt", "jpeg", 1, expires_ms=ms) for ms in (1, 2**52))
+    jobs.accept([late, early], "single", "test.queue", ["message"])
+    outcomes = [Outcome(job.id, JobState.CLASSIFIED, GOOD) for job in (late, early)]
+    assert jobs.settle(outcomes, "m") == [JobState.EXPIRED, JobState.CLASSIFIED]
+    found = jobs.read(late.id)
+    assert found is not None
+    assert (found.prediction, found.error) == (None, TOO_OLD)
+    assert_balanced(jobs)
 
 
 def test_a_settled_job_no_longer_expires(jobs: JobStore) -> None:

@@ -87,11 +87,11 @@ class Server:
             wait_until(lambda: listens(self.port or 0), f"{self.command[0]} to listen", 20)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal and wait for the end; return the exit status."""
+        """Send a signal and wait for the end, which may take 30 seconds; return the exit status."""
         if self.process is None:
             raise RuntimeError("not started")
         self.process.send_signal(number)
-        return self.process.wait(timeout=40)
+        return self.process.wait(timeout=30)
 
     def stop(self) -> None:
         """End the program and all that it started, whatever state they are in."""
