@@ -14,6 +14,7 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | which cameras there are, by the last hour in which they sent something |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of an upload that named the key |
+| `ws:counted:{word}` | string | that a call has counted its duplicates, for a minute |
 | `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
 | `ws:workers` | sorted set | names of workers, by the time each was last seen |
 | `ws:worker:{name}` | hash | what that worker has done (`worker.tally`), and when it said so |
@@ -166,6 +167,7 @@ class JobStore:
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
         self._forgive = client.register_script(script("forgive"))
+        self._duplicate = client.register_script(script("duplicate"))
 
     def accept(
         self,
@@ -255,12 +257,8 @@ class JobStore:
             return None
         ids = _known_ids(cast(str, value), idempotency)
         hour = hour_of(time.time_ns() // 1_000_000)
-        with translated(), self.client.pipeline() as pipe:
-            pipe.zadd(_LEDGERS, {f"{hour}:{camera}": int(hour)})
-            pipe.zadd(_CAMERAS, {camera: int(hour)})
-            pipe.hincrby(f"{PREFIX}ledger:{hour}:{camera}", "duplicates", len(ids))
-            pipe.hincrby(f"{PREFIX}totals:{camera}", "duplicates", len(ids))
-            pipe.execute()
+        with translated():
+            self._duplicate([_LEDGERS, _CAMERAS], [PREFIX, hour, camera, len(ids), secrets.token_hex(8)])
         return ids
 
     def _full(self, drain: Drain, lane: str, images: int) -> QueueFullError:
@@ -353,7 +351,7 @@ class JobStore:
         keys = [_job_key(job_id) for job_id in job_ids]
         if keys:
             with translated():
-                self._forgive(keys)
+                self._forgive(keys, [secrets.token_hex(4)])
 
     def read(self, job_id: str) -> Job | None:
         """Return the job, or None: never accepted, or past its retention."""

@@ -10,6 +10,7 @@
 -- other lane, the measure of the drain: jobs, ms, since; when accepted within a rate limit also the images left
 -- of it and the ms until it is whole.
 local FIRST, WIDTH = 8, 7
+local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local prefix, most, limit, jobs = ARGV[1], tonumber(ARGV[4]), ARGV[6], tonumber(ARGV[7])
 local hour, camera = ARGV[FIRST + 1], ARGV[FIRST + 2]
 
@@ -27,7 +28,9 @@ if KEYS[8] then
   local known = redis.call('GET', KEYS[8])
   -- Its own value is that of this very call, repeated after a broken connection: see below.
   if known and known ~= ARGV[2] then
-    if known:match('^%S+') == ARGV[2]:match('^%S+') then count('duplicates', hour, camera, jobs) end
+    -- The id made for this call tells it from others: repeated after a broken connection it counts once.
+    local first = redis.call('SET', prefix .. 'counted:' .. ARGV[FIRST], '1', 'NX', 'EX', COUNTED_SECONDS)
+    if first and known:match('^%S+') == ARGV[2]:match('^%S+') then count('duplicates', hour, camera, jobs) end
     return 'known ' .. known
   end
 end

@@ -132,13 +132,28 @@ def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> N
     assert _counts(jobs)["received"] == 1
 
 
+def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: JobStore) -> None:
+    """Where it is looked at before its image is stored, and where it is about to be accepted: once each."""
+    key = Idempotency("key", "digest")
+    first = _accept(jobs, 1, key)
+    with lose_answer(lambda answer: answer is None) as lost:
+        assert jobs.admit(1, "single", key, "belt") == first
+    assert lost == [None]
+    with lose_answer(lambda answer: isinstance(answer, str) and answer.startswith("known")) as lost:
+        assert _accept(jobs, 1, key) == first
+    assert len(lost) == 1
+    assert _counts(jobs)["duplicates"] == 2
+
+
 def test_starts_are_counted_and_forgiven(jobs: JobStore) -> None:
     """`begin` counts each once, `forgive` takes one back, and a settled job only tells its state."""
     (job_id,) = _accept(jobs)
     with lose_answer(lambda answer: answer == 1) as lost:
         assert [jobs.begin(job_id), jobs.begin(job_id)] == [1, 2]
     assert lost == [1]
-    jobs.forgive([job_id])
+    with lose_answer(lambda answer: answer is None) as lost:
+        jobs.forgive([job_id])
+    assert lost == [None]
     assert jobs.begin(job_id) == 2
     jobs.settle([Outcome(job_id, JobState.FAILED, error="x")], "m")
     assert jobs.begin(job_id) is JobState.FAILED
