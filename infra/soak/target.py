@@ -108,6 +108,8 @@ class Target:
         """Return the resident bytes of each service, with what it has started."""
         found: dict[str, int] = {}
         for one in read_status(self.folder).processes:
+            if one.pid is None:  # It does not run. psutil takes None for this very process.
+                continue
             with contextlib.suppress(psutil.NoSuchProcess):  # It has just been killed.
                 process = psutil.Process(one.pid)
                 family = [process, *process.children(recursive=True)]
