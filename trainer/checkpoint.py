@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +38,13 @@ class Position:
 
 
 def save(
-    path: Path, position: Position, variables: Sequence[Any], *, config: TrainConfig, data_digest: str
+    path: Path,
+    position: Position,
+    variables: Sequence[Any],
+    *,
+    config: TrainConfig,
+    data_digest: str,
+    weights: Mapping[str, str],
 ) -> None:
     """Write the run to `path`; an interrupted write leaves the checkpoint of before.
 
@@ -46,6 +52,7 @@ def save(
         OutputError: it cannot be written, as on a full disk.
     """
     about = {"position": vars(position), "config": config.model_dump(mode="json"), "data": data_digest}
+    about["weights"] = dict(weights)
     arrays = {f"v{at}": np.asarray(variable) for at, variable in enumerate(variables)}
     partial = path.with_suffix(".partial")
     try:
@@ -62,11 +69,18 @@ def save(
         ) from error
 
 
-def restore(path: Path, variables: Sequence[Any], *, config: TrainConfig, data_digest: str) -> Position:
+def restore(
+    path: Path,
+    variables: Sequence[Any],
+    *,
+    config: TrainConfig,
+    data_digest: str,
+    weights: Mapping[str, str],
+) -> Position:
     """Assign what `save` wrote to `variables` and return the position.
 
     Raises:
-        CheckpointError: the file is damaged, or was written with another configuration or other data.
+        CheckpointError: the file is damaged, or is of another configuration, other data or weights.
     """
     try:
         with path.open("rb") as stream, np.load(stream) as stored:
@@ -80,6 +94,8 @@ def restore(path: Path, variables: Sequence[Any], *, config: TrainConfig, data_d
         raise CheckpointError(f"{path} was written with another configuration; resume with the same one.")
     if about["data"] != data_digest:
         raise CheckpointError(f"{path} was written with other images; resume with the same --data.")
+    if about.get("weights") != dict(weights):
+        raise CheckpointError(f"{path} began with other weights; resume with the same --weights.")
     if len(arrays) != len(variables):
         raise CheckpointError(
             f"{path} has {len(arrays)} variables, expected {len(variables)}; "

@@ -98,18 +98,18 @@ def train(
         raise OutputError(f"{out} is no name for a new folder; name another --out.")
     work = out.with_name(f"{out.name}.training")
     _check_output(out, work, resume=resume)
+    runs_on = device()  # First of all: TensorFlow takes no setting of a GPU once it has used one.
+    reporter.line(f"training on {runs_on}")
     keras.utils.set_random_seed(config.seed)
     # Before the images: a wrong path or layer should be told at once.
     backbone, began_with = build_backbone(weights), describe_weights(weights)
     check_layer(backbone, config.fine_tune.trainable_after)
-    runs_on = device()
-    reporter.line(f"training on {runs_on}")
 
     data = _load(sources, config, reporter)
     _write_audit(work, data.audit)
 
     network = build_network(backbone, dropout=config.fine_tune.dropout)
-    run, position = _fit(network, data, config, work / CHECKPOINT_NAME, resume=resume, reporter=reporter)
+    run, position = _fit(network, data, config, work, began_with, resume=resume, reporter=reporter)
     about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
     about |= _mix(run, data, config, reporter)
     manifest = _export(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
@@ -208,8 +208,16 @@ def _decode(
 
 
 def _fit(
-    network: Model, data: Data, config: TrainConfig, checkpoint: Path, *, resume: bool, reporter: Reporter
+    network: Model,
+    data: Data,
+    config: TrainConfig,
+    folder: Path,
+    weights: dict[str, str],
+    *,
+    resume: bool,
+    reporter: Reporter,
 ) -> tuple[fit.Run, Position]:
+    checkpoint = folder / CHECKPOINT_NAME
     if not resume:
         with reporter.bar("features", len(data.train_plain)) as update:
             features = fit.features(network, data.train_plain.pixels, lambda count: update(count, ""))
@@ -218,10 +226,10 @@ def _fit(
     position = Position()
 
     def save_run() -> None:
-        save(checkpoint, position, run.variables, config=config, data_digest=data.digest)
+        save(checkpoint, position, run.variables, config=config, data_digest=data.digest, weights=weights)
 
     if resume:
-        position = restore(checkpoint, run.variables, config=config, data_digest=data.digest)
+        position = restore(checkpoint, run.variables, config=config, data_digest=data.digest, weights=weights)
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
         found = fit.validate(run.average, data.held_out)

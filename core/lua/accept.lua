@@ -6,9 +6,9 @@
 --       per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
 --       then the messages.
 -- Returns words: 'known' and the value stored with the idempotency key earlier, or 'limited' and the ms until
--- the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the
--- other lane, the measure of the drain: jobs, ms, since; when accepted within a rate limit also the images left
--- of it and the ms until it is whole.
+-- the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or 'full', ms
+-- now, jobs of the lane before these, jobs of the other lane, the measure of the drain: jobs, ms, since; when
+-- accepted within a rate limit also the images left of it and the ms until it is whole.
 local FIRST, WIDTH = 8, 7
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local prefix, most, limit, jobs = ARGV[1], tonumber(ARGV[4]), ARGV[6], tonumber(ARGV[7])

@@ -14,6 +14,7 @@ from trainer.config import load_config
 from trainer.errors import CheckpointError, OutputError
 
 CONFIG = load_config()
+WEIGHTS = {"name": "w.weights.h5", "sha256": "0" * 64}
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -31,14 +32,14 @@ def written(tmp_path: Path) -> Path:
     """A checkpoint in epoch 2, step 7, of variables that are 5."""
     path = tmp_path / CHECKPOINT_NAME
     position = Position(epoch=2, step=7, loss_sum=2.5, seconds=1.5, history=[{"loss": 0.3}])
-    save(path, position, variables(5), config=CONFIG, data_digest="abc")
+    save(path, position, variables(5), config=CONFIG, data_digest="abc", weights=WEIGHTS)
     return path
 
 
 def test_everything_comes_back(written: Path) -> None:
     """Position, history and every variable are as they were saved."""
     fresh = variables(0)
-    position = restore(written, fresh, config=CONFIG, data_digest="abc")
+    position = restore(written, fresh, config=CONFIG, data_digest="abc", weights=WEIGHTS)
     assert position == Position(epoch=2, step=7, loss_sum=2.5, seconds=1.5, history=[{"loss": 0.3}])
     np.testing.assert_array_equal(np.asarray(fresh[0]), np.full((2, 3), 5))
     assert int(np.asarray(fresh[1])) == 5
@@ -46,7 +47,7 @@ def test_everything_comes_back(written: Path) -> None:
 
 def test_saving_leaves_one_file(written: Path) -> None:
     """The partial file is renamed, so a crash while writing costs nothing that was saved before."""
-    save(written, Position(), variables(1), config=CONFIG, data_digest="abc")
+    save(written, Position(), variables(1), config=CONFIG, data_digest="abc", weights=WEIGHTS)
     assert list(written.parent.iterdir()) == [written]
 
 
@@ -57,11 +58,11 @@ def test_a_full_disk_leaves_the_checkpoint_of_before(written: Path) -> None:
     try:
         big = [keras.Variable(np.zeros(100_000, np.float32))]
         with pytest.raises(OutputError, match=r"cannot be written \(File too large\). Make room"):
-            save(written, Position(), big, config=CONFIG, data_digest="abc")
+            save(written, Position(), big, config=CONFIG, data_digest="abc", weights=WEIGHTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(written.parent.iterdir()) == [written]
-    assert restore(written, variables(0), config=CONFIG, data_digest="abc").epoch == 2
+    assert restore(written, variables(0), config=CONFIG, data_digest="abc", weights=WEIGHTS).epoch == 2
 
 
 def test_the_best_epoch_is_the_last_of_equals() -> None:
@@ -75,17 +76,26 @@ def test_another_configuration_is_refused(written: Path) -> None:
     """Half a run with one configuration and half with another would be neither."""
     other = CONFIG.model_copy(update={"seed": CONFIG.seed + 1})
     with pytest.raises(CheckpointError, match="another configuration"):
-        restore(written, variables(0), config=other, data_digest="abc")
+        restore(written, variables(0), config=other, data_digest="abc", weights=WEIGHTS)
 
 
 def test_other_images_are_refused(written: Path) -> None:
     """With other images the validation part would be another one, too."""
     with pytest.raises(CheckpointError, match="other images"):
-        restore(written, variables(0), config=CONFIG, data_digest="xyz")
+        restore(written, variables(0), config=CONFIG, data_digest="xyz", weights=WEIGHTS)
 
 
-def test_a_damaged_file_is_refused(written: Path) -> None:
-    """A file that breaks off is named, not half read."""
-    written.write_bytes(written.read_bytes()[:200])
+def test_other_weights_are_refused(written: Path) -> None:
+    """The manifest would name weights that the run did not begin with."""
+    with pytest.raises(CheckpointError, match="other weights"):
+        restore(
+            written, variables(0), config=CONFIG, data_digest="abc", weights={**WEIGHTS, "sha256": "1" * 64}
+        )
+
+
+@pytest.mark.parametrize("kept", [0, 200])
+def test_a_damaged_file_is_refused(written: Path, kept: int) -> None:
+    """A file that is empty or breaks off is named, not half read."""
+    written.write_bytes(written.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match="cannot be read"):
-        restore(written, variables(0), config=CONFIG, data_digest="abc")
+        restore(written, variables(0), config=CONFIG, data_digest="abc", weights=WEIGHTS)
