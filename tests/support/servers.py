@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -26,24 +28,33 @@ def program(name: str) -> str:
     return found
 
 
+_PORTS: Final = (
+    10_000,
+    32_000,
+)  # below those that outgoing connections get, which would take a killed server's
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nothing listens on, nor any outgoing connection takes."""
+    return _free_ports(1)
 
 
 def three_free_ports() -> int:
-    """Return a port that is free together with the next two, below those that outgoing connections get."""
-    # Processes that run tests at the same time have neighbouring ids, and ten tries each to themselves.
-    for port in range(20_000 + os.getpid() * 30 % 9_000, 32_000, 3):
+    """Return a port that is free together with the next two."""
+    return _free_ports(3)
+
+
+def _free_ports(count: int) -> int:
+    # At random: other processes run tests at the same time, and ports are used only later.
+    for _ in range(1000):
+        first = secrets.randbelow(_PORTS[1] - count - _PORTS[0]) + _PORTS[0]
         try:
-            for each in range(port, port + 3):
+            for each in range(first, first + count):
                 socket.create_server(("127.0.0.1", each)).close()
         except OSError:
             continue
-        return port
-    raise RuntimeError("no three free ports in a row")
+        return first
+    raise RuntimeError(f"no {count} free ports in a row")
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
@@ -84,7 +95,14 @@ class Server:
                 start_new_session=True,
             )
         if self.port is not None:
-            wait_until(lambda: listens(self.port or 0), f"{self.command[0]} to listen", 20)
+            wait_until(self._listens, f"{self.command[0]} to listen", 20)
+
+    def _listens(self) -> bool:
+        assert self.process is not None
+        assert self.port is not None
+        status = self.process.poll()
+        assert status is None, f"{self.command[0]} ended with {status}; its log is {self.log}"
+        return listens(self.port)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal and wait for the end, which may take 30 seconds; return the exit status."""
