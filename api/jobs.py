@@ -69,7 +69,7 @@ def image(job_id: str) -> Response:
     deps = services()
     job = _known(job_id, deps.jobs.read(job_id))
     try:
-        data = deps.objects.get(job.object_key)
+        data = deps.objects.get(job.image_key)
     except ObjectNotFoundError as error:
         hours = deps.settings.image_retention_hours
         raise RequestError(

@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -27,9 +28,10 @@ from core.errors import (
     TooManyCamerasError,
 )
 from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
-from core.jobs import Job, NewJob, new_job_id, queued
+from core.jobs import Job, NewJob, new_job_ids, queued
 from core.ledger import Accepted, Idempotency, RateLimit
 from core.queue import QUEUES
+from core.shards import split
 
 MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
@@ -191,14 +193,10 @@ def submit(
         services.gate.check(lane)
     elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):
         return _existing(services, known), Accepted(known)
-    expires_ms = origin.expires_ms
-    jobs = [
-        NewJob(new_job_id(), origin.camera, image.format, len(image.data), origin.captured_ms, expires_ms)
-        for image in images
-    ]
-    keys = [job.object_key for job in jobs]
+    jobs = _new_jobs(images, origin)
+    keys = [job.image_key for job in jobs]
     _store(services, keys, images)
-    messages = services.envelope.messages(keys, lane, expires_ms)
+    messages = services.envelope.messages(keys, lane, jobs[0].expires_ms)
     try:
         accepted = services.jobs.accept(jobs, lane, QUEUES[lane], messages, idempotency, limit=limit)
     except (
@@ -223,23 +221,38 @@ def submit(
     return [Submitted(queued(job), place) for job, place in places], accepted
 
 
+def _new_jobs(images: Sequence[Checked], origin: Origin) -> list[NewJob]:
+    expires_ms = origin.expires_ms
+    jobs: list[NewJob] = []
+    for together in split([len(image.data) for image in images]):
+        shard = len(together) if len(together) > 1 else None
+        jobs += [
+            NewJob(
+                job_id,
+                origin.camera,
+                images[number].format,
+                len(images[number].data),
+                origin.captured_ms,
+                expires_ms,
+                shard,
+            )
+            for job_id, number in zip(new_job_ids(len(together)), together, strict=True)
+        ]
+    return jobs
+
+
 def _store(services: Services, keys: Sequence[str], images: Sequence[Checked]) -> None:
-    if len(keys) == 1:
-        services.objects.put(keys[0], images[0].data)
-        return
-    failures = services.objects.put_many([(key, image.data) for key, image in zip(keys, images, strict=True)])
-    failure = next((failure for failure in failures if failure is not None), None)
-    if failure is not None:
+    try:
+        services.objects.put_many([(key, image.data) for key, image in zip(keys, images, strict=True)])
+    except StorageUnavailableError:
         _discard(services, keys)
-        raise failure
+        raise
 
 
 def _discard(services: Services, keys: Sequence[str]) -> None:
-    for key in keys:
-        try:
-            services.objects.delete(key)
-        except StorageUnavailableError:
-            return  # It stays behind, in no record, until the retention sweep finds it.
+    # What storage does not remove now stays behind, in no record, until the retention sweep finds it.
+    with suppress(StorageUnavailableError):
+        services.objects.delete_many(keys)
 
 
 def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:

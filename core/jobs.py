@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +16,8 @@ from core.manifest import Prediction
 
 _CROCKFORD: Final = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")
 """Digits of Crockford's base 32, as ULIDs have them, to those that `int` takes."""
+
+_DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, in order
 
 _ID_PATTERN: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # Crockford's base 32, 128 bits
 
@@ -41,6 +45,9 @@ class JobState(StrEnum):
 IMAGES: Final = "images"
 """Folder of the bucket that holds the images."""
 
+ARCHIVE: Final = ".tar"
+"""How the names of objects end that hold several images (`core.shards`)."""
+
 TOO_OLD: Final = "The image was older than its X-Max-Age before a worker reached it."
 """Why a job expired, for the person who asks."""
 
@@ -48,6 +55,16 @@ TOO_OLD: Final = "The image was older than its X-Max-Age before a worker reached
 def new_job_id() -> str:
     """Return a new id: a ULID, so ids sort by the time they were made."""
     return str(ULID())
+
+
+def new_job_ids(count: int) -> list[str]:
+    """Return `count` ids, at most 32, that differ in their last digit only, which counts from 0.
+
+    Images that share an object have such ids, so that the name of one tells all (`job_ids_in`).
+    """
+    # The randomness is not `ULID()`'s, which counts up within a millisecond: two rows would be one.
+    first = ULID((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    return _row(str(first), count)
 
 
 def is_job_id(text: str) -> bool:
@@ -66,7 +83,7 @@ class NewJob:
     """An image about to be accepted.
 
     `captured_ms`: when it was taken, if the camera said. `expires_ms`: when it is too old to be classified,
-    if ever. Both ms since 1970.
+    if ever. Both ms since 1970. `shard`: how many images share the object that holds it, if any do.
     """
 
     id: str
@@ -75,11 +92,12 @@ class NewJob:
     size: int
     captured_ms: int | None = None
     expires_ms: int | None = None
+    shard: int | None = None
 
     @property
-    def object_key(self) -> str:
+    def image_key(self) -> str:
         """Where its image is stored."""
-        return object_key(self.id, self.camera, self.format)
+        return image_key(self.id, self.camera, self.format, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +112,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands. Times are milliseconds since 1970."""
+    """A job as it stands. Times are milliseconds since 1970; `shard` as of `NewJob`."""
 
     id: str
     state: JobState
     camera: str
     format: str
     size: int
+    shard: int | None
     captured_ms: int | None
     expires_ms: int | None
     settled_ms: int | None
@@ -109,9 +128,9 @@ class Job:
     error: str | None
 
     @property
-    def object_key(self) -> str:
+    def image_key(self) -> str:
         """Where its image is stored."""
-        return object_key(self.id, self.camera, self.format)
+        return image_key(self.id, self.camera, self.format, self.shard)
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as the API shows it."""
@@ -144,6 +163,7 @@ def queued(new: NewJob) -> Job:
         camera=new.camera,
         format=new.format,
         size=new.size,
+        shard=new.shard,
         captured_ms=new.captured_ms,
         expires_ms=new.expires_ms,
         settled_ms=None,
@@ -153,15 +173,39 @@ def queued(new: NewJob) -> Job:
     )
 
 
-def object_key(job_id: str, camera: str, image_format: str) -> str:
-    """Return where an image is stored: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC."""
+def image_key(job_id: str, camera: str, image_format: str, shard: int | None = None) -> str:
+    """Return where an image is stored: in which object, and in a shared one, under which name.
+
+    An image of its own: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC. One of several:
+    `images/{camera}/{yyyy}/{mm}/{dd}/{first job}-{number}.tar/{job}.{format}`.
+    """
     day = datetime.fromtimestamp(accepted_ms(job_id) / 1000, UTC)
-    return f"{IMAGES}/{camera}/{day:%Y/%m/%d}/{job_id}.{image_format}"
+    folder = f"{IMAGES}/{camera}/{day:%Y/%m/%d}"
+    shared = "" if shard is None else f"/{job_id[:-1]}{_DIGITS[0]}-{shard}{ARCHIVE}"
+    return f"{folder}{shared}/{job_id}.{image_format}"
+
+
+def object_key(key: str) -> str:
+    """Return the object that holds the image at an `image_key`; of an object's own key that key."""
+    folder, _, _ = key.rpartition("/")
+    return folder if folder.endswith(ARCHIVE) else key
 
 
 def job_id_of(key: str) -> str:
-    """Return the id of the job whose image is stored at `key`; the inverse of `object_key`."""
+    """Return the id of the job whose image is stored at `key`; the inverse of `image_key`."""
     return key.rsplit("/", 1)[-1].partition(".")[0]
+
+
+def job_ids_in(key: str) -> list[str]:
+    """Return the ids of the jobs whose images are in the object `key`; none if it is none of ours."""
+    first, _, number = job_id_of(key).partition("-")
+    if not is_job_id(first):
+        return []
+    return _row(first, int(number)) if number.isdecimal() else [first]
+
+
+def _row(first: str, count: int) -> list[str]:
+    return [first[:-1] + digit for digit in _DIGITS[:count]]
 
 
 def timestamp(milliseconds: int | None) -> str | None:

@@ -217,7 +217,9 @@ class JobStore:
         ]
         for job in jobs:
             arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
-            arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
+            arguments += [
+                "" if value is None else value for value in (job.captured_ms, job.expires_ms, job.shard)
+            ]
         with translated():
             answer = cast(str, self._accept(keys, [*arguments, *messages]))
         word, _, rest = answer.partition(" ")
@@ -533,6 +535,7 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         camera=record["camera"],
         format=record["format"],
         size=int(record["size"]),
+        shard=int(record["shard"]) if "shard" in record else None,
         captured_ms=int(captured) if captured else None,
         expires_ms=int(expires) if expires else None,
         settled_ms=int(settled) if settled else None,

@@ -20,9 +20,11 @@ from obstore.store import S3Store
 
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
 from core.headers import MEDIA_TYPES
-from core.jobs import IMAGES
+from core.jobs import ARCHIVE, IMAGES, object_key
 from core.settings import Settings, load_settings
+from core.shards import pack, unpack
 
+_TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
 _PROBE: Final = ".ping"
 _DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 _LIFECYCLE_ID: Final = "wastestream-images"
@@ -38,7 +40,7 @@ def _translated(key: str) -> Iterator[None]:
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
-        raise ObjectNotFoundError(f"Storage has no object {key}.") from error
+        raise _missing(key) from error
     except BaseError as error:
         # Refused, timed out, answered 5xx, wrong credentials: not this image's fault, so never final.
         raise StorageUnavailableError(
@@ -49,6 +51,7 @@ def _translated(key: str) -> Iterator[None]:
 class ObjectStore:
     """Puts and gets images in the bucket. Safe to share between threads, not across a fork.
 
+    Keys are those of `core.jobs.image_key`: images that share an object are packed and taken out here.
     Every method raises `StorageUnavailableError` while the S3 server is down or refuses.
     """
 
@@ -78,34 +81,46 @@ class ObjectStore:
         )
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` at `key`; when this returns, the server has it."""
+        """Store `data` as the object `key`; when this returns, the server has it."""
         with _translated(key):
             obstore.put(self._store, key, data, attributes=_attributes(key), use_multipart=False)
 
-    def put_many(self, items: Sequence[tuple[str, bytes]]) -> list[StorageUnavailableError | None]:
-        """Store several objects at once; returns what became of each, in order."""
-        return asyncio.run(self._put_all(items))
-
-    def get(self, key: str) -> bytes:
-        """Return the object's bytes.
+    def put_many(self, images: Sequence[tuple[str, bytes]]) -> None:
+        """Store several images, given as key and bytes; all that share an object must be among them.
 
         Raises:
-            ObjectNotFoundError: there is no such object.
+            StorageUnavailableError: some of them may be stored.
         """
+        objects = _packed(images)
+        if len(objects) == 1:
+            self.put(*objects[0])
+        else:
+            asyncio.run(self._put_all(objects))
+
+    def get(self, key: str) -> bytes:
+        """Return the image's bytes.
+
+        Raises:
+            ObjectNotFoundError: there is no such image.
+        """
+        name = object_key(key)
         with _translated(key):
-            return bytes(obstore.get(self._store, key).bytes())
+            data = bytes(obstore.get(self._store, name).bytes())
+        image = _images_in(name, data).get(key)
+        if image is None:
+            raise _missing(key)
+        return image
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | WastestreamError]:
-        """Return each object's bytes, or the error that `get` would raise for it."""
-        return await asyncio.gather(*(self._get_one(key) for key in keys))
-
-    def delete(self, key: str) -> None:
-        """Remove the object, if there is one."""
-        with _translated(key):
-            obstore.delete(self._store, key)
+        """Return each image's bytes, or the error that `get` would raise for it."""
+        names = [object_key(key) for key in keys]
+        wanted = list(dict.fromkeys(names))
+        found = dict(zip(wanted, await asyncio.gather(*map(self._get_one, wanted)), strict=True))
+        return [_one_of(found[name], key) for key, name in zip(keys, names, strict=True)]
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove the objects, those that there are."""
+        """Remove the objects of the images, those that there are."""
+        keys = list(dict.fromkeys(map(object_key, keys)))
         for at in range(0, len(keys), _DELETED_AT_ONCE):
             with _translated(keys[at]):
                 obstore.delete(self._store, keys[at : at + _DELETED_AT_ONCE])
@@ -133,26 +148,52 @@ class ObjectStore:
             self.put(_PROBE, b"Read to see whether storage works.")
             self.get(_PROBE)
 
-    async def _put_all(self, items: Sequence[tuple[str, bytes]]) -> list[StorageUnavailableError | None]:
-        return await asyncio.gather(*(self._put_one(key, data) for key, data in items))
+    async def _put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        puts = (self._put_one(key, data) for key, data in objects)
+        # Every put is awaited: one that goes on after this has failed would store what is then removed.
+        failures = [one for one in await asyncio.gather(*puts, return_exceptions=True) if one is not None]
+        if failures:
+            raise failures[0]
 
-    async def _put_one(self, key: str, data: bytes) -> StorageUnavailableError | None:
-        try:
-            with _translated(key):
-                await obstore.put_async(
-                    self._store, key, data, attributes=_attributes(key), use_multipart=False
-                )
-        except StorageUnavailableError as error:
-            return error
-        return None
+    async def _put_one(self, key: str, data: bytes) -> None:
+        with _translated(key):
+            await obstore.put_async(self._store, key, data, attributes=_attributes(key), use_multipart=False)
 
-    async def _get_one(self, key: str) -> bytes | WastestreamError:
+    async def _get_one(self, key: str) -> dict[str, bytes] | WastestreamError:
         try:
             with _translated(key):
                 result = await obstore.get_async(self._store, key)
-                return bytes(await result.bytes_async())
+                return _images_in(key, bytes(await result.bytes_async()))
         except WastestreamError as error:
             return error
+
+
+def _packed(images: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Return the objects that hold the images, given as key and bytes."""
+    shared: dict[str, list[tuple[str, bytes]]] = {}
+    objects = []
+    for key, data in images:
+        name = object_key(key)
+        if name == key:
+            objects.append((key, data))
+        else:
+            shared.setdefault(name, []).append((key.removeprefix(f"{name}/"), data))
+    return [*objects, *((name, pack(members)) for name, members in shared.items())]
+
+
+def _images_in(name: str, data: bytes) -> dict[str, bytes]:
+    """Return the images in an object by their keys."""
+    if not name.endswith(ARCHIVE):
+        return {name: data}
+    return {f"{name}/{member}": image for member, image in unpack(data).items()}
+
+
+def _one_of(found: dict[str, bytes] | WastestreamError, key: str) -> bytes | WastestreamError:
+    return found if isinstance(found, WastestreamError) else found.get(key, _missing(key))
+
+
+def _missing(key: str) -> ObjectNotFoundError:
+    return ObjectNotFoundError(f"Storage has no object {key}.")
 
 
 def ensure_bucket(settings: Settings) -> None:
@@ -216,7 +257,7 @@ def _lifecycle_rules(client: Any, bucket: str) -> list[dict[str, Any]]:
 
 
 def _attributes(key: str) -> dict[str, str]:
-    return {"Content-Type": MEDIA_TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
+    return {"Content-Type": _TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
 
 
 def _first_line(error: BaseException) -> str:

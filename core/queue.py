@@ -19,6 +19,7 @@ from kombu.connection import Connection
 from core.jobs import job_id_of, new_job_id
 from core.lanes import LANES, SINGLE
 from core.settings import Settings
+from core.shards import MOST_IMAGES
 
 CLASSIFY: Final = "wastestream.classify"
 """Name of the one task."""
@@ -27,9 +28,6 @@ QUEUES: Final = {lane: f"wastestream.{lane}" for lane in LANES}
 """Name of each lane's queue, which is also its list in Redis."""
 
 _DEFAULT_QUEUE: Final = QUEUES[SINGLE]
-
-SHARD: Final = 16
-"""Most jobs in one message of a bulk upload: a message costs 0.3 ms to send and 0.7 to consume."""
 
 EXPIRES: Final = "expires_ms"
 """The task's argument that says when the images become too old, ms since 1970."""
@@ -87,7 +85,7 @@ class Envelope:
     def message(
         self, keys: Sequence[str], lane: str, expires_ms: int | None = None, *, redelivered: bool = False
     ) -> str:
-        """Return a message that asks to classify the images at `keys` (at most `SHARD`) until `expires_ms`.
+        """Return a message that asks to classify up to `MOST_IMAGES` images at `keys` until `expires_ms`.
 
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
         """
@@ -120,7 +118,8 @@ class Envelope:
 
     def messages(self, keys: Sequence[str], lane: str, expires_ms: int | None = None) -> list[str]:
         """Return the messages for one upload: one for a single image, shards for many."""
-        return [self.message(keys[at : at + SHARD], lane, expires_ms) for at in range(0, len(keys), SHARD)]
+        shards = (keys[at : at + MOST_IMAGES] for at in range(0, len(keys), MOST_IMAGES))
+        return [self.message(shard, lane, expires_ms) for shard in shards]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:

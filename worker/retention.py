@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from core.accounts import Accounts
 from core.errors import WastestreamError
-from core.jobs import IMAGES, JobState, accepted_ms, is_job_id, job_id_of
+from core.jobs import IMAGES, JobState, accepted_ms, job_ids_in
 from core.ledger import PREFIX, JobStore, connect, hour_of
 from core.objects import ObjectStore
 from core.settings import Settings, load_settings
@@ -78,18 +78,18 @@ class Sweep:
             due = [key for key in keys if _is_due(key, before_ms)]
             gone = self._without_waiting(due)
             self._objects.delete_many(gone)
-            removed += len(gone)
+            removed += sum(len(job_ids_in(key)) for key in gone)
             if keys and not _is_due(keys[-1], before_ms):
                 break  # Listings are in the order of names, which is that of time.
         return removed
 
     def _without_waiting(self, keys: Sequence[str]) -> list[str]:
-        jobs = self._jobs.read_many([job_id_of(key) for key in keys])
-        return [
-            key
-            for key, job in zip(keys, jobs, strict=True)
-            if job is None or job.state is not JobState.QUEUED
-        ]
+        """Return the objects of which no image is one that waits."""
+        ids = [job_id for key in keys for job_id in job_ids_in(key)]
+        waiting = {
+            job.id for job in self._jobs.read_many(ids) if job is not None and job.state is JobState.QUEUED
+        }
+        return [key for key in keys if waiting.isdisjoint(job_ids_in(key))]
 
 
 class Sweeper:
@@ -123,8 +123,8 @@ def sweep(settings: Settings) -> None:
 
 
 def _is_due(key: str, before_ms: int) -> bool:
-    job_id = job_id_of(key)
-    return is_job_id(job_id) and accepted_ms(job_id) < before_ms
+    ids = job_ids_in(key)
+    return bool(ids) and accepted_ms(ids[0]) < before_ms
 
 
 def main() -> int:

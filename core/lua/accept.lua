@@ -4,12 +4,13 @@
 -- ARGV: prefix, idempotency value, idempotency seconds, most pending jobs when this lane's come,
 --       most cameras, rate limit ('' or 'name images-per-second burst'), number of jobs,
 --       per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
+--         images in the object that it shares or '',
 --       then the messages.
 -- Returns words: 'known' and the value stored with the idempotency key earlier, or 'limited' and the ms until
 -- the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or 'full', ms
 -- now, jobs of the lane before these, jobs of the other lane, the measure of the drain: jobs, ms, since; when
 -- accepted within a rate limit also the images left of it and the ms until it is whole.
-local FIRST, WIDTH = 8, 7
+local FIRST, WIDTH = 8, 8
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local prefix, most, limit, jobs = ARGV[1], tonumber(ARGV[4]), ARGV[6], tonumber(ARGV[7])
 local hour, camera = ARGV[FIRST + 1], ARGV[FIRST + 2]
@@ -89,6 +90,9 @@ for _ = 1, jobs do
   if ARGV[at + 6] ~= '' then
     record[#record + 1], record[#record + 2] = 'expires', ARGV[at + 6]
     redis.call('ZADD', KEYS[6], ARGV[at + 6], id)
+  end
+  if ARGV[at + 7] ~= '' then
+    record[#record + 1], record[#record + 2] = 'shard', ARGV[at + 7]
   end
   redis.call('HSET', prefix .. 'job:' .. id, unpack(record))
   redis.call('ZADD', KEYS[1], string.format('%.3f', score), id)

@@ -131,7 +131,7 @@ class _Filler:
             new = [
                 NewJob(new_job_id(), "bench-0", "jpeg", 200_000) for _ in range(min(_AT_ONCE, count - begin))
             ]
-            messages = [self._envelope.message([job.object_key], SINGLE) for job in new]
+            messages = [self._envelope.message([job.image_key], SINGLE) for job in new]
             self.ids += self._jobs.accept(new, SINGLE, QUEUES[SINGLE], messages).ids
 
     def finish(self) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def test_the_same_job_delivered_twice_at_once(
     envelope = Envelope(make_app(settings))
     for job in jobs.read_many(ids):
         assert job is not None
-        jobs.client.lpush(QUEUES["single"], envelope.message([job.object_key], "single"))
+        jobs.client.lpush(QUEUES["single"], envelope.message([job.image_key], "single"))
     runs = tmp_path / "runs"
     options = {"FAULT": "slow", "SLOW_SECONDS": "0.5", "MARKER": str(tmp_path / "m"), "RUNS": str(runs)}
     options["WASTESTREAM_MAX_BATCH"] = "2"

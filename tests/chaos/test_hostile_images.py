@@ -30,8 +30,8 @@ def submit(jobs: JobStore, objects: ObjectStore, settings: Settings) -> Callable
 
     def put(data: bytes, image_format: str) -> str:
         new = NewJob(new_job_id(), "bombs", image_format, len(data))
-        objects.put(new.object_key, data)
-        jobs.accept([new], "bulk", QUEUES["bulk"], envelope.messages([new.object_key], "bulk"))
+        objects.put(new.image_key, data)
+        jobs.accept([new], "bulk", QUEUES["bulk"], envelope.messages([new.image_key], "bulk"))
         return new.id
 
     return put
@@ -81,7 +81,7 @@ def test_every_poison_in_one_stream(
     gone = upload(client)
     found = jobs.read(gone)
     assert found is not None
-    objects.delete(found.object_key)
+    objects.delete_many([found.image_key])
     bad.append(gone)
     killer = upload(client, camera="poison")
     good += [*upload_bulk(client, 10), *(upload(client) for _ in range(5))]

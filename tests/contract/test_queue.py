@@ -26,10 +26,11 @@ from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
-from core.jobs import new_job_id, object_key
+from core.jobs import image_key, new_job_id
 from core.ledger import JobStore
-from core.queue import CLASSIFY, QUEUES, SHARD, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
+from core.queue import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.settings import Settings
+from core.shards import MOST_IMAGES
 from tests.support.servers import Server, wait_until
 from tests.support.stream import upload
 from worker.broker import TRANSPORT
@@ -39,7 +40,7 @@ from worker.pulse import Pulse
 
 
 def _keys(count: int) -> list[str]:
-    return [object_key(new_job_id(), "belt", "jpeg") for _ in range(count)]
+    return [image_key(new_job_id(), "belt", "jpeg") for _ in range(count)]
 
 
 def _shape(value: Any) -> Any:
@@ -77,8 +78,9 @@ def test_messages_name_their_keys_and_shard_bulk_uploads(settings: Settings) -> 
     """Forty images become three messages that together name each once."""
     keys = _keys(40)
     messages = Envelope(make_app(settings)).messages(keys, "bulk")
-    assert [len(keys_in(json.loads(message))) for message in messages] == [SHARD, SHARD, 40 - 2 * SHARD]
-    assert [key for message in messages for key in keys_in(json.loads(message))] == keys
+    named = [keys_in(json.loads(message)) for message in messages]
+    assert [len(one) for one in named] == [MOST_IMAGES, MOST_IMAGES, 40 - 2 * MOST_IMAGES]
+    assert [key for one in named for key in one] == keys
 
 
 def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:

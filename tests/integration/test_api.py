@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.readiness import FRESH
 from core.headers import MAX_BYTES
-from core.jobs import JobState, Outcome, new_job_id
+from core.jobs import IMAGES, JobState, Outcome, new_job_id, object_key
 from core.keys import KeyStore, Scope
 from core.ledger import JobStore
 from core.manifest import Prediction
@@ -34,6 +35,7 @@ from core.settings import Settings
 from tests.support.cuts import lose_answer
 from tests.support.pictures import encoded, jpeg, picture
 from tests.support.servers import free_port
+from tests.support.stream import upload_bulk
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -171,6 +173,39 @@ def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, job
     assert len(keys_in(json.loads(message))) == jobs.pending() == 3
 
 
+def test_images_of_a_bulk_upload_share_objects(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore
+) -> None:
+    """Up to 16 and 8 MiB in each; every image is given back as it came, with its own type."""
+    sent = [(jpeg(number), "image/jpeg") for number in range(18)]
+    sent[3] = (encoded(image_format="PNG"), "image/png")
+    sent[17] = (jpeg() + bytes(9 * 1024 * 1024), "image/jpeg")
+    items = _bulk(client, [("x", data, kind) for data, kind in sent]).get_json()["items"]
+    ids = [item["job"]["id"] for item in items]
+    answers = [client.get(f"/v1/jobs/{job_id}/image") for job_id in ids]
+    assert [(answer.data, answer.mimetype) for answer in answers] == sent
+    keys = [job.image_key for job in jobs.read_many(ids) if job is not None]
+    assert list(Counter(object_key(key) for key in keys).values()) == [16, 1, 1]
+    assert [object_key(key) == key for key in keys] == [False] * 16 + [True] * 2
+
+    objects.delete_many(keys[:1])
+    gone = [client.get(f"/v1/jobs/{job_id}/image").status_code for job_id in ids]
+    assert gone == [410] * 16 + [200] * 2
+
+
+def test_nothing_of_a_refused_bulk_upload_stays_in_storage(
+    settings: Settings, jobs: JobStore, objects: ObjectStore
+) -> None:
+    """Neither shared objects nor images of their own."""
+    before = {key for page in objects.pages(IMAGES) for key in page}
+    full = create_app(settings.model_copy(update={"max_queued": 100})).test_client()
+    upload_bulk(full, 64)
+    kept = {key for page in objects.pages(IMAGES) for key in page} - before
+    assert len(kept) == 4
+    assert _bulk(full, [("x", jpeg(number), "image/jpeg") for number in range(64)]).status_code == 429
+    assert {key for page in objects.pages(IMAGES) for key in page} - before == kept
+
+
 def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> None:
     """The same key and files give the same jobs, refusals included."""
     files = [
@@ -197,7 +232,7 @@ def test_an_upload_whose_answer_from_redis_is_lost_is_accepted_once(
     assert (response.status_code, len(lost)) == (202, 1)
     job = jobs.read(response.get_json()["id"])
     assert job is not None
-    assert objects.get(job.object_key) == jpeg()
+    assert objects.get(job.image_key) == jpeg()
     assert jobs.pending() == jobs.client.llen(QUEUES["single"]) == 1
 
 
@@ -315,7 +350,7 @@ def test_an_image_is_given_back_as_it_came(client: FlaskClient, objects: ObjectS
     assert (response.data, response.content_type) == (data, "image/webp")
     job = jobs.read(job_id)
     assert job is not None
-    objects.delete(job.object_key)
+    objects.delete_many([job.image_key])
     _refused(client.get(f"/v1/jobs/{job_id}/image"), 410, "kept for 168 hours")
 
 
@@ -335,7 +370,7 @@ def test_a_browser_asks_each_time_whether_it_may_show_its_copy_of_an_image(
     _refused(locked.get(path, headers=copy), 401, "needs an API key")
     job = jobs.read(job_id)
     assert job is not None
-    objects.delete(job.object_key)
+    objects.delete_many([job.image_key])
     _refused(client.get(path, headers=copy), 410, "no longer stored")
 
 

@@ -577,8 +577,8 @@ def test_object_keys_are_ours_never_a_files_name(
     (item,) = response.get_json()["items"]
     job = jobs.read(item["job"]["id"])
     assert job is not None
-    assert re.fullmatch(rf"images/belt-1/\d{{4}}/\d\d/\d\d/{job.id}\.jpeg", job.object_key)
-    assert objects.get(job.object_key) == jpeg(0)
+    assert re.fullmatch(rf"images/belt-1/\d{{4}}/\d\d/\d\d/{job.id}\.jpeg", job.image_key)
+    assert objects.get(job.image_key) == jpeg(0)
     (message,) = jobs.client.lrange(QUEUES["bulk"], 0, -1)
     assert name not in message
 

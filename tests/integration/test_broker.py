@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kombu.connection import Connection
 
-from core.jobs import job_id_of, new_job_id, object_key
+from core.jobs import image_key, job_id_of, new_job_id
 from core.ledger import JobStore
 from core.queue import QUEUES, Envelope, keys_in, make_app
 from core.settings import Settings
@@ -31,7 +31,7 @@ def connection(settings: Settings) -> Iterator[Connection]:
 def _send(settings: Settings, jobs: JobStore, count: int) -> list[str]:
     """Put messages into the queue; return their jobs' ids in the order in which they are to be served."""
     envelope = Envelope(make_app(settings))
-    keys = [object_key(new_job_id(), "belt", "jpeg") for _ in range(count)]
+    keys = [image_key(new_job_id(), "belt", "jpeg") for _ in range(count)]
     jobs.client.lpush(_QUEUE, *(envelope.message([key], "single") for key in keys))
     return [job_id_of(key) for key in keys]
 

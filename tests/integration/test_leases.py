@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.jobs import job_id_of, new_job_id, object_key
+from core.jobs import image_key, job_id_of, new_job_id
 from core.ledger import JobStore
 from core.queue import QUEUES, Envelope, keys_in, make_app
 from core.settings import Settings
@@ -27,7 +27,7 @@ def _waiting(jobs: JobStore) -> list[dict[str, Any]]:
 def ids(settings: Settings, jobs: JobStore) -> list[str]:
     """Five jobs' ids, whose messages wait in this order."""
     envelope = Envelope(make_app(settings))
-    keys = [object_key(new_job_id(), "belt", "jpeg") for _ in range(5)]
+    keys = [image_key(new_job_id(), "belt", "jpeg") for _ in range(5)]
     jobs.client.lpush(_QUEUE, *(envelope.message([key], "single") for key in keys))
     return [job_id_of(key) for key in keys]
 

@@ -28,7 +28,7 @@ def reconciler(jobs: JobStore, envelope: Envelope) -> Reconciler:
 
 def _accept(jobs: JobStore, envelope: Envelope, lane: str, age_ms: int) -> str:
     new = NewJob(new_job_id(), "belt", "jpeg", 1)
-    jobs.accept([new], lane, QUEUES[lane], envelope.messages([new.object_key], lane))
+    jobs.accept([new], lane, QUEUES[lane], envelope.messages([new.image_key], lane))
     jobs.client.zincrby(f"ws:pending:{lane}", -age_ms, new.id)
     return new.id
 

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from ulid import ULID
 
 from core.accounts import Accounts
-from core.jobs import IMAGES, JobState, NewJob, Outcome, job_id_of, object_key
+from core.errors import ObjectNotFoundError
+from core.jobs import IMAGES, JobState, NewJob, Outcome, image_key, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from core.settings import Settings
@@ -37,7 +38,7 @@ def accept(jobs: JobStore, objects: ObjectStore) -> Callable[..., str]:
 
     def make(when: datetime, camera: str = "belt", *, settled: bool = True) -> str:
         new = NewJob(_id(when), camera, "jpeg", 1)
-        objects.put(new.object_key, b"x")
+        objects.put(new.image_key, b"x")
         jobs.accept([new], "single", "test.queue", ["message"])
         if settled:
             jobs.settle([Outcome(new.id, JobState.FAILED, error="x")], "m")
@@ -69,7 +70,7 @@ def test_images_go_when_their_time_has_come(
     old = [accept(OLD), accept(OLD, "other"), accept(BARELY)]
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
     orphan = _id(OLD)
-    objects.put(object_key(orphan, "never-accepted", "jpeg"), b"x")
+    objects.put(image_key(orphan, "never-accepted", "jpeg"), b"x")
     objects.put("images/belt/2020/01/01/notes.jpeg", b"somebody else's")
     before = client.get("/v1/ledger?from=2020-01-01").get_json()["sum"]
 
@@ -87,8 +88,25 @@ def test_images_go_when_their_time_has_come(
 
     jobs.settle([Outcome(waiting, JobState.FAILED, error="x")], "m")
     assert sweep.run(LIMIT_MS) == 1
-    objects.delete("images/belt/2020/01/01/notes.jpeg")
+    objects.delete_many(["images/belt/2020/01/01/notes.jpeg"])
     assert stored() == {fresh, today}
+
+
+def test_images_that_share_an_object_go_together(jobs: JobStore, objects: ObjectStore) -> None:
+    """Not before the last of them has settled; they count as the images they are."""
+    first = _id(OLD)[:-1]
+    new = [NewJob(f"{first}{number}", "shared", "jpeg", 1, shard=3) for number in range(3)]
+    keys = [one.image_key for one in new]
+    objects.put_many([(key, b"x") for key in keys])
+    jobs.accept(new, "bulk", "test.queue", ["message"])
+    sweep = Sweep(jobs, objects)
+    for settled in range(3):
+        assert sweep.run(LIMIT_MS) == 0
+        assert [objects.get(key) for key in keys] == [b"x"] * 3
+        jobs.settle([Outcome(new[settled].id, JobState.FAILED, error="x")], "m")
+    assert sweep.run(LIMIT_MS) == 3
+    with pytest.raises(ObjectNotFoundError):
+        objects.get(keys[1])
 
 
 def test_a_folder_of_many_is_swept_page_by_page(
@@ -98,8 +116,7 @@ def test_a_folder_of_many_is_swept_page_by_page(
     midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     due = [_id(midnight + timedelta(seconds=number)) for number in range(1100)]
     kept = [_id(midnight + timedelta(hours=12, seconds=number)) for number in range(30)]
-    failures = objects.put_many([(object_key(one, "busy", "jpeg"), b"x") for one in due + kept])
-    assert not any(failures)
+    objects.put_many([(image_key(one, "busy", "jpeg"), b"x") for one in due + kept])
     limit = round((midnight + timedelta(hours=12)).timestamp() * 1000)
     assert Sweep(jobs, objects).run(limit) == 1100
     assert stored() == set(kept)
@@ -119,8 +136,8 @@ def test_a_sweep_that_is_killed_is_made_up_for(
     settings: Settings, objects: ObjectStore, stored: Callable[[], set[str]]
 ) -> None:
     """The next one finds all that is left."""
-    old = [(object_key(_id(OLD), "belt", "jpeg"), b"x") for _ in range(600)]
-    assert not any(objects.put_many(old))
+    old = [(image_key(_id(OLD), "belt", "jpeg"), b"x") for _ in range(600)]
+    objects.put_many(old)
     first = _sweep_process(settings)
     wait_until(lambda: len(stored()) < 600, "the sweep to begin")
     first.kill()

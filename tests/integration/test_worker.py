@@ -39,14 +39,12 @@ def test_an_image_is_classified(client: FlaskClient, jobs: JobStore, start_worke
 def test_bad_images_fail_alone(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, start_worker: StartWorker
 ) -> None:
-    """A damaged image and one that storage lost settle failed with a reason; their batch is classified."""
-    good = upload_bulk(client, 20)
+    """A damaged image and those that storage lost settle failed with a reason; their batch is classified."""
+    good, shared = upload_bulk(client, 20), upload_bulk(client, 5)
     broken, missing = upload(client, BROKEN), upload(client, jpeg(7))
-    lost = jobs.read(missing)
-    assert lost is not None
-    objects.delete(lost.object_key)
+    objects.delete_many([job.image_key for job in jobs.read_many([missing, shared[0]]) if job is not None])
     start_worker()
-    assert wait_settled(jobs, [*good, broken, missing]) == {"classified": 20, "failed": 2}
+    assert wait_settled(jobs, [*good, *shared, broken, missing]) == {"classified": 20, "failed": 7}
     first, second = (jobs.read(job_id) for job_id in (broken, missing))
     assert first is not None
     assert "damaged or cut off" in (first.error or "")
@@ -109,8 +107,8 @@ def test_a_revoked_job_settles_cancelled(
         return new.id in str(app.control.inspect(timeout=1).revoked())
 
     wait_until(revoked, "the worker to know of it")
-    objects.put(new.object_key, jpeg())
-    jobs.accept([new], "single", QUEUES["single"], Envelope(app).messages([new.object_key], "single"))
+    objects.put(new.image_key, jpeg())
+    jobs.accept([new], "single", QUEUES["single"], Envelope(app).messages([new.image_key], "single"))
     assert wait_settled(jobs, [new.id, upload(client)]) == {"cancelled": 1, "classified": 1}
     assert_balanced(jobs)
     wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")

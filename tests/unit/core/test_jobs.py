@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from core.jobs import Job, JobState, accepted_ms, is_job_id, job_id_of, new_job_id, object_key, timestamp
+from core.jobs import (
+    Job,
+    JobState,
+    accepted_ms,
+    image_key,
+    is_job_id,
+    job_id_of,
+    job_ids_in,
+    new_job_id,
+    new_job_ids,
+    object_key,
+    timestamp,
+)
 from core.manifest import Prediction
 
 
@@ -28,11 +40,34 @@ def test_the_time_in_an_id_is_that_of_a_ulid(milliseconds: int, randomness: byte
     assert accepted_ms(str(ulid)) == ulid.milliseconds == milliseconds
 
 
-def test_an_object_key_names_camera_day_and_job() -> None:
+def test_an_image_key_names_camera_day_and_job() -> None:
     """The key is made of what we know, and gives the job's id back."""
-    key = object_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
+    key = image_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
     assert key == "images/belt-7/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpeg"
     assert job_id_of(key) == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+def test_images_that_share_an_object_are_told_by_its_name() -> None:
+    """Their ids are a row, so whoever lists the bucket knows all the jobs."""
+    ids = new_job_ids(16)
+    keys = [image_key(job_id, "x.tar", "png", 16) for job_id in ids]
+    (name,) = {object_key(key) for key in keys}
+    assert [job_id_of(key) for key in keys] == ids == job_ids_in(name)
+    assert all(is_job_id(job_id) for job_id in ids)
+    assert sorted(set(ids)) == ids
+
+    alone = image_key(ids[3], "x.tar", "png")
+    assert object_key(alone) == alone
+    assert object_key(name) == name
+    assert job_ids_in(alone) == [ids[3]]
+    for other in ("images/belt/notes.jpeg", "images/belt/notes-16.tar", "images/.ping"):
+        assert job_ids_in(other) == []
+
+
+def test_no_two_rows_of_ids_meet() -> None:
+    """However many are made in one millisecond, nor does an id of its own lie in one."""
+    ids = [job_id for _ in range(2000) for job_id in (*new_job_ids(16), new_job_id())]
+    assert len(set(ids)) == len(ids)
 
 
 def test_what_is_no_id_is_told_apart() -> None:
@@ -58,6 +93,7 @@ def test_a_settled_job_shows_its_prediction() -> None:
         "belt",
         "jpeg",
         9,
+        None,
         None,
         None,
         1469922850260,

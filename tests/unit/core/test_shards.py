@@ -1,0 +1,49 @@
+"""core.shards: which images share an object, and what is in it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.shards import MOST_BYTES, MOST_IMAGES, pack, split, unpack
+
+IMAGES = {f"{number}.jpeg": bytes([number]) * (500 + 3 * number) for number in range(10)}
+
+
+@given(st.dictionaries(st.text("0123456789AZ.jpeg", min_size=1, max_size=31), st.binary(max_size=2000)))
+def test_what_was_packed_comes_out(images: dict[str, bytes]) -> None:
+    """Of any size, also sizes that fill the archive's blocks and those that do not."""
+    assert unpack(pack(images.items())) == images
+
+
+def test_any_tool_reads_an_archive() -> None:
+    """It ends as archives end, and its parts are plain files."""
+    with tarfile.open(fileobj=io.BytesIO(pack(IMAGES.items())), mode="r:") as opened:
+        found = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
+        assert {name: file.read() for name, file in found.items() if file is not None} == IMAGES
+
+
+def test_a_damaged_archive_gives_what_is_whole() -> None:
+    """Cut off anywhere, it gives no image that is not as it was; the last ones are missing."""
+    archive = pack(IMAGES.items())
+    for length in range(0, len(archive), 100):
+        found = unpack(archive[:length])
+        assert found.items() <= IMAGES.items()
+        assert list(found) == list(IMAGES)[: len(found)]
+    assert unpack(b"no archive, but longer than a block of one" * 50) == {}
+
+
+@given(st.lists(st.integers(1, 10 * 1024 * 1024), min_size=1, max_size=64))
+def test_images_share_objects_of_bounded_size(sizes: list[int]) -> None:
+    """Each image is in one of them, in order; a large one may be alone; none could take the next."""
+    shards = split(sizes)
+    assert [number for shard in shards for number in shard] == list(range(len(sizes)))
+    for shard in shards:
+        assert 1 <= len(shard) <= MOST_IMAGES
+        assert len(shard) == 1 or sum(sizes[number] for number in shard) <= MOST_BYTES
+    for shard, following in pairwise(shards):
+        assert len(shard) == MOST_IMAGES or sum(sizes[shard.start : following.start + 1]) > MOST_BYTES
