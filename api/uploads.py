@@ -224,19 +224,18 @@ def submit(
 def _new_jobs(images: Sequence[Checked], origin: Origin) -> list[NewJob]:
     expires_ms = origin.expires_ms
     jobs: list[NewJob] = []
-    for together in split([len(image.data) for image in images]):
-        shard = len(together) if len(together) > 1 else None
+    for shard in split([len(image.data) for image in images]):
         jobs += [
             NewJob(
-                job_id,
-                origin.camera,
-                images[number].format,
-                len(images[number].data),
-                origin.captured_ms,
-                expires_ms,
-                shard,
+                id=job_id,
+                camera=origin.camera,
+                format=image.format,
+                size=len(image.data),
+                captured_ms=origin.captured_ms,
+                expires_ms=expires_ms,
+                shard_size=len(shard) if len(shard) > 1 else None,
             )
-            for job_id, number in zip(new_job_ids(len(together)), together, strict=True)
+            for job_id, image in zip(new_job_ids(len(shard)), images[shard.start : shard.stop], strict=True)
         ]
     return jobs
 

@@ -21,6 +21,9 @@ _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, in order
 
 _ID_PATTERN: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # Crockford's base 32, 128 bits
 
+_OWN_OBJECT: Final = re.compile(rf"({_ID_PATTERN.pattern})\.(?!tar$)[a-z]+")
+_SHARED_OBJECT: Final = re.compile(r"([0-7][0-9A-HJKMNP-TV-Z]{24}0)-([2-9]|[12][0-9]|3[0-2])\.tar")
+
 
 class JobState(StrEnum):
     """Where a job is. It leaves `QUEUED` once, for one of the others, and never changes again."""
@@ -60,8 +63,10 @@ def new_job_id() -> str:
 def new_job_ids(count: int) -> list[str]:
     """Return `count` ids, at most 32, that differ in their last digit only, which counts from 0.
 
-    Images that share an object have such ids, so that the name of one tells all (`job_ids_in`).
+    Images that share an object have such ids, so that its name tells them all (`job_ids_in`).
     """
+    if count > len(_DIGITS):
+        raise ValueError(f"{count} ids cannot differ in one digit only.")
     # The randomness is not `ULID()`'s, which counts up within a millisecond: two rows would be one.
     first = ULID((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
     return _row(str(first), count)
@@ -83,7 +88,7 @@ class NewJob:
     """An image about to be accepted.
 
     `captured_ms`: when it was taken, if the camera said. `expires_ms`: when it is too old to be classified,
-    if ever. Both ms since 1970. `shard`: how many images share the object that holds it, if any do.
+    if ever. Both ms since 1970. `shard_size`: how many images share the object that holds it, if any do.
     """
 
     id: str
@@ -92,12 +97,12 @@ class NewJob:
     size: int
     captured_ms: int | None = None
     expires_ms: int | None = None
-    shard: int | None = None
+    shard_size: int | None = None
 
     @property
     def image_key(self) -> str:
         """Where its image is stored."""
-        return image_key(self.id, self.camera, self.format, self.shard)
+        return image_key(self.id, self.camera, self.format, self.shard_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +117,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands. Times are milliseconds since 1970; `shard` as of `NewJob`."""
+    """A job as it stands. Times are milliseconds since 1970; `shard_size` as of `NewJob`."""
 
     id: str
     state: JobState
     camera: str
     format: str
     size: int
-    shard: int | None
+    shard_size: int | None
     captured_ms: int | None
     expires_ms: int | None
     settled_ms: int | None
@@ -130,7 +135,7 @@ class Job:
     @property
     def image_key(self) -> str:
         """Where its image is stored."""
-        return image_key(self.id, self.camera, self.format, self.shard)
+        return image_key(self.id, self.camera, self.format, self.shard_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as the API shows it."""
@@ -163,7 +168,7 @@ def queued(new: NewJob) -> Job:
         camera=new.camera,
         format=new.format,
         size=new.size,
-        shard=new.shard,
+        shard_size=new.shard_size,
         captured_ms=new.captured_ms,
         expires_ms=new.expires_ms,
         settled_ms=None,
@@ -173,7 +178,7 @@ def queued(new: NewJob) -> Job:
     )
 
 
-def image_key(job_id: str, camera: str, image_format: str, shard: int | None = None) -> str:
+def image_key(job_id: str, camera: str, image_format: str, shard_size: int | None = None) -> str:
     """Return where an image is stored: in which object, and in a shared one, under which name.
 
     An image of its own: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC. One of several:
@@ -181,7 +186,7 @@ def image_key(job_id: str, camera: str, image_format: str, shard: int | None = N
     """
     day = datetime.fromtimestamp(accepted_ms(job_id) / 1000, UTC)
     folder = f"{IMAGES}/{camera}/{day:%Y/%m/%d}"
-    shared = "" if shard is None else f"/{job_id[:-1]}{_DIGITS[0]}-{shard}{ARCHIVE}"
+    shared = "" if shard_size is None else f"/{job_id[:-1]}{_DIGITS[0]}-{shard_size}{ARCHIVE}"
     return f"{folder}{shared}/{job_id}.{image_format}"
 
 
@@ -198,10 +203,11 @@ def job_id_of(key: str) -> str:
 
 def job_ids_in(key: str) -> list[str]:
     """Return the ids of the jobs whose images are in the object `key`; none if it is none of ours."""
-    first, _, number = job_id_of(key).partition("-")
-    if not is_job_id(first):
-        return []
-    return _row(first, int(number)) if number.isdecimal() else [first]
+    name = key.rsplit("/", 1)[-1]
+    if own := _OWN_OBJECT.fullmatch(name):
+        return [own[1]]
+    shared = _SHARED_OBJECT.fullmatch(name)
+    return _row(shared[1], int(shared[2])) if shared else []
 
 
 def _row(first: str, count: int) -> list[str]:

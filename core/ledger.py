@@ -218,7 +218,7 @@ class JobStore:
         for job in jobs:
             arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
             arguments += [
-                "" if value is None else value for value in (job.captured_ms, job.expires_ms, job.shard)
+                "" if value is None else value for value in (job.captured_ms, job.expires_ms, job.shard_size)
             ]
         with translated():
             answer = cast(str, self._accept(keys, [*arguments, *messages]))
@@ -535,7 +535,7 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         camera=record["camera"],
         format=record["format"],
         size=int(record["size"]),
-        shard=int(record["shard"]) if "shard" in record else None,
+        shard_size=int(record["shard_size"]) if "shard_size" in record else None,
         captured_ms=int(captured) if captured else None,
         expires_ms=int(expires) if expires else None,
         settled_ms=int(settled) if settled else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
@@ -22,10 +22,11 @@ from core.errors import ObjectNotFoundError, StorageUnavailableError, Wastestrea
 from core.headers import MEDIA_TYPES
 from core.jobs import ARCHIVE, IMAGES, object_key
 from core.settings import Settings, load_settings
-from core.shards import pack, unpack
+from core.shards import contents, pack
 
 _TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
 _PROBE: Final = ".ping"
+_PUT_AT_ONCE: Final = 4
 _DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 _LIFECYCLE_ID: Final = "wastestream-images"
 
@@ -40,7 +41,7 @@ def _translated(key: str) -> Iterator[None]:
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
-        raise _missing(key) from error
+        raise ObjectNotFoundError(f"Storage has no object {key}.") from error
     except BaseError as error:
         # Refused, timed out, answered 5xx, wrong credentials: not this image's fault, so never final.
         raise StorageUnavailableError(
@@ -79,23 +80,24 @@ class ObjectStore:
                 },
             },
         )
-
-    def put(self, key: str, data: bytes) -> None:
-        """Store `data` as the object `key`; when this returns, the server has it."""
-        with _translated(key):
-            obstore.put(self._store, key, data, attributes=_attributes(key), use_multipart=False)
+        self._kept: _Found | None = None
 
     def put_many(self, images: Sequence[tuple[str, bytes]]) -> None:
-        """Store several images, given as key and bytes; all that share an object must be among them.
+        """Store images, given as key and bytes; all that share an object must be among them.
+
+        When this returns, the server has them.
 
         Raises:
             StorageUnavailableError: some of them may be stored.
         """
-        objects = _packed(images)
-        if len(objects) == 1:
-            self.put(*objects[0])
-        else:
+        objects: dict[str, list[tuple[str, bytes]]] = {}
+        for key, data in images:
+            objects.setdefault(object_key(key), []).append((key, data))
+        if len(objects) > 1:
             asyncio.run(self._put_all(objects))
+        else:
+            for name, within in objects.items():
+                self._put(name, _packed(name, within))
 
     def get(self, key: str) -> bytes:
         """Return the image's bytes.
@@ -104,22 +106,24 @@ class ObjectStore:
             ObjectNotFoundError: there is no such image.
         """
         name = object_key(key)
-        with _translated(key):
-            data = bytes(obstore.get(self._store, name).bytes())
-        image = _images_in(name, data).get(key)
-        if image is None:
-            raise _missing(key)
-        return image
+        with _translated(name):
+            found = _Found(name, bytes(obstore.get(self._store, name).bytes()))
+        return found.image(key)
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | WastestreamError]:
-        """Return each image's bytes, or the error that `get` would raise for it."""
-        names = [object_key(key) for key in keys]
-        wanted = list(dict.fromkeys(names))
-        found = dict(zip(wanted, await asyncio.gather(*map(self._get_one, wanted)), strict=True))
-        return [_one_of(found[name], key) for key, name in zip(keys, names, strict=True)]
+        """Return each image's bytes, or the error that `get` would raise for it.
+
+        The last shared object is kept in memory (8 MiB at most), for those of its images that another batch
+        asks for. So call this from one thread only.
+        """
+        names = list(dict.fromkeys(map(object_key, keys)))
+        found = dict(zip(names, await asyncio.gather(*map(self._get_one, names)), strict=True))
+        shared = [one for one in found.values() if isinstance(one, _Found) and one.shared]
+        self._kept = shared[-1] if shared else self._kept
+        return [_image(found[object_key(key)], key) for key in keys]
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove the objects of the images, those that there are."""
+        """Remove the objects that hold the images, with all else that is in them; those that there are."""
         keys = list(dict.fromkeys(map(object_key, keys)))
         for at in range(0, len(keys), _DELETED_AT_ONCE):
             with _translated(keys[at]):
@@ -145,55 +149,75 @@ class ObjectStore:
         try:
             self.get(_PROBE)
         except ObjectNotFoundError:
-            self.put(_PROBE, b"Read to see whether storage works.")
+            self._put(_PROBE, b"Read to see whether storage works.")
             self.get(_PROBE)
 
-    async def _put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
-        puts = (self._put_one(key, data) for key, data in objects)
-        # Every put is awaited: one that goes on after this has failed would store what is then removed.
+    def _put(self, name: str, data: bytes) -> None:
+        with _translated(name):
+            obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
+
+    async def _put_all(self, objects: Mapping[str, Sequence[tuple[str, bytes]]]) -> None:
+        places = asyncio.Semaphore(_PUT_AT_ONCE)
+
+        async def put(name: str, images: Sequence[tuple[str, bytes]]) -> None:
+            async with places:  # also to pack it, so that there are not two copies of everything
+                data = _packed(name, images)
+                with _translated(name):
+                    await obstore.put_async(
+                        self._store, name, data, attributes=_attributes(name), use_multipart=False
+                    )
+
+        puts = (put(name, images) for name, images in objects.items())
+        # All are awaited: one that still ran would store what the caller removes after a failure.
         failures = [one for one in await asyncio.gather(*puts, return_exceptions=True) if one is not None]
         if failures:
             raise failures[0]
 
-    async def _put_one(self, key: str, data: bytes) -> None:
-        with _translated(key):
-            await obstore.put_async(self._store, key, data, attributes=_attributes(key), use_multipart=False)
-
-    async def _get_one(self, key: str) -> dict[str, bytes] | WastestreamError:
+    async def _get_one(self, name: str) -> _Found | WastestreamError:
+        if self._kept is not None and self._kept.name == name:
+            return self._kept
         try:
-            with _translated(key):
-                result = await obstore.get_async(self._store, key)
-                return _images_in(key, bytes(await result.bytes_async()))
+            with _translated(name):
+                result = await obstore.get_async(self._store, name)
+                return _Found(name, bytes(await result.bytes_async()))
         except WastestreamError as error:
             return error
 
 
-def _packed(images: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Return the objects that hold the images, given as key and bytes."""
-    shared: dict[str, list[tuple[str, bytes]]] = {}
-    objects = []
-    for key, data in images:
-        name = object_key(key)
-        if name == key:
-            objects.append((key, data))
-        else:
-            shared.setdefault(name, []).append((key.removeprefix(f"{name}/"), data))
-    return [*objects, *((name, pack(members)) for name, members in shared.items())]
+class _Found:
+    """An object as read, with the images in it."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self.shared = name.endswith(ARCHIVE)
+        self._data = data
+        self._places = contents(data) if self.shared else {}
+
+    def image(self, key: str) -> bytes:
+        """Return the bytes of one image, or raise `ObjectNotFoundError`."""
+        if not self.shared:
+            return self._data
+        place = self._places.get(key.removeprefix(f"{self.name}/"))
+        if place is None:
+            raise ObjectNotFoundError(f"Storage has the object {self.name}, but not its image {key}.")
+        return self._data[place]
 
 
-def _images_in(name: str, data: bytes) -> dict[str, bytes]:
-    """Return the images in an object by their keys."""
+def _image(found: _Found | WastestreamError, key: str) -> bytes | WastestreamError:
+    if isinstance(found, WastestreamError):
+        return found
+    try:
+        return found.image(key)
+    except ObjectNotFoundError as error:
+        return error
+
+
+def _packed(name: str, images: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return the bytes of an object that holds the images, given as key and bytes."""
     if not name.endswith(ARCHIVE):
-        return {name: data}
-    return {f"{name}/{member}": image for member, image in unpack(data).items()}
-
-
-def _one_of(found: dict[str, bytes] | WastestreamError, key: str) -> bytes | WastestreamError:
-    return found if isinstance(found, WastestreamError) else found.get(key, _missing(key))
-
-
-def _missing(key: str) -> ObjectNotFoundError:
-    return ObjectNotFoundError(f"Storage has no object {key}.")
+        ((_, data),) = images
+        return data
+    return pack((key.removeprefix(f"{name}/"), data) for key, data in images)
 
 
 def ensure_bucket(settings: Settings) -> None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from celery import Celery
 from kombu.connection import Connection
 
-from core.jobs import job_id_of, new_job_id
+from core.jobs import job_id_of, new_job_id, object_key
 from core.lanes import LANES, SINGLE
 from core.settings import Settings
-from core.shards import MOST_IMAGES
 
 CLASSIFY: Final = "wastestream.classify"
 """Name of the one task."""
@@ -85,7 +85,7 @@ class Envelope:
     def message(
         self, keys: Sequence[str], lane: str, expires_ms: int | None = None, *, redelivered: bool = False
     ) -> str:
-        """Return a message that asks to classify up to `MOST_IMAGES` images at `keys` until `expires_ms`.
+        """Return a message that asks to classify the images at `keys`, of one shard, until `expires_ms`.
 
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
         """
@@ -117,13 +117,12 @@ class Envelope:
         )
 
     def messages(self, keys: Sequence[str], lane: str, expires_ms: int | None = None) -> list[str]:
-        """Return the messages for one upload: one for a single image, shards for many."""
-        shards = (keys[at : at + MOST_IMAGES] for at in range(0, len(keys), MOST_IMAGES))
-        return [self.message(shard, lane, expires_ms) for shard in shards]
+        """Return the messages for one upload: one for each object, so that no two workers read the same."""
+        return [self.message(list(shard), lane, expires_ms) for _, shard in groupby(keys, object_key)]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:
-    """Return the object keys that a message names, as decoded from the broker's list.
+    """Return the keys of the images that a message names, as decoded from the broker's list.
 
     Raises:
         ValueError, LookupError, TypeError: it is no message of ours.

@@ -1,4 +1,4 @@
-"""Several images of one upload in one stored object, which costs half of what as many objects do.
+"""Shards: several images of one upload in one stored object, which costs half of what as many objects do.
 
 Such an object is an uncompressed tar archive, so that any tool reads it.
 """
@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 MOST_IMAGES: Final = 16
-"""Most images in one object, and most jobs in one message (0.3 ms to send and 0.7 to consume)."""
+"""Most images in one object, and so most jobs in one message (0.3 ms to send and 0.7 to consume)."""
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Most bytes of images in one object, which is always read whole; a larger image has one to itself."""
@@ -21,7 +21,7 @@ _BLOCK: Final = tarfile.BLOCKSIZE
 
 
 def split(sizes: Sequence[int]) -> list[range]:
-    """Return which images share an object: ranges of their numbers, in order, each of at least one.
+    """Return which images make a shard: ranges of their numbers, in order, each of at least one.
 
     Args:
         sizes: bytes of each image.
@@ -47,10 +47,10 @@ def pack(images: Iterable[tuple[str, bytes]]) -> bytes:
     return b"".join(pieces)
 
 
-def unpack(archive: bytes) -> dict[str, bytes]:
-    """Return the images of an archive that `pack` made, by name; those that are whole if it was damaged."""
-    places: dict[str, tuple[int, int]] = {}
+def contents(archive: bytes) -> dict[str, slice]:
+    """Return where the images of an archive lie in it, by name; if it is damaged, those before that."""
+    places: dict[str, slice] = {}
     with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
         for member in opened:
-            places[member.name] = (member.offset_data, member.offset_data + member.size)
-    return {name: archive[begin:end] for name, (begin, end) in places.items() if end <= len(archive)}
+            places[member.name] = slice(member.offset_data, member.offset_data + member.size)
+    return {name: place for name, place in places.items() if place.stop <= len(archive)}

@@ -90,7 +90,7 @@ def ack_all(messages: Iterable[Any]) -> None:
 
 
 def _contents(message: Any) -> tuple[list[str], int | None]:
-    """Return the object keys that the message names, and when their images become too old."""
+    """Return the keys of the images that the message names, and when their images become too old."""
     try:
         (keys,), arguments, _ = message.payload
         expires_ms = arguments.get(EXPIRES)

@@ -92,7 +92,7 @@ for _ = 1, jobs do
     redis.call('ZADD', KEYS[6], ARGV[at + 6], id)
   end
   if ARGV[at + 7] ~= '' then
-    record[#record + 1], record[#record + 2] = 'shard', ARGV[at + 7]
+    record[#record + 1], record[#record + 2] = 'shard_size', ARGV[at + 7]
   end
   redis.call('HSET', prefix .. 'job:' .. id, unpack(record))
   redis.call('ZADD', KEYS[1], string.format('%.3f', score), id)

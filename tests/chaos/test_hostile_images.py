@@ -30,7 +30,7 @@ def submit(jobs: JobStore, objects: ObjectStore, settings: Settings) -> Callable
 
     def put(data: bytes, image_format: str) -> str:
         new = NewJob(new_job_id(), "bombs", image_format, len(data))
-        objects.put(new.image_key, data)
+        objects.put_many([(new.image_key, data)])
         jobs.accept([new], "bulk", QUEUES["bulk"], envelope.messages([new.image_key], "bulk"))
         return new.id
 

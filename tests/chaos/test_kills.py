@@ -77,6 +77,17 @@ def test_an_image_that_kills_the_worker_fails_and_takes_no_other_with_it(
     assert_balanced(jobs)
 
 
+def test_an_image_that_kills_the_process_spares_those_that_share_its_object(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """They come in one message and lie in one object, and run alone after the first crash."""
+    poison, *others = upload_bulk(client, 16, camera="first-is-poison")
+    start_worker(module=FAULTY, FAULT="crash", MARKER=str(tmp_path / "m"))
+    assert wait_settled(jobs, [poison]) == {"failed": 1}
+    assert wait_settled(jobs, others) == {"classified": 15}
+    assert_balanced(jobs)
+
+
 def test_a_hung_batch_is_ended(
     client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -143,18 +154,19 @@ def test_a_child_dies_while_storage_is_down(
     finish(jobs, ids)
 
 
-def test_an_image_that_storage_does_not_serve_fails_alone(
-    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+@pytest.mark.parametrize("count", [1, 5])
+def test_an_object_that_storage_does_not_serve_fails_alone(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, count: int
 ) -> None:
-    """The others are not held up; the one settles `failed` after several attempts."""
-    stuck = upload(client, camera="poison")
+    """Other images are not held up; its own settle `failed` after several attempts."""
+    stuck = upload_bulk(client, count, camera="poison")
     good = upload_bulk(client, 100)
     start_worker(module=FAULTY, FAULT="not served", MARKER=str(tmp_path / "m"))
     assert wait_settled(jobs, good) == {"classified": 100}
-    assert wait_settled(jobs, [stuck]) == {"failed": 1}
-    job = jobs.read(stuck)
-    assert job is not None
-    assert "Storage has not served the image" in (job.error or "")
+    assert wait_settled(jobs, stuck) == {"failed": count}
+    for job in jobs.read_many(stuck):
+        assert job is not None
+        assert "Storage has not served the image" in (job.error or "")
     assert_balanced(jobs)
 
 

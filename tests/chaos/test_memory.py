@@ -41,7 +41,7 @@ def _finish(jobs: JobStore, ids: list[str]) -> None:
 
 
 def _stored(s3_server: Server) -> int:
-    return len(list((Path(s3_server.log).parent / "objects").rglob("*.jpeg")))
+    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
 def test_uploads_are_refused_whole(

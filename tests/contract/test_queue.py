@@ -26,11 +26,10 @@ from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
-from core.jobs import image_key, new_job_id
+from core.jobs import image_key, new_job_id, new_job_ids
 from core.ledger import JobStore
 from core.queue import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.settings import Settings
-from core.shards import MOST_IMAGES
 from tests.support.servers import Server, wait_until
 from tests.support.stream import upload
 from worker.broker import TRANSPORT
@@ -74,12 +73,13 @@ def test_kombu_delivers_our_message(settings: Settings, jobs: JobStore) -> None:
         message.ack()
 
 
-def test_messages_name_their_keys_and_shard_bulk_uploads(settings: Settings) -> None:
-    """Forty images become three messages that together name each once."""
-    keys = _keys(40)
+def test_a_bulk_upload_is_a_message_for_each_object(settings: Settings) -> None:
+    """So that no object is read by two workers; together they name each image once, in order."""
+    shards = [[image_key(job_id, "belt", "jpeg", size) for job_id in new_job_ids(size)] for size in (16, 13)]
+    keys = [*shards[0], *shards[1], *_keys(2)]
     messages = Envelope(make_app(settings)).messages(keys, "bulk")
     named = [keys_in(json.loads(message)) for message in messages]
-    assert [len(one) for one in named] == [MOST_IMAGES, MOST_IMAGES, 40 - 2 * MOST_IMAGES]
+    assert [len(one) for one in named] == [16, 13, 1, 1]
     assert [key for one in named for key in one] == keys
 
 

@@ -200,9 +200,11 @@ def test_nothing_of_a_refused_bulk_upload_stays_in_storage(
     before = {key for page in objects.pages(IMAGES) for key in page}
     full = create_app(settings.model_copy(update={"max_queued": 100})).test_client()
     upload_bulk(full, 64)
+    large = jpeg() + bytes(9 * 1024 * 1024)
+    refused = [("x", data, "image/jpeg") for data in (*(jpeg(number) for number in range(40)), large)]
     kept = {key for page in objects.pages(IMAGES) for key in page} - before
     assert len(kept) == 4
-    assert _bulk(full, [("x", jpeg(number), "image/jpeg") for number in range(64)]).status_code == 429
+    assert _bulk(full, refused).status_code == 429
     assert {key for page in objects.pages(IMAGES) for key in page} - before == kept
 
 

@@ -22,7 +22,7 @@ from api.app import create_app
 from api.keyring import Keyring, settings_key
 from api.refusal import MOST_BYTES, STRANGERS_BYTES
 from core.errors import LedgerUnavailableError, SettingsError
-from core.jobs import JobState, Outcome, new_job_id
+from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
 from core.keys import KeyStore, Scope
 from core.ledger import JobStore, connect
 from core.manifest import Prediction
@@ -355,7 +355,10 @@ def _limited(keys: KeyStore, rate: float, burst: int) -> dict[str, str]:
 
 
 def _stored(objects: ObjectStore, camera: str) -> list[str]:
-    return [found["path"] for part in objects._store.list(f"images/{camera}/") for found in part]
+    """Return the ids of the camera's jobs whose images are stored."""
+    return [
+        job_id for page in objects.pages(f"{IMAGES}/{camera}") for key in page for job_id in job_ids_in(key)
+    ]
 
 
 def test_a_limit_counts_images_over_all_processes(

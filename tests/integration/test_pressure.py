@@ -49,8 +49,8 @@ def _fill(client: FlaskClient, jobs: JobStore, count: int) -> None:
 
 
 def _stored(s3_server: Server) -> int:
-    """Return how many images storage holds."""
-    return len(list((Path(s3_server.log).parent / "objects").rglob("*.jpeg")))
+    """Return how many objects with images storage holds."""
+    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
 def _messages(jobs: JobStore) -> int:

@@ -38,7 +38,7 @@ def accept(jobs: JobStore, objects: ObjectStore) -> Callable[..., str]:
 
     def make(when: datetime, camera: str = "belt", *, settled: bool = True) -> str:
         new = NewJob(_id(when), camera, "jpeg", 1)
-        objects.put(new.image_key, b"x")
+        objects.put_many([(new.image_key, b"x")])
         jobs.accept([new], "single", "test.queue", ["message"])
         if settled:
             jobs.settle([Outcome(new.id, JobState.FAILED, error="x")], "m")
@@ -70,13 +70,16 @@ def test_images_go_when_their_time_has_come(
     old = [accept(OLD), accept(OLD, "other"), accept(BARELY)]
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
     orphan = _id(OLD)
-    objects.put(image_key(orphan, "never-accepted", "jpeg"), b"x")
-    objects.put("images/belt/2020/01/01/notes.jpeg", b"somebody else's")
+    objects.put_many([(image_key(orphan, "never-accepted", "jpeg"), b"x")])
+    notes = f"{orphan}-notes"
+    objects.put_many(
+        [(f"images/belt/2020/01/01/{name}.jpeg", b"somebody else's") for name in ("notes", notes)]
+    )
     before = client.get("/v1/ledger?from=2020-01-01").get_json()["sum"]
 
     sweep = Sweep(jobs, objects)
     assert sweep.run(LIMIT_MS) == 4
-    assert stored() == {waiting, fresh, today, "notes"}
+    assert stored() == {waiting, fresh, today, "notes", notes}
     assert sweep.run(LIMIT_MS) == 0
 
     gone = client.get(f"/v1/jobs/{old[0]}/image")
@@ -95,7 +98,7 @@ def test_images_go_when_their_time_has_come(
 def test_images_that_share_an_object_go_together(jobs: JobStore, objects: ObjectStore) -> None:
     """Not before the last of them has settled; they count as the images they are."""
     first = _id(OLD)[:-1]
-    new = [NewJob(f"{first}{number}", "shared", "jpeg", 1, shard=3) for number in range(3)]
+    new = [NewJob(f"{first}{number}", "shared", "jpeg", 1, shard_size=3) for number in range(3)]
     keys = [one.image_key for one in new]
     objects.put_many([(key, b"x") for key in keys])
     jobs.accept(new, "bulk", "test.queue", ["message"])

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from flask.testing import FlaskClient
@@ -33,12 +33,14 @@ def upload(
     return str(response.get_json()["id"])
 
 
-def upload_bulk(client: FlaskClient, count: int, camera: str = "belt") -> list[str]:
-    """Upload `count` images in calls of 32; return their jobs' ids."""
+def upload_bulk(
+    client: FlaskClient, count: int, camera: str = "belt", broken: Collection[int] = ()
+) -> list[str]:
+    """Upload `count` images in calls of 32, those numbered in `broken` cut off; return their jobs' ids."""
     ids: list[str] = []
     for start in range(0, count, 32):
         parts = [
-            (io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg")
+            (io.BytesIO(BROKEN if seed in broken else jpeg(seed)), f"{seed}.jpg", "image/jpeg")
             for seed in range(start, min(start + 32, count))
         ]
         response = client.post("/v1/images/bulk", data={"i": parts}, headers={"X-Camera-Id": camera})

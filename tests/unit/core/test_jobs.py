@@ -60,8 +60,12 @@ def test_images_that_share_an_object_are_told_by_its_name() -> None:
     assert object_key(alone) == alone
     assert object_key(name) == name
     assert job_ids_in(alone) == [ids[3]]
-    for other in ("images/belt/notes.jpeg", "images/belt/notes-16.tar", "images/.ping"):
-        assert job_ids_in(other) == []
+    first = ids[0]
+    for other in ("notes.jpeg", "notes-16.tar", ".ping", f"{first}", f"{first}.tar", f"{first}-notes.jpeg"):
+        assert job_ids_in(f"images/belt/{other}") == []
+    for other in ("", "1", "33", "016", "-2", "x"):
+        assert job_ids_in(f"images/belt/{first}-{other}.tar") == []
+    assert job_ids_in(f"images/belt/{ids[1]}-16.tar") == []
 
 
 def test_no_two_rows_of_ids_meet() -> None:

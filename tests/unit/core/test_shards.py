@@ -9,9 +9,14 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.shards import MOST_BYTES, MOST_IMAGES, pack, split, unpack
+from core.shards import MOST_BYTES, MOST_IMAGES, contents, pack, split
 
 IMAGES = {f"{number}.jpeg": bytes([number]) * (500 + 3 * number) for number in range(10)}
+
+
+def unpack(archive: bytes) -> dict[str, bytes]:
+    """The images in an archive, by name."""
+    return {name: archive[place] for name, place in contents(archive).items()}
 
 
 @given(st.dictionaries(st.text("0123456789AZ.jpeg", min_size=1, max_size=31), st.binary(max_size=2000)))
