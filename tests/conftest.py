@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from api.app import create_app
+from core.errors import LedgerUnavailableError
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore, ensure_bucket
 from core.settings import Settings
@@ -113,6 +114,12 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
     """A function that starts a real worker process and returns when it is ready, if it is to become it."""
     started: list[Server] = []
 
+    def known(name: str) -> bool:
+        try:
+            return any(worker.startswith(f"{name}@") for worker in jobs.workers())
+        except LedgerUnavailableError:
+            return False  # Redis may just have been started, and load its file.
+
     def start(
         name: str = "worker",
         module: str = "worker",
@@ -130,10 +137,7 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
         started.append(server)
         server.start()
         if ready:
-            wait_until(
-                lambda: any(seen.startswith(f"{name}@") for seen in jobs.workers()),
-                f"{name} to be ready; its log: {server.log}",
-            )
+            wait_until(lambda: known(name), f"{name} to be ready; its log: {server.log}")
         return server
 
     yield start

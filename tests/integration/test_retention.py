@@ -71,15 +71,13 @@ def test_images_go_when_their_time_has_come(
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
     orphan = _id(OLD)
     objects.put_many([(image_key(orphan, "never-accepted", "jpeg"), b"x")])
-    notes = f"{orphan}-notes"
-    objects.put_many(
-        [(f"images/belt/2020/01/01/{name}.jpeg", b"somebody else's") for name in ("notes", notes)]
-    )
+    foreign = [f"images/belt/2020/01/01/{name}.jpeg" for name in ("notes", f"{orphan}-notes")]
+    objects.put_many([(key, b"somebody else's") for key in foreign])
     before = client.get("/v1/ledger?from=2020-01-01").get_json()["sum"]
 
     sweep = Sweep(jobs, objects)
     assert sweep.run(LIMIT_MS) == 4
-    assert stored() == {waiting, fresh, today, "notes", notes}
+    assert stored() == {waiting, fresh, today, *map(job_id_of, foreign)}
     assert sweep.run(LIMIT_MS) == 0
 
     gone = client.get(f"/v1/jobs/{old[0]}/image")
@@ -91,7 +89,7 @@ def test_images_go_when_their_time_has_come(
 
     jobs.settle([Outcome(waiting, JobState.FAILED, error="x")], "m")
     assert sweep.run(LIMIT_MS) == 1
-    objects.delete_many(["images/belt/2020/01/01/notes.jpeg"])
+    objects.delete_many(foreign)
     assert stored() == {fresh, today}
 
 
