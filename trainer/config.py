@@ -54,6 +54,7 @@ class FineTuneConfig(_Section):
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
     label_smoothing: Share
+    mixup: float = Field(ge=0)
     dropout: float = Field(ge=0, lt=1)
     batch_norm_momentum: float = Field(gt=0, lt=1)
     ema_decay: float = Field(ge=0, lt=1)

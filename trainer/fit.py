@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.augment import augment
+from trainer.augment import augment, mixup
 from trainer.checkpoint import Position
 from trainer.config import AugmentConfig, FineTuneConfig, HeadConfig, TrainConfig
 from trainer.dataset import ImageSet
@@ -213,11 +213,12 @@ def _train_step(
     network = at_side(run.network, side)
     trained = [variable.value for variable in run.network.trainable_variables]
     averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
-    smoothing = config.fine_tune.label_smoothing
+    smoothing, alpha = config.fine_tune.label_smoothing, config.fine_tune.mixup
 
     def step(images: Tensor, labels: Tensor, seed: Tensor, decay: Tensor) -> Tensor:
         changed = augment(images, seed, changes, side=side)
         targets = labels * (1 - smoothing) + smoothing / 2
+        changed, targets = mixup(changed, targets, tf.random.experimental.stateless_fold_in(seed, 0), alpha)
         with tf.GradientTape() as tape:
             logit = network(changed, training=True)
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
