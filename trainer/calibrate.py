@@ -61,6 +61,11 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     return math.exp((low + high) / 2)
 
 
+def calibrated_loss(logits: Logits, labels: Labels) -> float:
+    """Return the mean negative log-likelihood at `fit_temperature`'s temperature, nats."""
+    return _loss(logits, labels, fit_temperature(logits, labels))
+
+
 def choose_threshold(probabilities: Probabilities, labels: Labels) -> float:
     """Return the threshold of the best balanced accuracy, 0.3-0.7.
 

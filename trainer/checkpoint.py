@@ -34,7 +34,7 @@ class Position:
     @property
     def best(self) -> dict[str, float]:
         """The entry of the epoch that is best on held-out images, of equal ones the last; {} before any."""
-        return max(reversed(self.history), key=lambda entry: entry["held_out_accuracy"], default={})
+        return min(reversed(self.history), key=lambda entry: entry["held_out_loss"], default={})
 
 
 def save(

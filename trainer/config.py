@@ -98,6 +98,7 @@ class SettleConfig(_Section):
     hue: float = Field(ge=0, le=180)
     saturation: Share
     greyscale: Share
+    sharpness: float = Field(ge=0)
 
 
 class MixConfig(_Section):
@@ -140,6 +141,11 @@ class TrainConfig(_Section):
     def settles(self, epoch: int) -> bool:
         """Return whether an epoch, counted from 0, is one of the last, in which colours settle."""
         return epoch >= len(self.fine_tune.sides)
+
+    def cost(self, epoch: int) -> float:
+        """Return what an image of an epoch costs, relative to a plain step at 128 px."""
+        gradients = 2 if self.settles(epoch) and self.settle.sharpness else 1
+        return gradients * (self.sides[epoch] / _FULL_SIDE) ** 2
 
     def augmentation(self, epoch: int) -> AugmentConfig:
         """Return how images are changed in an epoch."""

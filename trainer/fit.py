@@ -22,11 +22,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.augment import augment, mixup
+from trainer.calibrate import calibrated_loss
 from trainer.checkpoint import Position
 from trainer.config import AugmentConfig, FineTuneConfig, HeadConfig, TrainConfig
 from trainer.dataset import ImageSet
 from trainer.errors import DivergedError, TrainingInterrupted
 from trainer.network import Model, at_side, build_network, empty_backbone, unfreeze_after
+from trainer.sharpness import sharpness_aware
 
 _FORWARD_BATCH: Final = 8  # images a call when nothing is trained: 153 images/s on 2 cores, of 64: 112
 
@@ -139,7 +141,7 @@ def fine_tune(
         run: what is trained.
         position: where to begin; kept up to date for `save`.
         train: images at `data.cache_side`.
-        held_out: sets of images at 128 px by name; the mean of the accuracies on them after each epoch says
+        held_out: sets of images at 128 px by name; the mean of the losses on them after each epoch says
             which was the best.
         config: the whole configuration.
         on_step: called after each step.
@@ -162,7 +164,10 @@ def fine_tune(
             kind = side, _ = config.sides[position.epoch], config.settles(position.epoch)
             if kind not in step_at:
                 source, changes = train.pixels.shape[1:], config.augmentation(position.epoch)
-                step_at[kind] = _train_step(run, config, changes, side=side, source=source, batch=batch)
+                radius = config.settle.sharpness if config.settles(position.epoch) else 0.0
+                step_at[kind] = _train_step(
+                    run, config, changes, side=side, source=source, batch=batch, radius=radius
+                )
             order = np.random.default_rng((config.seed, position.epoch)).permutation(len(train))
             while position.step < steps:
                 began = time.monotonic()
@@ -186,7 +191,7 @@ def fine_tune(
                 position.loss_sum += loss
                 position.step += 1
                 position.seconds += time.monotonic() - began
-                on_step(position.epoch, batch, (side / 128) ** 2, loss)
+                on_step(position.epoch, batch, config.cost(position.epoch), loss)
                 if stopped.is_set():
                     save()
                     raise TrainingInterrupted(
@@ -208,10 +213,18 @@ def _stagnant(position: Position, patience: int) -> bool:
 
 
 def _train_step(
-    run: Run, config: TrainConfig, changes: AugmentConfig, *, side: int, source: tuple[int, ...], batch: int
+    run: Run,
+    config: TrainConfig,
+    changes: AugmentConfig,
+    *,
+    side: int,
+    source: tuple[int, ...],
+    batch: int,
+    radius: float,
 ) -> Any:
     network = at_side(run.network, side)
     trained = [variable.value for variable in run.network.trainable_variables]
+    statistics = [weight.value for weight in run.network.weights if not weight.trainable]
     averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
     smoothing, alpha = config.fine_tune.label_smoothing, config.fine_tune.mixup
 
@@ -219,10 +232,15 @@ def _train_step(
         changed = augment(images, seed, changes, side=side)
         targets = labels * (1 - smoothing) + smoothing / 2
         changed, targets = mixup(changed, targets, tf.random.experimental.stateless_fold_in(seed, 0), alpha)
-        with tf.GradientTape() as tape:
-            logit = network(changed, training=True)
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
-        run.optimizer.apply(tape.gradient(loss, trained))
+
+        def gradient() -> tuple[Tensor, list[Tensor]]:
+            with tf.GradientTape() as tape:
+                logit = network(changed, training=True)
+                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
+            return loss, tape.gradient(loss, trained)
+
+        loss, gradients = sharpness_aware(gradient, trained, statistics, radius=radius)
+        run.optimizer.apply(gradients)
         for mine, its in averaged:
             mine.assign(decay * mine + (1 - decay) * its)
         return loss
@@ -248,16 +266,17 @@ def _weights(average: Model, network: Model) -> list[tuple[Tensor, Tensor]]:
 
 
 def validate(network: Model, held_out: Mapping[str, ImageSet]) -> dict[str, float]:
-    """Return loss and accuracy at 0.5 of a network on each set of images at 128 px, and the mean accuracy."""
+    """Return loss and accuracy at 0.5 of a network on each set of images at 128 px, and the mean loss.
+
+    The loss is that after temperature scaling, as the model will be used: it compares how well networks
+    tell the classes apart, more finely than accuracy does, and not how sure of it they were made to be.
+    """
     measured: dict[str, float] = {}
     for name, images in held_out.items():
         found = logits(network, images.pixels)
-        measured[f"{name}_loss"] = float(
-            np.logaddexp(0.0, np.where(images.labels == 1, -found, found)).mean()
-        )
+        measured[f"{name}_loss"] = calibrated_loss(found, images.labels)
         measured[f"{name}_accuracy"] = float(np.mean((found >= 0) == (images.labels == 1)))
-    accuracies = [measured[f"{name}_accuracy"] for name in held_out]
-    return measured | {"held_out_accuracy": float(np.mean(accuracies))}
+    return measured | {"held_out_loss": float(np.mean([measured[f"{name}_loss"] for name in held_out]))}
 
 
 def _forward(model: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:

@@ -36,7 +36,7 @@ def mix(
     Args:
         run: a run whose fine-tuning is done.
         images: of training, uint8 (N, 128, 128, 3).
-        held_out: sets of images by name; the mean of the accuracies on them says which mix is the best.
+        held_out: sets of images by name; the mean of the losses on them says which mix is the best.
         config: which mixes.
         seed: of the choice of images.
         on_mix: called with each mix' entry: its share of the fine-tuned weights, and `fit.validate` of it.
@@ -54,7 +54,7 @@ def mix(
         entry = {"share": share} | validate(run.network, held_out)
         on_mix(entry)
         found.append((entry, _weights(run.network)))
-    found.sort(key=lambda one: -one[0]["held_out_accuracy"])  # stable: of equal ones the first listed
+    found.sort(key=lambda one: one[0]["held_out_loss"])  # stable: of equal ones the first listed
     run.network.set_weights(found[0][1])
     copy_weights(run.best, run.network)
     return [entry for entry, _ in found]

@@ -236,7 +236,7 @@ def _fit(
         reporter.line(f"head on frozen features: {_held_out_line(found)}")
         save_run()
     sides = config.sides
-    work = [len(data.train) * (side / 128) ** 2 for side in sides]
+    work = [len(data.train) * config.cost(epoch) for epoch in range(len(sides))]
     with reporter.bar("fine-tune", round(sum(work)), done=round(sum(work[: position.epoch]))) as update:
         fit.fine_tune(
             run,
@@ -277,7 +277,7 @@ def _mix(run: fit.Run, data: Data, config: TrainConfig, reporter: Reporter) -> d
 
 
 def _held_out_line(entry: dict[str, float]) -> str:
-    names = [key.removesuffix("_loss") for key in entry if key.endswith("_loss")]
+    names = [key.removesuffix("_accuracy") for key in entry if key.endswith("_accuracy")]
     return ", ".join(
         f"{name} loss {entry[f'{name}_loss']:.4f} and accuracy {entry[f'{name}_accuracy']:.4f}"
         for name in names

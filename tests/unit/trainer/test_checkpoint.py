@@ -66,9 +66,9 @@ def test_a_full_disk_leaves_the_checkpoint_of_before(written: Path) -> None:
 
 
 def test_the_best_epoch_is_the_last_of_equals() -> None:
-    """Accuracy on held-out images decides; before the first epoch there is none."""
+    """Loss on held-out images decides; before the first epoch there is none."""
     assert Position().best == {}
-    history = [{"epoch": at + 1, "held_out_accuracy": value} for at, value in enumerate((0.8, 0.9, 0.9, 0.7))]
+    history = [{"epoch": at + 1, "held_out_loss": value} for at, value in enumerate((0.4, 0.3, 0.3, 0.5))]
     assert Position(epoch=4, history=history).best["epoch"] == 3
 
 

@@ -31,9 +31,9 @@ def number(model: Any) -> float:
 
 
 def train_through(
-    accuracies: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
+    losses: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
 ) -> tuple[fit.Run, Position]:
-    """Run the loop over as many epochs; the average's number is the epoch, its accuracy as given."""
+    """Run the loop over as many epochs; the average's number is the epoch, its loss as given."""
     run = fit.Run(one_weight(), one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
     position = Position()
 
@@ -45,12 +45,12 @@ def train_through(
         return once
 
     def validate(network: Any, _: object) -> dict[str, float]:
-        return {"held_out_accuracy": accuracies[round(number(network)) - 1]}
+        return {"held_out_loss": losses[round(number(network)) - 1]}
 
     monkeypatch.setattr(fit, "_train_step", step)
     monkeypatch.setattr(fit, "validate", validate)
     settings = load_config().model_dump(mode="json")
-    settings["fine_tune"] |= {"sides": [32] * (len(accuracies) - settle), "patience": patience, "batch": 4}
+    settings["fine_tune"] |= {"sides": [32] * (len(losses) - settle), "patience": patience, "batch": 4}
     settings["settle"]["epochs"] = settle
     images = ImageSet(("a",) * 4, np.zeros(4, np.int64), ("b",) * 4, np.zeros((4, 32, 32, 3), np.uint8))
     fit.fine_tune(
@@ -67,19 +67,19 @@ def train_through(
 
 
 def test_the_best_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights that are exported are those of the best accuracy on held-out images, not the last ones."""
-    run, position = train_through([0.8, 0.95, 0.9], 3, monkeypatch)
+    """The weights that are exported are those of the lowest loss on held-out images, not the last ones."""
+    run, position = train_through([0.8, 0.4, 0.5], 3, monkeypatch)
     assert (number(run.best), number(run.average), position.epoch) == (2, 3, 3)
 
 
 def test_training_stops_when_nothing_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two epochs without a better one end it, however many were planned."""
-    run, position = train_through([0.8, 0.95, 0.9, 0.94, 0.99, 0.99], 2, monkeypatch)
+    run, position = train_through([0.8, 0.4, 0.5, 0.45, 0.1, 0.1], 2, monkeypatch)
     assert (number(run.best), len(position.history)) == (2, 4)
 
 
 def test_colours_settle_though_nothing_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last epochs are those of the configuration, and take part in the choice of the best."""
-    run, position = train_through([0.8, 0.95, 0.9, 0.94, 0.99, 0.91, 0.96], 2, monkeypatch, settle=2)
+    run, position = train_through([0.8, 0.4, 0.5, 0.45, 0.1, 0.43, 0.35], 2, monkeypatch, settle=2)
     assert [entry["epoch"] for entry in position.history] == [1, 2, 3, 4, 6, 7]
     assert number(run.best) == 7

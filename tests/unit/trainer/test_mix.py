@@ -42,7 +42,7 @@ def mixed(
 ) -> tuple[Run, list[dict[str, float]]]:
     """Mix weights 0 (before) and 10 (after); the nearer a mix' weight to `best_weight`, the better."""
     monkeypatch.setattr(
-        module, "validate", lambda network, _: {"held_out_accuracy": -abs(weight_of(network) - best_weight)}
+        module, "validate", lambda network, _: {"held_out_loss": abs(weight_of(network) - best_weight)}
     )
     run = Run(network(0), network(5), network(7), network(10), keras.optimizers.SGD())
     config = MixConfig(shares=shares, images=32)
