@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from flask import current_app
 
+from api.commit import Commits
 from api.gate import Gate
 from api.keyring import Keyring, settings_key
 from api.readiness import Readiness
@@ -38,7 +39,7 @@ class Services:
     jobs: JobStore
     accounts: Accounts
     objects: ObjectStore
-    envelope: Envelope
+    commits: Commits
     waiters: Waiters
     bulk_places: threading.BoundedSemaphore
     bulk_threads: threading.BoundedSemaphore
@@ -73,7 +74,7 @@ class Services:
             jobs=jobs,
             accounts=accounts,
             objects=objects,
-            envelope=Envelope(make_app(settings)),
+            commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_threads // _WAITING_SHARE),
             bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
             bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_SHARE),

@@ -7,7 +7,6 @@ import math
 import re
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,23 +14,15 @@ from typing import Any, Final
 
 from werkzeug.datastructures import Headers
 
+from api.commit import Image, Upload
 from api.problems import RequestError
 from api.services import Services
 from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
 from core.drain import Place
-from core.errors import (
-    IdempotencyConflictError,
-    LedgerFullError,
-    QueueFullError,
-    RateLimitError,
-    StorageUnavailableError,
-    TooManyCamerasError,
-)
+from core.errors import LedgerFullError, QueueFullError, RateLimitError
 from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
-from core.jobs import Job, NewJob, new_job_ids, queued
+from core.jobs import Job, queued
 from core.ledger import Accepted, Idempotency, RateLimit
-from core.queue import QUEUES
-from core.shards import split
 
 MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
@@ -193,65 +184,33 @@ def submit(
         services.gate.check(lane)
     elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):
         return _existing(services, known), Accepted(known)
-    jobs = _new_jobs(images, origin)
-    keys = [job.image_key for job in jobs]
-    _store(services, keys, images)
-    messages = services.envelope.messages(keys, lane, jobs[0].expires_ms)
     try:
-        accepted = services.jobs.accept(jobs, lane, QUEUES[lane], messages, idempotency, limit=limit)
-    except (
-        QueueFullError,
-        LedgerFullError,
-        RateLimitError,
-        TooManyCamerasError,
-        IdempotencyConflictError,
-    ) as error:
-        # Redis has said no. After any other error the jobs may be accepted, so their images must stay.
-        if isinstance(error, RateLimitError):
-            services.throttle.learn(limit, error.retry_after)
-        elif isinstance(error, (QueueFullError, LedgerFullError)):
-            services.gate.shut(lane, error)
-        _discard(services, keys)
+        committed = services.commits.commit(_upload(images, origin, lane, limit, idempotency))
+    except RateLimitError as error:
+        services.throttle.learn(limit, error.retry_after)
         raise
+    except (QueueFullError, LedgerFullError) as error:
+        services.gate.shut(lane, error)
+        raise
+    accepted = committed.accepted
     if accepted.places is None:
-        # Another request with the same key was faster; these copies belong to no job.
-        _discard(services, keys)
         return _existing(services, accepted.ids), accepted
-    places = zip(jobs, accepted.places, strict=True)
+    places = zip(committed.jobs, accepted.places, strict=True)
     return [Submitted(queued(job), place) for job, place in places], accepted
 
 
-def _new_jobs(images: Sequence[Checked], origin: Origin) -> list[NewJob]:
+def _upload(
+    images: Sequence[Checked],
+    origin: Origin,
+    lane: str,
+    limit: RateLimit | None,
+    idempotency: Idempotency | None,
+) -> Upload:
     expires_ms = origin.expires_ms
-    jobs: list[NewJob] = []
-    for shard in split([len(image.data) for image in images]):
-        jobs += [
-            NewJob(
-                id=job_id,
-                camera=origin.camera,
-                format=image.format,
-                size=len(image.data),
-                captured_ms=origin.captured_ms,
-                expires_ms=expires_ms,
-                shard_size=len(shard) if len(shard) > 1 else None,
-            )
-            for job_id, image in zip(new_job_ids(len(shard)), images[shard.start : shard.stop], strict=True)
-        ]
-    return jobs
-
-
-def _store(services: Services, keys: Sequence[str], images: Sequence[Checked]) -> None:
-    try:
-        services.objects.put_many([(key, image.data) for key, image in zip(keys, images, strict=True)])
-    except StorageUnavailableError:
-        _discard(services, keys)
-        raise
-
-
-def _discard(services: Services, keys: Sequence[str]) -> None:
-    # What storage does not remove now stays behind, in no record, until the retention sweep finds it.
-    with suppress(StorageUnavailableError):
-        services.objects.delete_many(keys)
+    made = [
+        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms) for image in images
+    ]
+    return Upload(made, lane, idempotency, limit)
 
 
 def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:

@@ -48,6 +48,9 @@ class JobState(StrEnum):
 IMAGES: Final = "images"
 """Folder of the bucket that holds the images."""
 
+SHARED: Final = f"{IMAGES}/_shared"
+"""Folder of the objects that hold several images, of any cameras: no camera's id begins with `_`."""
+
 ARCHIVE: Final = ".tar"
 """How the names of objects end that hold several images (`core.shards`)."""
 
@@ -182,18 +185,21 @@ def image_key(job_id: str, camera: str, image_format: str, shard_size: int | Non
     """Return where an image is stored: in which object, and in a shared one, under which name.
 
     An image of its own: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC. One of several:
-    `images/{camera}/{yyyy}/{mm}/{dd}/{first job}-{number}.tar/{job}.{format}`.
+    `images/_shared/{yyyy}/{mm}/{dd}/{first job}-{number}.tar/{camera}/{job}.{format}`.
     """
-    day = datetime.fromtimestamp(accepted_ms(job_id) / 1000, UTC)
-    folder = f"{IMAGES}/{camera}/{day:%Y/%m/%d}"
-    shared = "" if shard_size is None else f"/{job_id[:-1]}{_DIGITS[0]}-{shard_size}{ARCHIVE}"
-    return f"{folder}{shared}/{job_id}.{image_format}"
+    day = f"{datetime.fromtimestamp(accepted_ms(job_id) / 1000, UTC):%Y/%m/%d}"
+    name = f"{job_id}.{image_format}"
+    if shard_size is None:
+        return f"{IMAGES}/{camera}/{day}/{name}"
+    return f"{SHARED}/{day}/{job_id[:-1]}{_DIGITS[0]}-{shard_size}{ARCHIVE}/{camera}/{name}"
 
 
 def object_key(key: str) -> str:
     """Return the object that holds the image at an `image_key`; of an object's own key that key."""
-    folder, _, _ = key.rpartition("/")
-    return folder if folder.endswith(ARCHIVE) else key
+    if not key.startswith(SHARED):
+        return key
+    name, _, _ = key.partition(f"{ARCHIVE}/")
+    return name.removesuffix(ARCHIVE) + ARCHIVE
 
 
 def job_id_of(key: str) -> str:

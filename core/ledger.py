@@ -29,7 +29,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any, Final, cast
 
 import redis
@@ -45,10 +44,12 @@ from core.errors import (
     QueueFullError,
     RateLimitError,
     TooManyCamerasError,
+    WastestreamError,
 )
 from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, accepted_ms
 from core.lanes import LANES, room
 from core.manifest import Prediction
+from core.scripts import Call, PipelinedScript, script
 
 PREFIX: Final = "ws:"
 SETTLED_CHANNEL: Final = PREFIX + "settled"
@@ -115,6 +116,34 @@ class Accepted:
     whole_in: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What one upload asks to accept, all or nothing.
+
+    `jobs`: at least one; their images must be stored already. `lane`: one of `core.lanes.LANES`. `queue`:
+    that lane's list in Redis, which the messages are pushed to. `messages`: from `core.queue`, which name
+    every job. `idempotency`: key of the whole call, if the client gave one. `limit`: what the client may
+    send; a call is taken while one image is left, and may overdraw it.
+    """
+
+    jobs: Sequence[NewJob]
+    lane: str
+    queue: str
+    messages: Sequence[str]
+    idempotency: Idempotency | None = None
+    limit: RateLimit | None = None
+
+
+REFUSALS: Final = (
+    IdempotencyConflictError,
+    QueueFullError,
+    LedgerFullError,
+    RateLimitError,
+    TooManyCamerasError,
+)
+"""Errors that say for certain that nothing of a submission was accepted."""
+
+
 def connect(url: str, *, patience: float = 5.0, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
     """Return a client that connects at its first call; a call gives up after `patience` seconds or so."""
     return kind.from_url(
@@ -163,7 +192,7 @@ class JobStore:
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
         self._max_cameras = max_cameras
-        self._accept = client.register_script(script("accept"))
+        self._accept = PipelinedScript(client, "accept")
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
         self._forgive = client.register_script(script("forgive"))
@@ -179,32 +208,46 @@ class JobStore:
         *,
         limit: RateLimit | None = None,
     ) -> Accepted:
-        """Record `jobs` as queued and enqueue `messages`, all or nothing.
+        """Accept one submission, whose fields these are; raise what refuses it (see `accept_many`)."""
+        (outcome,) = self.accept_many([Submission(jobs, lane, queue, messages, idempotency, limit)])
+        if isinstance(outcome, WastestreamError):
+            raise outcome
+        return outcome
 
-        Args:
-            jobs: at least one; their images must be stored already.
-            lane: one of `core.lanes.LANES`.
-            queue: that lane's list in Redis, which the messages are pushed to.
-            messages: from `core.queue`, together naming every job.
-            idempotency: key of the whole call, if the client gave one.
-            limit: what the client may send. A call is taken while one image is left, and may overdraw it.
+    def accept_many(self, submissions: Sequence[Submission]) -> list[Accepted | WastestreamError]:
+        """Record the jobs of each submission as queued and enqueue its messages: each all or nothing.
 
         Returns:
-            What became of it; where the same idempotency key was accepted before, nothing was
-            recorded, enqueued or taken from the limit.
+            What became of each; where the same idempotency key was accepted before, nothing was
+            recorded, enqueued or taken from the limit. Or one of `REFUSALS`, and nothing of it was accepted:
+
+            - `IdempotencyConflictError`: the key was used with other bytes.
+            - `QueueFullError`: as many jobs wait as may when one of its lane comes.
+            - `LedgerFullError`: Redis has no memory for it.
+            - `RateLimitError`: nothing is left of the limit.
+            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be.
+
+            Or another `LedgerUnavailableError`: all of it may be accepted, or nothing.
 
         Raises:
-            IdempotencyConflictError: the key was used with other bytes.
-            QueueFullError: as many jobs wait as may when one of `lane` comes; nothing was accepted.
-            RateLimitError: nothing is left of the limit; nothing was accepted.
-            TooManyCamerasError: a job's camera is new, and there are as many as may be; nothing was accepted.
+            LedgerUnavailableError: the same of each.
         """
-        other = next(one for one in LANES if one != lane)
-        keys = [PENDING[lane], PENDING[other], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
+        calls = [self._call_of(submission) for submission in submissions]
+        with translated():
+            answers = self._accept(calls)
+        return [
+            self._outcome(submission, answer) for submission, answer in zip(submissions, answers, strict=True)
+        ]
+
+    def _call_of(self, submission: Submission) -> Call:
+        """Return keys and arguments of `accept.lua`."""
+        lane, jobs, limit = submission.lane, submission.jobs, submission.limit
+        other = _other(lane)
+        keys = [PENDING[lane], PENDING[other], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, submission.queue]
         value = ""
-        if idempotency:
-            keys.append(_idempotency_key(idempotency))
-            value = " ".join([idempotency.digest, *(job.id for job in jobs)])
+        if submission.idempotency:
+            keys.append(_idempotency_key(submission.idempotency))
+            value = " ".join([submission.idempotency.digest, *(job.id for job in jobs)])
         rate = f"{limit.name} {limit.rate} {limit.burst}" if limit else ""
         arguments: list[str | int] = [
             PREFIX,
@@ -220,18 +263,30 @@ class JobStore:
             arguments += [
                 "" if value is None else value for value in (job.captured_ms, job.expires_ms, job.shard_size)
             ]
-        with translated():
-            answer = cast(str, self._accept(keys, [*arguments, *messages]))
+        return keys, [*arguments, *submission.messages]
+
+    def _outcome(self, submission: Submission, answer: str | RedisError) -> Accepted | WastestreamError:
+        """Read the answer of `accept.lua`."""
+        try:
+            with translated():
+                if isinstance(answer, RedisError):
+                    raise answer
+            return self._accepted(submission, answer)
+        except WastestreamError as error:
+            return error
+
+    def _accepted(self, submission: Submission, answer: str) -> Accepted:
+        lane, jobs = submission.lane, submission.jobs
         word, _, rest = answer.partition(" ")
-        if word == "known" and idempotency:
-            return Accepted(_known_ids(rest, idempotency))
+        if word == "known" and submission.idempotency:
+            return Accepted(_known_ids(rest, submission.idempotency))
         if word == "cameras":
             raise TooManyCamerasError(self._max_cameras)
         if word == "limited":
             raise RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))
         measure, allowance = measure[:_MEASURES], measure[_MEASURES:]
-        drain = Drain.measured({lane: int(ahead), other: int(others)}, now, measure)
+        drain = Drain.measured({lane: int(ahead), _other(lane): int(others)}, now, measure)
         if word == "full":
             raise self._full(drain, lane, len(jobs))
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
@@ -466,9 +521,8 @@ class JobStore:
         }
 
 
-def script(name: str) -> str:
-    """Return the text of a Lua script."""
-    return (files("core") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+def _other(lane: str) -> str:
+    return next(one for one in LANES if one != lane)
 
 
 def _job_key(job_id: str) -> str:

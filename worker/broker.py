@@ -10,8 +10,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from core.lanes import SINGLE
-from core.ledger import script
 from core.queue import QUEUES
+from core.scripts import script
 from core.urgent import UrgentRedis
 
 TRANSPORT: Final = "worker.broker:Transport"

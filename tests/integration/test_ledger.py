@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from core.accounts import Accounts, LedgerRow
-from core.errors import IdempotencyConflictError, LedgerUnavailableError
+from core.errors import IdempotencyConflictError, LedgerUnavailableError, QueueFullError
 from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.ledger import Idempotency, JobStore, connect
+from core.ledger import Accepted, Idempotency, JobStore, Submission, connect
 from core.manifest import Prediction
 from tests.support.cuts import lose_answer
 from tests.support.servers import free_port
@@ -59,6 +59,21 @@ def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
     jobs.accept(new, "single", QUEUE, ["message"])
     assert _counts(jobs) == {"received": 1, "pending": 1}
     assert jobs.client.llen(QUEUE) == 1
+
+
+def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
+    """In one call, even to a Redis that does not know the script; one that is refused leaves the others."""
+    jobs.client.script_flush()
+    tight = JobStore(jobs.client, max_queued=4)
+    new = [[NewJob(new_job_id(), "belt", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
+    submissions = [Submission(one, "single", QUEUE, [f"message {len(one)}"]) for one in new]
+    first, refused, last = tight.accept_many(submissions)
+    assert isinstance(first, Accepted)
+    assert isinstance(last, Accepted)
+    assert isinstance(refused, QueueFullError)
+    assert (first.ids, last.ids) == ([job.id for job in new[0]], [job.id for job in new[2]])
+    assert jobs.client.lrange(QUEUE, 0, -1) == ["message 1", "message 2"]
+    assert _counts(jobs) == {"received": 3, "pending": 3}
 
 
 def test_the_first_terminal_state_wins(jobs: JobStore) -> None:

@@ -1,0 +1,191 @@
+"""Single uploads that come at the same time: they share an object, and each stands for itself."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import obstore
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api import together
+from api.app import create_app
+from core.errors import StorageUnavailableError
+from core.jobs import IMAGES, Job, job_ids_in, object_key
+from core.keys import KeyStore, Scope
+from core.ledger import JobStore, connect
+from core.objects import ObjectStore
+from core.queue import QUEUES
+from core.settings import Settings
+from tests.support.pictures import encoded, jpeg
+from tests.support.servers import wait_until
+from tests.support.stream import assert_balanced, wait_settled
+
+Send = Callable[[FlaskClient], Any]
+
+
+def sending(data: bytes, kind: str = "image/jpeg", **headers: str) -> Send:
+    """An upload of one image, with `X_Camera_Id` and the like as headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda client: client.post("/v1/images", data=data, headers={"Content-Type": kind, **named})
+
+
+def sent_together(
+    monkeypatch: pytest.MonkeyPatch, app: Flask, uploads: Sequence[Send], first: Send | None = None
+) -> list[Any]:
+    """Send uploads from threads while the image of one before them is on its way; return their answers.
+
+    They wait for that one, `first`, in the order given, and then go together.
+    """
+    monkeypatch.setattr(together, "PATIENCE", 60)
+    arrived, go = threading.Event(), threading.Event()
+    put_many = ObjectStore.put_many
+
+    def first_waits(store: ObjectStore, images: Sequence[tuple[str, bytes]]) -> None:
+        if not arrived.is_set():
+            arrived.set()
+            assert go.wait(60)
+        put_many(store, images)
+
+    monkeypatch.setattr(ObjectStore, "put_many", first_waits)
+    waiting = app.extensions["wastestream"].commits._singles._waiting
+    with ThreadPoolExecutor(len(uploads) + 1) as pool:
+        try:
+            before = pool.submit(first or sending(jpeg(90)), app.test_client())
+            assert arrived.wait(10)
+            answers = []
+            for count, upload in enumerate(uploads, 1):
+                answers.append(pool.submit(upload, app.test_client()))
+                wait_until(lambda: len(waiting) == count, "the upload to wait")  # noqa: B023 - called at once
+        finally:
+            go.set()
+        assert before.result(10).status_code == 202
+        return [answer.result(10) for answer in answers]
+
+
+def the_jobs(jobs: JobStore, answers: Sequence[Any]) -> list[Job]:
+    """The jobs that accepted uploads made."""
+    assert [answer.status_code for answer in answers] == [202] * len(answers)
+    found = jobs.read_many([answer.get_json()["id"] for answer in answers])
+    return [job for job in found if job is not None]
+
+
+def test_they_share_an_object(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    jobs: JobStore,
+    objects: ObjectStore,
+    start_worker: Callable[..., object],
+) -> None:
+    """Of any cameras and formats; each is given back as it came, and workers classify them."""
+    images = [(jpeg(number), "image/jpeg") for number in range(5)]
+    images[2] = (encoded(image_format="PNG"), "image/png")
+    app = create_app(settings)
+    uploads = [sending(*image, X_Camera_Id=f"belt-{at}") for at, image in enumerate(images)]
+    made = the_jobs(jobs, sent_together(monkeypatch, app, uploads))
+    assert [job.camera for job in made] == [f"belt-{number}" for number in range(5)]
+    (name,) = {object_key(job.image_key) for job in made}
+    assert job_ids_in(name) == [job.id for job in made]
+    answers = [app.test_client().get(f"/v1/jobs/{job.id}/image") for job in made]
+    assert [(answer.data, answer.mimetype) for answer in answers] == images
+    stored = bytes(obstore.get(objects._store, name).bytes())
+    with tarfile.open(fileobj=io.BytesIO(stored), mode="r:") as archive:
+        assert archive.getnames() == [f"{job.camera}/{job.id}.{job.format}" for job in made]
+    assert jobs.client.llen(QUEUES["single"]) == 6
+
+    start_worker()
+    assert wait_settled(jobs, [job.id for job in made]) == {"classified": 5}
+    assert_balanced(jobs)
+
+
+def test_no_more_than_an_object_takes(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
+) -> None:
+    """16 images, and 8 MiB; the rest go next."""
+    uploads = [sending(jpeg(number)) for number in range(20)]
+    uploads[18] = sending(jpeg() + bytes(9 * 1024 * 1024))
+    made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
+    assert [job.shard_size for job in made] == [16] * 16 + [2, 2, None, None]
+    assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
+
+
+def test_one_that_is_refused_does_not_touch_the_others(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
+) -> None:
+    """A client over its limit reads so; the others' images stay in the object."""
+    keys = KeyStore(connect(settings.redis_url.get_secret_value()))
+    _, slow = keys.create("slow", [Scope.INGEST], rate=0.001, burst=1)
+    _, free = keys.create("free", [Scope.INGEST, Scope.READ])
+    app = create_app(settings)
+    first, *uploads = (
+        sending(jpeg(number), Authorization=f"Bearer {token}")
+        for number, token in enumerate([free, slow, free, slow, free])
+    )
+    answers = sent_together(monkeypatch, app, uploads, first)
+    assert [answer.status_code for answer in answers] == [202, 202, 429, 202]
+    read = {"Authorization": f"Bearer {free}"}
+    for number in (0, 1, 3):
+        job_id = answers[number].get_json()["id"]
+        assert app.test_client().get(f"/v1/jobs/{job_id}/image", headers=read).data == jpeg(number + 1)
+    assert jobs.pending() == 4
+
+
+def test_nothing_stays_where_all_are_refused(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore, objects: ObjectStore
+) -> None:
+    """The one before them takes the last place in the queue, and their object is removed."""
+    before = {key for page in objects.pages(IMAGES) for key in page}
+    app = create_app(settings.model_copy(update={"max_queued": 1}))
+    answers = sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
+    assert [answer.status_code for answer in answers] == [429] * 3
+    assert jobs.pending() == 1
+    (kept,) = {key for page in objects.pages(IMAGES) for key in page} - before
+    assert objects.get(kept) == jpeg(90)
+
+
+def test_a_key_that_is_used_twice_at_once_makes_one_job(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
+) -> None:
+    """The same image twice under one idempotency key, in one group."""
+    uploads = [
+        sending(jpeg(1), Idempotency_Key="k"),
+        sending(jpeg(2)),
+        sending(jpeg(1), Idempotency_Key="k"),
+        sending(jpeg(3), Idempotency_Key="k"),
+    ]
+    app = create_app(settings)
+    *answers, other = sent_together(monkeypatch, app, uploads)
+    first, second, again = the_jobs(jobs, answers)
+    assert first == again
+    assert other.status_code == 422
+    assert [app.test_client().get(f"/v1/jobs/{job.id}/image").data for job in (first, second)] == [
+        jpeg(1),
+        jpeg(2),
+    ]
+    assert jobs.pending() == 3
+
+
+def test_an_outage_of_storage_is_told_to_all(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
+) -> None:
+    """Each is to come again, and the next group is stored."""
+    app = create_app(settings)
+    put = ObjectStore._put
+
+    def fails(store: ObjectStore, name: str, data: bytes) -> None:
+        if name.endswith(".tar"):
+            raise StorageUnavailableError("Storage is away.")
+        put(store, name, data)
+
+    monkeypatch.setattr(ObjectStore, "_put", fails)
+    answers = sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
+    assert [answer.status_code for answer in answers] == [503] * 3
+    assert jobs.pending() == 1
+    assert sending(jpeg())(app.test_client()).status_code == 202
