@@ -77,24 +77,54 @@ class Commits:
         jobs = _new_jobs(uploads)
         keys = [[job.image_key for job in of_one] for of_one in jobs]
         self._store(keys, uploads)
-        outcomes = self._jobs.accept_many(
-            [
-                Submission(
-                    of_one,
-                    upload.lane,
-                    QUEUES[upload.lane],
-                    self._envelope.messages(its_keys, upload.lane, of_one[0].expires_ms),
-                    upload.idempotency,
-                    upload.limit,
-                )
-                for upload, of_one, its_keys in zip(uploads, jobs, keys, strict=True)
-            ]
-        )
+        outcomes = self._accept(uploads, jobs, keys, _bundles(uploads))
         self._discard_refused(keys, outcomes)
         return [
             outcome if isinstance(outcome, WastestreamError) else Committed(of_one, outcome)
             for of_one, outcome in zip(jobs, outcomes, strict=True)
         ]
+
+    def _accept(
+        self,
+        uploads: Sequence[Upload],
+        jobs: Sequence[Sequence[NewJob]],
+        keys: Sequence[Sequence[str]],
+        bundles: Sequence[Sequence[int]],
+    ) -> list[Accepted | WastestreamError]:
+        """Have each bundle accepted, all or nothing; what is refused as a bundle, one by one."""
+        outcomes: dict[int, Accepted | WastestreamError] = {}
+        alone: list[int] = []
+        submissions = [
+            Submission(
+                [job for number in bundle for job in jobs[number]],
+                uploads[bundle[0]].lane,
+                QUEUES[uploads[bundle[0]].lane],
+                self._envelope.messages(
+                    [key for number in bundle for key in keys[number]],
+                    uploads[bundle[0]].lane,
+                    jobs[bundle[0]][0].expires_ms,
+                ),
+                uploads[bundle[0]].idempotency,
+                uploads[bundle[0]].limit,
+            )
+            for bundle in bundles
+        ]
+        for bundle, outcome in zip(bundles, self._jobs.accept_many(submissions), strict=True):
+            if len(bundle) == 1:
+                outcomes[bundle[0]] = outcome
+            elif isinstance(outcome, REFUSALS):
+                alone += bundle
+            else:
+                outcomes |= dict(zip(bundle, _parts(outcome, len(bundle)), strict=True))
+        if alone:
+            again = self._accept(
+                [uploads[number] for number in alone],
+                [jobs[number] for number in alone],
+                [keys[number] for number in alone],
+                [[number] for number in range(len(alone))],
+            )
+            outcomes |= dict(zip(alone, again, strict=True))
+        return [outcomes[number] for number in range(len(uploads))]
 
     def _store(self, keys: Sequence[Sequence[str]], uploads: Sequence[Upload]) -> None:
         names = [key for of_one in keys for key in of_one]
@@ -129,6 +159,31 @@ def _refused(outcome: Accepted | WastestreamError) -> bool:
     if isinstance(outcome, WastestreamError):
         return isinstance(outcome, REFUSALS)
     return outcome.places is None  # Another request with the same key was faster.
+
+
+def _bundles(uploads: Sequence[Upload]) -> list[list[int]]:
+    """Return which uploads make one submission, by their numbers, so that one message asks for all of them.
+
+    Those with a key or a limit of their own stand alone, and so do those that become too old: all of that is
+    of a whole submission.
+    """
+    alone: list[list[int]] = []
+    plain: list[int] = []
+    for number, upload in enumerate(uploads):
+        bound = upload.idempotency or upload.limit or upload.images[0].expires_ms is not None
+        if bound or len(upload.images) > 1:
+            alone.append([number])
+        else:
+            plain.append(number)
+    return [*alone, plain] if plain else alone
+
+
+def _parts(outcome: Accepted | WastestreamError, count: int) -> list[Accepted | WastestreamError]:
+    """Return what the outcome of a bundle of single uploads means for each."""
+    if isinstance(outcome, WastestreamError):
+        return [outcome] * count
+    places = outcome.places or []
+    return [Accepted([job_id], [place]) for job_id, place in zip(outcome.ids, places, strict=True)]
 
 
 def _fit(uploads: list[Upload]) -> int:

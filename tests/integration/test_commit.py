@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import threading
 from collections import Counter
@@ -22,7 +23,7 @@ from core.jobs import IMAGES, Job, job_ids_in, object_key
 from core.keys import KeyStore, Scope
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
-from core.queue import QUEUES
+from core.queue import QUEUES, keys_in
 from core.settings import Settings
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import wait_until
@@ -98,7 +99,9 @@ def test_they_share_an_object(
     stored = bytes(obstore.get(objects._store, name).bytes())
     with tarfile.open(fileobj=io.BytesIO(stored), mode="r:") as archive:
         assert archive.getnames() == [f"{job.camera}/{job.id}.{job.format}" for job in made]
-    assert jobs.client.llen(QUEUES["single"]) == 6
+    messages = [keys_in(json.loads(message)) for message in jobs.client.lrange(QUEUES["single"], 0, -1)]
+    assert messages[0] == [job.image_key for job in made]  # one message, so that one worker reads the object
+    assert len(messages) == 2
 
     start_worker()
     assert wait_settled(jobs, [job.id for job in made]) == {"classified": 5}
