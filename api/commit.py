@@ -18,6 +18,9 @@ from core.objects import ObjectStore
 from core.queue import QUEUES, Envelope
 from core.shards import split
 
+Outcome = Accepted | WastestreamError
+"""What became of a submission (`core.ledger.JobStore.accept_many`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -48,6 +51,26 @@ class Committed:
     accepted: Accepted
 
 
+class _Draft:
+    """An upload with the jobs that it asks for."""
+
+    def __init__(self, upload: Upload, jobs: list[NewJob]) -> None:
+        self.upload = upload
+        self.jobs = jobs
+        self.keys = [job.image_key for job in jobs]
+
+    @property
+    def name(self) -> str:
+        return self.jobs[0].id
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is said of it that cannot be said of several uploads at once."""
+        upload = self.upload
+        bound = upload.idempotency or upload.limit or self.jobs[0].expires_ms is not None
+        return len(self.jobs) == 1 and not bound
+
+
 class Commits:
     """Stores, records and enqueues uploads. Safe to share between threads, not across a fork."""
 
@@ -74,78 +97,67 @@ class Commits:
         return outcome
 
     def _commit(self, uploads: Sequence[Upload]) -> list[Committed | WastestreamError]:
-        jobs = _new_jobs(uploads)
-        keys = [[job.image_key for job in of_one] for of_one in jobs]
-        self._store(keys, uploads)
-        outcomes = self._accept(uploads, jobs, keys, _bundles(uploads))
-        self._discard_refused(keys, outcomes)
+        drafts = _drafts(uploads)
+        self._store(drafts)
+        outcomes = self._accept(drafts)
+        self._discard_refused(drafts, outcomes)
         return [
-            outcome if isinstance(outcome, WastestreamError) else Committed(of_one, outcome)
-            for of_one, outcome in zip(jobs, outcomes, strict=True)
+            outcome if isinstance(outcome, WastestreamError) else Committed(draft.jobs, outcome)
+            for draft, outcome in zip(drafts, outcomes, strict=True)
         ]
 
-    def _accept(
-        self,
-        uploads: Sequence[Upload],
-        jobs: Sequence[Sequence[NewJob]],
-        keys: Sequence[Sequence[str]],
-        bundles: Sequence[Sequence[int]],
-    ) -> list[Accepted | WastestreamError]:
-        """Have each bundle accepted, all or nothing; what is refused as a bundle, one by one."""
-        outcomes: dict[int, Accepted | WastestreamError] = {}
-        alone: list[int] = []
-        submissions = [
-            Submission(
-                [job for number in bundle for job in jobs[number]],
-                uploads[bundle[0]].lane,
-                QUEUES[uploads[bundle[0]].lane],
-                self._envelope.messages(
-                    [key for number in bundle for key in keys[number]],
-                    uploads[bundle[0]].lane,
-                    jobs[bundle[0]][0].expires_ms,
-                ),
-                uploads[bundle[0]].idempotency,
-                uploads[bundle[0]].limit,
-            )
-            for bundle in bundles
+    def _store(self, drafts: Sequence[_Draft]) -> None:
+        images = [
+            (key, image.data)
+            for draft in drafts
+            for key, image in zip(draft.keys, draft.upload.images, strict=True)
         ]
-        for bundle, outcome in zip(bundles, self._jobs.accept_many(submissions), strict=True):
-            if len(bundle) == 1:
-                outcomes[bundle[0]] = outcome
-            elif isinstance(outcome, REFUSALS):
-                alone += bundle
-            else:
-                outcomes |= dict(zip(bundle, _parts(outcome, len(bundle)), strict=True))
-        if alone:
-            again = self._accept(
-                [uploads[number] for number in alone],
-                [jobs[number] for number in alone],
-                [keys[number] for number in alone],
-                [[number] for number in range(len(alone))],
-            )
-            outcomes |= dict(zip(alone, again, strict=True))
-        return [outcomes[number] for number in range(len(uploads))]
-
-    def _store(self, keys: Sequence[Sequence[str]], uploads: Sequence[Upload]) -> None:
-        names = [key for of_one in keys for key in of_one]
         try:
-            images = (image.data for upload in uploads for image in upload.images)
-            self._objects.put_many(list(zip(names, images, strict=True)))
+            self._objects.put_many(images)
         except StorageUnavailableError:
-            self._discard(names)
+            self._discard([key for key, _ in images])
             raise
 
-    def _discard_refused(
-        self, keys: Sequence[Sequence[str]], outcomes: Sequence[Accepted | WastestreamError]
-    ) -> None:
+    def _accept(self, drafts: Sequence[_Draft]) -> list[Outcome]:
+        """Submit in bundles, and what is refused as a bundle, one by one."""
+        bundles = _bundles(drafts)
+        outcomes: dict[str, Outcome] = {}
+        refused: list[_Draft] = []
+        for bundle, outcome in zip(bundles, self._submit(bundles), strict=True):
+            if len(bundle) > 1 and isinstance(outcome, REFUSALS):
+                refused += bundle
+            else:
+                outcomes |= _parts(bundle, outcome)
+        if refused:
+            again = self._submit([[draft] for draft in refused])
+            outcomes |= {draft.name: outcome for draft, outcome in zip(refused, again, strict=True)}
+        return [outcomes[draft.name] for draft in drafts]
+
+    def _submit(self, bundles: Sequence[Sequence[_Draft]]) -> list[Outcome]:
+        """Have each bundle accepted all or nothing, with a message for each object of its images."""
+        submissions = []
+        for bundle in bundles:
+            first, keys = bundle[0], [key for draft in bundle for key in draft.keys]
+            lane, expires_ms = first.upload.lane, first.jobs[0].expires_ms
+            submissions.append(
+                Submission(
+                    jobs=[job for draft in bundle for job in draft.jobs],
+                    lane=lane,
+                    queue=QUEUES[lane],
+                    messages=self._envelope.messages(keys, lane, expires_ms),
+                    idempotency=first.upload.idempotency,
+                    limit=first.upload.limit,
+                )
+            )
+        return self._jobs.accept_many(submissions)
+
+    def _discard_refused(self, drafts: Sequence[_Draft], outcomes: Sequence[Outcome]) -> None:
         """Remove the objects of which no image can belong to a job."""
         refused = [_refused(outcome) for outcome in outcomes]
-        if not any(refused):
-            return
-        needed = {
-            object_key(key) for of_one, out in zip(keys, refused, strict=True) if not out for key in of_one
-        }
-        self._discard([key for of_one in keys for key in of_one if object_key(key) not in needed])
+        if any(refused):
+            kept = (draft for draft, out in zip(drafts, refused, strict=True) if not out)
+            needed = {object_key(key) for draft in kept for key in draft.keys}
+            self._discard([key for draft in drafts for key in draft.keys if object_key(key) not in needed])
 
     def _discard(self, keys: Sequence[str]) -> None:
         # What storage does not remove now stays behind, in no record, until the retention sweep finds it; and
@@ -154,36 +166,32 @@ class Commits:
             self._objects.delete_many(keys)
 
 
-def _refused(outcome: Accepted | WastestreamError) -> bool:
+def _refused(outcome: Outcome) -> bool:
     """Say whether Redis has said no. After any other error the jobs may be accepted, so their images stay."""
     if isinstance(outcome, WastestreamError):
         return isinstance(outcome, REFUSALS)
     return outcome.places is None  # Another request with the same key was faster.
 
 
-def _bundles(uploads: Sequence[Upload]) -> list[list[int]]:
-    """Return which uploads make one submission, by their numbers, so that one message asks for all of them.
+def _bundles(drafts: Sequence[_Draft]) -> list[list[_Draft]]:
+    """Return which uploads make one submission, so that one message asks for all of them.
 
-    Those with a key or a limit of their own stand alone, and so do those that become too old: all of that is
-    of a whole submission.
+    Those with an idempotency key, a limit or a time to expire stand alone: all of that is of a submission.
     """
-    alone: list[list[int]] = []
-    plain: list[int] = []
-    for number, upload in enumerate(uploads):
-        bound = upload.idempotency or upload.limit or upload.images[0].expires_ms is not None
-        if bound or len(upload.images) > 1:
-            alone.append([number])
-        else:
-            plain.append(number)
+    plain = [draft for draft in drafts if draft.plain]
+    alone = [[draft] for draft in drafts if not draft.plain]
     return [*alone, plain] if plain else alone
 
 
-def _parts(outcome: Accepted | WastestreamError, count: int) -> list[Accepted | WastestreamError]:
-    """Return what the outcome of a bundle of single uploads means for each."""
-    if isinstance(outcome, WastestreamError):
-        return [outcome] * count
+def _parts(bundle: Sequence[_Draft], outcome: Accepted | WastestreamError) -> dict[str, Outcome]:
+    """Return what the outcome of a bundle means for each of its uploads, by name."""
+    if len(bundle) == 1 or isinstance(outcome, WastestreamError):
+        return {draft.name: outcome for draft in bundle}
     places = outcome.places or []
-    return [Accepted([job_id], [place]) for job_id, place in zip(outcome.ids, places, strict=True)]
+    return {
+        draft.name: Accepted([job_id], [place])
+        for draft, job_id, place in zip(bundle, outcome.ids, places, strict=True)
+    }
 
 
 def _fit(uploads: list[Upload]) -> int:
@@ -191,8 +199,8 @@ def _fit(uploads: list[Upload]) -> int:
     return len(split([len(upload.images[0].data) for upload in uploads])[0])
 
 
-def _new_jobs(uploads: Sequence[Upload]) -> list[list[NewJob]]:
-    """Return the jobs of each upload, with images that share objects as far as these reach."""
+def _drafts(uploads: Sequence[Upload]) -> list[_Draft]:
+    """Make the jobs of each upload, with images that share objects as far as they fit."""
     images = [image for upload in uploads for image in upload.images]
     jobs: list[NewJob] = []
     for shard in split([len(image.data) for image in images]):
@@ -211,4 +219,4 @@ def _new_jobs(uploads: Sequence[Upload]) -> list[list[NewJob]]:
             for job_id, image in zip(ids, images[shard.start : shard.stop], strict=True)
         ]
     rest = iter(jobs)
-    return [[next(rest) for _ in upload.images] for upload in uploads]
+    return [_Draft(upload, [next(rest) for _ in upload.images]) for upload in uploads]
