@@ -21,6 +21,8 @@ _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, in order
 
 _ID_PATTERN: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # Crockford's base 32, 128 bits
 
+_OBJECT_PARTS: Final = 6  # of an object's key: images, camera, year, month, day, name; see `image_key`
+
 _OWN_OBJECT: Final = re.compile(rf"({_ID_PATTERN.pattern})\.(?!tar$)[a-z]+")
 _SHARED_OBJECT: Final = re.compile(r"([0-7][0-9A-HJKMNP-TV-Z]{24}0)-([2-9]|[12][0-9]|3[0-2])\.tar")
 
@@ -196,10 +198,7 @@ def image_key(job_id: str, camera: str, image_format: str, shard_size: int | Non
 
 def object_key(key: str) -> str:
     """Return the object that holds the image at an `image_key`; of an object's own key that key."""
-    if not key.startswith(SHARED):
-        return key
-    name, _, _ = key.partition(f"{ARCHIVE}/")
-    return name.removesuffix(ARCHIVE) + ARCHIVE
+    return "/".join(key.split("/", _OBJECT_PARTS)[:_OBJECT_PARTS])
 
 
 def job_id_of(key: str) -> str:
