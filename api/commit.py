@@ -11,15 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.together import Together
-from core.errors import StorageUnavailableError, WastestreamError
+from core.errors import LedgerFullError, StorageUnavailableError
 from core.jobs import NewJob, new_job_ids, object_key
-from core.ledger import REFUSALS, Accepted, Idempotency, JobStore, RateLimit, Submission
+from core.lanes import SINGLE
+from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
 from core.objects import ObjectStore
 from core.queue import QUEUES, Envelope
-from core.shards import split
-
-Outcome = Accepted | WastestreamError
-"""What became of a submission (`core.ledger.JobStore.accept_many`)."""
+from core.shards import MOST_BYTES, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +57,6 @@ class _Draft:
         self.jobs = jobs
         self.keys = [job.image_key for job in jobs]
 
-    @property
-    def name(self) -> str:
-        return self.jobs[0].id
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing is said of it that cannot be said of several uploads at once."""
-        upload = self.upload
-        bound = upload.idempotency or upload.limit or self.jobs[0].expires_ms is not None
-        return len(self.jobs) == 1 and not bound
-
 
 class Commits:
     """Stores, records and enqueues uploads. Safe to share between threads, not across a fork."""
@@ -87,22 +74,23 @@ class Commits:
             StorageUnavailableError: nothing was accepted.
             LedgerUnavailableError: nothing may have been accepted.
             QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError:
-                nothing was accepted, as of `JobStore.accept_many`.
+                nothing was accepted; see `JobStore.accept_many`.
         """
-        if len(upload.images) == 1:
+        if upload.lane == SINGLE and len(upload.images[0].data) <= MOST_BYTES:
             return self._singles.do(upload)
         (outcome,) = self._commit([upload])
-        if isinstance(outcome, Exception):
+        if not isinstance(outcome, Committed):
             raise outcome
         return outcome
 
-    def _commit(self, uploads: Sequence[Upload]) -> list[Committed | WastestreamError]:
+    def _commit(self, uploads: Sequence[Upload]) -> list[Committed | Refusal]:
+        """Accept uploads of one lane."""
         drafts = _drafts(uploads)
         self._store(drafts)
         outcomes = self._accept(drafts)
         self._discard_refused(drafts, outcomes)
         return [
-            outcome if isinstance(outcome, WastestreamError) else Committed(draft.jobs, outcome)
+            Committed(draft.jobs, outcome) if isinstance(outcome, Accepted) else outcome
             for draft, outcome in zip(drafts, outcomes, strict=True)
         ]
 
@@ -118,41 +106,23 @@ class Commits:
             self._discard([key for key, _ in images])
             raise
 
-    def _accept(self, drafts: Sequence[_Draft]) -> list[Outcome]:
-        """Submit in bundles, and what is refused as a bundle, one by one."""
-        bundles = _bundles(drafts)
-        outcomes: dict[str, Outcome] = {}
-        refused: list[_Draft] = []
-        for bundle, outcome in zip(bundles, self._submit(bundles), strict=True):
-            if len(bundle) > 1 and isinstance(outcome, REFUSALS):
-                refused += bundle
-            else:
-                outcomes |= _parts(bundle, outcome)
-        if refused:
-            again = self._submit([[draft] for draft in refused])
-            outcomes |= {draft.name: outcome for draft, outcome in zip(refused, again, strict=True)}
-        return [outcomes[draft.name] for draft in drafts]
+    def _accept(self, drafts: Sequence[_Draft]) -> list[Accepted | Refusal]:
+        lane = drafts[0].upload.lane
+        jobs = [job for draft in drafts for job in draft.jobs]
+        keys = [key for draft in drafts for key in draft.keys]
+        messages = self._envelope.messages(keys, lane, [job.expires_ms for job in jobs])
+        submissions = [
+            Submission(draft.jobs, draft.upload.idempotency, draft.upload.limit) for draft in drafts
+        ]
+        try:
+            return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
+        except LedgerFullError:
+            # A certain no. After any other error the jobs may be accepted, so their images must stay.
+            self._discard(keys)
+            raise
 
-    def _submit(self, bundles: Sequence[Sequence[_Draft]]) -> list[Outcome]:
-        """Have each bundle accepted all or nothing, with a message for each object of its images."""
-        submissions = []
-        for bundle in bundles:
-            first, keys = bundle[0], [key for draft in bundle for key in draft.keys]
-            lane, expires_ms = first.upload.lane, first.jobs[0].expires_ms
-            submissions.append(
-                Submission(
-                    jobs=[job for draft in bundle for job in draft.jobs],
-                    lane=lane,
-                    queue=QUEUES[lane],
-                    messages=self._envelope.messages(keys, lane, expires_ms),
-                    idempotency=first.upload.idempotency,
-                    limit=first.upload.limit,
-                )
-            )
-        return self._jobs.accept_many(submissions)
-
-    def _discard_refused(self, drafts: Sequence[_Draft], outcomes: Sequence[Outcome]) -> None:
-        """Remove the objects of which no image can belong to a job."""
+    def _discard_refused(self, drafts: Sequence[_Draft], outcomes: Sequence[Accepted | Refusal]) -> None:
+        """Remove the objects of which no image belongs to a job."""
         refused = [_refused(outcome) for outcome in outcomes]
         if any(refused):
             kept = (draft for draft, out in zip(drafts, refused, strict=True) if not out)
@@ -166,32 +136,9 @@ class Commits:
             self._objects.delete_many(keys)
 
 
-def _refused(outcome: Outcome) -> bool:
-    """Say whether Redis has said no. After any other error the jobs may be accepted, so their images stay."""
-    if isinstance(outcome, WastestreamError):
-        return isinstance(outcome, REFUSALS)
-    return outcome.places is None  # Another request with the same key was faster.
-
-
-def _bundles(drafts: Sequence[_Draft]) -> list[list[_Draft]]:
-    """Return which uploads make one submission, so that one message asks for all of them.
-
-    Those with an idempotency key, a limit or a time to expire stand alone: all of that is of a submission.
-    """
-    plain = [draft for draft in drafts if draft.plain]
-    alone = [[draft] for draft in drafts if not draft.plain]
-    return [*alone, plain] if plain else alone
-
-
-def _parts(bundle: Sequence[_Draft], outcome: Accepted | WastestreamError) -> dict[str, Outcome]:
-    """Return what the outcome of a bundle means for each of its uploads, by name."""
-    if len(bundle) == 1 or isinstance(outcome, WastestreamError):
-        return {draft.name: outcome for draft in bundle}
-    places = outcome.places or []
-    return {
-        draft.name: Accepted([job_id], [place])
-        for draft, job_id, place in zip(bundle, outcome.ids, places, strict=True)
-    }
+def _refused(outcome: Accepted | Refusal) -> bool:
+    """Say whether nothing of an upload was accepted: Redis said no, or one with the same key was faster."""
+    return not isinstance(outcome, Accepted) or outcome.places is None
 
 
 def _fit(uploads: list[Upload]) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -25,7 +27,7 @@ class _Role(Enum):
 
 
 class _Member(Generic[Item, Outcome]):
-    """An item, the thread that brought it, and what became of it. The lock of `Together` guards `role`."""
+    """An item, the thread that brought it, and what became of it. `role` leaves `WAITS` once."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
@@ -34,11 +36,17 @@ class _Member(Generic[Item, Outcome]):
         self.called = threading.Lock()  # held until the thread is to go on; waking by it is the cheapest
         self.called.acquire()
 
-    def result(self) -> Outcome:
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        assert self.outcome is not None  # noqa: S101 - set before the thread is called
-        return self.outcome
+    def take_outcome(self) -> Outcome:
+        """Return the outcome, or raise it if it is an error."""
+        outcome, self.outcome = self.outcome, None
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            assert outcome is not None  # noqa: S101 - set before the thread is called
+            return outcome
+        finally:
+            # An error holds the frames that it went through, and so the item; they must not hold the error.
+            del outcome
 
 
 class Together(Generic[Item, Outcome]):
@@ -46,7 +54,7 @@ class Together(Generic[Item, Outcome]):
 
     Nobody waits for company: an item that comes while nothing is under way goes at once, alone. The thread of
     one item, the leader, does the work of its group while the others sleep. So the busier a process, the
-    larger its groups, and the less an item costs.
+    larger its groups, and the less an item costs. A group that takes longer than `PATIENCE` holds up nobody.
     """
 
     def __init__(
@@ -64,24 +72,30 @@ class Together(Generic[Item, Outcome]):
         self._lock = threading.Lock()
         self._waiting: deque[_Member[Item, Outcome]] = deque()
         self._leaders = 0
+        self._began = 0.0  # when the latest leader began, monotonic seconds
 
     def do(self, item: Item) -> Outcome:
         """Have the item done, alone or with others, and return its outcome or raise its error."""
         mine: _Member[Item, Outcome] = _Member(item)
         with self._lock:
             self._waiting.append(mine)
-            if not self._leaders:
+            if self._may_begin():
                 self._let_lead(mine)
         if mine.role is not _Role.LEADS and not mine.called.acquire(timeout=PATIENCE):
             self._lead_or_wait(mine)
         if mine.role is _Role.LEADS:
-            self._lead(mine)
-        return mine.result()
+            return self._lead(mine)
+        return mine.take_outcome()
+
+    def _may_begin(self) -> bool:
+        """Say whether the next group need not wait for one that is under way. The lock must be held."""
+        return not self._leaders or time.monotonic() - self._began > PATIENCE
 
     def _let_lead(self, member: _Member[Item, Outcome]) -> None:
         self._waiting.remove(member)
         member.role = _Role.LEADS
         self._leaders += 1
+        self._began = time.monotonic()
 
     def _lead_or_wait(self, mine: _Member[Item, Outcome]) -> None:
         """Lead, although others do, unless one of them has taken this item in the meantime."""
@@ -91,32 +105,49 @@ class Together(Generic[Item, Outcome]):
         if mine.role is _Role.FOLLOWS:
             mine.called.acquire()
 
-    def _lead(self, mine: _Member[Item, Outcome]) -> None:
-        with self._lock:
-            candidates = [mine, *self._waiting]
-            group = candidates[: self._fit([member.item for member in candidates])]
-            for member in group[1:]:
-                self._waiting.popleft()
-                member.role = _Role.FOLLOWS
+    def _lead(self, mine: _Member[Item, Outcome]) -> Outcome:
+        others: list[_Member[Item, Outcome]] = []
         try:
-            outcomes = self._work([member.item for member in group])
-            for member, outcome in zip(group, outcomes, strict=True):
+            others = self._gather(mine)
+            outcomes = self._work([mine.item, *(member.item for member in others)])
+            for member, outcome in zip([mine, *others], outcomes, strict=True):
                 member.outcome = outcome
+            del outcome, outcomes  # see `take_outcome`
         except BaseException as error:
-            for member in group:
-                member.outcome = error
+            for member in others:
+                member.outcome = _twin(error)
             raise
         finally:
             self._hand_over()
-            for member in group[1:]:
+            for member in others:
                 member.called.release()
+        return mine.take_outcome()
+
+    def _gather(self, mine: _Member[Item, Outcome]) -> list[_Member[Item, Outcome]]:
+        """Take those who wait into the group, as many as fit, in the order in which they came."""
+        with self._lock:
+            waiting = list(self._waiting)
+            count = self._fit([mine.item, *(member.item for member in waiting)])
+            others = waiting[: count - 1]
+            for member in others:
+                self._waiting.popleft()
+                member.role = _Role.FOLLOWS
+            return others
 
     def _hand_over(self) -> None:
-        """Call the next leader if this was the only one; of several the others go on."""
+        """Call the next leader, unless another has just begun."""
         with self._lock:
             self._leaders -= 1
-            if self._leaders or not self._waiting:
+            if not self._waiting or not self._may_begin():
                 return
             following = self._waiting[0]
             self._let_lead(following)
         following.called.release()
+
+
+def _twin(error: BaseException) -> BaseException:
+    """Return an error for another thread: two that raise the same one would add to each other's traceback."""
+    try:
+        return copy.copy(error).with_traceback(None)
+    except TypeError:  # Its class takes other arguments than it keeps.
+        return RuntimeError(f"{type(error).__name__}: {error}")

@@ -11,8 +11,7 @@ from typing import Final, cast
 import redis
 
 from core.jobs import JobState
-from core.ledger import PENDING, PREFIX, translated
-from core.scripts import script
+from core.ledger import PENDING, PREFIX, script, translated
 
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
 TOTALS: Final = ("received", *TERMINAL, "duplicates")

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any, Final, cast
 
 import redis
@@ -44,12 +45,10 @@ from core.errors import (
     QueueFullError,
     RateLimitError,
     TooManyCamerasError,
-    WastestreamError,
 )
 from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, accepted_ms
 from core.lanes import LANES, room
 from core.manifest import Prediction
-from core.scripts import Call, PipelinedScript, script
 
 PREFIX: Final = "ws:"
 SETTLED_CHANNEL: Final = PREFIX + "settled"
@@ -118,30 +117,19 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What one upload asks to accept, all or nothing.
+    """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
 
-    `jobs`: at least one; their images must be stored already. `lane`: one of `core.lanes.LANES`. `queue`:
-    that lane's list in Redis, which the messages are pushed to. `messages`: from `core.queue`, which name
-    every job. `idempotency`: key of the whole call, if the client gave one. `limit`: what the client may
-    send; a call is taken while one image is left, and may overdraw it.
+    `jobs`: at least one. `idempotency`: key of the whole, if the client gave one. `limit`: what the client
+    may send; a submission is taken while one image is left, and may overdraw it.
     """
 
     jobs: Sequence[NewJob]
-    lane: str
-    queue: str
-    messages: Sequence[str]
     idempotency: Idempotency | None = None
     limit: RateLimit | None = None
 
 
-REFUSALS: Final = (
-    IdempotencyConflictError,
-    QueueFullError,
-    LedgerFullError,
-    RateLimitError,
-    TooManyCamerasError,
-)
-"""Errors that say for certain that nothing of a submission was accepted."""
+Refusal = IdempotencyConflictError | QueueFullError | RateLimitError | TooManyCamerasError
+"""Why nothing of a submission was accepted."""
 
 
 def connect(url: str, *, patience: float = 5.0, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
@@ -192,7 +180,7 @@ class JobStore:
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
         self._max_cameras = max_cameras
-        self._accept = PipelinedScript(client, "accept")
+        self._accept = client.register_script(script("accept"))
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
         self._forgive = client.register_script(script("forgive"))
@@ -208,87 +196,80 @@ class JobStore:
         *,
         limit: RateLimit | None = None,
     ) -> Accepted:
-        """Accept one submission, whose fields these are; raise what refuses it (see `accept_many`)."""
-        (outcome,) = self.accept_many([Submission(jobs, lane, queue, messages, idempotency, limit)])
-        if isinstance(outcome, WastestreamError):
+        """Accept one submission, as `accept_many` does; raise what refuses it."""
+        (outcome,) = self.accept_many([Submission(jobs, idempotency, limit)], lane, queue, messages)
+        if not isinstance(outcome, Accepted):
             raise outcome
         return outcome
 
-    def accept_many(self, submissions: Sequence[Submission]) -> list[Accepted | WastestreamError]:
-        """Record the jobs of each submission as queued and enqueue its messages: each all or nothing.
+    def accept_many(
+        self, submissions: Sequence[Submission], lane: str, queue: str, messages: Sequence[str]
+    ) -> list[Accepted | Refusal]:
+        """Record the jobs of each submission as queued, all or nothing of it, and enqueue the messages.
+
+        All is one atomic step. Where one is refused and another not, messages name jobs that have no record.
+
+        Args:
+            submissions: at least one.
+            lane: one of `core.lanes.LANES`.
+            queue: that lane's list in Redis, which the messages are pushed to.
+            messages: from `core.queue`, together naming every job.
 
         Returns:
             What became of each; where the same idempotency key was accepted before, nothing was
-            recorded, enqueued or taken from the limit. Or one of `REFUSALS`, and nothing of it was accepted:
+            recorded, enqueued or taken from the limit. Or why nothing of it was accepted:
 
             - `IdempotencyConflictError`: the key was used with other bytes.
-            - `QueueFullError`: as many jobs wait as may when one of its lane comes.
-            - `LedgerFullError`: Redis has no memory for it.
+            - `QueueFullError`: as many jobs wait as may when one of `lane` comes.
             - `RateLimitError`: nothing is left of the limit.
             - `TooManyCamerasError`: a job's camera is new, and there are as many as may be.
 
-            Or another `LedgerUnavailableError`: all of it may be accepted, or nothing.
-
         Raises:
-            LedgerUnavailableError: the same of each.
+            LedgerFullError: Redis has no memory; nothing was accepted.
         """
-        calls = [self._call_of(submission) for submission in submissions]
-        with translated():
-            answers = self._accept(calls)
-        return [
-            self._outcome(submission, answer) for submission, answer in zip(submissions, answers, strict=True)
-        ]
-
-    def _call_of(self, submission: Submission) -> Call:
-        """Return keys and arguments of `accept.lua`."""
-        lane, jobs, limit = submission.lane, submission.jobs, submission.limit
-        other = _other(lane)
-        keys = [PENDING[lane], PENDING[other], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, submission.queue]
-        value = ""
-        if submission.idempotency:
-            keys.append(_idempotency_key(submission.idempotency))
-            value = " ".join([submission.idempotency.digest, *(job.id for job in jobs)])
-        rate = f"{limit.name} {limit.rate} {limit.burst}" if limit else ""
+        keys = [PENDING[lane], PENDING[_other(lane)], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
         arguments: list[str | int] = [
             PREFIX,
-            value,
             self._retention,
             room(lane, self._max_queued),
             self._max_cameras,
-            rate,
-            len(jobs),
+            len(submissions),
         ]
-        for job in jobs:
-            arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
-            arguments += [
-                "" if value is None else value for value in (job.captured_ms, job.expires_ms, job.shard_size)
-            ]
-        return keys, [*arguments, *submission.messages]
+        for one in submissions:
+            value = ""
+            if one.idempotency:
+                keys.append(_idempotency_key(one.idempotency))
+                value = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
+            rate = f"{one.limit.name} {one.limit.rate} {one.limit.burst}" if one.limit else ""
+            arguments += [value, rate, len(one.jobs)]
+            for job in one.jobs:
+                arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
+                arguments += [
+                    "" if number is None else number
+                    for number in (job.captured_ms, job.expires_ms, job.shard_size)
+                ]
+        with translated():
+            answers = cast(list[str], self._accept(keys, [*arguments, *messages]))
+        return [self._outcome(one, lane, answer) for one, answer in zip(submissions, answers, strict=True)]
 
-    def _outcome(self, submission: Submission, answer: str | RedisError) -> Accepted | WastestreamError:
-        """Read the answer of `accept.lua`."""
-        try:
-            with translated():
-                if isinstance(answer, RedisError):
-                    raise answer
-            return self._accepted(submission, answer)
-        except WastestreamError as error:
-            return error
-
-    def _accepted(self, submission: Submission, answer: str) -> Accepted:
-        lane, jobs = submission.lane, submission.jobs
+    def _outcome(self, submission: Submission, lane: str, answer: str) -> Accepted | Refusal:
+        """Read an answer of `accept.lua`."""
+        jobs = submission.jobs
         word, _, rest = answer.partition(" ")
         if word == "known" and submission.idempotency:
-            return Accepted(_known_ids(rest, submission.idempotency))
+            try:
+                return Accepted(_known_ids(rest, submission.idempotency))
+            except IdempotencyConflictError as error:
+                return error
         if word == "cameras":
-            raise TooManyCamerasError(self._max_cameras)
+            return TooManyCamerasError(self._max_cameras)
         if word == "limited":
-            raise RateLimitError(float(rest) / 1000)
+            return RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))
         measure, allowance = measure[:_MEASURES], measure[_MEASURES:]
         drain = Drain.measured({lane: int(ahead), _other(lane): int(others)}, now, measure)
         if word == "full":
-            raise self._full(drain, lane, len(jobs))
+            return self._full(drain, lane, len(jobs))
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
         places = [drain.place(lane, int(ahead) + number) for number in range(len(jobs))]
         return Accepted([job.id for job in jobs], places, left, whole_in)
@@ -523,6 +504,11 @@ class JobStore:
 
 def _other(lane: str) -> str:
     return next(one for one in LANES if one != lane)
+
+
+def script(name: str) -> str:
+    """Return the text of a Lua script."""
+    return (files("core") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _job_key(job_id: str) -> str:

@@ -2,7 +2,7 @@
 
 The API does not call `send_task`, which costs more than all the rest of an upload. It takes one message
 that the installed Celery and kombu make themselves, keeps it as a template, and hands filled copies to
-`JobStore.accept`, which pushes them in the same atomic step that records the jobs: no crash can fall
+`JobStore.accept_many`, which pushes them in the same atomic step that records the jobs: no crash can fall
 between the two.
 """
 
@@ -30,7 +30,10 @@ QUEUES: Final = {lane: f"wastestream.{lane}" for lane in LANES}
 _DEFAULT_QUEUE: Final = QUEUES[SINGLE]
 
 EXPIRES: Final = "expires_ms"
-"""The task's argument that says when the images become too old, ms since 1970."""
+"""The task's argument that says when the images become too old: ms since 1970, or a list with each one's."""
+
+IMAGES: Final = "images"
+"""The header that says how many images a message names."""
 
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
@@ -83,11 +86,22 @@ class Envelope:
         self._template = _template(app)
 
     def message(
-        self, keys: Sequence[str], lane: str, expires_ms: int | None = None, *, redelivered: bool = False
+        self,
+        keys: Sequence[str],
+        lane: str,
+        expires_ms: Sequence[int | None] = (),
+        *,
+        redelivered: bool = False,
     ) -> str:
-        """Return a message that asks to classify the images at `keys`, of one shard, until `expires_ms`.
+        """Return a message that asks to classify the images at `keys`, of one object.
 
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
+
+        Args:
+            keys: of the images.
+            lane: whose queue it is for.
+            expires_ms: when each image becomes too old, ms since 1970; nothing if none does.
+            redelivered: whether its jobs are to run alone.
         """
         task_id = job_id_of(keys[0])
         headers = {
@@ -95,6 +109,7 @@ class Envelope:
             "id": task_id,
             "root_id": task_id,
             "argsrepr": f"({list(keys[:1])},)",
+            IMAGES: len(keys),
         }
         delivery: dict[str, Any] = {"exchange": "", "routing_key": QUEUES[lane]}
         if redelivered:
@@ -105,8 +120,10 @@ class Envelope:
             "delivery_info": delivery,
             "delivery_tag": new_job_id(),
         }
-        deadline = {} if expires_ms is None else {EXPIRES: expires_ms}
-        body = json.dumps([[list(keys)], deadline, _EMBED]).encode()
+        different = list(dict.fromkeys(expires_ms))
+        deadline = different[0] if len(different) == 1 else list(expires_ms) or None
+        arguments = {} if deadline is None else {EXPIRES: deadline}
+        body = json.dumps([[list(keys)], arguments, _EMBED]).encode()
         return json.dumps(
             {
                 **self._template,
@@ -116,9 +133,17 @@ class Envelope:
             }
         )
 
-    def messages(self, keys: Sequence[str], lane: str, expires_ms: int | None = None) -> list[str]:
-        """Return the messages for one upload: one for each object, so that no two workers read the same."""
-        return [self.message(list(shard), lane, expires_ms) for _, shard in groupby(keys, object_key)]
+    def messages(self, keys: Sequence[str], lane: str, expires_ms: Sequence[int | None] = ()) -> list[str]:
+        """Return messages for images: one for each object, so that no two workers read the same.
+
+        Args:
+            keys: of the images; those that share an object follow each other.
+            lane: whose queue they are for.
+            expires_ms: as `message`.
+        """
+        every = zip(keys, expires_ms or [None] * len(keys), strict=True)
+        shards = [list(shard) for _, shard in groupby(every, lambda one: object_key(one[0]))]
+        return [self.message([key for key, _ in one], lane, [until for _, until in one]) for one in shards]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:

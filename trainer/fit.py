@@ -184,10 +184,7 @@ def fine_tune(
                     )
                 )
                 if not math.isfinite(loss):
-                    raise DivergedError(
-                        f"The loss is {loss} in epoch {position.epoch + 1}: lower fine_tune.learning_rate, "
-                        "delete the folder OUT.training, and train again."
-                    )
+                    raise _diverged(f"The loss is {loss}", position)
                 position.loss_sum += loss
                 position.step += 1
                 position.seconds += time.monotonic() - began
@@ -199,12 +196,21 @@ def fine_tune(
                     )
             entry = {"epoch": position.epoch + 1, "side": side, "loss": position.loss_sum / max(1, steps)}
             entry |= validate(run.average, held_out)
+            if not math.isfinite(entry["held_out_loss"]):
+                raise _diverged(f"The loss on held-out images is {entry['held_out_loss']}", position)
             position.history.append(entry)
             if position.best is entry:
                 copy_weights(run.best, run.average)
             position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
             save()
             on_epoch(entry)
+
+
+def _diverged(what: str, position: Position) -> DivergedError:
+    return DivergedError(
+        f"{what} in epoch {position.epoch + 1}: lower fine_tune.learning_rate, "
+        "delete the folder OUT.training, and train again."
+    )
 
 
 def _stagnant(position: Position, patience: int) -> bool:
@@ -268,8 +274,8 @@ def _weights(average: Model, network: Model) -> list[tuple[Tensor, Tensor]]:
 def validate(network: Model, held_out: Mapping[str, ImageSet]) -> dict[str, float]:
     """Return loss and accuracy at 0.5 of a network on each set of images at 128 px, and the mean loss.
 
-    The loss is that after temperature scaling, as the model will be used: it compares how well networks
-    tell the classes apart, more finely than accuracy does, and not how sure of it they were made to be.
+    The loss is that after temperature scaling, of each set by itself: it compares how well networks tell the
+    classes apart, more finely than accuracy does, and not how sure of it they were made to be.
     """
     measured: dict[str, float] = {}
     for name, images in held_out.items():

@@ -30,6 +30,8 @@ def sharpness_aware(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the loss at the weights, and the gradient where the loss is highest within `radius` of them.
 
+    What `gradient` draws at random, such as dropout, it draws anew for the second call.
+
     Args:
         gradient: computes the loss at the current weights and its gradient.
         trained: the weights; they are moved for the second gradient and put back, to the bit.

@@ -10,15 +10,15 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from core.lanes import SINGLE
+from core.ledger import script
 from core.queue import QUEUES
-from core.scripts import script
 from core.urgent import UrgentRedis
 
 TRANSPORT: Final = "worker.broker:Transport"
 """Name of the transport, for Celery's `broker_transport`."""
 
 MOST_TAKEN: Final = 15
-"""Messages of single images taken after one that was waited for: together as many jobs as a bulk message has,
+"""Single images whose messages are taken after one that was waited for: about as many as a bulk message has,
 whose queue has the next turn."""
 
 _QUEUE: Final = QUEUES[SINGLE]
@@ -42,7 +42,7 @@ class QoS(kombu_redis.QoS):
         virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def take(self, most: int) -> list[dict[str, Any]]:
-        """Take and record up to `most` messages of single images in one step, and return them."""
+        """Take and record messages that name up to `most` single images in one step, and return them."""
         with self.channel.conn_or_acquire() as client:
             keys = [_QUEUE, self.unacked_key, self.unacked_index_key]
             texts = client.register_script(_TAKE)(keys, [most, time.time()])

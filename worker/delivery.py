@@ -62,11 +62,14 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     Raises:
         InvalidTaskError: the message does not name jobs; Celery logs and discards it.
     """
-    keys, expires_ms = _contents(message)
+    images = _contents(message)
     lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
-    delivery = Delivery(message, open=len(keys))
+    delivery = Delivery(message, open=len(images))
     repeated = bool(message.headers.get("redelivered"))
-    return [Entry(key, lane, delivery, _request(message, key, context), repeated, expires_ms) for key in keys]
+    return [
+        Entry(key, lane, delivery, _request(message, key, context), repeated, expires_ms)
+        for key, expires_ms in images
+    ]
 
 
 def ack_all(messages: Iterable[Any]) -> None:
@@ -89,21 +92,22 @@ def ack_all(messages: Iterable[Any]) -> None:
         message._state = "ACK"  # noqa: SLF001 - as kombu.message.Message.ack does; pinned by tests/contract
 
 
-def _contents(message: Any) -> tuple[list[str], int | None]:
-    """Return the keys of the images that the message names, and when their images become too old."""
+def _contents(message: Any) -> list[tuple[str, int | None]]:
+    """Return the keys of the images that the message names, and when each becomes too old."""
     try:
         (keys,), arguments, _ = message.payload
         expires_ms = arguments.get(EXPIRES)
+        deadlines = expires_ms if isinstance(expires_ms, list) else [expires_ms] * len(keys)
+        images = list(zip(keys, deadlines, strict=True))
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidTaskError(f"not a message of ours: {error}") from error
-    if (
-        not isinstance(keys, list)
-        or not keys
-        or not all(isinstance(key, str) and is_job_id(job_id_of(key)) for key in keys)
-        or not isinstance(expires_ms, int | None)
-    ):
+    if not images or not isinstance(keys, list) or not all(_is_image(*image) for image in images):
         raise InvalidTaskError("a message that names no jobs")
-    return keys, expires_ms
+    return images
+
+
+def _is_image(key: Any, expires_ms: Any) -> bool:
+    return isinstance(key, str) and is_job_id(job_id_of(key)) and isinstance(expires_ms, int | None)
 
 
 def _request(message: Any, key: str, context: dict[str, Any]) -> Request:

@@ -11,7 +11,7 @@ from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from core.scripts import script
+from core.ledger import script
 
 logger = get_logger(__name__)
 

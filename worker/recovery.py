@@ -127,7 +127,7 @@ class Reconciler:
         return sent
 
     def _push(self, lane: str, job: Job) -> None:
-        message = self._envelope.message([job.image_key], lane, job.expires_ms, redelivered=True)
+        message = self._envelope.message([job.image_key], lane, [job.expires_ms], redelivered=True)
         self._broker.rpush(QUEUES[lane], message)
 
 

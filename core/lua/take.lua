@@ -1,15 +1,19 @@
 -- Take messages from a queue for a worker, which holds them from then on.
 -- KEYS: queue, unacknowledged messages, when each was taken
--- ARGV: most messages, now by the worker's clock (seconds)
--- Returns the messages, the oldest first: at most half of those that wait, so that others find some too.
-local most = math.min(tonumber(ARGV[1]), math.ceil(redis.call('LLEN', KEYS[1]) / 2))
+-- ARGV: most images, now by the worker's clock (seconds)
+-- Returns the messages, the oldest first: at most half of those that wait, so that others find some too, which
+-- name no more images than may be taken.
+local most, images = tonumber(ARGV[1]), 0
 local taken = {}
-for _ = 1, most do
+for _ = 1, math.min(most, math.ceil(redis.call('LLEN', KEYS[1]) / 2)) do
   local message = redis.call('LINDEX', KEYS[1], -1)
   local is_json, found = pcall(cjson.decode, message)
   local properties = is_json and type(found) == 'table' and found.properties
   local tag = type(properties) == 'table' and properties.delivery_tag
   if type(tag) ~= 'string' then break end -- Not a message; kombu says so when it meets it.
+  local headers = type(found.headers) == 'table' and found.headers or {}
+  images = images + (tonumber(headers.images) or 1)
+  if images > most then break end
   redis.call('RPOP', KEYS[1])
   redis.call('ZADD', KEYS[3], ARGV[2], tag)
   redis.call('HSET', KEYS[2], tag, '[' .. message .. ',"","' .. KEYS[1] .. '"]') -- as kombu keeps it

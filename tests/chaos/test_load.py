@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 from flask.testing import FlaskClient
 
 from core.jobs import JobState
 from core.ledger import JobStore
 from core.queue import keys_in
 from tests.support.servers import Server, wait_until
-from tests.support.stream import finish, states, upload, upload_bulk, uploading
+from tests.support.stream import finish, states, upload, upload_bulk, upload_together, uploading
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
@@ -43,18 +44,25 @@ def test_bulk_uploads_do_not_starve_single_images(
     finish(jobs, ids)
 
 
+@pytest.mark.parametrize("together", [False, True])
 def test_an_overload_is_held_in_the_queue_and_drained(
-    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, *, together: bool
 ) -> None:
     """At twice what the worker can do, it holds no more than its prefetch, nor more memory; all is done."""
+
+    def load() -> list[str]:
+        if not together:
+            return upload_bulk(client, 64)
+        return [job_id for _ in range(4) for job_id in upload_together(client, 16)]
+
     worker = start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="0.4", MARKER=str(tmp_path / "m"))
     assert worker.process is not None
     process = psutil.Process(worker.process.pid)
-    ids = upload_bulk(client, 64)
+    ids = load()
     before = process.memory_info().rss
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        ids += upload_bulk(client, 64)
+        ids += load()
         assert _held(jobs) <= _MOST_HELD
         time.sleep(0.2)
     assert states(jobs, ids)[JobState.QUEUED] > 2 * _MOST_HELD

@@ -28,12 +28,12 @@ def connection(settings: Settings) -> Iterator[Connection]:
         yield connection
 
 
-def _send(settings: Settings, jobs: JobStore, count: int) -> list[str]:
-    """Put messages into the queue; return their jobs' ids in the order in which they are to be served."""
+def _send(settings: Settings, jobs: JobStore, count: int, images: int = 1) -> list[str]:
+    """Put messages into the queue; return their first jobs' ids in the order in which they are served."""
     envelope = Envelope(make_app(settings))
-    keys = [image_key(new_job_id(), "belt", "jpeg") for _ in range(count)]
-    jobs.client.lpush(_QUEUE, *(envelope.message([key], "single") for key in keys))
-    return [job_id_of(key) for key in keys]
+    keys = [[image_key(new_job_id(), "belt", "jpeg") for _ in range(images)] for _ in range(count)]
+    jobs.client.lpush(_QUEUE, *(envelope.message(each, "single") for each in keys))
+    return [job_id_of(each[0]) for each in keys]
 
 
 def _drain(connection: Connection, *, prefetch: int = 0) -> list[Any]:
@@ -83,6 +83,15 @@ def test_no_more_are_taken_than_may_be_held(
     """The prefetch limit bounds both kinds together."""
     ids = _send(settings, jobs, 50)
     assert _ids(_drain(connection, prefetch=5)) == ids[:5]
+
+
+@pytest.mark.parametrize(("images", "taken"), [(16, 1), (8, 2), (5, 4)])
+def test_images_are_counted_not_messages(
+    settings: Settings, jobs: JobStore, connection: Connection, images: int, taken: int
+) -> None:
+    """Single images that were uploaded together are named by one message."""
+    ids = _send(settings, jobs, 50, images)
+    assert _ids(_drain(connection)) == ids[:taken]
 
 
 def test_what_was_taken_and_not_acknowledged_is_delivered_again(

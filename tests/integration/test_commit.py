@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +19,18 @@ from flask.testing import FlaskClient
 
 from api import together
 from api.app import create_app
-from core.errors import StorageUnavailableError
+from core.accounts import Accounts
+from core.errors import LedgerFullError, LedgerUnavailableError, StorageUnavailableError
 from core.jobs import IMAGES, Job, job_ids_in, object_key
 from core.keys import KeyStore, Scope
-from core.ledger import JobStore, connect
+from core.ledger import PENDING, JobStore, connect
 from core.objects import ObjectStore
 from core.queue import QUEUES, keys_in
 from core.settings import Settings
+from core.shards import MOST_BYTES
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import wait_until
-from tests.support.stream import assert_balanced, wait_settled
+from tests.support.stream import assert_balanced, upload_together, wait_settled
 
 Send = Callable[[FlaskClient], Any]
 
@@ -113,14 +116,26 @@ def test_no_more_than_an_object_takes(
 ) -> None:
     """16 images, and 8 MiB; the rest go next."""
     uploads = [sending(jpeg(number)) for number in range(20)]
-    uploads[18] = sending(jpeg() + bytes(9 * 1024 * 1024))
+    uploads[18] = sending(jpeg() + bytes(MOST_BYTES - len(jpeg())))
     made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
     assert [job.shard_size for job in made] == [16] * 16 + [2, 2, None, None]
     assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
 
 
+def test_what_fills_an_object_goes_alone(
+    monkeypatch: pytest.MonkeyPatch, client: FlaskClient, jobs: JobStore
+) -> None:
+    """It waits for nobody, and nobody for it."""
+    monkeypatch.setattr(together.Together, "do", None)
+    (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MOST_BYTES))(client)])
+    assert job.shard_size is None
+
+
 def test_one_that_is_refused_does_not_touch_the_others(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    jobs: JobStore,
+    start_worker: Callable[..., object],
 ) -> None:
     """A client over its limit reads so; the others' images stay in the object."""
     keys = KeyStore(connect(settings.redis_url.get_secret_value()))
@@ -133,11 +148,73 @@ def test_one_that_is_refused_does_not_touch_the_others(
     )
     answers = sent_together(monkeypatch, app, uploads, first)
     assert [answer.status_code for answer in answers] == [202, 202, 429, 202]
+    shown = [answer.get_json()["id"] for answer in answers if answer.status_code == 202]
     read = {"Authorization": f"Bearer {free}"}
     for number in (0, 1, 3):
         job_id = answers[number].get_json()["id"]
         assert app.test_client().get(f"/v1/jobs/{job_id}/image", headers=read).data == jpeg(number + 1)
     assert jobs.pending() == 4
+
+    # The one message names all; of the image that was refused there is no job, and workers drop it.
+    start_worker()
+    assert wait_settled(jobs, shown) == {"classified": 3}
+    wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")
+    assert_balanced(jobs)
+    assert Accounts(jobs.client).balance().counts["received"] == 4
+
+
+@pytest.mark.parametrize(
+    ("bound", "statuses"),
+    [({"max_queued": 3}, [202, 202, 429, 429]), ({"max_cameras": 2}, [202, 422, 422, 202])],
+)
+def test_as_many_are_taken_as_fit(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    jobs: JobStore,
+    bound: dict[str, int],
+    statuses: list[int],
+) -> None:
+    """In the queue, or of cameras: who comes first is served first, and the others are told."""
+    app = create_app(settings.model_copy(update=bound))
+    cameras = ["default", "b", "c", "default"] if "max_cameras" not in bound else ["b", "c", "d", "b"]
+    uploads = [sending(jpeg(number), X_Camera_Id=camera) for number, camera in enumerate(cameras)]
+    assert [answer.status_code for answer in sent_together(monkeypatch, app, uploads)] == statuses
+    assert jobs.pending() == 1 + statuses.count(202)
+
+
+def test_bulk_uploads_keep_to_their_lane(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
+) -> None:
+    """Also one of a single image, which comes at the same time as single uploads."""
+
+    def bulk(client: FlaskClient) -> Any:
+        return client.post("/v1/images/bulk", data={"i": (io.BytesIO(jpeg(7)), "a.jpg", "image/jpeg")})
+
+    app = create_app(settings)
+    sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(2)], bulk_beside(bulk))
+    assert {lane: jobs.client.zcard(PENDING[lane]) for lane in PENDING} == {"single": 3, "bulk": 1}
+
+
+def bulk_beside(bulk: Send) -> Send:
+    """A single upload, and a bulk one right after it."""
+
+    def send(client: FlaskClient) -> Any:
+        answer = sending(jpeg(90))(client)
+        assert bulk(client).status_code == 202
+        return answer
+
+    return send
+
+
+def test_each_becomes_too_old_by_itself(
+    client: FlaskClient, jobs: JobStore, start_worker: Callable[..., object]
+) -> None:
+    """Their message says when each does; an older form of it says one time for all."""
+    ids = upload_together(client, 3, max_age=0.01)
+    lasting = upload_together(client, 3, max_age=3600)
+    time.sleep(0.05)
+    start_worker()
+    assert wait_settled(jobs, [*ids, *lasting]) == {"expired": 3, "classified": 3}
 
 
 def test_nothing_stays_where_all_are_refused(
@@ -192,3 +269,24 @@ def test_an_outage_of_storage_is_told_to_all(
     assert [answer.status_code for answer in answers] == [503] * 3
     assert jobs.pending() == 1
     assert sending(jpeg())(app.test_client()).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(LedgerUnavailableError("cut"), 1), (LedgerFullError("full"), 0)]
+)
+def test_images_stay_unless_redis_said_no(
+    monkeypatch: pytest.MonkeyPatch,
+    client: FlaskClient,
+    objects: ObjectStore,
+    error: LedgerUnavailableError,
+    kept: int,
+) -> None:
+    """After an answer that was cut off the job may be accepted; its image must not go."""
+    before = {key for page in objects.pages(IMAGES) for key in page}
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(JobStore, "accept_many", fails)
+    assert sending(jpeg())(client).status_code == 503
+    assert len({key for page in objects.pages(IMAGES) for key in page} - before) == kept

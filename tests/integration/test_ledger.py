@@ -62,18 +62,33 @@ def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
 
 
 def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
-    """In one call, even to a Redis that does not know the script; one that is refused leaves the others."""
-    jobs.client.script_flush()
+    """In one call; one that is refused leaves the others, and the message comes if there is any for it."""
     tight = JobStore(jobs.client, max_queued=4)
-    new = [[NewJob(new_job_id(), "belt", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
-    submissions = [Submission(one, "single", QUEUE, [f"message {len(one)}"]) for one in new]
-    first, refused, last = tight.accept_many(submissions)
+    new = [[NewJob(new_job_id(), f"belt-{count}", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
+    one, another = Idempotency("one", "d"), Idempotency("another", "d")
+    submissions = [Submission(new[0], one), Submission(new[1], another), Submission(new[2])]
+    first, refused, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
     assert isinstance(first, Accepted)
     assert isinstance(last, Accepted)
     assert isinstance(refused, QueueFullError)
     assert (first.ids, last.ids) == ([job.id for job in new[0]], [job.id for job in new[2]])
-    assert jobs.client.lrange(QUEUE, 0, -1) == ["message 1", "message 2"]
-    assert _counts(jobs) == {"received": 3, "pending": 3}
+    assert [place.ahead for place in (first.places or []) + (last.places or [])] == [0, 1, 2]
+    assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
+    assert {row.camera: row.counts.moved["received"] for row in _rows(jobs)} == {"belt-2": 2, "belt-1": 1}
+
+    # The key that was refused is free; the other one stands for its jobs, also in the next call.
+    again = [Submission([_new()], key) for key in (one, another)]
+    known, taken = tight.accept_many(again, "single", QUEUE, ["m"])
+    assert isinstance(known, Accepted)
+    assert isinstance(taken, Accepted)
+    assert (known.ids, known.places, taken.ids) == (first.ids, None, [again[1].jobs[0].id])
+    assert jobs.client.lrange(QUEUE, 0, -1) == ["m", "message"]
+    assert isinstance(tight.accept_many([Submission([_new()])], "single", QUEUE, ["no"])[0], QueueFullError)
+    assert jobs.client.llen(QUEUE) == 2
+
+
+def _new() -> NewJob:
+    return NewJob(new_job_id(), "belt-1", "jpeg", 1)
 
 
 def test_the_first_terminal_state_wins(jobs: JobStore) -> None:
@@ -154,7 +169,7 @@ def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: Jo
     with lose_answer(lambda answer: answer is None) as lost:
         assert jobs.admit(1, "single", key, "belt") == first
     assert lost == [None]
-    with lose_answer(lambda answer: isinstance(answer, str) and answer.startswith("known")) as lost:
+    with lose_answer(lambda answer: isinstance(answer, list) and str(answer[0]).startswith("known")) as lost:
         assert _accept(jobs, 1, key) == first
     assert len(lost) == 1
     assert _counts(jobs)["duplicates"] == 2

@@ -16,7 +16,7 @@ from api.__main__ import main
 from core.ledger import JobStore
 
 _marker = Path(os.environ["MARKER"])
-_accept = JobStore.accept
+_accept = JobStore.accept_many
 
 
 def _die_once() -> None:
@@ -33,7 +33,7 @@ def _accept_with_fault(self: JobStore, *arguments: Any, **options: Any) -> Any:
     return accepted
 
 
-JobStore.accept = _accept_with_fault  # type: ignore[method-assign]
+JobStore.accept_many = _accept_with_fault  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 
 from flask.testing import FlaskClient
 
+from api.commit import Image, Upload
 from core.accounts import TOTALS, Accounts, total
 from core.jobs import JobState
+from core.lanes import SINGLE
 from core.ledger import JobStore
 from core.queue import QUEUES
 from tests.support.pictures import jpeg
@@ -47,6 +49,15 @@ def upload_bulk(
         assert response.status_code == 202, response.get_data(as_text=True)
         ids += [item["job"]["id"] for item in response.get_json()["items"]]
     return ids
+
+
+def upload_together(client: FlaskClient, count: int, max_age: float | None = None) -> list[str]:
+    """Upload up to 16 single images that come at the same time; return their jobs' ids."""
+    commits = client.application.extensions["wastestream"].commits
+    expires_ms = None if max_age is None else time.time_ns() // 1_000_000 + round(1000 * max_age)
+    images = [Image(jpeg(seed), "jpeg", "belt", None, expires_ms) for seed in range(count)]
+    made = commits._commit([Upload([image], SINGLE, None, None) for image in images])
+    return [committed.jobs[0].id for committed in made]
 
 
 @contextmanager

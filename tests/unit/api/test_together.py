@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -11,6 +14,7 @@ import pytest
 
 from api import together
 from api.together import Together
+from core.errors import QueueFullError
 from tests.support.servers import wait_until
 
 MOST = 4  # items in a group
@@ -93,14 +97,68 @@ def test_what_ends_the_work_ends_all_of_its_group(bench: Bench, error: BaseExcep
 
 
 def test_those_who_wait_long_go_alongside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the first group hangs, the second begins and ends."""
+    """While the first group hangs, the second begins and ends; those that come later do not even wait."""
     (hanging,) = bench.start(0)
     monkeypatch.setattr(together, "PATIENCE", 0.01)
-    (other,) = (bench.pool.submit(bench.together.do, 2),)
+    other = bench.pool.submit(bench.together.do, 2)
     wait_until(lambda: len(bench.groups) == 2, "the second group to begin beside the first")
     assert not other.done()
-    bench.gate.release(2)
-    assert (hanging.result(10), other.result(10)) == (0, 4)
+    monkeypatch.setattr(together, "PATIENCE", 0.0)
+    later = bench.pool.submit(bench.together.do, 4)
+    wait_until(lambda: len(bench.groups) == 3, "the third group to begin beside both")
+    bench.gate.release(3)
+    assert (hanging.result(10), other.result(10), later.result(10)) == (0, 4, 8)
+
+
+def test_who_cannot_be_measured_breaks_nothing(bench: Bench) -> None:
+    """An error of `fit` is that of the thread that asked; the next one is served."""
+    fit = bench.together._fit
+    bench.together._fit = lambda _: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        bench.together.do(0)
+    bench.together._fit = fit
+    bench.gate.release()
+    assert bench.together.do(2) == 4
+
+
+class Upload:
+    """Something whose end can be seen."""
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_error_does_not_keep_its_item(*, whole: bool) -> None:
+    """Once it is handled the item is free, without the garbage collector: an item may be 8 MB."""
+
+    def work(items: list[Upload]) -> list[ValueError]:
+        if whole:
+            raise ValueError("no")
+        return [ValueError("no") for _ in items]
+
+    refused: Together[Upload, int] = Together(work, len)
+    item = Upload()
+    seen = weakref.ref(item)
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            refused.do(item)
+        del item
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_an_error_of_a_group_is_each_threads_own(bench: Bench) -> None:
+    """Raised in several threads, one error would collect all their frames."""
+    (first,) = bench.start(0)
+    ruined = bench.start(2, 4, 6)
+    bench.gate.release()
+    assert first.result(10) == 0
+    wait_until(lambda: len(bench.groups) == 2, "the second group")
+    bench.error = QueueFullError("full", 3.0)  # cannot be copied: it takes more than it keeps
+    bench.gate.release()
+    errors = [future.exception(10) for future in ruined]
+    assert len(set(map(id, errors))) == 3
+    assert all("full" in str(error) for error in errors)
 
 
 def test_everybody_is_served_exactly_once() -> None:
