@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from trainer import fit
 from trainer.checkpoint import Position
 from trainer.config import TrainConfig, load_config
 from trainer.dataset import ImageSet
+from trainer.errors import DivergedError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -33,14 +35,17 @@ def number(model: Any) -> float:
 def train_through(
     losses: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
 ) -> tuple[fit.Run, Position]:
-    """Run the loop over as many epochs; the average's number is the epoch, its loss as given."""
+    """Run the loop over as many epochs; the average's number is the epoch, its loss as given.
+
+    The loss of each step is the radius of sharpness-aware minimization.
+    """
     run = fit.Run(one_weight(), one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
     position = Position()
 
-    def step(run: fit.Run, *_: object, **__: object) -> Callable[..., Any]:
+    def step(run: fit.Run, *_: object, radius: float, **__: object) -> Callable[..., Any]:
         def once(*_: object) -> Any:
             run.average.set_weights([np.full((1, 1), position.epoch + 1, np.float32)])
-            return tf.constant(0.1)
+            return tf.constant(radius)
 
         return once
 
@@ -51,7 +56,7 @@ def train_through(
     monkeypatch.setattr(fit, "validate", validate)
     settings = load_config().model_dump(mode="json")
     settings["fine_tune"] |= {"sides": [32] * (len(losses) - settle), "patience": patience, "batch": 4}
-    settings["settle"]["epochs"] = settle
+    settings["settle"] |= {"epochs": settle, "sharpness": 0.25}
     images = ImageSet(("a",) * 4, np.zeros(4, np.int64), ("b",) * 4, np.zeros((4, 32, 32, 3), np.uint8))
     fit.fine_tune(
         run,
@@ -83,3 +88,15 @@ def test_colours_settle_though_nothing_gets_better(monkeypatch: pytest.MonkeyPat
     run, position = train_through([0.8, 0.4, 0.5, 0.45, 0.1, 0.43, 0.35], 2, monkeypatch, settle=2)
     assert [entry["epoch"] for entry in position.history] == [1, 2, 3, 4, 6, 7]
     assert number(run.best) == 7
+
+
+def test_sharpness_counts_while_colours_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It doubles the time of an epoch, so it is for the last ones."""
+    _, position = train_through([0.5, 0.4, 0.3, 0.2], 4, monkeypatch, settle=2)
+    assert [entry["loss"] for entry in position.history] == [0, 0, 0.25, 0.25]
+
+
+def test_a_network_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if only the last step broke it: it must not be taken for the best."""
+    with pytest.raises(DivergedError, match="held-out images is nan in epoch 2: lower"):
+        train_through([0.5, math.nan], 4, monkeypatch)
