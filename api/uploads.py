@@ -1,4 +1,4 @@
-"""From an upload to accepted jobs: check, store, record and enqueue. Single and bulk uploads share it."""
+"""From an upload to its answer: check, commit, learn from refusals. Single and bulk uploads share it."""
 
 from __future__ import annotations
 

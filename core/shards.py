@@ -1,4 +1,4 @@
-"""Shards: several images of one upload in one stored object, which costs half of what as many objects do.
+"""Shards: several images in one stored object, which costs half of what as many objects do.
 
 Such an object is an uncompressed tar archive, so that any tool reads it.
 """

@@ -45,10 +45,10 @@ _HOUR_MS: Final = 3_600_000
 class Sweep:
     """Removes images that were accepted before a moment, unless their jobs still wait.
 
-    Storage itself is the list of what is due: folders are `images/{camera}/{yyyy}/{mm}/{dd}`, and names in
-    them begin with the time of acceptance. So a sweep lists folders, and files of days that are due, never
-    the whole bucket; one that was killed is simply followed by the next; and images that were stored but
-    never accepted go with the others.
+    Storage itself is the list of what is due: folders are `images/{camera}/{yyyy}/{mm}/{dd}`, also that of
+    shared objects, which belongs to no camera, and names in them begin with the time of acceptance. So a
+    sweep lists folders, and files of days that are due, never the whole bucket; one that was killed is simply
+    followed by the next; and images that were stored but never accepted go with the others.
     """
 
     def __init__(self, jobs: JobStore, objects: ObjectStore) -> None:
