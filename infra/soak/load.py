@@ -15,8 +15,9 @@ from infra.client.patience import Patience
 from infra.soak.books import Books
 from infra.soak.pictures import broken, make_pictures
 
-SINGLE_SECONDS: Final = 0.1
-"""Pause between the single uploads of one sender."""
+VOLLEY: Final = 6
+VOLLEY_SECONDS: Final = 0.6
+"""Single uploads that a sender makes at the same time, so that they are committed together, and its pause."""
 
 SENDERS: Final = 2
 """Senders of each kind."""
@@ -84,16 +85,19 @@ class Load:
     async def _send_singles(self, number: int) -> None:
         async with self._client(f"soak-{number}") as client, httpx.AsyncClient(base_url=self._url) as http:
             while not self._stop.is_set():
-                await self._pause(SINGLE_SECONDS)
-                try:
-                    data, intact = self._picture()
-                    job = await client.upload(data)
-                except RefusedError:
-                    self._books.refused += 1
-                    continue
-                self._books.accept(job["id"], intact=intact)
-                if self._rng.random() < CANCELLED_SHARE:
-                    await _cancel(http, job["id"])
+                await self._pause(VOLLEY_SECONDS)
+                await asyncio.gather(*(self._send_single(client, http) for _ in range(VOLLEY)))
+
+    async def _send_single(self, client: Client, http: httpx.AsyncClient) -> None:
+        data, intact = self._picture()
+        try:
+            job = await client.upload(data)
+        except RefusedError:
+            self._books.refused += 1
+            return
+        self._books.accept(job["id"], intact=intact)
+        if self._rng.random() < CANCELLED_SHARE:
+            await _cancel(http, job["id"])
 
     async def _send_bulks(self, number: int) -> None:
         async with self._client(f"soak-bulk-{number}") as client:
