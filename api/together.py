@@ -149,5 +149,5 @@ def _twin(error: BaseException) -> BaseException:
     """Return an error for another thread: two that raise the same one would add to each other's traceback."""
     try:
         return copy.copy(error).with_traceback(None)
-    except TypeError:  # Its class takes other arguments than it keeps.
+    except Exception:  # noqa: BLE001 - classes that take other arguments than they keep raise what they like
         return RuntimeError(f"{type(error).__name__}: {error}")

@@ -80,30 +80,38 @@ def choose_threshold(probabilities: Probabilities, labels: Labels) -> float:
 def choose_review_band(
     probabilities: Probabilities, labels: Labels, *, threshold: float, review_error: float
 ) -> tuple[float, float]:
-    """Return the narrowest band around the threshold that leaves few wrong labels outside it.
+    """Return the narrowest band around the threshold that leaves few wrong labels on either side of it.
+
+    Each side keeps the promise by itself: a band that lets one label be wrong more often because the other
+    is wrong more rarely owes that to the mix of these very images.
 
     Args:
         probabilities: of held-out images.
         labels: their true classes.
         threshold: as chosen before.
-        review_error: largest share of wrong labels among the images outside the band.
+        review_error: largest share of wrong labels among the images on a side.
 
     Returns:
-        (low, high): of all bands that satisfy it, the one with the fewest images in it; (0, 1), which
-        is everything, when none does.
+        (low, high); (0, 1), which is everything, when no band keeps the promise.
     """
     wrong = (probabilities >= threshold) != (labels == 1)
-    best = (len(labels) + 1, (0.0, 1.0))
-    for low in _edges(probabilities[probabilities < threshold], threshold):
-        for high in _edges(probabilities[probabilities >= threshold], threshold):
-            inside = (probabilities > low) & (probabilities < high)
-            outside = len(labels) - int(inside.sum())
-            if outside and wrong[~inside].sum() <= review_error * outside and inside.sum() < best[0]:
-                best = (int(inside.sum()), (low, high))
-    return best[1]
+    below, above = probabilities < threshold, probabilities >= threshold
+    low, high = 0.0, 1.0
+    for edge in _edges(probabilities[below], threshold):
+        outside = below & (probabilities <= edge)
+        if outside.any() and wrong[outside].mean() <= review_error:
+            low = edge
+            break
+    for edge in _edges(probabilities[above], threshold):
+        outside = above & (probabilities >= edge)
+        if outside.any() and wrong[outside].mean() <= review_error:
+            high = edge
+            break
+    return low, high
 
 
 def _edges(side: Probabilities, threshold: float) -> list[float]:
+    """Return candidate edges of the band on a side, the nearest to the threshold first."""
     if not len(side):
         return [threshold]
     # Rounded: a manifest is read by people, and the fourth digit of a probability carries nothing.

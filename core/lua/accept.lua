@@ -5,8 +5,8 @@
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
 --           images in the object that it shares or '',
---       then the messages. They are pushed if any upload is accepted: whoever meets a job without a record
---       in them drops it.
+--       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
+--       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or
 -- 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain: jobs, ms,
@@ -16,7 +16,7 @@ local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[5])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local keyed, messages, written = 0, 0, false
+local keyed, messages, written, repeated = 0, 0, false, false
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
@@ -87,6 +87,10 @@ local function record(first, jobs, last)
   return string.format('%.3f', score - 0.001)
 end
 
+local function recorded(first)
+  return redis.call('EXISTS', prefix .. 'job:' .. ARGV[first]) == 1
+end
+
 -- Accept the upload whose jobs begin at this argument, or say why not.
 local function accept(value, limit, jobs, first)
   local key
@@ -96,6 +100,7 @@ local function accept(value, limit, jobs, first)
     local known = redis.call('GET', key)
     -- Its own value is that of this very call, repeated after a broken connection: see below.
     if known and known ~= value then
+      if repeated then return 'known ' .. known end
       -- The id made for this call tells it from others: repeated after a broken connection it counts once.
       local new = redis.call('SET', prefix .. 'counted:' .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
       if new and known:match('^%S+') == value:match('^%S+') then
@@ -110,13 +115,12 @@ local function accept(value, limit, jobs, first)
     local measure = {drain[1] or 0, drain[2] or 0, drain[3] or 0}
     return string.format('%s %.0f %d %d %s %s %s', word, now, ahead, other, unpack(measure))
   end
-  -- A client library that repeats the call after a broken connection must not count twice.
-  if redis.call('EXISTS', prefix .. 'job:' .. ARGV[first]) == 1 then
-    return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0)
-  end
+  if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
-  if lane + other + jobs > most or queued + messages > most then return answer('full', math.max(lane, queued)) end
+  if repeated or lane + other + jobs > most or queued + messages > most then
+    return answer('full', math.max(lane, queued))
+  end
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
   -- Its allowance has been taken: its image was stored before it is refused here.
@@ -139,6 +143,10 @@ for upload = 1, uploads do
   at = at + HEAD + tonumber(ARGV[at + 2]) * WIDTH
 end
 messages = #ARGV - at + 1
+-- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
+-- its end, and this one must change nothing: neither count nor enqueue twice, nor fail for want of memory and so seem to
+-- have accepted nothing. Those that it refused, for whatever reason, are told to come back.
+for _, start in ipairs(starts) do repeated = repeated or recorded(start + HEAD) end
 local answers = {}
 for upload, start in ipairs(starts) do
   answers[upload] = accept(ARGV[start], ARGV[start + 1], tonumber(ARGV[start + 2]), start + HEAD)

@@ -53,7 +53,7 @@ def test_an_overload_is_held_in_the_queue_and_drained(
     def load() -> list[str]:
         if not together:
             return upload_bulk(client, 64)
-        return [job_id for _ in range(4) for job_id in upload_together(client, 16)]
+        return [job_id for _ in range(4) for job_id in upload_together(client, [None] * 16)]
 
     worker = start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="0.4", MARKER=str(tmp_path / "m"))
     assert worker.process is not None

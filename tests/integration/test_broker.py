@@ -94,6 +94,18 @@ def test_images_are_counted_not_messages(
     assert _ids(_drain(connection)) == ids[:taken]
 
 
+def test_a_message_that_does_not_say_how_many_images_counts_as_one(
+    settings: Settings, jobs: JobStore, connection: Connection
+) -> None:
+    """It was sent by an older API."""
+    ids = _send(settings, jobs, 7)
+    for number, text in enumerate(jobs.client.lrange(_QUEUE, 0, -1)):
+        message = json.loads(text)
+        del message["headers"]["images"]
+        jobs.client.lset(_QUEUE, number, json.dumps(message))
+    assert _ids(_drain(connection)) == ids[:4]
+
+
 def test_what_was_taken_and_not_acknowledged_is_delivered_again(
     settings: Settings, jobs: JobStore, connection: Connection
 ) -> None:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from core.accounts import Accounts, LedgerRow
-from core.errors import IdempotencyConflictError, LedgerUnavailableError, QueueFullError
+from core.errors import IdempotencyConflictError, LedgerUnavailableError, QueueFullError, RateLimitError
 from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.ledger import Accepted, Idempotency, JobStore, Submission, connect
+from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Submission, connect
 from core.manifest import Prediction
 from tests.support.cuts import lose_answer
 from tests.support.servers import free_port
@@ -85,6 +85,47 @@ def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
     assert jobs.client.lrange(QUEUE, 0, -1) == ["m", "message"]
     assert isinstance(tight.accept_many([Submission([_new()])], "single", QUEUE, ["no"])[0], QueueFullError)
     assert jobs.client.llen(QUEUE) == 2
+
+
+def test_a_group_whose_answer_was_lost_is_not_changed_by_its_repetition(jobs: JobStore) -> None:
+    """What was refused stays so, though it would fit now; nothing is written, as memory may end."""
+    limit = RateLimit("slow", 0.001, 1)
+    submissions = [Submission([_new()]), Submission([_new()], None, limit), Submission([_new()], None, limit)]
+    first = jobs.accept_many(submissions, "single", QUEUE, ["message"])
+    assert [type(outcome) for outcome in first] == [Accepted, Accepted, RateLimitError]
+    jobs.client.delete("ws:rate:slow")
+    jobs.client.config_set("maxmemory", 1)
+    try:
+        again = jobs.accept_many(submissions, "single", QUEUE, ["message"])
+    finally:
+        jobs.client.config_set("maxmemory", 0)
+    assert [type(outcome) for outcome in again] == [Accepted, Accepted, QueueFullError]
+    assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
+    assert _counts(jobs) == {"received": 2, "pending": 2}
+
+
+def test_each_duplicate_of_a_group_counts_for_its_camera(jobs: JobStore) -> None:
+    """Two uploads that are known, of two cameras, beside one that is new."""
+    keys = [Idempotency(name, "d") for name in ("one", "other")]
+    for _ in range(2):
+        new = [NewJob(new_job_id(), f"belt-{number}", "jpeg", 1) for number in range(3)]
+        submissions = [
+            Submission([new[0]], keys[0]),
+            Submission([new[1]], keys[1]),
+            Submission([new[2]]),
+        ]
+        jobs.accept_many(submissions, "single", QUEUE, ["message"])
+    moved = {row.camera: row.counts.moved for row in _rows(jobs)}
+    assert {camera: counts.get("duplicates", 0) for camera, counts in moved.items()} == {
+        "belt-0": 1,
+        "belt-1": 1,
+        "belt-2": 0,
+    }
+    assert {camera: counts["received"] for camera, counts in moved.items()} == {
+        "belt-0": 1,
+        "belt-1": 1,
+        "belt-2": 2,
+    }
 
 
 def _new() -> NewJob:

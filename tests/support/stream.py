@@ -51,13 +51,17 @@ def upload_bulk(
     return ids
 
 
-def upload_together(client: FlaskClient, count: int, max_age: float | None = None) -> list[str]:
-    """Upload up to 16 single images that come at the same time; return their jobs' ids."""
-    commits = client.application.extensions["wastestream"].commits
-    expires_ms = None if max_age is None else time.time_ns() // 1_000_000 + round(1000 * max_age)
-    images = [Image(jpeg(seed), "jpeg", "belt", None, expires_ms) for seed in range(count)]
-    made = commits._commit([Upload([image], SINGLE, None, None) for image in images])
-    return [committed.jobs[0].id for committed in made]
+def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
+    """Upload up to 16 single images at the same time; return their jobs' ids.
+
+    `max_ages`: seconds after which each is too old, if ever.
+    """
+    commits, now = client.application.extensions["wastestream"].commits, time.time_ns() // 1_000_000
+    uploads = []
+    for seed, age in enumerate(max_ages):
+        expires_ms = None if age is None else now + round(1000 * age)
+        uploads.append(Upload([Image(jpeg(seed), "jpeg", "belt", None, expires_ms)], SINGLE, None, None))
+    return [committed.jobs[0].id for committed in commits._commit(uploads)]
 
 
 @contextmanager
