@@ -21,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from core import queue
 from core.engine import LiteRtEngine
 from core.errors import StorageUnavailableError
+from core.jobs import object_key
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from core.settings import Settings
@@ -37,12 +38,12 @@ if "VISIBILITY" in os.environ:
     leases.RENEW_SECONDS = 0.5  # type: ignore[misc]
 if "STOP" in os.environ:
     batching.STOP_SECONDS = float(os.environ["STOP"])  # type: ignore[misc]
-_get_one, _get_many = ObjectStore._get_one, ObjectStore.get_many
-_classified, _settle, _append, _logits = (
+_classified, _settle, _append, _logits, _get_many = (
     Classifier._classified,
     JobStore.settle,
     QoS.append,
     LiteRtEngine.logits,
+    ObjectStore.get_many,
 )
 
 
@@ -93,10 +94,13 @@ async def _die_in_fetch(self: ObjectStore, keys: Sequence[str]) -> Any:
     return await _get_many(self, keys)
 
 
-async def _not_served(self: ObjectStore, name: str) -> Any:
-    if "/poison/" in name:
-        return StorageUnavailableError("a fault of the tests")
-    return await _get_one(self, name)
+async def _not_served(self: ObjectStore, keys: Sequence[str]) -> Any:
+    stuck = {object_key(key) for key in keys if "/poison/" in key}
+    found = await _get_many(self, keys)
+    return [
+        StorageUnavailableError("a fault of the tests") if object_key(key) in stuck else image
+        for key, image in zip(keys, found, strict=True)
+    ]
 
 
 def _cannot_start(settings: Settings) -> None:
@@ -126,7 +130,7 @@ elif _fault == "deaf":
     QoS.can_consume = lambda _: _marker.exists()  # type: ignore[method-assign]
     liveness.STUCK_SECONDS = 1.0  # type: ignore[misc]
 elif _fault == "not served":
-    ObjectStore._get_one = _not_served  # type: ignore[method-assign]
+    ObjectStore.get_many = _not_served  # type: ignore[method-assign]
     batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]
 elif _fault == "sweep":
     retention.LOOK_SECONDS = 0.2  # type: ignore[misc]
