@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import struct
 import sys
@@ -23,6 +24,11 @@ from core.settings import Settings, load_settings
 _MOST_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a process keeps: a bulk upload of frames."""
 
+_MOST_IDLE: Final = 936
+"""Connections between two requests that a process keeps; beyond that it closes them after each answer."""
+
+_OTHER_FILES: Final = 100  # libraries, logs, connections to the S3 server
+
 _ACCESS_LINE: Final = (
     '%(t)s %(h)s key=%({wastestream.key}e)s "%(r)s" %(s)s bytes=%(B)s ms=%(M)s request=%({x-request-id}o)s'
 )
@@ -41,11 +47,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         host = self._settings.host
         if ":" in host:  # IPv6
             host = f"[{host}]"
+        threads = self._settings.api_threads + self._settings.api_waiting
+        _allow_files(_MOST_IDLE + 2 * threads)
         options: dict[str, Any] = {
             "bind": f"{host}:{self._settings.port}",
             "workers": self._settings.api_processes,
             "worker_class": LingeringWorker,
-            "threads": self._settings.api_threads,
+            "threads": threads,
+            "worker_connections": _MOST_IDLE + threads,
             "keepalive": 75,  # seconds: cameras send at intervals and should keep their connections
             "timeout": 60,
             "graceful_timeout": 25,  # seconds: with what comes after it, a stop takes less than 30
@@ -63,6 +72,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Any:
         """Return the application; gunicorn calls this in each process, after the fork."""
         return create_app(self._settings)
+
+
+def _allow_files(count: int) -> None:
+    """Let the processes have so many connections open, and files besides, if the system lets them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _end_silent_connections(server: Any) -> None:

@@ -164,14 +164,29 @@ def _admit(scope: Scope) -> Caller:
     key = signed_in(request, deps.keyring)
     if key is None:
         raise _unauthorized(request)
+    _check_scope(key, scope)
+    request.environ["wastestream.key"] = key.name  # for the access log
+    return Caller(key, key.limit(deps.settings.key_rate, deps.settings.key_burst))
+
+
+def check_scope(scope: Scope) -> None:
+    """Return if the current request's caller may do what needs `scope` too, besides what its route needs.
+
+    Raises:
+        RequestError: 403.
+    """
+    key = caller().key
+    if key is not None:
+        _check_scope(key, scope)
+
+
+def _check_scope(key: Key, scope: Scope) -> None:
     if not key.allows(scope):
         raise RequestError(
             HTTPStatus.FORBIDDEN,
             f"This call needs the scope {scope.value!r}, which the key {key.name!r} lacks; use another key.",
             {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'},
         )
-    request.environ["wastestream.key"] = key.name  # for the access log
-    return Caller(key, key.limit(deps.settings.key_rate, deps.settings.key_burst))
 
 
 def signed_in(request: Request, keyring: Keyring) -> Key | None:

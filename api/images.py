@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.access import caller, requires
+from api.access import caller, check_scope, requires
 from api.body import File, read_body, read_files
 from api.jobs import blueprint as jobs
 from api.problems import RequestError, problem_of, respond
@@ -17,7 +17,8 @@ from api.refusal import MOST_BYTES, drop_body
 from api.services import services
 from api.throttle import limit_headers
 from api.uploads import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
-from core.errors import BusyError, ImageError, RateLimitError
+from api.waiting import wait_seconds, when_settled
+from core.errors import BusyError, ImageError, LedgerUnavailableError, RateLimitError
 from core.headers import MAX_BYTES
 from core.keys import Scope
 from core.lanes import BULK, SINGLE
@@ -37,28 +38,56 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 @blueprint.post("")
 @requires(Scope.INGEST)
 def upload() -> tuple[Response, int, dict[str, str]]:
-    """Take one image; 202 with its job."""
+    """Take one image; 202 with its job, and with `?wait=SECONDS` the moment it settles."""
+    seconds = wait_seconds()
+    if seconds:
+        check_scope(Scope.READ)
+    made, headers = _accept()
+    # Written out: `url_for` takes a twentieth of the time that an upload holds the interpreter.
+    headers["Location"] = f"{request.root_path}{jobs.url_prefix}/{made.job.id}"
+    if seconds and not made.job.state.terminal:
+        made, early = _settled(made, seconds)
+        headers.update(early)
+    return jsonify(_shown(made)), HTTPStatus.ACCEPTED, headers
+
+
+def _accept() -> tuple[Submitted, dict[str, str]]:
+    """Take the image of the current request; a function of its own, so that none waits with it in memory."""
     if (request.content_length or 0) > MAX_BYTES:
         drop_body(request.environ, MOST_BYTES)
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
     origin = read_origin(request.headers)
-    data = read_body(MAX_BYTES)
-    image = check(data, request.mimetype)
     limit = caller().limit
-    idempotency = idempotency_of(origin, [(request.mimetype, data)], caller().id)
-    (made,), accepted = submit(services(), [image], origin, SINGLE, limit=limit, idempotency=idempotency)
-    # Written out: `url_for` takes a twentieth of the time that an upload holds the interpreter.
-    location = f"{request.root_path}{jobs.url_prefix}/{made.job.id}"
-    headers = {"Location": location, **limit_headers(limit, accepted)}
-    return jsonify(_shown(made)), HTTPStatus.ACCEPTED, headers
+    with services().upload_places:  # no more images in memory than that, though more threads wait
+        data = read_body(MAX_BYTES)
+        image = check(data, request.mimetype)
+        idempotency = idempotency_of(origin, [(request.mimetype, data)], caller().id)
+        (made,), accepted = submit(services(), [image], origin, SINGLE, limit=limit, idempotency=idempotency)
+    return made, limit_headers(limit, accepted)
+
+
+def _settled(made: Submitted, seconds: float) -> tuple[Submitted, dict[str, str]]:
+    """Return the job when it has settled or the time is over, with headers for the answer."""
+    try:
+        job, headers = when_settled(made.job.id, seconds)
+        if job is None:
+            return made, headers
+        place = None if job.state.terminal else services().jobs.places([job.id])[0]
+        return Submitted(job, place), headers
+    except LedgerUnavailableError:
+        return made, {}  # It was accepted, and that is what its sender must learn.
 
 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Take up to 64 images; 202 with each one's outcome, in order."""
+    if "wait" in request.args:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; ask for their jobs with POST /v1/jobs/query."
+        )
     if (request.content_length or 0) > MOST_BULK_BYTES:
         drop_body(request.environ, MOST_BULK_BYTES)
         raise _too_large(f"The call has more than {MOST_BULK_BYTES:,} bytes; send fewer files in each.")

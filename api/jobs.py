@@ -10,6 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.access import requires
 from api.problems import RequestError
 from api.services import services
+from api.waiting import wait_seconds, when_settled
 from core.errors import JobNotFoundError, ObjectNotFoundError
 from core.headers import MEDIA_TYPES
 from core.jobs import Job, JobState, is_job_id
@@ -18,21 +19,18 @@ from core.keys import Scope
 MOST_IDS: Final = 1000
 """Ids in one query."""
 
-MOST_WAIT: Final = 30.0
-"""Seconds that a request may wait for its job."""
-
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 
 @blueprint.get("/<job_id>")
 @requires(Scope.READ)
-def show(job_id: str) -> Response:
+def show(job_id: str) -> tuple[Response, dict[str, str]]:
     """Answer with the job; with `?wait=SECONDS`, the moment it settles."""
     _check_id(job_id)
-    deps = services()
-    job = _known(job_id, deps.waiters.settled(job_id, deps.jobs.read, _wait_seconds()))
-    place = None if job.state.terminal else deps.jobs.places([job_id])[0]
-    return jsonify({**job.to_json(), "queue": place and place.to_json()})
+    found, headers = when_settled(job_id, wait_seconds())
+    job = _known(job_id, found)
+    place = None if job.state.terminal else services().jobs.places([job_id])[0]
+    return jsonify({**job.to_json(), "queue": place and place.to_json()}), headers
 
 
 @blueprint.delete("/<job_id>")
@@ -97,19 +95,6 @@ def _known(job_id: str, job: Job | None) -> Job:
             f"There is no job {job_id}: it was never accepted here, or its record has expired."
         )
     return job
-
-
-def _wait_seconds() -> float:
-    text = request.args.get("wait", "0")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= MOST_WAIT:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds."
-        )
-    return seconds
 
 
 def _ids(body: Any) -> list[str]:

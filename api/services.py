@@ -28,7 +28,6 @@ _EXTENSION: Final = "wastestream"
 _BULK_PLACES: Final = 4  # of up to 128 MiB each, and four shards of 8 MiB on their way to storage
 _BULK_PATIENCE: Final = 20.0  # seconds
 _BULK_SHARE: Final = 4  # at most one in so many threads serves bulk uploads, or waits to
-_WAITING_SHARE: Final = 2  # at most one in so many waits for a job to settle; the others are free
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Services:
     objects: ObjectStore
     commits: Commits
     waiters: Waiters
+    upload_places: threading.BoundedSemaphore
     bulk_places: threading.BoundedSemaphore
     bulk_threads: threading.BoundedSemaphore
     gate: Gate
@@ -75,7 +75,8 @@ class Services:
             accounts=accounts,
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
-            waiters=Waiters(client, most=settings.api_threads // _WAITING_SHARE),
+            waiters=Waiters(client, most=settings.api_waiting),
+            upload_places=threading.BoundedSemaphore(settings.api_threads),
             bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
             bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_SHARE),
             gate=Gate(),

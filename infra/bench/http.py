@@ -20,6 +20,9 @@ from infra.bench.errors import BrokenPipelineError
 PATIENCE: Final = 60.0
 """Seconds after which an answer that does not come counts as lost."""
 
+WAIT_SECONDS: Final = 10
+"""Seconds that a request waits for its job to settle."""
+
 _COME_BACK: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _PAUSE: Final = 0.5  # seconds until what was refused is sent again
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -117,9 +120,10 @@ def _line(request: bytes) -> str:
     return request.partition(b"\r\n")[0].decode()
 
 
-def upload(frame: bytes, camera: str) -> bytes:
-    """Return the request that uploads one frame."""
-    return _post("/v1/images", "image/jpeg", frame, f"X-Camera-Id: {camera}\r\n")
+def upload(frame: bytes, camera: str, *, wait: bool = False) -> bytes:
+    """Return the request that uploads one frame; with `wait` it is answered when that has settled."""
+    path = f"/v1/images?wait={WAIT_SECONDS}" if wait else "/v1/images"
+    return _post(path, "image/jpeg", frame, f"X-Camera-Id: {camera}\r\n")
 
 
 def bulk_upload(frames: Sequence[bytes], camera: str) -> bytes:
@@ -136,7 +140,7 @@ def bulk_upload(frames: Sequence[bytes], camera: str) -> bytes:
     return _post("/v1/images/bulk", kind, body, f"X-Camera-Id: {camera}\r\n")
 
 
-def wait_for(job_id: str, seconds: int = 10) -> bytes:
+def wait_for(job_id: str, seconds: int = WAIT_SECONDS) -> bytes:
     """Return the request that asks for a job; with 0 seconds, as it is now."""
     path = f"/v1/jobs/{job_id}" + (f"?wait={seconds}" if seconds else "")
     return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()

@@ -15,7 +15,17 @@ from itertools import cycle, islice
 from typing import Any, Final
 
 from infra.bench.errors import BrokenPipelineError
-from infra.bench.http import PATIENCE, Connection, bulk_upload, ids_in, parsed, query, upload, wait_for
+from infra.bench.http import (
+    PATIENCE,
+    WAIT_SECONDS,
+    Connection,
+    bulk_upload,
+    ids_in,
+    parsed,
+    query,
+    upload,
+    wait_for,
+)
 from infra.bench.usage import Snapshot
 
 BULK_FILES: Final = 32
@@ -34,6 +44,7 @@ WAITING_CLIENTS: Final = 24
 _TICK: Final = 0.05  # seconds between looks at a load that is slow
 _MOST_IDS: Final = 1000  # in one query, as the API has it
 _OK: Final = 200
+_NO_PLACE: Final = 1.0  # seconds until a request that the API had no place for asks again, as it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +130,19 @@ class Load(ABC):
 
     async def _send(self, connection: Connection, request: Request) -> list[str]:
         """Upload and return the jobs' ids."""
+        return self._ids(await self._post(connection, request), request)
+
+    async def _post(self, connection: Connection, request: Request) -> bytes:
+        """Upload and return the answer's body."""
         body, refused = await connection.upload(request.data)
+        self.refused += refused
+        return body
+
+    def _ids(self, body: bytes, request: Request) -> list[str]:
         ids = ids_in(body)
         if len(ids) != request.images:
             raise BrokenPipelineError(f"Of {request.images} images {len(ids)} were accepted: {body[:300]!r}.")
         self.accepted += len(ids)
-        self.refused += refused
         return ids
 
     def _settle(self, job: dict[str, Any]) -> None:
@@ -228,7 +246,13 @@ class Uploaded(Load):
 
 
 class Awaited(Load):
-    """Clients that each upload one image and wait for its answer."""
+    """Clients that each upload one image and wait for its answer, in one call.
+
+    Args:
+        address: of the API.
+        requests: from `singles`, with `wait`.
+        clients: how many.
+    """
 
     def __init__(self, address: Address, requests: Sequence[Request], clients: int) -> None:
         super().__init__(address)
@@ -248,11 +272,17 @@ class Awaited(Load):
 
     async def one(self, connection: Connection) -> None:
         """Upload one image and wait for its answer."""
-        (job_id,) = await self._send(connection, next(self._requests))
-        since = time.monotonic()
-        while (job := parsed(await connection.call(wait_for(job_id), _OK)))["state"] == "queued":
+        request = next(self._requests)
+        since = asked = time.monotonic()
+        body = await self._post(connection, request)
+        (job_id,) = self._ids(body, request)
+        while (job := parsed(body))["state"] == "queued":
             if time.monotonic() - since > PATIENCE:
                 raise BrokenPipelineError(f"Job {job_id} was not answered in {PATIENCE:.0f} s.")
+            if time.monotonic() - asked < WAIT_SECONDS:
+                await asyncio.sleep(_NO_PLACE)
+            asked = time.monotonic()
+            body = await connection.call(wait_for(job_id), _OK)
         self._settle(job)
 
 
@@ -322,9 +352,9 @@ class Sequential(Awaited):
                 await asyncio.sleep(0.005)
 
 
-def singles(frames: Sequence[bytes]) -> list[Request]:
-    """Return the requests that upload the frames one by one."""
-    return [Request(upload(frame, _camera(number)), 1) for number, frame in enumerate(frames)]
+def singles(frames: Sequence[bytes], *, wait: bool = False) -> list[Request]:
+    """Return the requests that upload the frames one by one; `wait`: and are answered with the results."""
+    return [Request(upload(frame, _camera(number), wait=wait), 1) for number, frame in enumerate(frames)]
 
 
 def bulks(frames: Sequence[bytes]) -> list[Request]:

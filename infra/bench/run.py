@@ -139,18 +139,19 @@ class Run:
     def _loads(self, site: Site, frames: FrameSet, *, awaited: bool) -> dict[str, Callable[[], Load]]:
         """Return what makes each kind of load."""
         one, many = singles(frames.frames), bulks(frames.frames)
+        waiting = singles(frames.frames, wait=True)
         window = self._plan.batches_under_way * self._settings.max_batch * site.stack.workers
         loads: dict[str, Callable[[], Load]] = {
             SINGLE: lambda: Collected(site.address, one, SINGLE_CLIENTS, window),
             BULK: lambda: Collected(site.address, many, BULK_CLIENTS, window),
         }
         if awaited:
-            loads[AWAITED] = lambda: Awaited(site.address, one, WAITING_CLIENTS)
+            loads[AWAITED] = lambda: Awaited(site.address, waiting, WAITING_CLIENTS)
         return loads
 
     def _measure_latency(self, site: Site, frames: FrameSet, most: float) -> dict[str, report.Answering]:
         """Measure an idle system, and shares of `most` images/s."""
-        requests = singles(frames.frames)
+        requests = singles(frames.frames, wait=True)
         rates = {f"{share:.0%}": share * most for share in self._plan.loads}
         found: dict[str, list[_Timed]] = defaultdict(list)
         for number in range(self._plan.rounds):

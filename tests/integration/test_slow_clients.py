@@ -18,7 +18,8 @@ from tests.conftest import environment_of
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port
 
-_THREADS = 4
+_PLACES, _WAITING = 4, 2
+_THREADS = _PLACES + _WAITING
 _FORM = 'multipart/form-data; boundary="b"'
 
 
@@ -29,7 +30,8 @@ def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
     variables = environment_of(settings) | {
         "WASTESTREAM_PORT": str(port),
         "WASTESTREAM_API_PROCESSES": "1",
-        "WASTESTREAM_API_THREADS": str(_THREADS),
+        "WASTESTREAM_API_THREADS": str(_PLACES),
+        "WASTESTREAM_API_WAITING": str(_WAITING),
     }
     api = Server([sys.executable, "-m", "api"], tmp_path / "log", environment=variables, port=port)
     api.start()

@@ -1,0 +1,49 @@
+"""`?wait=SECONDS`: answers that come the moment a job settles."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Final
+
+from flask import request
+
+from api.problems import RequestError
+from api.services import services
+from core.jobs import Job
+
+MOST_WAIT: Final = 30.0
+"""Seconds that a request may wait for its job."""
+
+_ASK_AGAIN: Final = 1  # seconds, for those answered before their time
+
+
+def wait_seconds() -> float:
+    """Return how long the current request wants to wait.
+
+    Raises:
+        RequestError: 400, that is no number or out of range.
+    """
+    text = request.args.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= MOST_WAIT:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds."
+        )
+    return seconds
+
+
+def when_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str]]:
+    """Return the job as soon as it has settled, or as it is after `seconds`; None if unknown.
+
+    With it come headers for the answer: `Retry-After` if there was no place to wait, since a client that asks
+    again at once, and again, takes the time from those for whom it waits.
+    """
+    deps = services()
+    began = time.monotonic()
+    job = deps.waiters.settled(job_id, deps.jobs.read, seconds)
+    early = job is not None and not job.state.terminal and time.monotonic() - began < seconds
+    return job, {"Retry-After": str(_ASK_AGAIN)} if early else {}
