@@ -133,8 +133,8 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
             # Collect garbage less often, a fifth less time a call; but oftener near the limit: after 440,000
             # images it held up to 2.1 GB, of which it needed 0.45.
             "GOGC": "400",
-            # Its threads look for work at each other's, a fifth of a put's time. For an image it needs a sixth
-            # of the time that a worker does.
+            # Its threads look for work at each other's, a fifth of a put's time. An image costs it a sixth of
+            # what it costs a worker.
             "GOMAXPROCS": str(max(1, (psutil.cpu_count() or 1) // _CORES_PER_S3_THREAD)),
             "GOMEMLIMIT": str(max(_S3_LEAST, psutil.virtual_memory().total // _S3_SHARE)),
             "RCLONE_CONFIG": str(plan.folder.path / "no-rclone.conf"),  # The person's own has no say here.
