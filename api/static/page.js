@@ -378,7 +378,7 @@ function finish(item, sentence) {
 }
 
 function spoken(probability) {
-  return probability > 0.99 ? "> 99%" : percent.format(probability); // never "100%": no answer is certain
+  return probability > 0.99 ? ">99%" : percent.format(probability); // never "100%": no answer is certain
 }
 
 function duration(milliseconds) {
