@@ -67,7 +67,7 @@ def expect_classified(page: Page, name: str) -> None:
     card = card_of(page, name)
     expect(card).to_have_attribute("data-state", "classified", timeout=PATIENCE)
     expect(card.locator(".label")).to_have_text(re.compile("^(Biodegradable|Non-biodegradable)$"))
-    expect(card.locator(".probability")).to_have_text(re.compile(r"^(> )?\d{2}%$"))
+    expect(card.locator(".probability")).to_have_text(re.compile(r"^>?\d{2}%$"))
     expect(card.locator(".took")).to_have_text(re.compile(r"^in \d+(\.\d)? (ms|s)$"))
     expect(card.locator(".picture-image")).to_be_visible(timeout=PATIENCE)
 
