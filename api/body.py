@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from flask import request
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from api.form import File, files_in
 from api.problems import RequestError
+from api.sized import SizedBody
 
 SILENT_SECONDS: Final = 20
 """Seconds without a byte of a body after which the upload is given up."""
 
-_PIECE: Final = 1024 * 1024  # bytes read at once
 
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file part of a form: its name and media type as the client wrote them, and its bytes."""
-
-    name: str
-    media_type: str
-    data: bytes
-
-
-def read_body(most: int) -> bytes:
+def read_body(most: int) -> bytes | bytearray:
     """Return the whole body of the current request.
 
     Args:
@@ -43,13 +32,14 @@ def read_body(most: int) -> bytes:
         return _read_body(most)
 
 
-def _read_body(most: int) -> bytes:
+def _read_body(most: int) -> bytes | bytearray:
     declared = request.content_length
     if not declared:
         # Without a length the body is cut off at the bound: one byte more tells it apart.
         request.max_content_length = most + 1
         return request.get_data(cache=False)
-    data: bytes = request.environ["wsgi.input"].read(declared)
+    source = request.environ["wsgi.input"]
+    data: bytes | bytearray = source.receive() if isinstance(source, SizedBody) else source.read(declared)
     if len(data) < declared:
         raise ClientDisconnected
     return data
@@ -63,42 +53,14 @@ def read_files(most: int, *, most_parts: int) -> list[File]:
         most_parts: parts that are counted at all.
 
     Raises:
+        ClientDisconnected: it broke off.
         RequestError: 400, it is no form; 408, nothing came for `SILENT_SECONDS`.
         RequestEntityTooLarge: it has more bytes or parts, or a part's header is longer than 4 kB.
     """
-    request.max_content_length = most
-    found: list[tuple[MultipartSegment, list[bytes]]] = []
-    try:
-        with (
-            _in_time(),
-            PushMultipartParser(
-                request.mimetype_params.get("boundary", ""), max_segment_count=most_parts
-            ) as parser,
-        ):
-            while not parser.closed:
-                for event in parser.parse(request.stream.read(_PIECE)):
-                    if isinstance(event, MultipartSegment):
-                        found.append((event, []))
-                    elif event:
-                        found[-1][1].append(event)
-    except ParserLimitReached as error:
-        raise RequestEntityTooLarge from error
-    except MultipartError as error:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, f"The body is not a complete form ({error}); send it again."
-        ) from error
-    files = [
-        File(part.filename, part.content_type or "", b"".join(pieces))
-        for part, pieces in found
-        if part.filename is not None
-    ]
-    if any(file.data.startswith(b"--" + parser.boundary) for file in files):
-        # A part without the empty line after its header: to the parser the next part is its content.
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            "A part of the form has no empty line after its header; add it, send it again.",
-        )
-    return files
+    body = read_body(most)
+    if len(body) > most:
+        raise RequestEntityTooLarge
+    return files_in(body, request.mimetype_params.get("boundary", ""), most_parts=most_parts)
 
 
 @contextmanager

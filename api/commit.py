@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from api.together import Together
 from core.errors import LedgerFullError, StorageUnavailableError
+from core.headers import ImageBytes
 from core.jobs import NewJob, new_job_ids, object_key
 from core.lanes import SINGLE
 from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
@@ -24,7 +25,7 @@ from core.shards import MOST_BYTES, split
 class Image:
     """An image to store and classify, and what is known of it; fields as of `core.jobs.NewJob`."""
 
-    data: bytes
+    data: ImageBytes
     format: str
     camera: str
     captured_ms: int | None

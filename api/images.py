@@ -10,7 +10,8 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.access import caller, check_scope, requires
-from api.body import File, read_body, read_files
+from api.body import read_body, read_files
+from api.form import File
 from api.jobs import blueprint as jobs
 from api.problems import RequestError, problem_of, respond
 from api.refusal import MOST_BYTES, drop_body

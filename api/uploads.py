@@ -20,7 +20,7 @@ from api.services import Services
 from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
 from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
-from core.headers import MAX_BYTES, MEDIA_TYPES, read_header
+from core.headers import MAX_BYTES, MEDIA_TYPES, ImageBytes, read_header
 from core.jobs import Job, queued
 from core.ledger import Accepted, Idempotency, RateLimit
 
@@ -55,7 +55,7 @@ class Origin:
 class Checked:
     """An image whose header was read and found good; `format` is a key of `MEDIA_TYPES`."""
 
-    data: bytes
+    data: ImageBytes
     format: str
 
 
@@ -94,7 +94,7 @@ def read_origin(headers: Headers) -> Origin:
     )
 
 
-def check(data: bytes, media_type: str, *, any_type: bool = False) -> Checked:
+def check(data: ImageBytes, media_type: str, *, any_type: bool = False) -> Checked:
     """Check one image by its bytes' beginning, without decoding it.
 
     Args:
@@ -129,7 +129,7 @@ def check(data: bytes, media_type: str, *, any_type: bool = False) -> Checked:
     return Checked(data, header.format)
 
 
-def idempotency_of(origin: Origin, parts: Iterable[tuple[str, bytes]], owner: str) -> Idempotency | None:
+def idempotency_of(origin: Origin, parts: Iterable[tuple[str, ImageBytes]], owner: str) -> Idempotency | None:
     """Return the idempotency key of an upload with a digest of all that must be the same if it is repeated.
 
     Args:
@@ -145,7 +145,7 @@ def idempotency_of(origin: Origin, parts: Iterable[tuple[str, bytes]], owner: st
     return Idempotency(origin.idempotency_key, whole.hexdigest(), owner)
 
 
-def _digest(data: bytes) -> hashlib.blake2b:
+def _digest(data: ImageBytes) -> hashlib.blake2b:
     return hashlib.blake2b(data, digest_size=16)
 
 

@@ -31,6 +31,9 @@ MAX_SCANS: Final = 100
 MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 """Format name, which is also the object's extension, to media type."""
 
+ImageBytes = bytes | bytearray | memoryview
+"""The bytes of an image, by themselves or as a view of more."""
+
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
 """A JPEG marker (ITU-T T.81, B.1.1.2), with the bytes that may fill the space before it."""
 
@@ -58,7 +61,7 @@ class ImageHeader:
         return MEDIA_TYPES[self.format]
 
 
-def sniff(data: bytes) -> str | None:
+def sniff(data: ImageBytes) -> str | None:
     """Return the format that the first bytes announce, a key of `MEDIA_TYPES`, or None."""
     if data[:3] == b"\xff\xd8\xff":
         return "jpeg"
@@ -69,7 +72,7 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def read_header(data: bytes) -> ImageHeader:
+def read_header(data: ImageBytes) -> ImageHeader:
     """Return the format and size of `data`; the time this takes is bounded whatever the bytes are.
 
     Raises:
@@ -100,7 +103,7 @@ def check_pixels(width: int, height: int) -> None:
         )
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
+def _jpeg_size(data: ImageBytes) -> tuple[int, int]:
     """Return width and height, 0 if they cannot be known (ITU-T T.81, annex B)."""
     width = height = components = 0
     progressive = False
@@ -124,12 +127,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     raise _too_many_parts("JPEG")
 
 
-def _length(data: bytes, at: int) -> int:
+def _length(data: ImageBytes, at: int) -> int:
     (length,) = struct.unpack_from(">H", data, at)
     return max(2, int(length))
 
 
-def _check_scans(data: bytes, at: int) -> None:
+def _check_scans(data: ImageBytes, at: int) -> None:
     """Count the scans from the first one's header on. Thousands are a known way to keep a decoder busy."""
     scans = 1
     while found := _IN_SCAN.search(data, at):
@@ -145,7 +148,7 @@ def _check_scans(data: bytes, at: int) -> None:
             at += _length(data, at)
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
+def _png_size(data: ImageBytes) -> tuple[int, int]:
     """Return width and height, 0 if they cannot be known (PNG specification, 5.3 and 11.2.2)."""
     length, kind, width, height = struct.unpack_from(">I4sII", data, 8)
     (checksum,) = struct.unpack_from(">I", data, 29)
@@ -160,7 +163,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
     raise _too_many_parts("PNG")
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
+def _webp_size(data: ImageBytes) -> tuple[int, int]:
     """Return width and height of the canvas, 0 if they cannot be known (RFC 9649)."""
     (length,) = struct.unpack_from("<I", data, 4)
     if length + 8 > len(data):
@@ -184,7 +187,7 @@ def _too_many_parts(name: str) -> CorruptImageError:
     )
 
 
-_SIZES: Final[dict[str, Callable[[bytes], tuple[int, int]]]] = {
+_SIZES: Final[dict[str, Callable[[ImageBytes], tuple[int, int]]]] = {
     "jpeg": _jpeg_size,
     "png": _png_size,
     "webp": _webp_size,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from core.errors import CorruptImageError, ImageError
-from core.headers import check_pixels, read_header
+from core.headers import ImageBytes, check_pixels, read_header
 
 SIDE: Final = 128
 """Side of the square that the model sees, pixels."""
@@ -47,7 +47,7 @@ _EXIF_TURNS: Final = {
 """EXIF orientation tag (EXIF 2.32, table 6) to the transposition that shows the image upright."""
 
 
-def decode(data: bytes, *, side: int = SIDE) -> Pixels:
+def decode(data: ImageBytes, *, side: int = SIDE) -> Pixels:
     """Decode one JPEG, PNG or WebP to what the model takes.
 
     The whole frame is squeezed to a square (the aspect ratio is not kept, nothing is cut off), turned
@@ -81,7 +81,7 @@ def decode(data: bytes, *, side: int = SIDE) -> Pixels:
 class _Source(io.BytesIO):
     """Bytes for Pillow, which may read from them `MAX_READS` times."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: ImageBytes) -> None:
         super().__init__(data)
         self._left = MAX_READS
 

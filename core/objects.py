@@ -19,7 +19,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
-from core.headers import MEDIA_TYPES
+from core.headers import MEDIA_TYPES, ImageBytes
 from core.jobs import ARCHIVE, IMAGES, object_key
 from core.settings import Settings, load_settings
 from core.shards import contents, pack
@@ -82,7 +82,7 @@ class ObjectStore:
         )
         self._kept: _Found | None = None
 
-    def put_many(self, images: Sequence[tuple[str, bytes]]) -> None:
+    def put_many(self, images: Sequence[tuple[str, ImageBytes]]) -> None:
         """Store images, given as key and bytes; all that share an object must be among them.
 
         When this returns, the server has them.
@@ -90,7 +90,7 @@ class ObjectStore:
         Raises:
             StorageUnavailableError: some of them may be stored.
         """
-        objects: dict[str, list[tuple[str, bytes]]] = {}
+        objects: dict[str, list[tuple[str, ImageBytes]]] = {}
         for key, data in images:
             objects.setdefault(object_key(key), []).append((key, data))
         if len(objects) > 1:
@@ -107,10 +107,10 @@ class ObjectStore:
         """
         name = object_key(key)
         with _translated(name):
-            found = _Found(name, bytes(obstore.get(self._store, name).bytes()))
-        return found.image(key)
+            found = _Found(name, memoryview(obstore.get(self._store, name).bytes()))
+        return bytes(found.image(key))
 
-    async def get_many(self, keys: Sequence[str]) -> list[bytes | WastestreamError]:
+    async def get_many(self, keys: Sequence[str]) -> list[memoryview | WastestreamError]:
         """Return each image's bytes, or the error that `get` would raise for it.
 
         The last shared object is kept in memory (8 MiB at most), for those of its images that another batch
@@ -152,14 +152,14 @@ class ObjectStore:
             self._put(_PROBE, b"Read to see whether storage works.")
             self.get(_PROBE)
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
         with _translated(name):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
 
-    async def _put_all(self, objects: Mapping[str, Sequence[tuple[str, bytes]]]) -> None:
+    async def _put_all(self, objects: Mapping[str, Sequence[tuple[str, ImageBytes]]]) -> None:
         places = asyncio.Semaphore(_PUT_AT_ONCE)
 
-        async def put(name: str, images: Sequence[tuple[str, bytes]]) -> None:
+        async def put(name: str, images: Sequence[tuple[str, ImageBytes]]) -> None:
             async with places:  # also to pack it, so that there are not two copies of everything
                 data = _packed(name, images)
                 with _translated(name):
@@ -179,7 +179,7 @@ class ObjectStore:
         try:
             with _translated(name):
                 result = await obstore.get_async(self._store, name)
-                return _Found(name, bytes(await result.bytes_async()))
+                return _Found(name, memoryview(await result.bytes_async()))
         except WastestreamError as error:
             return error
 
@@ -187,13 +187,13 @@ class ObjectStore:
 class _Found:
     """An object as read, with the images in it."""
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: memoryview) -> None:
         self.name = name
         self.shared = name.endswith(ARCHIVE)
         self._data = data
         self._places = contents(data) if self.shared else {}
 
-    def image(self, key: str) -> bytes:
+    def image(self, key: str) -> memoryview:
         """Return the bytes of one image, or raise `ObjectNotFoundError`."""
         if not self.shared:
             return self._data
@@ -203,7 +203,7 @@ class _Found:
         return self._data[place]
 
 
-def _image(found: _Found | WastestreamError, key: str) -> bytes | WastestreamError:
+def _image(found: _Found | WastestreamError, key: str) -> memoryview | WastestreamError:
     if isinstance(found, WastestreamError):
         return found
     try:
@@ -212,8 +212,8 @@ def _image(found: _Found | WastestreamError, key: str) -> bytes | WastestreamErr
         return error
 
 
-def _packed(name: str, images: Sequence[tuple[str, bytes]]) -> bytes:
-    """Return the bytes of an object that holds the images, given as key and bytes."""
+def _packed(name: str, images: Sequence[tuple[str, ImageBytes]]) -> ImageBytes | list[ImageBytes]:
+    """Return the bytes of an object that holds the images, given as key and bytes, perhaps in pieces."""
     if not name.endswith(ARCHIVE):
         ((_, data),) = images
         return data

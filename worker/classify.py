@@ -219,7 +219,7 @@ class _Settled:
     state: JobState | None
 
 
-def _decoded(found: bytes | WastestreamError, *, alone: bool) -> Pixels | WastestreamError | MemoryError:
+def _decoded(found: memoryview | WastestreamError, *, alone: bool) -> Pixels | WastestreamError | MemoryError:
     if isinstance(found, WastestreamError):
         return found
     try:
