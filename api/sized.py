@@ -11,8 +11,11 @@ from typing import Final
 
 from gunicorn.http.body import Body, LengthReader
 
-_FIRST: Final = 16 * 1024 * 1024
-"""Bytes taken at once for a body that may have more; only what comes makes it grow beyond."""
+_FIRST: Final = 1024 * 1024
+"""Bytes of memory for a body of which little has come yet: the length that it declares is only a promise."""
+
+_GROWTH: Final = 16
+"""How many times as much memory as is filled the next piece has, at most."""
 
 
 class SizedBody(Body):  # type: ignore[misc]  # gunicorn has no types
@@ -35,30 +38,28 @@ class SizedBody(Body):  # type: ignore[misc]  # gunicorn has no types
         Raises:
             OSError: of the connection; `BlockingIOError` when nothing came for the socket's own time-out.
         """
-        early = self._take_early()
-        data = bytearray(min(len(early) + self.reader.length, _FIRST))
-        data[: len(early)] = early
         try:
-            self._fill(data, len(early))
+            return self._receive(self._take_early())
         except OSError:
             self.failed = True  # So gunicorn serves no other request on this connection.
             raise
-        return data
 
-    def _take_early(self) -> bytes:
+    def _take_early(self) -> bytearray:
         """Return what gunicorn has received of the body: with the request's header, or read ahead."""
         early: bytes = self.reader.unreader.take_buffered()
         mine = early[: self.reader.length]
         self.reader.unreader.unread(early[len(mine) :])  # the next request's
         self.reader.length -= len(mine)
         ahead, self.buf = self.buf.getvalue(), io.BytesIO()
-        return bytes(ahead + mine)
+        return bytearray(ahead + mine)
 
-    def _fill(self, data: bytearray, filled: int) -> None:
-        """Receive the rest, and give `data` the length of what came."""
-        while left := self.reader.length:
+    def _receive(self, data: bytearray) -> bytearray:
+        """Return `data` with the rest."""
+        filled = len(data)
+        total = filled + self.reader.length
+        while filled < total:
             if filled == len(data):
-                data.extend(bytes(min(filled, left)))
+                data = _enlarged(data, total)
             with memoryview(data) as room:
                 received = self._connection.recv_into(room[filled:])
             if not received:
@@ -66,6 +67,13 @@ class SizedBody(Body):  # type: ignore[misc]  # gunicorn has no types
             filled += received
             self.reader.length -= received
         del data[filled:]
+        return data
+
+
+def _enlarged(data: bytearray, most: int) -> bytearray:
+    larger = bytearray(min(most, max(_FIRST, _GROWTH * len(data))))
+    larger[: len(data)] = data
+    return larger
 
 
 def sized(body: Body, connection: socket.socket) -> Body:

@@ -63,12 +63,15 @@ def test_what_belongs_to_the_next_request_is_left(pair: Pair) -> None:
 
 def test_a_large_body_takes_memory_as_it_comes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its declared length is only a promise."""
-    monkeypatch.setattr(module, "_FIRST", 1000)
+    monkeypatch.setattr(module, "_FIRST", 10)
     client, server = pair
     data = bytes(range(256)) * 40
     sender = send(client, data)
     assert body_of(server, len(data)).receive() == data
     sender.join()
+    client.sendall(b"abc")
+    client.shutdown(socket.SHUT_WR)
+    assert body_of(server, 10**12).receive() == b"abc"
 
 
 def test_a_body_that_breaks_off_is_short(pair: Pair) -> None:
