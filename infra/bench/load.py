@@ -374,6 +374,7 @@ def measure(load: Load, look: Callable[[], Snapshot], warm_up: float, seconds: f
 
 async def _measure(load: Load, look: Callable[[], Snapshot], warm_up: float, seconds: float) -> Window:
     before = look()
+    broken: BaseExceptionGroup[Any] | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(load.run())
@@ -389,7 +390,9 @@ async def _measure(load: Load, look: Callable[[], Snapshot], warm_up: float, sec
             load.stop()
             await running
     except* BrokenPipelineError as errors:
-        raise _first(errors) from None
+        broken = errors
+    if broken is not None:  # Raised up there, the first Pythons 3.11 put it into a group again.
+        raise _first(broken)
     after = look()
     images = sum(begin.at <= at < end.at for at in load.settled)
     cpu = {role: after.cpu[role] - before.cpu[role] for role in after.cpu}

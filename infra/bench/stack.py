@@ -98,8 +98,10 @@ class Stack:
             if one.name.startswith("worker"):
                 roles.setdefault("worker parent", []).append(process)
                 roles.setdefault("worker child", []).extend(filter(_classifies, process.children()))
-            else:
+            elif one.name == "api":
                 roles[one.name] = [process, *process.children()]
+            else:  # A child of Redis rewrites its file and ends.
+                roles[one.name] = [process]
         return roles
 
     def check_books(self, images: int) -> None:
