@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,7 +14,7 @@ from core.ledger import JobStore
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
-from tests.support.servers import Server, free_port
+from tests.support.servers import small_api
 
 THREADS = 6
 
@@ -23,17 +22,8 @@ THREADS = 6
 @pytest.fixture
 def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
     """The port of an API process with few threads."""
-    port = free_port()
-    variables = environment_of(settings) | {
-        "WASTESTREAM_PORT": str(port),
-        "WASTESTREAM_API_PROCESSES": "1",
-        "WASTESTREAM_API_THREADS": str(THREADS - 2),
-        "WASTESTREAM_API_WAITING": "2",
-    }
-    api = Server([sys.executable, "-m", "api"], tmp_path / "log", environment=variables, port=port)
-    api.start()
-    yield port
-    api.stop()
+    with small_api(environment_of(settings), tmp_path, places=THREADS - 2, waiting=2) as port:
+        yield port
 
 
 @pytest.fixture

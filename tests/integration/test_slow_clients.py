@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -16,7 +15,7 @@ from api.body import SILENT_SECONDS
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
-from tests.support.servers import Server, free_port
+from tests.support.servers import small_api
 
 _PLACES, _WAITING = 4, 2
 _THREADS = _PLACES + _WAITING
@@ -26,17 +25,8 @@ _FORM = 'multipart/form-data; boundary="b"'
 @pytest.fixture
 def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
     """The port of an API process with few threads."""
-    port = free_port()
-    variables = environment_of(settings) | {
-        "WASTESTREAM_PORT": str(port),
-        "WASTESTREAM_API_PROCESSES": "1",
-        "WASTESTREAM_API_THREADS": str(_PLACES),
-        "WASTESTREAM_API_WAITING": str(_WAITING),
-    }
-    api = Server([sys.executable, "-m", "api"], tmp_path / "log", environment=variables, port=port)
-    api.start()
-    yield port
-    api.stop()
+    with small_api(environment_of(settings), tmp_path, places=_PLACES, waiting=_WAITING) as port:
+        yield port
 
 
 def _alive(connection: HTTPConnection) -> bool:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -124,3 +124,28 @@ class Server:
             return []
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]
+
+
+@contextlib.contextmanager
+def small_api(environment: dict[str, str], folder: Path, *, places: int, waiting: int) -> Iterator[int]:
+    """Run the API in one process with few threads; give its port.
+
+    Args:
+        environment: the settings.
+        folder: for its log.
+        places: threads for uploads.
+        waiting: threads besides, for requests that wait.
+    """
+    port = free_port()
+    variables = environment | {
+        "WASTESTREAM_PORT": str(port),
+        "WASTESTREAM_API_PROCESSES": "1",
+        "WASTESTREAM_API_THREADS": str(places),
+        "WASTESTREAM_API_WAITING": str(waiting),
+    }
+    api = Server([sys.executable, "-m", "api"], folder / "log", environment=variables, port=port)
+    api.start()
+    try:
+        yield port
+    finally:
+        api.stop()
