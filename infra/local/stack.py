@@ -13,7 +13,7 @@ from core.settings import PREFIX
 from infra.local import health, ports, probes
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
-from infra.local.programs import find_program
+from infra.local.programs import REDIS, find_program
 from infra.local.service import Service
 
 _REDIS_SHARE = 4  # Redis gets this part of the machine's memory; rewriting its file can take as much again
@@ -100,7 +100,7 @@ def worker_services(
 def _redis(plan: StackPlan, url: str) -> Service:
     return Service(
         name="redis",
-        command=[find_program("redis-server"), "redis.conf"],
+        command=[find_program(*REDIS), "redis.conf"],
         folder=plan.folder.redis,
         log=plan.folder.logs / "redis.log",
         ready=lambda: probes.redis_answers(url),

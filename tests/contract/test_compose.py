@@ -23,6 +23,7 @@ import yaml
 
 from api.app import create_app
 from core.settings import PREFIX, Settings
+from infra.local.programs import REDIS
 from tests.support.servers import REPOSITORY, Server, free_port, program
 from worker.batching import STOP_SECONDS
 
@@ -304,7 +305,9 @@ def redis_in_container(tmp_path: Path) -> Iterator[Server]:
     script.write_text(_changed(REPOSITORY / "infra/docker/redis.sh", changes))
     changes = {"port 6379": f"port {port}", "dir /data": f"dir {tmp_path}", "bind * -::*": "bind 127.0.0.1"}
     (tmp_path / "base.conf").write_text(_changed(REPOSITORY / "infra/docker/redis.conf", changes))
-    path = f"{Path(program('redis-server')).parent}:{os.environ['PATH']}"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "redis-server").symlink_to(program(*REDIS))
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     environment = {"PATH": path, "REDISCLI_AUTH": SECRETS["REDIS_PASSWORD"]}
     server = Server(["/bin/sh", str(script)], tmp_path / "log", environment=environment, port=port)
     server.start()
