@@ -11,6 +11,7 @@ import psutil
 
 from core.settings import PREFIX
 from infra.local import health, ports, probes
+from infra.local.appendonly import mend
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
 from infra.local.programs import REDIS, find_program
@@ -33,6 +34,10 @@ appendonly yes
 # jobs that were accepted. One fsync covers all commands of an event-loop turn: measured on a virtual disk,
 # a lone SET takes 0.5 ms instead of 0.14, and 16 clients together still get 4,400 SETs a second.
 appendfsync always
+# Each second a line with the time: where the file is damaged, it tells since when. A damaged end is `up`'s to
+# cut off (infra/local/appendonly.py): Redis would tell nobody.
+aof-timestamp-enabled yes
+aof-load-truncated no
 # Full, Redis refuses writes and says so, and the API answers 503. Without a bound the system would kill it.
 maxmemory {maxmemory}
 maxmemory-policy noeviction
@@ -98,10 +103,12 @@ def worker_services(
 
 
 def _redis(plan: StackPlan, url: str) -> Service:
+    server = find_program(*REDIS)
     return Service(
         name="redis",
-        command=[find_program(*REDIS), "redis.conf"],
+        command=[server, "redis.conf"],
         folder=plan.folder.redis,
+        mend=lambda: mend(plan.folder.redis, server),
         log=plan.folder.logs / "redis.log",
         ready=lambda: probes.redis_answers(url),
         start_seconds=600,  # It reads its whole file first, at some 100 MB a second.
