@@ -21,6 +21,7 @@ from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import DataFolder
 from infra.local.health import read_session
+from infra.local.limits import raise_file_limit
 from infra.local.process import Process
 from infra.local.programs import REDIS, find_program
 from infra.local.run import Life
@@ -89,6 +90,7 @@ def up(
 def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: bool) -> None:
     clean_environment(ports.dial(plan.listen), ports.dial(plan.host))
     _check_model()
+    warning = raise_file_limit()
     plan.folder.make()
     with plan.folder.lock() as lock:
         plan.check_ports()
@@ -97,6 +99,8 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: boo
         stages = make_stack(plan, load_credentials(plan.folder.credentials))
         programs = f"Redis, the S3 server, the API and {count_workers(plan.workers)}"
         view.say(f"Starting {programs} on {plan.folder.path} ...")
+        if warning:
+            view.say(warning)
 
         def announce() -> None:
             _announce(plan, view)
