@@ -19,7 +19,7 @@ from infra.local.credentials import load_credentials
 from infra.local.detach import detach
 from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
-from infra.local.folder import DataFolder
+from infra.local.folder import PRIVATE, DataFolder
 from infra.local.health import read_session
 from infra.local.limits import raise_file_limit
 from infra.local.process import Process
@@ -83,11 +83,12 @@ def up(
     except InterruptedStartError as error:
         click.echo(str(error), err=True)
         sys.exit(130)
-    except WastestreamError as error:
+    except (WastestreamError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
 def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: bool) -> None:
+    os.umask(PRIVATE)
     clean_environment(ports.dial(plan.listen), ports.dial(plan.host))
     _check_model()
     warning = raise_file_limit()

@@ -15,6 +15,7 @@ from infra.local.appendonly import mend
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
 from infra.local.programs import REDIS, find_program
+from infra.local.rewrites import Rewrites
 from infra.local.service import Service
 
 _REDIS_SHARE = 4  # Redis gets this part of the machine's memory; rewriting its file can take as much again
@@ -38,6 +39,8 @@ appendfsync always
 # cut off (infra/local/appendonly.py): Redis would tell nobody.
 aof-timestamp-enabled yes
 aof-load-truncated no
+# Allowed by the supervisor while the disk has room (infra/local/rewrites.py).
+auto-aof-rewrite-percentage 0
 # Full, Redis refuses writes and says so, and the API answers 503. Without a bound the system would kill it.
 maxmemory {maxmemory}
 maxmemory-policy noeviction
@@ -85,6 +88,7 @@ def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]
     environment = _addresses(plan, credentials, ports.dial) | {
         f"{PREFIX}HOST": plan.host,
         f"{PREFIX}PORT": str(plan.port),
+        f"{PREFIX}DISK": str(plan.folder.path),
     }
     redis_url = environment[f"{PREFIX}REDIS_URL"]
     stages = [
@@ -104,10 +108,18 @@ def worker_services(
 
 def _redis(plan: StackPlan, url: str) -> Service:
     server = find_program(*REDIS)
+    rewrites = Rewrites(url, plan.folder)
+
+    def begin() -> None:
+        rewrites.begin()
+        plan.folder.check_writable()  # On a full disk Redis would end at its first write.
+
     return Service(
         name="redis",
         command=[server, "redis.conf"],
         folder=plan.folder.redis,
+        before_start=begin,
+        tend=rewrites.look,
         mend=lambda: mend(plan.folder.redis, server),
         log=plan.folder.logs / "redis.log",
         ready=lambda: probes.redis_answers(url),
