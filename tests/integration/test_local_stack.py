@@ -126,22 +126,34 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(local: Local) -> N
     assert local.ledger()["balanced"]
 
 
+def _redis_file(local: Local) -> Path:
+    """Return the file that Redis appends to."""
+    (file,) = (local.folder / "redis" / "appendonlydir").glob("*.incr.aof")
+    return file
+
+
 def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
-    """After `kill -9` of all processes, too, what was answered is there."""
+    """What was answered is there; a write that was not finished is cut off, and `up` says so."""
     job_id = local.upload()
     for process in local.alive():
         process.kill()
     wait_until(lambda: local.alive() == [], "every process to end")
-    assert local.up().returncode == 0
+    with _redis_file(local).open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1")
+    done = local.up()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ended with an unfinished write of 15 bytes" in done.stdout
     assert local.job(job_id)["state"] == "classified"
     assert local.ledger()["balanced"]
 
 
 def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
-    """`down` returns when nothing runs any more; a second one says that nothing does."""
+    """`down` returns when nothing runs any more, also if the supervisor stood still."""
     job_id = local.upload()
+    os.kill(local.supervisor(), signal.SIGSTOP)  # as Ctrl-Z does; it could not hear that it is to end
     done = local.run("down")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Stopped.")
+    assert "stands still (Ctrl-Z or SIGSTOP)" in done.stdout
     assert local.alive() == []
     assert "Nothing runs" in local.run("down").stdout
     assert local.run("status").returncode == 1
@@ -250,21 +262,13 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
     assert other.alive() == []
 
 
-def test_damaged_files_of_redis_are_told_and_repaired(local: Local) -> None:
-    """An unfinished write is cut off and told; `up` asks for `--repair` where more would be lost."""
+def test_damaged_files_of_redis_are_repaired_on_request(local: Local) -> None:
+    """Where something answered would be lost, `up` starts nothing, tells it, and asks for `--repair`."""
     job_id = local.upload()
     local.run("down")
-    (file,) = (local.folder / "redis" / "appendonlydir").glob("*.incr.aof")
-    with file.open("ab") as end:
-        end.write(b"*3\r\n$3\r\nSET\r\n$1")
-    done = local.up()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "ended with an unfinished write of 15 bytes" in done.stdout
-    assert local.job(job_id)["state"] == "classified"
-
-    local.run("down")
+    file = _redis_file(local)
     whole = file.read_bytes()
-    place = whole.rindex(job_id.encode())  # an answered write about it, after which others stand
+    place = whole.rindex(job_id.encode())  # in an answered write, which others follow
     file.write_bytes(whole[:place] + bytes(200) + whole[place + 200 :])
     refused = local.up()
     assert refused.returncode == 1
@@ -276,14 +280,3 @@ def test_damaged_files_of_redis_are_told_and_repaired(local: Local) -> None:
     assert "was cut off and is kept in" in done.stdout
     assert "all that was written after" in done.stdout
     local.upload()
-
-
-def test_down_ends_a_stack_that_stands_still(local: Local) -> None:
-    """A supervisor that was stopped, by Ctrl-Z say, could not hear that it is to end; `down` says so."""
-    os.kill(local.supervisor(), signal.SIGSTOP)
-    done = local.run("down")
-    assert done.returncode == 0
-    assert "stands still (Ctrl-Z or SIGSTOP)" in done.stdout
-    assert done.stdout.endswith("Stopped.\n")
-    assert local.alive() == []
-    assert local.up().returncode == 0
