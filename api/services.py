@@ -17,6 +17,7 @@ from api.readiness import Readiness
 from api.throttle import Throttle
 from api.waiters import Waiters
 from core.accounts import Accounts
+from core.disk import Disk
 from core.errors import BusyError
 from core.keys import KeyStore
 from core.ledger import JobStore, connect
@@ -47,6 +48,7 @@ class Services:
     keyring: Keyring
     throttle: Throttle
     readiness: Readiness
+    disk: Disk
 
     @contextmanager
     def bulk_place(self) -> Iterator[None]:
@@ -68,7 +70,7 @@ class Services:
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
         )
-        accounts, objects = Accounts(client), ObjectStore(settings)
+        accounts, objects, disk = Accounts(client), ObjectStore(settings), Disk(settings.disk)
         return cls(
             settings=settings,
             jobs=jobs,
@@ -82,7 +84,8 @@ class Services:
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
-            readiness=Readiness(jobs, accounts, objects),
+            readiness=Readiness(jobs, accounts, objects, disk),
+            disk=disk,
         )
 
 
