@@ -40,8 +40,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 def requires(scope: Scope) -> Callable[[View], View]:
     """Let a route be called with `scope` only: `@blueprint.get("/x")` above, `@requires(Scope.READ)` below.
 
-    What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`: to withdraw a
-    job one must know its id, which only its sender and readers do.
+    What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`, which gives no
+    power over the jobs of others: see `api.jobs.cancel`.
     """
 
     def mark(view: View) -> View:

@@ -46,7 +46,7 @@ from core.errors import (
     RateLimitError,
     TooManyCamerasError,
 )
-from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, accepted_ms
+from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, Shard, accepted_ms
 from core.lanes import LANES, room
 from core.manifest import Prediction
 
@@ -120,12 +120,14 @@ class Submission:
     """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
 
     `jobs`: at least one. `idempotency`: key of the whole, if the client gave one. `limit`: what the client
-    may send; a submission is taken while one image is left, and may overdraw it.
+    may send; a submission is taken while one image is left, and may overdraw it. `owner`: id of the client's
+    API key, empty without one.
     """
 
     jobs: Sequence[NewJob]
     idempotency: Idempotency | None = None
     limit: RateLimit | None = None
+    owner: str = ""
 
 
 Refusal = IdempotencyConflictError | QueueFullError | RateLimitError | TooManyCamerasError
@@ -236,18 +238,16 @@ class JobStore:
             len(submissions),
         ]
         for one in submissions:
-            value = ""
+            known = ""
             if one.idempotency:
                 keys.append(_idempotency_key(one.idempotency))
-                value = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
+                known = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
             rate = f"{one.limit.name} {one.limit.rate} {one.limit.burst}" if one.limit else ""
-            arguments += [value, rate, len(one.jobs)]
+            arguments += [known, rate, one.owner, len(one.jobs)]
             for job in one.jobs:
                 arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
-                arguments += [
-                    "" if number is None else number
-                    for number in (job.captured_ms, job.expires_ms, job.shard_size)
-                ]
+                arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
+                arguments.append("" if job.shard is None else job.shard.suffix)
         with translated():
             answers = cast(list[str], self._accept(keys, [*arguments, *messages]))
         return [self._outcome(one, lane, answer) for one, answer in zip(submissions, answers, strict=True)]
@@ -322,14 +322,18 @@ class JobStore:
             The state of each as it now stands; None where the record is gone. A job that was classified when
             it was too old already is `expired`.
         """
-        return self._settle_all(outcomes, model, elsewhere=False)
+        return self._settle_all(outcomes, model)
 
-    def cancel(self, job_id: str) -> JobState | None:
+    def cancel(self, job_id: str, owner: str = "") -> JobState | None:
         """Settle a job `cancelled` unless it has settled; return its state as it now stands, None if unknown.
 
         Whoever meets its message afterwards is told: see `withdrawn`.
+
+        Args:
+            job_id: the job's.
+            owner: id of the API key that must have sent it, else it is unknown; empty for any.
         """
-        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", elsewhere=True)[0]
+        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", cancels=True, owner=owner)[0]
 
     def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
         """Return which of the jobs were cancelled while their messages were under way.
@@ -352,15 +356,16 @@ class JobStore:
             )
 
     def _settle_all(
-        self, outcomes: Sequence[Outcome], model: str, *, elsewhere: bool
+        self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
     ) -> list[JobState | None]:
         arguments: list[str | int] = [
             PREFIX,
             SETTLED_CHANNEL,
             self._retention,
             model,
-            int(elsewhere),
+            int(cancels),
             TOO_OLD,
+            owner,
         ]
         for outcome in outcomes:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
@@ -575,7 +580,7 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         camera=record["camera"],
         format=record["format"],
         size=int(record["size"]),
-        shard_size=int(record["shard_size"]) if "shard_size" in record else None,
+        shard=Shard.of(job_id, record["shard"]) if "shard" in record else None,
         captured_ms=int(captured) if captured else None,
         expires_ms=int(expires) if expires else None,
         settled_ms=int(settled) if settled else None,

@@ -2,16 +2,16 @@
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
 --       then the idempotency key of each upload that has one
 -- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, number of uploads,
---       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), number of jobs,
---         per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
---           images in the object that it shares or '',
+--       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
+--           number of jobs,
+--         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
 --       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or
 -- 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain: jobs, ms,
 -- since; when accepted within a rate limit also the images left of it and the ms until it is whole.
-local HEAD, WIDTH = 3, 8 -- arguments of an upload before its jobs, and of a job
+local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[5])
 local clock = redis.call('TIME')
@@ -56,7 +56,7 @@ local function too_many_cameras(first, jobs)
   return new > 0 and redis.call('ZCARD', KEYS[4]) + new > tonumber(ARGV[4])
 end
 
-local function record(first, jobs, last)
+local function record(first, jobs, last, owner)
   -- Scores grow even if the clock is set back, so places in the queue stay what they were.
   local score = math.max(now, (last or 0) + 0.001)
   local rows = {}
@@ -71,7 +71,10 @@ local function record(first, jobs, last)
       redis.call('ZADD', KEYS[6], ARGV[at + 6], id)
     end
     if ARGV[at + 7] ~= '' then
-      fields[#fields + 1], fields[#fields + 2] = 'shard_size', ARGV[at + 7]
+      fields[#fields + 1], fields[#fields + 2] = 'shard', ARGV[at + 7]
+    end
+    if owner ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = 'owner', owner
     end
     redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
     redis.call('ZADD', KEYS[1], string.format('%.3f', score), id)
@@ -92,7 +95,7 @@ local function recorded(first)
 end
 
 -- Accept the upload whose jobs begin at this argument, or say why not.
-local function accept(value, limit, jobs, first)
+local function accept(value, limit, owner, jobs, first)
   local key
   if value ~= '' then
     keyed = keyed + 1
@@ -127,7 +130,7 @@ local function accept(value, limit, jobs, first)
   if too_many_cameras(first, jobs) then return 'cameras' end
 
   if key then redis.call('SET', key, value, 'EX', ARGV[2]) end
-  local last = record(first, jobs, drain[4])
+  local last = record(first, jobs, drain[4], owner)
   if lane + other == 0 then
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
@@ -140,7 +143,7 @@ end
 local starts, at = {}, 6
 for upload = 1, uploads do
   starts[upload] = at
-  at = at + HEAD + tonumber(ARGV[at + 2]) * WIDTH
+  at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
 end
 messages = #ARGV - at + 1
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
@@ -149,7 +152,8 @@ messages = #ARGV - at + 1
 for _, start in ipairs(starts) do repeated = repeated or recorded(start + HEAD) end
 local answers = {}
 for upload, start in ipairs(starts) do
-  answers[upload] = accept(ARGV[start], ARGV[start + 1], tonumber(ARGV[start + 2]), start + HEAD)
+  local value, limit, owner, jobs = unpack(ARGV, start, start + 3)
+  answers[upload] = accept(value, limit, owner, tonumber(jobs), start + HEAD)
 end
 if written then
   for message = at, #ARGV do redis.call('LPUSH', KEYS[7], ARGV[message]) end

@@ -24,13 +24,14 @@ from api.refusal import MOST_BYTES, STRANGERS_BYTES
 from core.errors import LedgerUnavailableError, SettingsError
 from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
 from core.keys import KeyStore, Scope
-from core.ledger import JobStore, connect
+from core.ledger import PENDING, JobStore, connect
 from core.manifest import Prediction
 from core.objects import ObjectStore
 from core.queue import QUEUES
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.stream import assert_balanced
 
 OWN_PAGE = {"Origin": "http://localhost"}
 SLOW = 0.001  # images a second: nothing comes back while a test runs
@@ -439,6 +440,48 @@ def test_the_settings_limit_is_each_keys_own(settings: Settings, keys: KeyStore)
     tokens += ["from-the-settings", keys.create("free", [Scope.INGEST], rate=0.0)[1]]
     statuses = [[upload(client, bearer(token)).status_code for _ in range(2)] for token in tokens]
     assert statuses == [[202, 429], [202, 429], [202, 429], [202, 202]]
+
+
+# ---- Whose job it is ---------------------------------------------------------------------------
+
+
+def test_a_key_cancels_its_own_jobs_only(client: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
+    """To others a job is unknown, in the same words as one that never was, settled or not; admin may all."""
+    own, other, reader = (
+        bearer(keys.create(name, scopes)[1])
+        for name, scopes in (
+            ("own", [Scope.INGEST]),
+            ("other", [Scope.INGEST]),
+            ("reader", [Scope.INGEST, Scope.READ]),
+        )
+    )
+    admin = bearer(keys.create("admin", [Scope.ADMIN])[1])
+    ids = [item["job"]["id"] for item in bulk(client, ["a.jpg", "b.jpg", "c.jpg"], own).get_json()["items"]]
+    jobs.settle([Outcome(ids[2], JobState.CLASSIFIED, Prediction("biodegradable", 0.9, False))], "m")
+    unknown = new_job_id()
+    missing = refused(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
+    for job_id in ids:
+        for headers in (other, reader):
+            said = refused(client.delete(f"/v1/jobs/{job_id}", headers=headers), 404, job_id)["detail"]
+            assert said == missing.replace(unknown, job_id)
+    assert jobs.pending() == 2
+    assert jobs.client.zcard(PENDING["bulk"]) == 2
+    assert client.delete(f"/v1/jobs/{ids[0]}", headers=own).get_json()["state"] == "cancelled"
+    refused(client.delete(f"/v1/jobs/{ids[0]}", headers=other), 404, "There is no job")
+    assert client.delete(f"/v1/jobs/{ids[1]}", headers=admin).get_json()["state"] == "cancelled"
+    assert client.delete(f"/v1/jobs/{ids[0]}", headers=admin).status_code == 200
+    refused(client.delete(f"/v1/jobs/{ids[2]}", headers=own), 409, "is classified already")
+    assert_balanced(jobs)
+
+
+def test_jobs_sent_without_a_key_are_no_keys(client: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
+    """Once there are keys, only admin cancels what came before."""
+    job_id = upload(client).get_json()["id"]
+    sender, admin = (keys.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.ADMIN))
+    wait_until(lambda: ask(client, "none") == 401, "keys to be needed")
+    refused(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
+    assert client.delete(f"/v1/jobs/{job_id}", headers=bearer(admin)).status_code == 200
+    assert_balanced(jobs)
 
 
 # ---- The page's session ------------------------------------------------------------------------
