@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import click
 
+from api.commands import CommandGroup, print_table
 from api.keyring import FRESH
-from core.errors import WastestreamError
 from core.jobs import timestamp
 from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
 from core.ledger import connect
@@ -115,9 +115,7 @@ def list_keys(store: KeyStore, *, as_json: bool, everything: bool) -> None:
     rows += [
         (key.id, key.name, _scopes(key), _limit(key), _date(key.created_ms), _validity(key)) for key in keys
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
 
 
 @click.command()
@@ -133,17 +131,6 @@ def revoke(store: KeyStore, name_or_id: str) -> None:
 
 COMMANDS: Final = (create, list_keys, revoke)
 """What a group of them is made of; its object is a `KeyStore`."""
-
-
-class KeysGroup(click.Group):
-    """A group whose commands' errors end it with their sentence and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except WastestreamError as error:
-            raise click.ClickException(str(error)) from error
 
 
 def store_at(url: str) -> KeyStore:
@@ -188,7 +175,7 @@ def _as_json(key: Key) -> dict[str, Any]:
     }
 
 
-@click.group(cls=KeysGroup, commands=COMMANDS)
+@click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def keys(context: click.Context) -> None:
     """Make, list and revoke API keys in the Redis that WASTESTREAM_REDIS_URL names."""

@@ -67,6 +67,7 @@ class Services:
             retention_hours=settings.retention_hours,
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
+            key_cameras=settings.key_cameras,
         )
         accounts, objects = Accounts(client), ObjectStore(settings)
         return cls(

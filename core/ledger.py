@@ -13,6 +13,8 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | which cameras there are, by the last hour in which they sent something |
+| `ws:cameras:key` | hash | camera to the id of the API key that brought it, if one did |
+| `ws:keys:cameras` | hash | API key's id to how many of the cameras there are it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of an upload that named the key |
 | `ws:counted:{word}` | string | that a call has counted its duplicates, for a minute |
 | `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
@@ -175,6 +177,7 @@ class JobStore:
         retention_hours: float = 168.0,
         max_queued: int = 200_000,
         max_cameras: int = 1_000,
+        key_cameras: int = 100,
     ) -> None:
         self.client = client
         self.withdrawn_about = True
@@ -182,6 +185,7 @@ class JobStore:
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
         self._max_cameras = max_cameras
+        self._key_cameras = key_cameras
         self._accept = client.register_script(script("accept"))
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
@@ -224,7 +228,8 @@ class JobStore:
             - `IdempotencyConflictError`: the key was used with other bytes.
             - `QueueFullError`: as many jobs wait as may when one of `lane` comes.
             - `RateLimitError`: nothing is left of the limit.
-            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be.
+            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be, or the owner has
+              brought as many as one may.
 
         Raises:
             LedgerFullError: Redis has no memory; nothing was accepted.
@@ -235,6 +240,7 @@ class JobStore:
             self._retention,
             room(lane, self._max_queued),
             self._max_cameras,
+            self._key_cameras,
             len(submissions),
         ]
         for one in submissions:
@@ -262,7 +268,7 @@ class JobStore:
             except IdempotencyConflictError as error:
                 return error
         if word == "cameras":
-            return TooManyCamerasError(self._max_cameras)
+            return TooManyCamerasError(self._key_cameras if rest == "owner" else self._max_cameras, rest)
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))

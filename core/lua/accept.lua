@@ -1,19 +1,21 @@
 -- Accept uploads, each all or nothing, and enqueue the messages that name their jobs.
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
 --       then the idempotency key of each upload that has one
--- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, number of uploads,
+-- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, most cameras that one
+--       owner brings, number of uploads,
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
 --           number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
 --       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
--- the ms until the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or
--- 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain: jobs, ms,
--- since; when accepted within a rate limit also the images left of it and the ms until it is whole.
+-- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
+-- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain:
+-- jobs, ms, since; when accepted within a rate limit also the images left of it and the ms until it is whole.
 local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
-local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[5])
+local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[6])
+local camera_keys, key_cameras = prefix .. 'cameras:key', prefix .. 'keys:cameras'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated = 0, 0, false, false
@@ -43,17 +45,33 @@ local function allow(limit, images)
   return true, string.format(' %d %.0f', left, math.ceil(whole - now))
 end
 
--- Rows and totals stay for each camera, so a client that makes up names must not fill Redis.
-local function too_many_cameras(first, jobs)
-  local seen, new = {}, 0
+-- Return the names of cameras that are not known yet.
+local function new_cameras(first, jobs)
+  local seen, new = {}, {}
   for at = first, first + (jobs - 1) * WIDTH, WIDTH do
     local name = ARGV[at + 2]
     if not seen[name] then
       seen[name] = true
-      if not redis.call('ZSCORE', KEYS[4], name) then new = new + 1 end
+      if not redis.call('ZSCORE', KEYS[4], name) then new[#new + 1] = name end
     end
   end
-  return new > 0 and redis.call('ZCARD', KEYS[4]) + new > tonumber(ARGV[4])
+  return new
+end
+
+-- Rows and totals stay for each camera, so a client that makes up names must not fill Redis, nor use up the names
+-- that all may bring. Return which bound these would exceed, if any.
+local function too_many(new, owner)
+  if #new == 0 then return nil end
+  if redis.call('ZCARD', KEYS[4]) + #new > tonumber(ARGV[4]) then return 'all' end
+  if owner == '' then return nil end
+  local brought = tonumber(redis.call('HGET', key_cameras, owner) or 0)
+  return brought + #new > tonumber(ARGV[5]) and 'owner' or nil
+end
+
+local function note_owner(new, owner)
+  if owner == '' or #new == 0 then return end
+  for _, camera in ipairs(new) do redis.call('HSET', camera_keys, camera, owner) end
+  redis.call('HINCRBY', key_cameras, owner, #new)
 end
 
 local function record(first, jobs, last, owner)
@@ -106,7 +124,8 @@ local function accept(value, limit, owner, jobs, first)
       if repeated then return 'known ' .. known end
       -- The id made for this call tells it from others: repeated after a broken connection it counts once.
       local new = redis.call('SET', prefix .. 'counted:' .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
-      if new and known:match('^%S+') == value:match('^%S+') then
+      local listed = redis.call('ZSCORE', KEYS[4], ARGV[first + 2]) -- else it was forgotten, and stays so
+      if new and listed and known:match('^%S+') == value:match('^%S+') then
         count('duplicates', ARGV[first + 1], ARGV[first + 2], jobs)
       end
       return 'known ' .. known
@@ -127,9 +146,12 @@ local function accept(value, limit, owner, jobs, first)
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
   -- Its allowance has been taken: its image was stored before it is refused here.
-  if too_many_cameras(first, jobs) then return 'cameras' end
+  local cameras = new_cameras(first, jobs)
+  local bound = too_many(cameras, owner)
+  if bound then return 'cameras ' .. bound end
 
   if key then redis.call('SET', key, value, 'EX', ARGV[2]) end
+  note_owner(cameras, owner)
   local last = record(first, jobs, drain[4], owner)
   if lane + other == 0 then
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
@@ -140,7 +162,7 @@ local function accept(value, limit, owner, jobs, first)
   return answer('accepted', lane) .. allowance
 end
 
-local starts, at = {}, 6
+local starts, at = {}, 7
 for upload = 1, uploads do
   starts[upload] = at
   at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
