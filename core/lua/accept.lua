@@ -76,7 +76,7 @@ end
 
 local function record(first, jobs, last, owner)
   -- Scores grow even if the clock is set back, so places in the queue stay what they were.
-  local score = math.max(now, (last or 0) + 0.001)
+  local lowest, score = math.max(now, (last or 0) + 0.001)
   local rows = {}
   for at = first, first + (jobs - 1) * WIDTH, WIDTH do
     local id, hour, camera = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -95,8 +95,9 @@ local function record(first, jobs, last, owner)
       fields[#fields + 1], fields[#fields + 2] = 'owner', owner
     end
     redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
-    redis.call('ZADD', KEYS[1], string.format('%.3f', score), id)
-    score = score + 0.001
+    -- Counted from the lowest: added up, the steps would be less than 0.001 each, and two scores the same.
+    score = string.format('%.3f', lowest + (at - first) / WIDTH * 0.001)
+    redis.call('ZADD', KEYS[1], score, id)
     local row = hour .. ':' .. camera
     rows[row] = rows[row] or {hour, camera, 0}
     rows[row][3] = rows[row][3] + 1
@@ -105,7 +106,7 @@ local function record(first, jobs, last, owner)
     count('received', row[1], row[2], row[3])
     redis.call('HINCRBY', prefix .. 'ledger:' .. name, 'pending', row[3])
   end
-  return string.format('%.3f', score - 0.001)
+  return score
 end
 
 local function recorded(first)
