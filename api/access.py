@@ -140,6 +140,7 @@ def _check() -> None:
     scope = scope_of(current_app, request.endpoint)
     if scope is not None:
         try:
+            services().integrity.check()
             g.caller = _admit(scope)
         except WastestreamError:
             drop_body(request.environ, MOST_BYTES if _names_a_key(request) else STRANGERS_BYTES)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.together import Together
-from core.errors import LedgerFullError, StorageUnavailableError
+from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
 from core.headers import ImageBytes
 from core.jobs import NewJob, Shard, new_job_id, object_key
 from core.lanes import SINGLE
@@ -75,8 +75,8 @@ class Commits:
         Raises:
             StorageUnavailableError: nothing was accepted.
             LedgerUnavailableError: nothing may have been accepted.
-            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError:
-                nothing was accepted; see `JobStore.accept_many`.
+            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError,
+            DataLostError: nothing was accepted; see `JobStore.accept_many`.
         """
         if upload.lane == SINGLE and len(upload.images[0].data) <= MOST_BYTES:
             return self._singles.do(upload)
@@ -119,7 +119,7 @@ class Commits:
         ]
         try:
             return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
-        except LedgerFullError:
+        except (LedgerFullError, DataLostError):
             # A certain no. After any other error the jobs may be accepted, so their images must stay.
             self._discard(keys)
             raise

@@ -16,6 +16,7 @@ from api.request_id import request_id
 from core.errors import (
     BusyError,
     CorruptImageError,
+    DataLostError,
     IdempotencyConflictError,
     ImageTooLargeError,
     JobNotFoundError,
@@ -46,6 +47,7 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DataLostError: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyCamerasError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
     RateLimitError: HTTPStatus.TOO_MANY_REQUESTS,
@@ -77,7 +79,7 @@ def problem(status: int, detail: str) -> dict[str, Any]:
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError):
+    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError | DataLostError):
         # What broke is for the operator's log; the client can only wait.
         return problem(status, "The service cannot take or show images just now; try again in a moment.")
     return problem(status, str(error))

@@ -12,12 +12,14 @@ from flask import current_app
 
 from api.commit import Commits
 from api.gate import Gate
+from api.integrity import Integrity
 from api.keyring import Keyring, settings_key
 from api.readiness import Readiness
 from api.throttle import Throttle
 from api.waiters import Waiters
 from core.accounts import Accounts
 from core.errors import BusyError
+from core.installation import Installation
 from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
@@ -46,6 +48,7 @@ class Services:
     gate: Gate
     keyring: Keyring
     throttle: Throttle
+    integrity: Integrity
     readiness: Readiness
 
     @contextmanager
@@ -70,6 +73,7 @@ class Services:
             key_cameras=settings.key_cameras,
         )
         accounts, objects = Accounts(client), ObjectStore(settings)
+        integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             jobs=jobs,
@@ -83,7 +87,8 @@ class Services:
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
-            readiness=Readiness(jobs, accounts, objects),
+            integrity=integrity,
+            readiness=Readiness(jobs, accounts, objects, integrity),
         )
 
 

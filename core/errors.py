@@ -59,6 +59,10 @@ class LedgerFullError(LedgerUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
 
+class DataLostError(WastestreamError):
+    """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
+
+
 class KeyNotFoundError(WastestreamError):
     """Raised when no API key has the name or id given."""
 

@@ -20,6 +20,7 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
 | `ws:workers` | sorted set | names of workers, by the time each was last seen |
 | `ws:worker:{name}` | hash | what that worker has done (`worker.tally`), and when it said so |
+| `ws:installation` | string | the installation's id: see `core.installation` |
 | `ws:settled` | channel | ids of jobs that have just settled |
 """
 
@@ -41,6 +42,7 @@ from redis.retry import Retry
 
 from core.drain import Drain, Place
 from core.errors import (
+    DataLostError,
     IdempotencyConflictError,
     LedgerFullError,
     LedgerUnavailableError,
@@ -182,6 +184,8 @@ class JobStore:
         self.client = client
         self.withdrawn_about = True
         """Whether messages of cancelled jobs may be under way, as of the last `settle`; at first unknown."""
+        self.installation = ""
+        """Id of the installation whose Redis alone accepts jobs; empty for any."""
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
         self._max_cameras = max_cameras
@@ -233,6 +237,7 @@ class JobStore:
 
         Raises:
             LedgerFullError: Redis has no memory; nothing was accepted.
+            DataLostError: Redis is not that of the installation (any more); nothing was accepted.
         """
         keys = [PENDING[lane], PENDING[_other(lane)], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
         arguments: list[str | int] = [
@@ -241,6 +246,7 @@ class JobStore:
             room(lane, self._max_queued),
             self._max_cameras,
             self._key_cameras,
+            self.installation,
             len(submissions),
         ]
         for one in submissions:
@@ -256,6 +262,10 @@ class JobStore:
                 arguments.append("" if job.shard is None else job.shard.suffix)
         with translated():
             answers = cast(list[str], self._accept(keys, [*arguments, *messages]))
+        if answers == ["lost"]:
+            raise DataLostError(
+                "Redis has lost its data, or is another one than before; nothing was accepted."
+            )
         return [self._outcome(one, lane, answer) for one, answer in zip(submissions, answers, strict=True)]
 
     def _outcome(self, submission: Submission, lane: str, answer: str) -> Accepted | Refusal:

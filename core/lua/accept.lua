@@ -2,7 +2,7 @@
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
 --       then the idempotency key of each upload that has one
 -- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, most cameras that one
---       owner brings, number of uploads,
+--       owner brings, installation or '', number of uploads,
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
 --           number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
@@ -11,10 +11,10 @@
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
 -- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain:
--- jobs, ms, since; when accepted within a rate limit also the images left of it and the ms until it is whole.
+-- jobs, ms, since; or the one word 'lost' if this is another installation's Redis. When accepted within a rate limit also the images left of it and the ms until it is whole.
 local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
-local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[6])
+local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[7])
 local camera_keys, key_cameras = prefix .. 'cameras:key', prefix .. 'keys:cameras'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -163,7 +163,8 @@ local function accept(value, limit, owner, jobs, first)
   return answer('accepted', lane) .. allowance
 end
 
-local starts, at = {}, 7
+if ARGV[6] ~= '' and redis.call('GET', prefix .. 'installation') ~= ARGV[6] then return {'lost'} end
+local starts, at = {}, 8
 for upload = 1, uploads do
   starts[upload] = at
   at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
