@@ -45,7 +45,7 @@ class Integrity:
         """
         if time.monotonic() - self._looked_at >= fresh:
             # While another thread looks, what it found before will do, if it has found anything.
-            known = bool(self._jobs.installation) or isinstance(self._verdict, DataLostError)
+            known = bool(self._jobs.installation) or self._verdict is not None
             if self._lock.acquire(blocking=fresh == 0 or not known):
                 try:
                     if time.monotonic() - self._looked_at >= fresh:
