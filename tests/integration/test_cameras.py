@@ -16,7 +16,7 @@ from api.cameras import cameras as container_cameras
 from core.accounts import Accounts
 from core.jobs import JobState, NewJob, Outcome, new_job_id
 from core.keys import KeyStore, Scope
-from core.ledger import JobStore, Submission, hour_of
+from core.ledger import Idempotency, JobStore, Submission, hour_of
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.support.pictures import jpeg
@@ -123,13 +123,25 @@ def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeySt
     own = {"Authorization": f"Bearer {token}"}
     assert bounded.get(f"/v1/jobs/{gone}", headers=own).get_json()["state"] == "failed"
     assert send(bounded, "gone", token, Idempotency_Key="once").get_json()["id"] == gone
-    jobs.accept_many(  # The same, of two calls at a time: the second learns it in the step that accepts.
-        [Submission([NewJob(new_job_id(), "kept", "jpeg", 1)], owner="x")], "single", "test.queue", ["m"]
-    )
     assert names_of(jobs) == {"kept"}
     assert send(bounded, "new", token).status_code == 202
     assert send(bounded, "newer", token).status_code == 422
     assert bounded.get(f"/v1/jobs/{kept}", headers=own).status_code == 200
+    assert_balanced(jobs)
+
+
+def test_a_repeated_upload_does_not_bring_a_forgotten_camera_back(jobs: JobStore) -> None:
+    """Nor one that learns only in the step that accepts that it was accepted before."""
+    known = Idempotency("once", "digest")
+
+    def accept() -> list[str]:
+        return jobs.accept([NewJob(new_job_id(), "gone", "jpeg", 1)], "single", "q", ["m"], known).ids
+
+    first = accept()
+    settle_all(jobs)
+    Accounts(jobs.client).forget_camera("gone")
+    assert accept() == first
+    assert names_of(jobs) == set()
     assert_balanced(jobs)
 
 
