@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import struct
+import subprocess
 import sys
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from api.access import check_address
 from api.app import create_app
 from api.body import SILENT_SECONDS
 from api.connections import LingeringWorker
+from api.installation import LOST
 from api.keyring import Keyring, settings_key
 from core.errors import SettingsError
 from core.keys import KeyStore
@@ -106,8 +108,20 @@ def _keep_freed_memory(_server: Any, _worker: Any) -> None:
 def _check_address(settings: Settings) -> None:
     """Ask over a connection of its own: gunicorn's processes are forked later."""
     client = connect(settings.redis_url.get_secret_value())
-    check_address(settings, Keyring(KeyStore(client), settings_key(settings)))
-    client.close()
+    try:
+        check_address(settings, Keyring(KeyStore(client), settings_key(settings)))
+    except SettingsError:
+        # Where keys are missing because Redis has lost its data, it must start to say so, and is closed.
+        if not _data_lost():
+            raise
+    finally:
+        client.close()
+
+
+def _data_lost() -> bool:
+    """Ask in a process of its own: the S3 client has threads, which are not there after gunicorn's fork."""
+    command = [sys.executable, "-m", "api.installation", "show"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == LOST  # noqa: S603 - our own
 
 
 def main() -> int:

@@ -40,8 +40,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 def requires(scope: Scope) -> Callable[[View], View]:
     """Let a route be called with `scope` only: `@blueprint.get("/x")` above, `@requires(Scope.READ)` below.
 
-    What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`: to withdraw a
-    job one must know its id, which only its sender and readers do.
+    What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`, which gives no
+    power over the jobs of others: see `api.jobs.cancel`.
     """
 
     def mark(view: View) -> View:
@@ -140,6 +140,7 @@ def _check() -> None:
     scope = scope_of(current_app, request.endpoint)
     if scope is not None:
         try:
+            services().integrity.check()
             g.caller = _admit(scope)
         except WastestreamError:
             drop_body(request.environ, MOST_BYTES if _names_a_key(request) else STRANGERS_BYTES)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.together import Together
-from core.errors import LedgerFullError, StorageUnavailableError
+from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
 from core.headers import ImageBytes
-from core.jobs import NewJob, new_job_ids, object_key
+from core.jobs import NewJob, Shard, new_job_id, object_key
 from core.lanes import SINGLE
 from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
 from core.objects import ObjectStore
@@ -40,6 +40,7 @@ class Upload:
     lane: str
     idempotency: Idempotency | None
     limit: RateLimit | None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ class Commits:
         Raises:
             StorageUnavailableError: nothing was accepted.
             LedgerUnavailableError: nothing may have been accepted.
-            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError:
-                nothing was accepted; see `JobStore.accept_many`.
+            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError,
+            DataLostError: nothing was accepted; see `JobStore.accept_many`.
         """
         if upload.lane == SINGLE and len(upload.images[0].data) <= MOST_BYTES:
             return self._singles.do(upload)
@@ -113,11 +114,12 @@ class Commits:
         keys = [key for draft in drafts for key in draft.keys]
         messages = self._envelope.messages(keys, lane, [job.expires_ms for job in jobs])
         submissions = [
-            Submission(draft.jobs, draft.upload.idempotency, draft.upload.limit) for draft in drafts
+            Submission(draft.jobs, draft.upload.idempotency, draft.upload.limit, draft.upload.owner)
+            for draft in drafts
         ]
         try:
             return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
-        except LedgerFullError:
+        except (LedgerFullError, DataLostError):
             # A certain no. After any other error the jobs may be accepted, so their images must stay.
             self._discard(keys)
             raise
@@ -151,9 +153,9 @@ def _drafts(uploads: Sequence[Upload]) -> list[_Draft]:
     """Make the jobs of each upload, with images that share objects as far as they fit."""
     images = [image for upload in uploads for image in upload.images]
     jobs: list[NewJob] = []
-    for shard in split([len(image.data) for image in images]):
-        ids = new_job_ids(len(shard))
-        size = len(shard) if len(shard) > 1 else None
+    for numbers in split([len(image.data) for image in images]):
+        shard = Shard.new(len(numbers)) if len(numbers) > 1 else None
+        ids = shard.job_ids if shard else [new_job_id()]
         jobs += [
             NewJob(
                 id=job_id,
@@ -162,9 +164,9 @@ def _drafts(uploads: Sequence[Upload]) -> list[_Draft]:
                 size=len(image.data),
                 captured_ms=image.captured_ms,
                 expires_ms=image.expires_ms,
-                shard_size=size,
+                shard=shard,
             )
-            for job_id, image in zip(ids, images[shard.start : shard.stop], strict=True)
+            for job_id, image in zip(ids, images[numbers.start : numbers.stop], strict=True)
         ]
     rest = iter(jobs)
     return [_Draft(upload, [next(rest) for _ in upload.images]) for upload in uploads]

@@ -60,12 +60,14 @@ def _accept() -> tuple[Submitted, dict[str, str]]:
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
     origin = read_origin(request.headers)
-    limit = caller().limit
+    owner, limit = caller().id, caller().limit
     with services().upload_places:  # no more images in memory than that, though more threads wait
         data = read_body(MAX_BYTES)
         image = check(data, request.mimetype)
-        idempotency = idempotency_of(origin, [(request.mimetype, data)], caller().id)
-        (made,), accepted = submit(services(), [image], origin, SINGLE, limit=limit, idempotency=idempotency)
+        idempotency = idempotency_of(origin, [(request.mimetype, data)], owner)
+        (made,), accepted = submit(
+            services(), [image], origin, SINGLE, owner=owner, limit=limit, idempotency=idempotency
+        )
     return made, limit_headers(limit, accepted)
 
 
@@ -104,11 +106,13 @@ def upload_bulk() -> tuple[Response, int, dict[str, str]]:
 def _take(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
     checks = [_checked(file) for file in files]
     good = [found for found in checks if isinstance(found, Checked)]
-    limit, made, accepted = caller().limit, list[Submitted](), Accepted([])
+    owner, limit, made, accepted = caller().id, caller().limit, list[Submitted](), Accepted([])
     if good:
         every = ((file.media_type, file.data) for file in files)
-        idempotency = idempotency_of(origin, every, caller().id)
-        made, accepted = submit(services(), good, origin, BULK, limit=limit, idempotency=idempotency)
+        idempotency = idempotency_of(origin, every, owner)
+        made, accepted = submit(
+            services(), good, origin, BULK, owner=owner, limit=limit, idempotency=idempotency
+        )
     rest = iter(made)
     items = [_item(file, found, rest) for file, found in zip(files, checks, strict=True)]
     return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)

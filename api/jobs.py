@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.access import requires
+from api.access import caller, requires
 from api.problems import RequestError
 from api.services import services
 from api.waiting import wait_seconds, when_settled
@@ -36,10 +36,13 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
 @blueprint.delete("/<job_id>")
 @requires(Scope.INGEST)
 def cancel(job_id: str) -> Response:
-    """Settle the job `cancelled` unless it has settled otherwise, which is a conflict."""
+    """Settle the job `cancelled` unless it has settled otherwise, which is a conflict.
+
+    With a key that does everything any job; with another one those that it sent, and it learns of no others.
+    """
     _check_id(job_id)
     deps = services()
-    state = deps.jobs.cancel(job_id)
+    state = deps.jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
     job = _known(job_id, None if state is None else deps.jobs.read(job_id))
     if state is not JobState.CANCELLED:
         raise RequestError(

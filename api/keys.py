@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import click
 
+from api.commands import CommandGroup, print_table
 from api.keyring import FRESH
-from core.errors import WastestreamError
 from core.jobs import timestamp
 from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
 from core.ledger import connect
-from core.settings import RATE_RULE, is_rate, load_settings
+from core.settings import RATE_RULE, Settings, is_rate, load_settings
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
 _MOST_DAYS: Final = 36_500
@@ -117,9 +117,7 @@ def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool
     rows += [
         (key.id, key.name, _scopes(key), _limit(key), _date(key.created_ms), _validity(key)) for key in keys
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
 
 
 @click.command()
@@ -138,20 +136,9 @@ COMMANDS: Final = (create, list_keys, revoke)
 """What a group of them is made of. Its object opens the `KeyStore`: `--help` needs none."""
 
 
-class KeysGroup(click.Group):
-    """A group whose commands' errors end it with their sentence and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except WastestreamError as error:
-            raise click.ClickException(str(error)) from error
-
-
-def store_at(url: str) -> KeyStore:
-    """Return the keys in the Redis at `url`."""
-    return KeyStore(connect(url))
+def store_of(settings: Settings) -> KeyStore:
+    """Return the keys in the Redis of these settings."""
+    return KeyStore(connect(settings.redis_url.get_secret_value()))
 
 
 def _scopes(key: Key) -> str:
@@ -191,11 +178,11 @@ def _as_json(key: Key) -> dict[str, Any]:
     }
 
 
-@click.group(cls=KeysGroup, commands=COMMANDS)
+@click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def keys(context: click.Context) -> None:
     """Make, list and revoke API keys in the Redis that WASTESTREAM_REDIS_URL names."""
-    context.obj = lambda: store_at(load_settings().redis_url.get_secret_value())
+    context.obj = lambda: store_of(load_settings())
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def show() -> Response:
     if len(names) > MOST_ROWS:
         raise _bad(f"That is more than {MOST_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(accounts.rows(names))
-    return _as_csv(rows) if as_csv else _as_json(rows, span, camera)
+    answer = _as_csv(rows) if as_csv else _as_json(rows, span, camera)
+    services().integrity.check(fresh=0)  # Of a Redis that has just been emptied nothing is proved.
+    return answer
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:

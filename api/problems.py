@@ -17,6 +17,7 @@ from api.services import services
 from core.errors import (
     BusyError,
     CorruptImageError,
+    DataLostError,
     DiskFullError,
     IdempotencyConflictError,
     ImageTooLargeError,
@@ -49,6 +50,7 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DataLostError: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyCamerasError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
     RateLimitError: HTTPStatus.TOO_MANY_REQUESTS,
@@ -82,7 +84,7 @@ def problem(status: int, detail: str) -> dict[str, Any]:
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError):
+    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError | DataLostError):
         # What broke is for the operator's log; the client can only wait. A full disk may take Redis with it.
         return problem(status, _DISK_FULL if services().disk.shortage else _UNAVAILABLE)
     return problem(status, str(error))

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from api.integrity import Integrity
 from core.accounts import Accounts, Balance
 from core.disk import Disk
-from core.errors import WastestreamError
+from core.errors import LedgerUnavailableError, StorageUnavailableError, WastestreamError
 from core.ledger import JobStore
 from core.objects import ObjectStore
 
@@ -21,12 +22,15 @@ logger = logging.getLogger(__name__)
 FRESH: Final = 1.0
 """Seconds for which answers hold: everyone may ask, and each time costs Redis a write and storage a read."""
 
-PARTS: Final = ("redis", "storage")
+INSTALLATION: Final = "installation"
+
+PARTS: Final = ("redis", "storage", INSTALLATION)
+"""What can fail; the last is whether Redis and storage hold data that belong together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Which of `PARTS` failed, and why; how the ledger stands, if Redis could say.
+    """Which of `PARTS` failed, and why; and how the ledger stands, if Redis could say and has its data.
 
     `failures` also names the `disk` while it is full.
     """
@@ -43,10 +47,13 @@ class Report:
 class Readiness:
     """Asks for all threads of the process, one at a time and at most every `FRESH` seconds."""
 
-    def __init__(self, jobs: JobStore, accounts: Accounts, objects: ObjectStore, disk: Disk) -> None:
+    def __init__(
+        self, jobs: JobStore, accounts: Accounts, objects: ObjectStore, integrity: Integrity, disk: Disk
+    ) -> None:
         self._jobs = jobs
         self._accounts = accounts
         self._objects = objects
+        self._integrity = integrity
         self._disk = disk
         self._lock = threading.Lock()
         self._last: tuple[float, Report] | None = None  # when it was asked, on the monotonic clock
@@ -67,9 +74,21 @@ class Readiness:
             balance = self._accounts.balance()
         with _noting(failures, "storage"):
             self._objects.ping()
+        with _noting(failures, INSTALLATION):
+            self._compare(otherwise_well=not failures)
         with _noting(failures, "disk"):
             self._disk.check()
-        return Report(failures, balance)
+        return Report(failures, None if INSTALLATION in failures else balance)
+
+    def _compare(self, *, otherwise_well: bool) -> None:
+        """Compare what Redis and storage hold, or say what is known of it while one of them fails."""
+        try:
+            if otherwise_well:
+                self._integrity.compare()
+            else:
+                self._integrity.check()
+        except (LedgerUnavailableError, StorageUnavailableError) as error:
+            logger.debug("Nothing is known of the installation: %s", error)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from flask import current_app
 
 from api.commit import Commits
 from api.gate import Gate
+from api.integrity import Integrity
 from api.keyring import Keyring, settings_key
 from api.readiness import Readiness
 from api.throttle import Throttle
@@ -19,6 +20,7 @@ from api.waiters import Waiters
 from core.accounts import Accounts
 from core.disk import Disk
 from core.errors import BusyError
+from core.installation import Installation
 from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
@@ -47,6 +49,7 @@ class Services:
     gate: Gate
     keyring: Keyring
     throttle: Throttle
+    integrity: Integrity
     readiness: Readiness
     disk: Disk
 
@@ -69,8 +72,10 @@ class Services:
             retention_hours=settings.retention_hours,
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
+            key_cameras=settings.key_cameras,
         )
         accounts, objects, disk = Accounts(client), ObjectStore(settings), Disk(settings.disk)
+        integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             jobs=jobs,
@@ -84,7 +89,8 @@ class Services:
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
-            readiness=Readiness(jobs, accounts, objects, disk),
+            integrity=integrity,
+            readiness=Readiness(jobs, accounts, objects, integrity, disk),
             disk=disk,
         )
 

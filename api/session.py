@@ -25,6 +25,7 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 def show() -> Response:
     """Say whether a key is needed, and which one this browser has signed in with."""
     deps = services()
+    deps.integrity.check()
     if not needs_key(deps.settings, deps.keyring):
         return jsonify({"required": False, "key": None})
     return _said(signed_in(request, deps.keyring))
@@ -36,6 +37,7 @@ def sign_in() -> Response:
     """Take a key and give the browser a cookie with it."""
     refuse_other_sites(request)
     token = _token(request.get_json(silent=True))
+    services().integrity.check()
     key = services().keyring.find(token)
     if key is None:
         raise unknown_key()

@@ -155,6 +155,7 @@ def submit(
     origin: Origin,
     lane: str,
     *,
+    owner: str,
     limit: RateLimit | None,
     idempotency: Idempotency | None,
 ) -> tuple[list[Submitted], Accepted]:
@@ -165,6 +166,7 @@ def submit(
         images: at least one.
         origin: what the headers said.
         lane: one of `core.lanes.LANES`.
+        owner: the client's id, by which it may cancel the jobs.
         limit: what the client may send.
         idempotency: from `idempotency_of`.
 
@@ -186,7 +188,9 @@ def submit(
     elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):
         return _existing(services, known), Accepted(known)
     try:
-        committed = services.commits.commit(_upload(images, origin, lane, limit, idempotency))
+        committed = services.commits.commit(
+            Upload(_with_origin(images, origin), lane, idempotency, limit, owner)
+        )
     except RateLimitError as error:
         services.throttle.learn(limit, error.retry_after)
         raise
@@ -200,18 +204,11 @@ def submit(
     return [Submitted(queued(job), place) for job, place in places], accepted
 
 
-def _upload(
-    images: Sequence[Checked],
-    origin: Origin,
-    lane: str,
-    limit: RateLimit | None,
-    idempotency: Idempotency | None,
-) -> Upload:
+def _with_origin(images: Sequence[Checked], origin: Origin) -> list[Image]:
     expires_ms = origin.expires_ms
-    made = [
+    return [
         Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms) for image in images
     ]
-    return Upload(made, lane, idempotency, limit)
 
 
 def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:

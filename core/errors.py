@@ -1,5 +1,7 @@
 """Every error that wastestream raises on purpose, under one base class."""
 
+from __future__ import annotations
+
 
 class WastestreamError(Exception):
     """Base class. Its message is one sentence for the person who reads it."""
@@ -61,8 +63,20 @@ class LedgerFullError(LedgerUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
 
+class DataLostError(WastestreamError):
+    """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
+
+
 class KeyNotFoundError(WastestreamError):
     """Raised when no API key has the name or id given."""
+
+
+class CameraNotFoundError(WastestreamError):
+    """Raised when no camera has the id given."""
+
+
+class CameraBusyError(WastestreamError):
+    """Raised when a camera cannot be forgotten because jobs of its images have not settled."""
 
 
 class NameTakenError(WastestreamError):
@@ -82,10 +96,16 @@ class RateLimitError(WastestreamError):
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and there are as many as may be."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, whose: str) -> None:
+        """Name the bound: `most` of all, or if `whose` is "owner" of those that one API key brought."""
+        why, setting = (
+            (f"this API key has brought {most:,} already", "WASTESTREAM_KEY_CAMERAS")
+            if whose == "owner"
+            else (f"there are {most:,} already", "WASTESTREAM_MAX_CAMERAS")
+        )
         super().__init__(
-            f"The camera (X-Camera-Id) is new, and there are {most:,} already; use the id of a known one, "
-            "or let the operator raise WASTESTREAM_MAX_CAMERAS. Nothing of this call was accepted."
+            f"The camera (X-Camera-Id) is new, and {why}; use the id of a known one, or let the operator "
+            f"forget some (./wastestream cameras) or raise {setting}. Nothing of this call was accepted."
         )
 
 

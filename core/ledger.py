@@ -13,11 +13,14 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | which cameras there are, by the last hour in which they sent something |
+| `ws:cameras:key` | hash | camera to the id of the API key that brought it, if one did |
+| `ws:keys:cameras` | hash | API key's id to how many of the cameras there are it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of an upload that named the key |
 | `ws:counted:{word}` | string | that a call has counted its duplicates, for a minute |
 | `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
 | `ws:workers` | sorted set | names of workers, by the time each was last seen |
 | `ws:worker:{name}` | hash | what that worker has done (`worker.tally`), and when it said so |
+| `ws:installation` | string | the installation's id: see `core.installation` |
 | `ws:settled` | channel | ids of jobs that have just settled |
 """
 
@@ -39,6 +42,7 @@ from redis.retry import Retry
 
 from core.drain import Drain, Place
 from core.errors import (
+    DataLostError,
     IdempotencyConflictError,
     LedgerFullError,
     LedgerUnavailableError,
@@ -46,7 +50,7 @@ from core.errors import (
     RateLimitError,
     TooManyCamerasError,
 )
-from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, accepted_ms
+from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, Shard, accepted_ms
 from core.lanes import LANES, room
 from core.manifest import Prediction
 
@@ -120,12 +124,14 @@ class Submission:
     """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
 
     `jobs`: at least one. `idempotency`: key of the whole, if the client gave one. `limit`: what the client
-    may send; a submission is taken while one image is left, and may overdraw it.
+    may send; a submission is taken while one image is left, and may overdraw it. `owner`: id of the client's
+    API key, empty without one.
     """
 
     jobs: Sequence[NewJob]
     idempotency: Idempotency | None = None
     limit: RateLimit | None = None
+    owner: str = ""
 
 
 Refusal = IdempotencyConflictError | QueueFullError | RateLimitError | TooManyCamerasError
@@ -173,13 +179,17 @@ class JobStore:
         retention_hours: float = 168.0,
         max_queued: int = 200_000,
         max_cameras: int = 1_000,
+        key_cameras: int = 100,
     ) -> None:
         self.client = client
         self.withdrawn_about = True
         """Whether messages of cancelled jobs may be under way, as of the last `settle`; at first unknown."""
+        self.installation = ""
+        """Id of the installation whose Redis alone accepts jobs; empty for any."""
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
         self._max_cameras = max_cameras
+        self._key_cameras = key_cameras
         self._accept = client.register_script(script("accept"))
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
@@ -222,10 +232,12 @@ class JobStore:
             - `IdempotencyConflictError`: the key was used with other bytes.
             - `QueueFullError`: as many jobs wait as may when one of `lane` comes.
             - `RateLimitError`: nothing is left of the limit.
-            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be.
+            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be, or the owner has
+              brought as many as one may.
 
         Raises:
             LedgerFullError: Redis has no memory; nothing was accepted.
+            DataLostError: Redis is not that of the installation (any more); nothing was accepted.
         """
         keys = [PENDING[lane], PENDING[_other(lane)], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
         arguments: list[str | int] = [
@@ -233,23 +245,27 @@ class JobStore:
             self._retention,
             room(lane, self._max_queued),
             self._max_cameras,
+            self._key_cameras,
+            self.installation,
             len(submissions),
         ]
         for one in submissions:
-            value = ""
+            known = ""
             if one.idempotency:
                 keys.append(_idempotency_key(one.idempotency))
-                value = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
+                known = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
             rate = f"{one.limit.name} {one.limit.rate} {one.limit.burst}" if one.limit else ""
-            arguments += [value, rate, len(one.jobs)]
+            arguments += [known, rate, one.owner, len(one.jobs)]
             for job in one.jobs:
                 arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
-                arguments += [
-                    "" if number is None else number
-                    for number in (job.captured_ms, job.expires_ms, job.shard_size)
-                ]
+                arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
+                arguments.append("" if job.shard is None else job.shard.suffix)
         with translated():
             answers = cast(list[str], self._accept(keys, [*arguments, *messages]))
+        if answers == ["lost"]:
+            raise DataLostError(
+                "Redis has lost its data, or is another one than before; nothing was accepted."
+            )
         return [self._outcome(one, lane, answer) for one, answer in zip(submissions, answers, strict=True)]
 
     def _outcome(self, submission: Submission, lane: str, answer: str) -> Accepted | Refusal:
@@ -262,7 +278,7 @@ class JobStore:
             except IdempotencyConflictError as error:
                 return error
         if word == "cameras":
-            return TooManyCamerasError(self._max_cameras)
+            return TooManyCamerasError(self._key_cameras if rest == "owner" else self._max_cameras, rest)
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))
@@ -322,14 +338,18 @@ class JobStore:
             The state of each as it now stands; None where the record is gone. A job that was classified when
             it was too old already is `expired`.
         """
-        return self._settle_all(outcomes, model, elsewhere=False)
+        return self._settle_all(outcomes, model)
 
-    def cancel(self, job_id: str) -> JobState | None:
+    def cancel(self, job_id: str, owner: str = "") -> JobState | None:
         """Settle a job `cancelled` unless it has settled; return its state as it now stands, None if unknown.
 
         Whoever meets its message afterwards is told: see `withdrawn`.
+
+        Args:
+            job_id: the job's.
+            owner: id of the API key that must have sent it, else it is unknown; empty for any.
         """
-        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", elsewhere=True)[0]
+        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", cancels=True, owner=owner)[0]
 
     def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
         """Return which of the jobs were cancelled while their messages were under way.
@@ -352,15 +372,16 @@ class JobStore:
             )
 
     def _settle_all(
-        self, outcomes: Sequence[Outcome], model: str, *, elsewhere: bool
+        self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
     ) -> list[JobState | None]:
         arguments: list[str | int] = [
             PREFIX,
             SETTLED_CHANNEL,
             self._retention,
             model,
-            int(elsewhere),
+            int(cancels),
             TOO_OLD,
+            owner,
         ]
         for outcome in outcomes:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
@@ -575,7 +596,7 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         camera=record["camera"],
         format=record["format"],
         size=int(record["size"]),
-        shard_size=int(record["shard_size"]) if "shard_size" in record else None,
+        shard=Shard.of(job_id, record["shard"]) if "shard" in record else None,
         captured_ms=int(captured) if captured else None,
         expires_ms=int(expires) if expires else None,
         settled_ms=int(settled) if settled else None,

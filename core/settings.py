@@ -99,6 +99,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Most cameras in the ledger; an upload that names a new one is answered 422.",
     )
+    key_cameras: int = Field(
+        100, ge=1, description="Most of those cameras that one API key may bring; beyond it the same."
+    )
 
     retention_hours: float = Field(
         168.0, ge=0.01, description="Hours that a settled job's record and an idempotency key are kept."

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from core.errors import LedgerUnavailableError
+from core.installation import OBJECT
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore, ensure_bucket
 from core.settings import Settings
@@ -75,6 +76,7 @@ def settings(redis_server: Server, s3_server: Server) -> Settings:
     )
     connect(made.redis_url.get_secret_value()).flushall()
     ensure_bucket(made)
+    ObjectStore(made).delete_many([OBJECT])  # A new installation, though there are images of earlier ones.
     return made
 
 

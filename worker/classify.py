@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from celery.utils.log import get_logger
 
 from core.engine import Engine
 from core.errors import (
@@ -24,6 +25,8 @@ from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from worker.tally import Spent
+
+logger = get_logger(__name__)
 
 MOST_STARTS: Final = 3
 """How often a job may be started before it is settled as one that crashes the worker."""
@@ -41,6 +44,9 @@ _NO_MEMORY: Final = (
     "The image needs more memory to decode than a worker's child may take; send a smaller one, "
     "or raise WASTESTREAM_CHILD_MEMORY."
 )
+
+_MISSING: Final = "Storage does not have the image; send it again."
+# Not storage's own words: the name of a shared object tells the ids of all its jobs, also those of others.
 
 _GIVEN_UP: Final = (
     "Storage has not served the image for a minute, though it serves others; check storage, send it again."
@@ -205,7 +211,10 @@ class Classifier:
             if isinstance(pixels, np.ndarray):
                 prediction = self._engine.manifest.predict(float(next(logits)))
                 outcomes.append(Outcome(item.job_id, JobState.CLASSIFIED, prediction))
-            elif isinstance(pixels, ImageError | ObjectNotFoundError):
+            elif isinstance(pixels, ObjectNotFoundError):
+                logger.warning("Job %s fails: %s", item.job_id, pixels)
+                outcomes.append(Outcome(item.job_id, JobState.FAILED, error=_MISSING))
+            elif isinstance(pixels, ImageError):
                 outcomes.append(Outcome(item.job_id, JobState.FAILED, error=str(pixels)))
             else:
                 outcomes.append(ALONE if isinstance(pixels, MemoryError) else None)

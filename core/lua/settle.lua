@@ -2,10 +2,11 @@
 -- KEYS: drain, withdrawn, expiring, pending of each lane
 -- ARGV: prefix, channel, record seconds, model, '1' if the jobs' messages are elsewhere (so that whoever
 --       meets one must be told that it is cancelled), why a job expired, for the person who asks,
+--       '' or the owner to all others of whom the only job is unknown,
 --       per job: id, hour, state, label, probability, review, error
 -- Returns how many cancelled jobs' messages are still about, then each job's state as it now stands,
 -- '' where there is no record.
-local FIRST, WIDTH, LANES = 7, 7, 4
+local FIRST, WIDTH, LANES = 8, 7, 4
 local FADE_MS = 30000 -- as in core.drain
 local LONGEST_MS = 5000 -- what one call can have taken; beyond it nobody was working
 local prefix, states, settled, worked = ARGV[1], {}, {}, 0
@@ -18,6 +19,9 @@ local function count(camera, row, field)
   moves[row][2][field] = (moves[row][2][field] or 0) + 1
 end
 
+if ARGV[7] ~= '' and redis.call('HGET', prefix .. 'job:' .. ARGV[FIRST], 'owner') ~= ARGV[7] then
+  return {redis.call('ZCARD', KEYS[2]), ''}
+end
 for at = FIRST, #ARGV, WIDTH do
   local id, state = ARGV[at], ARGV[at + 2]
   local key = prefix .. 'job:' .. id

@@ -20,7 +20,7 @@ from infra.local.detach import detach
 from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import PRIVATE, DataFolder
-from infra.local.health import read_session
+from infra.local.health import lost_data, read_health, read_session
 from infra.local.limits import raise_file_limit
 from infra.local.process import Process
 from infra.local.programs import REDIS, find_program
@@ -123,6 +123,10 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: boo
 
 
 def _announce(plan: StackPlan, view: View) -> None:
+    _, health = read_health(ports.dial(plan.host), plan.port)
+    if lost := lost_data(health):
+        view.say(f"CLOSED: {plan.url}  {lost}")
+        return
     view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
     view.say(
         "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")

@@ -27,11 +27,19 @@ def listens(host: str, port: int) -> bool:
 def api_ready(host: str, port: int) -> bool:
     """Return whether the API and all it depends on are ready, by its own word.
 
-    A full disk does not count: results can be read, and what waits is classified.
+    A full disk does not count: results can be read, and what waits is classified. Nor do lost data: they wait
+    for a person, who needs it all running.
     """
-    status, body = read_health(host, port)
-    failing = {part for part, answer in body.get("checks", {}).items() if answer != "ok"}
-    return status == http.client.OK or failing == {"disk"}
+    status, health = read_health(host, port)
+    failing = {part for part, answer in health.get("checks", {}).items() if answer != "ok"}
+    return status == http.client.OK or (failing != set() and failing <= {"disk", "installation"})
+
+
+def lost_data(health: Mapping[str, Any]) -> str | None:
+    """Return the sentence with which the API's `/readyz` says that data were lost, None if it does not."""
+    checks = health.get("checks") or {"installation": "ok"}
+    said: str = checks.get("installation", "ok")
+    return None if said == "ok" else said
 
 
 def read_health(host: str, port: int, key: str | None = None) -> tuple[int, dict[str, Any]]:

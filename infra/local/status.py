@@ -10,7 +10,7 @@ from typing import Any
 from core.disk import shortage
 from infra.local import ports
 from infra.local.folder import DataFolder
-from infra.local.health import read_health
+from infra.local.health import lost_data, read_health
 from infra.local.process import Process
 from infra.local.state import ProcessState, memory_of, read_state
 
@@ -87,6 +87,8 @@ def _readiness(processes: Sequence[Process]) -> str:
 def _queue(health: dict[str, Any]) -> str:
     if not health:
         return "the API does not answer"
+    if lost_data(health):
+        return "CLOSED, data were lost (./wastestream status)"
     pending = health.get("pending")  # which it tells everyone only while it needs no keys
     return "" if pending is None else f"{pending:,} jobs in progress"
 

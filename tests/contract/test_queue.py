@@ -28,7 +28,7 @@ from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
-from core.jobs import image_key, new_job_id, new_job_ids
+from core.jobs import Shard, image_key, new_job_id
 from core.ledger import JobStore
 from core.queue import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.settings import Settings
@@ -78,7 +78,10 @@ def test_kombu_delivers_our_message(settings: Settings, jobs: JobStore) -> None:
 
 def test_a_bulk_upload_is_a_message_for_each_object(settings: Settings) -> None:
     """So that no object is read by two workers; together they name each image once, in order."""
-    shards = [[image_key(job_id, "belt", "jpeg", size) for job_id in new_job_ids(size)] for size in (16, 13)]
+    shards = [
+        [image_key(job_id, "belt", "jpeg", shard) for job_id in shard.job_ids]
+        for shard in (Shard.new(16), Shard.new(13))
+    ]
     keys = [*shards[0], *shards[1], *_keys(2)]
     messages = Envelope(make_app(settings)).messages(keys, "bulk")
     named = [keys_in(json.loads(message)) for message in messages]

@@ -382,7 +382,8 @@ def test_readiness_names_the_dependency_that_fails(settings: Settings, client: F
     """200 while all answer; 503 with the one that does not."""
     assert client.get("/livez").status_code == 200
     ready = client.get("/readyz")
-    assert (ready.status_code, ready.get_json()["checks"]) == (200, {"redis": "ok", "storage": "ok"})
+    well = {"redis": "ok", "storage": "ok", "installation": "ok"}
+    assert (ready.status_code, ready.get_json()["checks"]) == (200, well)
     nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
     broken = create_app(nowhere).test_client().get("/readyz")
     assert broken.status_code == 503
@@ -408,7 +409,8 @@ def test_readiness_tells_strangers_only_what_fails(
         answer = client.get("/readyz", headers=stranger)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
-        assert answer.get_json() == {"status": "not ready", "checks": {"redis": "ok", "storage": "fails"}}
+        checks = {"redis": "ok", "storage": "fails", "installation": "ok"}
+        assert answer.get_json() == {"status": "not ready", "checks": checks}
     told = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
     assert str(port) in told["checks"]["storage"]
     assert (told["workers"], told["pending"], told["balanced"]) == (0, 0, True)
@@ -421,7 +423,10 @@ def test_readiness_with_redis_down_is_an_answer_too(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})
     answer = create_app(nowhere).test_client().get("/readyz")
     assert answer.status_code == 503
-    assert answer.get_json() == {"status": "not ready", "checks": {"redis": "fails", "storage": "ok"}}
+    assert answer.get_json() == {
+        "status": "not ready",
+        "checks": {"redis": "fails", "storage": "ok", "installation": "ok"},
+    }
 
 
 def test_readiness_is_asked_for_once_a_second(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from api.refusal import MOST_BYTES, STRANGERS_BYTES
 from core.errors import LedgerUnavailableError, SettingsError
 from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
 from core.keys import KeyStore, Scope
-from core.ledger import JobStore, connect
+from core.ledger import PENDING, JobStore, connect
 from core.manifest import Prediction
 from core.objects import ObjectStore
 from core.queue import QUEUES
@@ -32,6 +32,7 @@ from core.settings import Settings
 from infra.local.programs import REDIS
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.stream import assert_balanced
 
 OWN_PAGE = {"Origin": "http://localhost"}
 SLOW = 0.001  # images a second: nothing comes back while a test runs
@@ -264,7 +265,10 @@ def test_checking_keys_asks_redis_nothing(settings: Settings, client: FlaskClien
 
 
 def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -> None:
-    """Not 401, since the key may be good; when Redis is back it is known again. The settings' key goes on."""
+    """Not 401, since the key may be good; when Redis is back it is known again. The settings' key goes on.
+
+    Not before Redis was seen: only it can tell whether its data are there.
+    """
     port = free_port()
     down = settings.model_copy(
         update={
@@ -274,7 +278,7 @@ def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -
     )
     client = create_app(down).test_client()
     refused(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
-    assert ask(client, "from-the-settings") == 404
+    assert ask(client, "from-the-settings") == 503
     assert client.get("/livez").status_code == 200
     command = [program(*REDIS), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     server = Server([*command, "--save", ""], tmp_path / "log", port=port)
@@ -284,6 +288,8 @@ def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -
         wait_until(lambda: ask(client, token) == 404, "the key to be known", 10)
     finally:
         server.stop()
+    assert ask(client, token) == 404
+    assert ask(client, "from-the-settings") == 404
 
 
 def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,6 +446,48 @@ def test_the_settings_limit_is_each_keys_own(settings: Settings, keys: KeyStore)
     tokens += ["from-the-settings", keys.create("free", [Scope.INGEST], rate=0.0)[1]]
     statuses = [[upload(client, bearer(token)).status_code for _ in range(2)] for token in tokens]
     assert statuses == [[202, 429], [202, 429], [202, 429], [202, 202]]
+
+
+# ---- Whose job it is ---------------------------------------------------------------------------
+
+
+def test_a_key_cancels_its_own_jobs_only(client: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
+    """To others a job is unknown, in the same words as one that never was, settled or not; admin may all."""
+    own, other, reader = (
+        bearer(keys.create(name, scopes)[1])
+        for name, scopes in (
+            ("own", [Scope.INGEST]),
+            ("other", [Scope.INGEST]),
+            ("reader", [Scope.INGEST, Scope.READ]),
+        )
+    )
+    admin = bearer(keys.create("admin", [Scope.ADMIN])[1])
+    ids = [item["job"]["id"] for item in bulk(client, ["a.jpg", "b.jpg", "c.jpg"], own).get_json()["items"]]
+    jobs.settle([Outcome(ids[2], JobState.CLASSIFIED, Prediction("biodegradable", 0.9, False))], "m")
+    unknown = new_job_id()
+    missing = refused(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
+    for job_id in ids:
+        for headers in (other, reader):
+            said = refused(client.delete(f"/v1/jobs/{job_id}", headers=headers), 404, job_id)["detail"]
+            assert said == missing.replace(unknown, job_id)
+    assert jobs.pending() == 2
+    assert jobs.client.zcard(PENDING["bulk"]) == 2
+    assert client.delete(f"/v1/jobs/{ids[0]}", headers=own).get_json()["state"] == "cancelled"
+    refused(client.delete(f"/v1/jobs/{ids[0]}", headers=other), 404, "There is no job")
+    assert client.delete(f"/v1/jobs/{ids[1]}", headers=admin).get_json()["state"] == "cancelled"
+    assert client.delete(f"/v1/jobs/{ids[0]}", headers=admin).status_code == 200
+    refused(client.delete(f"/v1/jobs/{ids[2]}", headers=own), 409, "is classified already")
+    assert_balanced(jobs)
+
+
+def test_jobs_sent_without_a_key_are_no_keys(client: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
+    """Once there are keys, only admin cancels what came before."""
+    job_id = upload(client).get_json()["id"]
+    sender, admin = (keys.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.ADMIN))
+    wait_until(lambda: ask(client, "none") == 401, "keys to be needed")
+    refused(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
+    assert client.delete(f"/v1/jobs/{job_id}", headers=bearer(admin)).status_code == 200
+    assert_balanced(jobs)
 
 
 # ---- The page's session ------------------------------------------------------------------------

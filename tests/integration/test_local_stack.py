@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -159,6 +160,30 @@ def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
     assert local.run("status").returncode == 1
     assert local.up().returncode == 0
     assert local.job(job_id)["state"] == "classified"
+    assert local.ledger()["balanced"]
+
+
+def test_up_on_a_redis_that_lost_everything_is_closed(local: Local) -> None:
+    """Its file is gone, the images are there: it says what was lost, until a person begins anew."""
+    local.upload()
+    local.run("down")
+    for file in (local.folder / "redis").iterdir():
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    lost = "Redis has lost its data"
+    local.extra["WASTESTREAM_API_PROCESSES"] = "3"
+    done = local.up()
+    del local.extra["WASTESTREAM_API_PROCESSES"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"CLOSED: {local.url}  {lost}" in done.stdout
+    assert "Ready" not in done.stdout
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        local.upload()
+    assert (refused.value.code, lost in json.load(refused.value)["detail"]) == (503, True)
+    status = local.run("status")
+    assert (status.returncode, f"installation: {lost}" in status.stdout) == (1, True)
+    assert local.run("installation", "renew").returncode == 0
+    wait_until(lambda: bool(local.status()["ready"]), "the API to open", 10)
+    assert local.job(local.upload())["state"] == "classified"
     assert local.ledger()["balanced"]
 
 

@@ -43,6 +43,10 @@ def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
     [
         ({}, "0 processes ready · the API does not answer · "),
         ({"status": "ready"}, "0 processes ready · 0 MB"),
+        (
+            {"status": "not ready", "checks": {"installation": "Lost."}},
+            "0 processes ready · CLOSED, data were",
+        ),
         ({"status": "ready", "pending": 1200}, "0 processes ready · 1,200 jobs in progress · "),
     ],
 )

@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from core import queue
 from core.engine import LiteRtEngine
 from core.errors import StorageUnavailableError
-from core.jobs import object_key
+from core.jobs import job_ids_in, object_key
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from core.settings import Settings
@@ -56,7 +56,8 @@ def _die_once(pid: int) -> None:
 
 def _is_poison(item: Item) -> bool:
     """Any image of the camera `poison`, or the first of an upload of `first-is-poison`."""
-    return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id.endswith("0"))
+    first = job_ids_in(object_key(item.key))[0]
+    return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id == first)
 
 
 def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]:
