@@ -19,6 +19,7 @@ from core.errors import SettingsError
 from core.keys import KeyStore
 from core.ledger import connect
 from core.memory import keep_freed_memory
+from core.redis_server import log_unfit
 from core.settings import Settings, load_settings
 
 _MOST_KEPT: Final = 64 * 1024 * 1024
@@ -107,6 +108,7 @@ def _check_address(settings: Settings) -> None:
     """Ask over a connection of its own: gunicorn's processes are forked later."""
     client = connect(settings.redis_url.get_secret_value())
     check_address(settings, Keyring(KeyStore(client), settings_key(settings)))
+    log_unfit(client)
     client.close()
 
 

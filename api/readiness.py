@@ -14,20 +14,32 @@ from core.accounts import Accounts, Balance
 from core.errors import WastestreamError
 from core.ledger import JobStore
 from core.objects import ObjectStore
+from core.redis_server import RedisServer
 
 logger = logging.getLogger(__name__)
 
 FRESH: Final = 1.0
-"""Seconds for which answers hold: everyone may ask, and each time costs Redis a write and storage a read."""
+"""Seconds for which answers hold: everyone may ask, and each time costs Redis and storage some calls."""
+
+UNATTENDED: Final = 60.0
+"""Seconds without a worker, while jobs wait, after which there is a warning."""
+
+_NO_WORKER: Final = (
+    f"Jobs wait, and for {UNATTENDED:.0f} s no worker has reported: start one, or read the workers' logs."
+)
 
 PARTS: Final = ("redis", "storage")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Which of `PARTS` failed, and why; and how the ledger stands, if Redis could say."""
+    """Which of `PARTS` failed, and why; what is wrong with others; how the ledger stands, if Redis could say.
+
+    Warnings do not make the API unready: what it accepts is kept until there are workers.
+    """
 
     failures: dict[str, str]
+    warnings: dict[str, str]
     balance: Balance | None
 
     @property
@@ -39,7 +51,8 @@ class Report:
 class Readiness:
     """Asks for all threads of the process, one at a time and at most every `FRESH` seconds."""
 
-    def __init__(self, jobs: JobStore, accounts: Accounts, objects: ObjectStore) -> None:
+    def __init__(self, server: RedisServer, jobs: JobStore, accounts: Accounts, objects: ObjectStore) -> None:
+        self._server = server
         self._jobs = jobs
         self._accounts = accounts
         self._objects = objects
@@ -56,13 +69,18 @@ class Readiness:
 
     def _ask(self) -> Report:
         failures: dict[str, str] = {}
+        warnings: dict[str, str] = {}
         balance: Balance | None = None
         with _noting(failures, "redis"):
+            self._server.check()
             self._jobs.ping()
             balance = self._accounts.balance()
+            if self._jobs.unattended(UNATTENDED):
+                warnings["workers"] = _NO_WORKER
         with _noting(failures, "storage"):
+            self._objects.check_put()
             self._objects.ping()
-        return Report(failures, balance)
+        return Report(failures, warnings, balance)
 
 
 @contextmanager

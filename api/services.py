@@ -22,6 +22,7 @@ from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
 from core.queue import Envelope, make_app
+from core.redis_server import RedisServer
 from core.settings import Settings
 
 _EXTENSION: Final = "wastestream"
@@ -35,6 +36,7 @@ class Services:
     """The process's own connections; none may be shared across a fork."""
 
     settings: Settings
+    server: RedisServer
     jobs: JobStore
     accounts: Accounts
     objects: ObjectStore
@@ -68,9 +70,10 @@ class Services:
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
         )
-        accounts, objects = Accounts(client), ObjectStore(settings)
+        server, accounts, objects = RedisServer(client), Accounts(client), ObjectStore(settings)
         return cls(
             settings=settings,
+            server=server,
             jobs=jobs,
             accounts=accounts,
             objects=objects,
@@ -82,7 +85,7 @@ class Services:
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
-            readiness=Readiness(jobs, accounts, objects),
+            readiness=Readiness(server, jobs, accounts, objects),
         )
 
 

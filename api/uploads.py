@@ -173,13 +173,15 @@ def submit(
         ledger said.
 
     Raises:
-        StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again.
+        StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again. So while Redis is
+            not fit (`core.redis_server`).
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
         RateLimitError: nothing is left of the limit; nothing was accepted.
         TooManyCamerasError: the camera is new, and there are as many as may be; nothing was accepted.
     """
     services.throttle.check(limit)
+    services.server.check()
     if idempotency is None:
         services.gate.check(lane)
     elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):

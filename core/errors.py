@@ -57,6 +57,14 @@ class LedgerFullError(LedgerUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
 
+class EvictionError(LedgerUnavailableError):
+    """Raised when Redis is set to drop keys when its memory is full, and so jobs."""
+
+
+class MissingRightsError(LedgerUnavailableError):
+    """Raised when Redis' user may not do what the programs must; the message names it."""
+
+
 class KeyNotFoundError(WastestreamError):
     """Raised when no API key has the name or id given."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.table import Table
 from infra.cli.options import API_KEY, data_dir, key_file, read_key
 from infra.local.folder import DataFolder
 from infra.local.status import Status, read_status
+
+_PATIENCE: Final = 10.0  # seconds: the API asks Redis and storage, which may hang
 
 
 @click.command()
@@ -25,7 +28,7 @@ def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
     Once there are API keys, the queue and the ledger are shown to one with the scope read.
     """
     folder = DataFolder(data_dir.absolute())
-    found = read_status(folder, read_key(key_file))
+    found = read_status(folder, read_key(key_file), patience=_PATIENCE)
     if as_json:
         click.echo(json.dumps(found.as_json()))
     elif not found.running:
@@ -46,6 +49,8 @@ def _print(found: Status) -> None:
     console.print(table)
     for name, answer in found.health.get("checks", {}).items():
         console.print(f"{name}: {answer}")
+    for name, warning in found.health.get("warnings", {}).items():
+        console.print(f"warning, {name}: {warning}")
     if found.health.get("pending") is not None:
         workers, pending = found.health.get("workers"), found.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
