@@ -50,37 +50,36 @@ _CAUSES: Final = (
     ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.objects`"),
     ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
     (
-        "AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken| 40[13] ",
-        "Storage denies access: check the S3 keys, and that they may read and write the bucket",
-    ),
-    (
         "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",
         "Storage is full: give it room, or keep images shorter",
     ),
     (
-        "certificate|CertificateError|UnknownIssuer|NotValidForName",
+        "AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken| 40[13] ",
+        "Storage denies access: check the S3 keys, and that they may read and write the bucket",
+    ),
+    (
+        "certificate verify failed|invalid peer certificate|CertificateError|UnknownIssuer",
         "Storage's certificate is not trusted: name its authority in WASTESTREAM_S3_CA_FILE",
     ),
     (
-        r"kind: (Connect|Timeout)|error sending request",
+        r"kind: (Connect|Timeout)|error sending request|Could not connect|timed out",
         "Storage does not answer: check that it runs and its address",
     ),
     ("", "Storage fails: its own log says why; a full disk does this"),
 )
-"""What failed calls are put down to: a pattern in what obstore says, and the sentence for the operator."""
+"""What failed calls are put down to: a pattern in what the client says, and the sentence for the operator."""
 
 
 @contextmanager
 def _translated(key: str) -> Iterator[None]:
     try:
         yield
-    except (NotFoundError, FileNotFoundError, BaseError) as error:
+    except (FileNotFoundError, BaseError) as error:
         text = str(error)
         if isinstance(error, NotFoundError | FileNotFoundError) and _CAUSES[0][0] not in text:
             raise ObjectNotFoundError(f"Storage has no object {key}.") from error
         # Refused, timed out, answered 5xx, no bucket: not this image's fault, so never final.
-        cause = next(sentence for pattern, sentence in _CAUSES if re.search(pattern, text))
-        raise StorageUnavailableError(f"{cause} ({_summary(text)}).") from error
+        raise StorageUnavailableError(f"{_cause(text)} ({_summary(text)}).") from error
 
 
 class ObjectStore:
@@ -323,9 +322,8 @@ def ensure_bucket(settings: Settings) -> None:
             _set_lifecycle(client, settings)
     except (BotoCoreError, ClientError) as error:
         raise StorageUnavailableError(
-            f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made ({error}). "
-            "Check that the server runs, and that WASTESTREAM_S3_ACCESS_KEY and WASTESTREAM_S3_SECRET_KEY "
-            "are its own."
+            f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made. "
+            f"{_cause(str(error))} ({error})."
         ) from error
 
 
@@ -358,6 +356,10 @@ def _lifecycle_rules(client: Any, bucket: str) -> list[dict[str, Any]]:
 
 def _attributes(key: str) -> dict[str, str]:
     return {"Content-Type": _TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
+
+
+def _cause(text: str) -> str:
+    return next(sentence for pattern, sentence in _CAUSES if re.search(pattern, text))
 
 
 def _summary(text: str) -> str:

@@ -40,6 +40,20 @@ def test_an_impossible_rate_is_named(monkeypatch: pytest.MonkeyPatch, rate: str)
         load_settings()
 
 
+def test_an_authority_of_storage_is_a_file_with_certificates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that cannot be read ends the program at once; an empty variable is none."""
+    monkeypatch.setenv("WASTESTREAM_S3_CA_FILE", "")
+    assert load_settings().s3_ca_file is None
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "nowhere.pem"):
+        monkeypatch.setenv("WASTESTREAM_S3_CA_FILE", str(tmp_path / name))
+        load_settings.cache_clear()
+        with pytest.raises(SettingsError, match=rf"WASTESTREAM_S3_CA_FILE.*{name} holds no certificate"):
+            load_settings()
+
+
 def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither str nor repr shows a password."""
     monkeypatch.setenv("WASTESTREAM_REDIS_URL", "redis://:hunter2@localhost:6379/0")
