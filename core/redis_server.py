@@ -35,10 +35,10 @@ _CONTROL: Final = "/{db}.celery.pidbox"  # of Celery's remote control
 _COMMANDS: Final = """
     BRPOP k 1, DEL k, EVAL s 1 k, EVALSHA s 1 k, EXISTS k, EXPIRE k 1, GET k, HDEL k f, HGET k f, HGETALL k,
     HINCRBY k f 1, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v, LRANGE k 0 0,
-    PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s, SCRIPT
-    LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, ZADD k 1 m, ZCARD k,
-    ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k
-    0 0, ZSCORE k m
+    PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s,
+    SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, ZADD k 1 m,
+    ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0,
+    ZREVRANGE k 0 0, ZSCORE k m
 """
 """What the programs, their Lua scripts and kombu use; `k` is a key, `c` a channel."""
 
@@ -80,20 +80,25 @@ class RedisServer:
             MissingRightsError, EvictionError: it is not.
             LedgerUnavailableError: it cannot be asked.
         """
-        with self._lock:
-            if time.monotonic() >= self._next:
-                self._look()
-            if self._unfit is not None:
-                raise type(self._unfit)(str(self._unfit))  # a new one: errors gather tracebacks
+        # While one thread looks, which can take a time-out, others go by what was last seen, if anything was.
+        if time.monotonic() >= self._next and self._lock.acquire(blocking=self._next == 0):
+            try:
+                if time.monotonic() >= self._next:
+                    self._look()
+            finally:
+                self._lock.release()
+        if self._unfit is not None:
+            raise type(self._unfit)(str(self._unfit))  # a new one: errors gather tracebacks
 
     def _look(self) -> None:
+        pause = LOOK_AGAIN_SECONDS
         try:
             check_server(self._client)
-        except (EvictionError, MissingRightsError) as error:
-            self._unfit, pause = error.with_traceback(None), LOOK_AGAIN_SECONDS
-        else:
             self._unfit, pause = None, LOOK_SECONDS
-        self._next = time.monotonic() + pause
+        except (EvictionError, MissingRightsError) as error:
+            self._unfit = error.with_traceback(None)
+        finally:
+            self._next = time.monotonic() + pause
 
 
 def check_server(client: redis.Redis) -> None:

@@ -33,7 +33,9 @@ def is_rate(value: float) -> bool:
 class Settings(BaseSettings):
     """One value per variable: the field `redis_url` is `WASTESTREAM_REDIS_URL`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
