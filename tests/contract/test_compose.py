@@ -126,9 +126,9 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """In the API or in the workers, but for names in storage and the model's folder."""
+    """In the API or in the workers, but for what belongs to storage of your own and the model's folder."""
     passed = {key for name in ("api", "worker") for key in SERVICES[name]["environment"]}
-    own = {"s3_bucket", "s3_region", "model_dir"}
+    own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed
 
 
