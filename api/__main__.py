@@ -21,6 +21,7 @@ from core.errors import SettingsError
 from core.keys import KeyStore
 from core.ledger import connect
 from core.memory import keep_freed_memory
+from core.redis_server import log_unfit
 from core.settings import Settings, load_settings
 
 _MOST_KEPT: Final = 64 * 1024 * 1024
@@ -115,6 +116,7 @@ def _check_address(settings: Settings) -> None:
         if not _data_lost():
             raise
     finally:
+        log_unfit(client)
         client.close()
 
 

@@ -30,6 +30,7 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
 
     Who may read is also told why they fail, how many workers have been seen lately (`workers`), how many jobs
     wait (`pending`) and whether the ledger agrees with the jobs that are really there (`balanced`).
+    `warnings` name what needs the operator though this process can do its work.
     """
     deps = services()
     report, told = deps.readiness.report(), may(Scope.READ)
@@ -40,6 +41,8 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         for part, why in report.failures.items()
     }
     body: dict[str, Any] = {"status": "ready" if report.ready else "not ready", "checks": checks}
+    if report.warnings:
+        body["warnings"] = {part: why if told else "warning" for part, why in report.warnings.items()}
     if told:
         balance = report.balance
         body["workers"] = 0 if balance is None else len(deps.jobs.workers())

@@ -25,6 +25,7 @@ from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
 from core.queue import Envelope, make_app
+from core.redis_server import RedisServer
 from core.settings import Settings
 
 _EXTENSION: Final = "wastestream"
@@ -38,6 +39,7 @@ class Services:
     """The process's own connections; none may be shared across a fork."""
 
     settings: Settings
+    server: RedisServer
     jobs: JobStore
     accounts: Accounts
     objects: ObjectStore
@@ -74,10 +76,12 @@ class Services:
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
         )
-        accounts, objects, disk = Accounts(client), ObjectStore(settings), Disk(settings.disk)
+        server, disk = RedisServer(client), Disk(settings.disk)
+        accounts, objects = Accounts(client), ObjectStore(settings)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
+            server=server,
             jobs=jobs,
             accounts=accounts,
             objects=objects,
@@ -90,7 +94,7 @@ class Services:
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
             integrity=integrity,
-            readiness=Readiness(jobs, accounts, objects, integrity, disk),
+            readiness=Readiness(server, jobs, accounts, objects, integrity=integrity, disk=disk),
             disk=disk,
         )
 

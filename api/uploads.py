@@ -175,7 +175,8 @@ def submit(
         ledger said.
 
     Raises:
-        DiskFullError, StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again.
+        DiskFullError, StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again. So
+            while Redis is not fit (`core.redis_server`).
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
         RateLimitError: nothing is left of the limit; nothing was accepted.
@@ -183,6 +184,7 @@ def submit(
     """
     services.disk.check()
     services.throttle.check(limit)
+    services.server.check()
     if idempotency is None:
         services.gate.check(lane)
     elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):

@@ -67,6 +67,14 @@ class DataLostError(WastestreamError):
     """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
 
 
+class EvictionError(LedgerUnavailableError):
+    """Raised when Redis is set to drop keys when its memory is full, and so jobs."""
+
+
+class MissingRightsError(LedgerUnavailableError):
+    """Raised when Redis' user may not do what the programs must; the message names it."""
+
+
 class KeyNotFoundError(WastestreamError):
     """Raised when no API key has the name or id given."""
 

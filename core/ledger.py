@@ -509,6 +509,18 @@ class JobStore:
             names = self.client.zrangebyscore(_WORKERS, self.now_ms() / 1000 - WORKER_TTL, "+inf")
         return cast(list[str], names)
 
+    def unattended(self, seconds: float) -> bool:
+        """Return whether a job has waited so long, and no worker was seen for as long."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(_WORKERS, 0, 0, desc=True, withscores=True)
+            for key in PENDING.values():
+                pipe.zrange(key, 0, 0, withscores=True)
+            (now, _), seen, *oldest = pipe.execute()
+        return not any(at > now - seconds for _, at in seen) and any(
+            accepted < (now - seconds) * 1000 for first in oldest for _, accepted in first
+        )
+
     def worker_reports(self) -> dict[str, dict[str, float]]:
         """Return what each worker seen lately has done, and `at`, when it said so (Redis' clock, seconds)."""
         names = self.workers()

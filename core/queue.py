@@ -16,9 +16,11 @@ from typing import Any, Final
 
 from celery import Celery
 from kombu.connection import Connection
+from redis.connection import parse_url
 
 from core.jobs import job_id_of, new_job_id, object_key
 from core.lanes import LANES, SINGLE
+from core.redis_url import TLS
 from core.settings import Settings
 
 CLASSIFY: Final = "wastestream.classify"
@@ -44,8 +46,10 @@ Living workers renew theirs every 2 seconds (`worker.leases`), so a slow batch i
 
 def make_app(settings: Settings) -> Celery:
     """Return a Celery app that knows the broker; `worker.app` adds the task to it."""
-    app = Celery("wastestream", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    url, tls = _broker(settings.redis_url.get_secret_value())
+    app = Celery("wastestream", broker=url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=tls,
         task_default_queue=_DEFAULT_QUEUE,
         task_create_missing_queue_type="classic",
         task_ignore_result=True,  # results are the job records; Celery's cost 5 Redis commands each
@@ -77,6 +81,20 @@ def make_app(settings: Settings) -> Celery:
         },
     )
     return app
+
+
+def _broker(url: str) -> tuple[str, dict[str, Any] | None]:
+    """Return Redis' URL as Celery's `broker_url` and `broker_use_ssl`; None without TLS.
+
+    kombu takes the scheme for the transport's name, which for workers is our own. By the scheme alone they
+    would speak without TLS and send the password in clear text.
+    """
+    address, _, _ = url.partition("?")
+    if not url.startswith(f"{TLS}://"):
+        return address, None
+    parsed: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    options = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
+    return address, {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **options}
 
 
 class Envelope:

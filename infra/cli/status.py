@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -14,6 +15,8 @@ from infra.cli.options import API_KEY, data_dir, key_file, read_key
 from infra.local.folder import DataFolder
 from infra.local.state import ProcessState
 from infra.local.status import Status, read_status
+
+_PATIENCE: Final = 10.0  # seconds: the API asks Redis and storage, which may hang
 
 
 @click.command()
@@ -26,7 +29,7 @@ def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
     Once there are API keys, the queue and the ledger are shown to one with the scope read.
     """
     folder = DataFolder(data_dir.absolute())
-    found = read_status(folder, read_key(key_file))
+    found = read_status(folder, read_key(key_file), patience=_PATIENCE)
     if as_json:
         click.echo(json.dumps(found.as_json()))
     elif not found.running:
@@ -50,6 +53,8 @@ def _print(found: Status) -> None:
     for name, answer in found.health.get("checks", {}).items():
         if name != "disk":
             console.print(f"{name}: {answer}")
+    for name, warning in found.health.get("warnings", {}).items():
+        console.print(f"warning, {name}: {warning}")
     if found.health.get("pending") is not None:
         workers, pending = found.health.get("workers"), found.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")

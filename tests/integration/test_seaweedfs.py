@@ -91,6 +91,19 @@ def test_the_bucket_forgets_old_images_by_itself(settings: Settings) -> None:
     assert {name: one["Expiration"]["Days"] for name, one in found.items()} == {"logs": 1, rule["ID"]: 2}
 
 
+def test_a_session_token_goes_with_both_clients_or_with_none(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is another storage's is left out; this server refuses those that it did not make."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of another storage")
+    ensure_bucket(settings)
+    ObjectStore(settings).check_put()
+    temporary = settings.model_copy(update={"s3_session_token": SecretStr("of this one, they say")})
+    for call in (ensure_bucket, lambda settings: ObjectStore(settings).check_put()):
+        with pytest.raises(StorageUnavailableError, match="Storage denies access"):
+            call(temporary)
+
+
 def test_images_are_classified_and_given_back(
     settings: Settings, jobs: JobStore, start_worker: Callable[..., Server]
 ) -> None:
