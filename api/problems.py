@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from api.request_id import request_id
 from core.errors import (
     BusyError,
+    CameraIdError,
     CorruptImageError,
     IdempotencyConflictError,
     ImageTooLargeError,
@@ -36,6 +37,7 @@ RETRY_AFTER: Final = 2
 """Seconds after which a client may try again while a dependency is down."""
 
 _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
+    CameraIdError: HTTPStatus.BAD_REQUEST,
     UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ImageTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     CorruptImageError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -14,8 +14,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.cameras import CAMERA_RULE, is_camera_id
-from core.errors import WastestreamError
+from core.cameras import camera_id
+from core.errors import CameraIdError, WastestreamError
 from infra.cli.options import key_file, read_key
 from infra.client.classification import Classification
 from infra.client.client import Client
@@ -35,6 +35,14 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
+def _camera_id(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    del context, option
+    try:
+        return None if text is None else camera_id(text)
+    except CameraIdError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -49,7 +57,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
     "--json", "as_json", is_flag=True, help="Print one JSON object a line, each as soon as it is known."
 )
 @key_file
-@click.option("--camera", metavar="ID", help="Count the images as this camera's.")
+@click.option("--camera", callback=_camera_id, metavar="ID", help="Count the images as this camera's.")
 def classify(
     paths: tuple[Path, ...], *, url: str, as_json: bool, key_file: Path | None, camera: str | None
 ) -> None:
@@ -61,8 +69,6 @@ def classify(
     """
     if not _is_address(url):
         raise click.BadParameter("it must be like http://127.0.0.1:8000 or https://host", param_hint="--url")
-    if camera is not None and not is_camera_id(camera):
-        raise click.BadParameter(CAMERA_RULE, param_hint="--camera")
     key = read_key(key_file)
     try:
         sources = collect(paths)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +18,9 @@ from infra.client.patience import Patience
 
 WAIT_SECONDS: Final = 20
 """How long the server may hold one `GET /v1/jobs/ID` open."""
+
+_IN_HEADERS: Final = " :,()@"
+"""What a camera id may hold besides letters and digits and needs no percent-encoding in a header."""
 
 _TIMEOUT: Final = httpx.Timeout(60, connect=5, pool=None)
 
@@ -57,7 +61,7 @@ class Client:
         """
         self.patience = patience or Patience()
         self._url = url
-        self._origin = {} if camera is None else {"X-Camera-Id": camera}
+        self._origin = {} if camera is None else {"X-Camera-Id": quote(camera, safe=_IN_HEADERS)}
         self._on_trouble = on_trouble
         self._in_trouble = False
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}

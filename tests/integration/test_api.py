@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import threading
 import time
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -102,6 +105,9 @@ def _huge_png() -> bytes:
         (None, {"X-Camera-Id": "../etc"}, 400, "cannot be a camera's id"),
         (None, {"X-Camera-Id": ""}, 400, "cannot be a camera's id"),
         (None, {"X-Camera-Id": "x" * 65}, 400, "1 to 64"),
+        (None, {"X-Camera-Id": "belt #1"}, 400, "it holds '#'"),
+        (None, {"X-Captured-At": "20260131"}, 400, "milliseconds since 1970"),
+        (None, {"X-Max-Age": "1_000"}, 400, "seconds above 0"),
         (None, {"X-Captured-At": "yesterday"}, 400, "RFC 3339"),
         (None, {"X-Captured-At": "2026-01-31T08:15:00"}, 400, "with its zone"),
         (None, {"X-Captured-At": "2236-01-31T08:15:00Z"}, 422, "in the future"),
@@ -123,6 +129,25 @@ def test_a_camera_whose_clock_is_a_little_fast_is_not_refused(client: FlaskClien
     """A minute ahead is no future."""
     soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     assert _post(client, X_Captured_At=soon).status_code == 202
+
+
+def test_a_camera_is_called_what_its_maker_calls_it(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore
+) -> None:
+    """A MAC address, spaces, umlauts: one name in jobs, storage, ledger and metrics, however it is sent."""
+    name = "00:1A:2B, B\u00e4ndchen (2)"
+    raw, decomposed = name.encode().decode("latin-1"), quote(unicodedata.normalize("NFD", name))
+    ids = [_post(client, X_Camera_Id=sent).get_json()["id"] for sent in (raw, decomposed, name)]
+    files = [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")]
+    ids += [item["job"]["id"] for item in _bulk(client, files, X_Camera_Id=raw).get_json()["items"]]
+    found = [job for job in jobs.read_many(ids) if job is not None]
+    assert [job.camera for job in found] == [name] * 5
+    assert [objects.get(job.image_key) for job in found] == [jpeg()] * 3 + [jpeg(1), jpeg(2)]
+    (row,) = client.get("/v1/ledger", query_string={"camera": name}).get_json()["rows"]
+    assert (row["camera"], row["received"], row["balanced"]) == (name, 5, True)
+    (line,) = list(csv.DictReader(io.StringIO(client.get("/v1/ledger?format=csv").text)))
+    assert line["camera"] == name
+    assert f'wastestream_images_received_total{{camera="{name}"}} 5' in client.get("/metrics").text
 
 
 def test_an_oversized_body_without_a_length_is_refused(settings: Settings) -> None:
@@ -315,7 +340,7 @@ def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
     assert client.get(f"/v1/jobs/{job_id}?wait=0.05").get_json()["state"] == "queued"
 
 
-@pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan"])
+@pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan", "1_0"])
 def test_an_impossible_wait_is_refused(client: FlaskClient, wait: str) -> None:
     """Seconds from 0 to 30."""
     _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "between 0 and 30")
