@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.access import caller, check_scope, requires
 from api.body import read_body, read_files
+from api.encodings import unwrap
 from api.form import File
 from api.jobs import blueprint as jobs
 from api.problems import RequestError, problem_of, respond
@@ -62,9 +63,9 @@ def _accept() -> tuple[Submitted, dict[str, str]]:
     origin = read_origin(request.headers)
     limit = caller().limit
     with services().upload_places:  # no more images in memory than that, though more threads wait
-        data = read_body(MAX_BYTES)
-        image = check(data, request.mimetype)
-        idempotency = idempotency_of(origin, [(request.mimetype, data)], caller().id)
+        data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
+        image = check(data, media_type)
+        idempotency = idempotency_of(origin, [(media_type, data)], caller().id)
         (made,), accepted = submit(services(), [image], origin, SINGLE, limit=limit, idempotency=idempotency)
     return made, limit_headers(limit, accepted)
 
@@ -148,7 +149,7 @@ def _files() -> list[File]:
 
 def _checked(file: File) -> Checked | dict[str, Any]:
     try:
-        return check(file.data, file.media_type, any_type=True)
+        return check(*file.image(), any_type=True)
     except (RequestError, ImageError) as error:
         return problem_of(error)
 

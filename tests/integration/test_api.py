@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import threading
 import time
 import unicodedata
 import zlib
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +198,66 @@ def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, job
     assert {item["job"]["camera"] for item in items if "job" in item} == {"belt-2"}
     (message,) = jobs.client.lrange(QUEUES["bulk"], 0, -1)
     assert len(keys_in(json.loads(message))) == jobs.pending() == 3
+
+
+def test_no_image_of_a_form_is_lost_for_how_its_part_is_written(client: FlaskClient, jobs: JobStore) -> None:
+    """Without a file name, with one in another encoding, as base64 or a data URI; text fields are none."""
+    head, text = b'--edge\r\nContent-Disposition: form-data; name="%d"', b64encode(jpeg())
+    parts = [
+        b"\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(),
+        b"\r\n\r\n" + jpeg(),
+        b"; filename*=UTF-8''b%C3%A4.jpg\r\n\r\n" + jpeg(),
+        b'; filename="b\xe4.jpg"\r\n\r\n' + jpeg(),
+        b"; filename=a\r\nContent-Transfer-Encoding: base64\r\n\r\n" + text,
+        b"\r\n\r\ndata:image/jpeg;base64," + text,
+        b"\r\n\r\nbelt one",
+        b"\r\n\r\n" + text,
+        b"; filename=a\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\nbegin",
+        b"\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b",
+    ]
+    body = b"".join(head % number + part + b"\r\n" for number, part in enumerate(parts)) + b"--edge--"
+    answer = client.post("/v1/images/bulk", data=body, content_type="multipart/form-data; boundary=edge")
+    items = answer.get_json()["items"]
+    assert [(item["file"], item["status"]) for item in items] == [
+        ("0", 202),
+        ("1", 202),
+        ("b\u00e4.jpg", 202),
+        ("b\u00e4.jpg", 202),
+        ("a", 202),
+        ("5", 202),
+        ("7", 415),
+        ("a", 415),
+        ("9", 415),
+    ]
+    for item, says in zip(items[6:], ("base64 text", "'x-uuencode'", "'multipart/mixed'"), strict=True):
+        assert says in item["error"]["detail"]
+    images = {client.get(f"/v1/jobs/{item['job']['id']}/image").data for item in items[:6]}
+    assert images == {jpeg()}
+    assert jobs.pending() == 6
+
+
+def test_an_encoded_upload_is_decoded_as_its_header_says(client: FlaskClient) -> None:
+    """Gzip, base64, a data URI, and a whole form in gzip; bombs and others are refused by name."""
+    text = b64encode(jpeg())
+    accepted = [
+        _post(client, gzip.compress(jpeg()), Content_Encoding="gzip"),
+        _post(client, text, Content_Transfer_Encoding="base64"),
+        _post(client, b"data:image/jpeg;base64," + text, Content_Type="text/plain"),
+    ]
+    for answer in accepted:
+        assert answer.status_code == 202
+        assert client.get(f"{answer.headers['Location']}/image").data == jpeg()
+    form = httpx.Request("POST", "http://api", files=[("a", ("a.jpg", jpeg(), "image/jpeg"))])
+    headers = {"Content-Type": form.headers["Content-Type"], "Content-Encoding": "gzip"}
+    answer = client.post("/v1/images/bulk", data=gzip.compress(form.read()), headers=headers)
+    assert answer.get_json()["items"][0]["status"] == 202
+
+    bomb = gzip.compress(jpeg() + bytes(MAX_BYTES))
+    _refused(_post(client, bomb, Content_Encoding="gzip"), 413, "more than 10,485,760 bytes")
+    refused = _post(client, Content_Encoding="zstd")
+    _refused(refused, 415, "'zstd' cannot be undone")
+    assert refused.headers["Accept-Encoding"] == "gzip, deflate"
+    _refused(_post(client, text), 415, "base64 text")
 
 
 def test_images_of_a_bulk_upload_share_objects(
