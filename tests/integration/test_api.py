@@ -549,6 +549,50 @@ def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> Non
     assert "POST" in refused.headers["Allow"]
 
 
+def test_a_slash_at_the_end_changes_nothing(client: FlaskClient) -> None:
+    """Clients that join addresses leave one there."""
+    job_id = client.post("/v1/images/", data=jpeg(), headers=JPEG).get_json()["id"]
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/image", "/v1/ledger", "/livez", "/session"):
+        assert client.get(f"{path}/").data == client.get(path).data
+    _refused(client.post("/v1/images/bulk/", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
+    _refused(client.put("/v1/images/"), 405, "not allowed")
+
+
+FORWARDED = {
+    "X-Forwarded-For": "203.0.113.9, 192.0.2.1",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.test, example.com",
+    "X-Forwarded-Prefix": "/evil, /waste/",
+}
+
+
+def test_a_trusted_proxy_may_show_the_api_below_a_prefix(settings: Settings) -> None:
+    """Addresses in answers and on the page begin with it; what the client wrote before it is not believed."""
+    trusting = settings.model_copy(update={"trusted_proxies": 1, "auth": "off"})
+    client = create_app(trusting).test_client()
+    sent = client.post("/v1/images", data=jpeg(), headers={**JPEG, **FORWARDED})
+    assert sent.headers["Location"] == f"/waste/v1/jobs/{sent.get_json()['id']}"
+    page = client.get("/", headers=FORWARDED).text
+    assert 'src="/waste/assets/page.js"' in page
+    assert 'data-root="/waste"' in page
+    out = client.delete("/session", headers={**FORWARDED, "Origin": "https://example.com"})
+    cookie = out.headers["Set-Cookie"].split("; ")
+    assert {"Path=/waste", "Secure"} <= set(cookie)
+    _refused(
+        client.delete("/session", headers={**FORWARDED, "Origin": "https://evil.test"}), 403, "another site"
+    )
+
+
+def test_what_a_client_says_of_a_proxy_means_nothing(client: FlaskClient) -> None:
+    """Unless one is configured."""
+    sent = client.post("/v1/images", data=jpeg(), headers={**JPEG, **FORWARDED})
+    assert sent.headers["Location"] == f"/v1/jobs/{sent.get_json()['id']}"
+    page = client.get("/", headers=FORWARDED).text
+    assert 'src="/assets/page.js"' in page
+    assert 'data-root=""' in page
+    assert "Secure" not in client.delete("/session", headers=FORWARDED).headers["Set-Cookie"]
+
+
 def test_every_route_is_documented(client: FlaskClient) -> None:
     """docs/api.md names each call."""
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
