@@ -20,8 +20,8 @@ from infra.cli.options import key_file, read_key
 from infra.client.classification import Classification
 from infra.client.client import Client
 from infra.client.collect import Source, collect
-from infra.client.errors import CollectError
-from infra.client.report import Tally, table
+from infra.client.errors import CollectError, ProxyError
+from infra.client.report import Tally, table, visible
 from infra.client.results import Result
 
 LONG_WORK: Final = 16
@@ -73,10 +73,12 @@ def classify(
     try:
         sources = collect(paths)
     except CollectError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(visible(str(error))) from error
     report = _Report(len(sources), as_json=as_json)
     try:
         asyncio.run(_classify(sources, url.rstrip("/"), camera, key, report))
+    except ProxyError as error:
+        raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
         report.interrupted()
         raise SystemExit(INTERRUPTED) from None
@@ -144,7 +146,7 @@ class _Report:
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the progress bar."""
-        self.progress.console.print(sentence, markup=False)
+        self.progress.console.print(visible(sentence), markup=False)
 
     def end(self) -> None:
         """Print the table and the summary."""
