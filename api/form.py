@@ -48,13 +48,17 @@ class File:
         Raises:
             RequestError: 400, 415; as of `api.encodings`.
         """
+        encoded = self.content_encoding or self.transfer_encoding
+        return unwrap(self._decoded() if encoded else self.data, self.media_type)
+
+    def _decoded(self) -> ImageBytes:
         coding = self.content_encoding.strip()
         if coding.lower() not in {"", "identity"}:
             raise RequestError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Encoding {coding[:40]!r} is not for the parts of a form; send the image itself.",
             )
-        return unwrap(decode_transfer(self.data, self.transfer_encoding), self.media_type)
+        return decode_transfer(self.data, self.transfer_encoding)
 
 
 def files_in(body: bytes | bytearray, boundary: str, *, most_parts: int) -> list[File]:

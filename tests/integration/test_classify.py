@@ -150,10 +150,16 @@ def test_a_proxy_that_cannot_be_used(folder: Path) -> None:
 
 
 def test_the_camera_is_named(stack: Stack, folder: Path) -> None:
-    """The jobs belong to the camera that --camera names."""
+    """The jobs belong to the camera that --camera names, as those of clients that send its name unescaped."""
     done = classify(folder / "a.jpg", "--url", stack.url, "--camera", "T\u00fcr 7", "--json")
     (line,) = objects(done.stdout)
     assert httpx.get(f"{stack.url}/v1/jobs/{line['job']}").json()["camera"] == "T\u00fcr 7"
+    for raw in ("T\u00fcr 7".encode(), "T\u00fcr 7".encode("latin-1")):
+        headers = {b"X-Camera-Id": raw, b"Content-Type": b"image/jpeg"}
+        assert (
+            httpx.post(f"{stack.url}/v1/images", content=jpeg(), headers=headers).json()["camera"]
+            == "T\u00fcr 7"
+        )
 
 
 def test_interrupting(folder: Path) -> None:
