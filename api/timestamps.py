@@ -10,7 +10,6 @@ from typing import Final
 from api.problems import RequestError
 
 _CLOCK_SKEW_SECONDS: Final = 300
-_FIRST_YEAR: Final = 1970  # where clocks that lost their time begin; nothing was photographed before
 
 _NUMBER: Final = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 """A decimal number. Python's own `float` also takes `1_000`, `inf` and digits of all scripts."""
@@ -55,10 +54,10 @@ def captured_ms(text: str | None) -> int | None:
             f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
             "2026-01-31T08:15:00Z, or seconds or milliseconds since 1970.",
         )
-    if moment.year < _FIRST_YEAR:
+    if moment.timestamp() < 0:  # where clocks that lost their time begin; nothing was photographed before
         raise RequestError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies before {_FIRST_YEAR}; set the camera's clock, or leave it out.",
+            f"X-Captured-At {text[:80]} lies before 1970 (UTC); set the camera's clock, or leave it out.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(
