@@ -6,7 +6,20 @@ from typing import Final
 
 from flask import Flask
 
-from api import access, answers, health, images, jobs, ledger, metrics, pages, problems, request_id, session
+from api import (
+    access,
+    answers,
+    health,
+    images,
+    jobs,
+    ledger,
+    metrics,
+    pages,
+    problems,
+    proxy,
+    request_id,
+    session,
+)
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -26,11 +39,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
     app.config["MAX_CONTENT_LENGTH"] = MOST_JSON_BYTES
-    app.extensions["wastestream"] = Services.open(settings or load_settings())
+    app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
+    settings = settings or load_settings()
+    app.extensions["wastestream"] = Services.open(settings)
     problems.register(app)
     request_id.register(app)
     answers.register(app)
     access.register(app)
+    proxy.register(app, settings.trusted_proxies)
     for room in (images, jobs, ledger, metrics, health, session, pages):
         app.register_blueprint(room.blueprint)
     return app

@@ -10,6 +10,7 @@ from typing import Final
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from api.encodings import decode
 from api.form import File, files_in
 from api.problems import RequestError
 from api.sized import SizedBody
@@ -19,17 +20,23 @@ SILENT_SECONDS: Final = 20
 
 
 def read_body(most: int) -> bytes | bytearray:
-    """Return the whole body of the current request.
+    """Return the whole body of the current request, without the encodings that its header declares.
 
     Args:
-        most: bytes; one more is returned of a longer body that does not declare its length.
+        most: bytes, encoded as well as decoded; one more is returned of a longer body that does not declare
+            its length.
 
     Raises:
         ClientDisconnected: it broke off.
-        RequestError: 408, nothing came for `SILENT_SECONDS`.
+        RequestError: 408, nothing came for `SILENT_SECONDS`; others as `api.encodings.decode`.
     """
     with _in_time():
-        return _read_body(most)
+        body = _read_body(most)
+    coding = request.environ.get("HTTP_CONTENT_ENCODING", "")
+    transfer = request.environ.get("HTTP_CONTENT_TRANSFER_ENCODING", "")
+    if (coding or transfer) and len(body) <= most:
+        return decode(body, coding, transfer, most)
+    return body
 
 
 def _read_body(most: int) -> bytes | bytearray:
@@ -54,7 +61,7 @@ def read_files(most: int, *, most_parts: int) -> list[File]:
 
     Raises:
         ClientDisconnected: it broke off.
-        RequestError: 400, it is no form; 408, nothing came for `SILENT_SECONDS`.
+        RequestError: 400, it is no form; others as `read_body`.
         RequestEntityTooLarge: it has more bytes or parts, or a part's header is longer than 4 kB.
     """
     body = read_body(most)

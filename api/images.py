@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.access import caller, check_scope, requires
 from api.body import read_body, read_files
+from api.encodings import unwrap
 from api.form import File
 from api.jobs import blueprint as jobs
 from api.problems import RequestError, problem_of, respond
@@ -62,9 +63,9 @@ def _accept() -> tuple[Submitted, dict[str, str]]:
     origin = read_origin(request.headers)
     owner, limit = caller().id, caller().limit
     with services().upload_places:  # no more images in memory than that, though more threads wait
-        data = read_body(MAX_BYTES)
-        image = check(data, request.mimetype)
-        idempotency = idempotency_of(origin, [(request.mimetype, data)], owner)
+        data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
+        image = check(data, media_type)
+        idempotency = idempotency_of(origin, [(media_type, data)], owner)
         (made,), accepted = submit(
             services(), [image], origin, SINGLE, owner=owner, limit=limit, idempotency=idempotency
         )
@@ -152,7 +153,7 @@ def _files() -> list[File]:
 
 def _checked(file: File) -> Checked | dict[str, Any]:
     try:
-        return check(file.data, file.media_type, any_type=True)
+        return check(*file.image(), any_type=True)
     except (RequestError, ImageError) as error:
         return problem_of(error)
 

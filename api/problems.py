@@ -16,6 +16,7 @@ from api.request_id import request_id
 from api.services import services
 from core.errors import (
     BusyError,
+    CameraIdError,
     CorruptImageError,
     DataLostError,
     DiskFullError,
@@ -41,6 +42,7 @@ RETRY_AFTER: Final = 2
 """Seconds after which a client may try again while a dependency is down."""
 
 _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
+    CameraIdError: HTTPStatus.BAD_REQUEST,
     UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ImageTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     CorruptImageError: HTTPStatus.UNPROCESSABLE_ENTITY,

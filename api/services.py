@@ -29,7 +29,8 @@ from core.redis_server import RedisServer
 from core.settings import Settings
 
 _EXTENSION: Final = "wastestream"
-_BULK_PLACES: Final = 4  # of up to 128 MiB each, and four shards of 8 MiB on their way to storage
+_BULK_PLACES: Final = 4
+# Of up to 128 MiB each, twice as much where one is decoded, and four shards of 8 MiB on their way to storage.
 _BULK_PATIENCE: Final = 20.0  # seconds
 _BULK_SHARE: Final = 4  # at most one in so many threads serves bulk uploads, or waits to
 

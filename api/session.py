@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -16,6 +16,14 @@ from core.keys import Key
 
 DAYS: Final = 30
 """How long a browser stays signed in, unless the key expires or is revoked before."""
+
+
+class _CookieOptions(TypedDict):
+    path: str
+    secure: bool
+    httponly: bool
+    samesite: str
+
 
 blueprint = Blueprint("session", __name__, url_prefix="/session")
 
@@ -42,9 +50,7 @@ def sign_in() -> Response:
     if key is None:
         raise unknown_key()
     response = _said(key)
-    response.set_cookie(
-        COOKIE, token, max_age=_seconds(key), secure=_is_https(), httponly=True, samesite="Strict"
-    )
+    response.set_cookie(COOKIE, token, max_age=_seconds(key), **_cookie_options())
     return response
 
 
@@ -54,7 +60,7 @@ def sign_out() -> Response:
     """Take the cookie back."""
     refuse_other_sites(request)
     response = _said(None)
-    response.delete_cookie(COOKIE, secure=_is_https(), httponly=True, samesite="Strict")
+    response.delete_cookie(COOKIE, **_cookie_options())
     return response
 
 
@@ -75,6 +81,12 @@ def _token(body: Any) -> str:
 def _seconds(key: Key) -> int:
     most = DAYS * 24 * 3600
     return most if key.expires_ms is None else min(most, math.ceil(key.expires_ms / 1000 - time.time()))
+
+
+def _cookie_options() -> _CookieOptions:
+    """Return for whom the cookie is: this page only, below the prefix that a proxy may have given it."""
+    path = request.root_path or "/"
+    return {"path": path, "secure": _is_https(), "httponly": True, "samesite": "Strict"}
 
 
 def _is_https() -> bool:

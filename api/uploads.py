@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,7 +16,8 @@ from werkzeug.datastructures import Headers
 from api.commit import Image, Upload
 from api.problems import RequestError
 from api.services import Services
-from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
+from api.timestamps import captured_ms, parse_number
+from core.cameras import DEFAULT_CAMERA, camera_id_in_header
 from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
 from core.headers import MAX_BYTES, MEDIA_TYPES, ImageBytes, read_header
@@ -27,8 +27,6 @@ from core.ledger import Accepted, Idempotency, RateLimit
 MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
 
-_CLOCK_SKEW_SECONDS: Final = 300
-_FIRST_YEAR: Final = 1970  # where clocks that lost their time begin; nothing was photographed before
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ANY_TYPE: Final = {"", "application/octet-stream"}
 
@@ -75,14 +73,10 @@ def read_origin(headers: Headers) -> Origin:
     """Read `X-Camera-Id`, `X-Captured-At`, `X-Max-Age` and `Idempotency-Key`.
 
     Raises:
-        RequestError: 400 for one that is malformed, 422 for a time in the future or before 1970.
+        CameraIdError: `X-Camera-Id` cannot be a camera's id.
+        RequestError: 400 for another that is malformed, 422 for a time in the future or before 1970.
     """
-    camera = headers.get("X-Camera-Id", DEFAULT_CAMERA)
-    if not is_camera_id(camera):
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            f"X-Camera-Id {camera[:80]!r} cannot be a camera's id: {CAMERA_RULE}.",
-        )
+    camera = camera_id_in_header(headers.get("X-Camera-Id", DEFAULT_CAMERA))
     key = headers.get("Idempotency-Key")
     if key is not None and not _KEY_PATTERN.fullmatch(key):
         raise RequestError(
@@ -90,7 +84,7 @@ def read_origin(headers: Headers) -> Origin:
             "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good.",
         )
     return Origin(
-        camera, _captured_ms(headers.get("X-Captured-At")), _max_age_ms(headers.get("X-Max-Age")), key
+        camera, captured_ms(headers.get("X-Captured-At")), _max_age_ms(headers.get("X-Max-Age")), key
     )
 
 
@@ -224,40 +218,11 @@ def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:
     return [Submitted(job, place) for job, place in zip(found, services.jobs.places(ids), strict=True)]
 
 
-def _captured_ms(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            f"X-Captured-At {text[:80]!r} is not a time with its zone; "
-            "send RFC 3339, such as 2026-01-31T08:15:00Z.",
-        )
-    if moment.year < _FIRST_YEAR:
-        raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies before {_FIRST_YEAR}; set the camera's clock, or leave it out.",
-        )
-    if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
-        raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies in the future; set the camera's clock, or leave the header out.",
-        )
-    return round(moment.timestamp() * 1000)
-
-
 def _max_age_ms(text: str | None) -> int | None:
     if text is None:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= MOST_MAX_AGE:
+    seconds = parse_number(text)
+    if seconds is None or not 0 < seconds <= MOST_MAX_AGE:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
             f"X-Max-Age {text[:80]!r} must be seconds above 0 and up to {MOST_MAX_AGE:,} (7 days).",

@@ -10,6 +10,7 @@ from flask import request
 
 from api.problems import RequestError
 from api.services import services
+from api.timestamps import parse_number
 from core.jobs import Job
 
 MOST_WAIT: Final = 30.0
@@ -25,11 +26,8 @@ def wait_seconds() -> float:
         RequestError: 400, that is no number or out of range.
     """
     text = request.args.get("wait", "0")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= MOST_WAIT:
+    seconds = parse_number(text)
+    if seconds is None or seconds > MOST_WAIT:
         raise RequestError(
             HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds."
         )

@@ -101,6 +101,16 @@ class RateLimitError(WastestreamError):
         self.retry_after = retry_after
 
 
+class CameraIdError(WastestreamError):
+    """Raised when a text cannot be a camera's id."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(
+            f"{text[:80]!r} cannot be a camera's id: {reason}. Use 1 to 64 bytes of letters, digits, spaces "
+            "and . _ - : , ( ) @, beginning with a letter or digit."
+        )
+
+
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and there are as many as may be."""
 

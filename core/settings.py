@@ -65,6 +65,13 @@ class Settings(BaseSettings):
         256, ge=1, le=1024, description="Requests besides that wait for their jobs, in one API process."
     )
 
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Reverse proxies in front of the API whose X-Forwarded headers are believed.",
+    )
+
     auth: Literal["auto", "required", "off"] = Field(
         "auto",
         description="Whether callers need an API key: `auto`, `required`, or `off`.",
