@@ -148,7 +148,7 @@ def _files() -> list[File]:
 
 def _checked(file: File) -> Checked | dict[str, Any]:
     try:
-        return check(file.data, file.media_type, any_type=True)
+        return check(file.data, file.media_type)
     except (RequestError, ImageError) as error:
         return problem_of(error)
 

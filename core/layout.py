@@ -1,0 +1,68 @@
+"""Layout of an image file: which of its bytes its pixels need, and where its EXIF data are.
+
+Decoders get those bytes only. What cameras write beside the pixels is often damaged, and a decoder that
+reads it gives the image up for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from core.errors import CorruptImageError
+
+MAX_SEGMENTS: Final = 500
+"""Most segments or chunks that a decoder reads before the pixels. A picture needs 2-20."""
+
+MAX_PARTS: Final = 10_000
+"""Most segments or chunks that are walked over, those included that no decoder gets to see.
+
+10 MiB of metadata in pieces of 1 kB; walking takes 4 ms.
+"""
+
+ImageBytes = bytes | bytearray | memoryview
+"""The bytes of an image, by themselves or as a view of more."""
+
+
+@dataclass(slots=True)
+class Layout:
+    """Size of an image, and where in its file is what.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        kept: ranges of bytes (start, stop) for the decoder, in order; adjacent ones are one.
+        pixels: where the segment or chunk with the first pixels begins.
+        exif: where the EXIF data are, beginning with their TIFF header.
+    """
+
+    width: int = 0
+    height: int = 0
+    kept: list[tuple[int, int]] = field(default_factory=list)
+    pixels: int = 0
+    exif: slice | None = None
+
+    def keep(self, start: int, stop: int) -> None:
+        """Add a range that begins at or after the end of the last one."""
+        if self.kept and self.kept[-1][1] == start:
+            start = self.kept.pop()[0]
+        self.kept.append((start, stop))
+
+
+def joined(
+    data: ImageBytes, ranges: Iterable[tuple[int, int]], *, head: bytes = b"", tail: bytes = b""
+) -> bytes:
+    """Return these ranges of `data` as one, with a head and a tail."""
+    view = memoryview(data)
+    return b"".join([head, *(view[start:stop] for start, stop in ranges), tail])
+
+
+def unreadable(name: str) -> CorruptImageError:
+    """Return the error for a header that breaks off or contradicts itself."""
+    return CorruptImageError(f"The {name} header cannot be read; send the image again.")
+
+
+def too_many_parts(name: str, most: int) -> CorruptImageError:
+    """Return the error for a file that consists of more parts than a picture needs."""
+    return CorruptImageError(f"The {name} image has more than {most:,} parts; save it in a usual way.")
