@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from core.errors import CorruptImageError
-from core.layout import MAX_PARTS, MAX_SEGMENTS, ImageBytes, Layout, joined, too_many_parts, unreadable
+from core.layout import MAX_PARTS, MAX_SEGMENTS, ImageBytes, Layout, too_many_parts, unreadable, without
 
 MAX_SCANS: Final = 100
 """Most scans. Encoders write 1-14; a decoder goes over the whole picture once for each."""
@@ -30,6 +29,7 @@ _APP0: Final = 0xE0
 _APP1: Final = 0xE1
 _APP14: Final = 0xEE
 _TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDD})  # DHT, DAC, DQT, DRI
+_NO_CODES: Final = frozenset({0x00, 0xFF})  # what no marker ends with
 _WHOLE_JFIF: Final = 14  # bytes, as libjpeg wants them
 _WHOLE_ADOBE: Final = 12
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -73,36 +73,44 @@ class JpegSource:
 def read_jpeg(data: ImageBytes) -> JpegLayout:
     """Return the layout up to the first scan, and count the scans.
 
-    Kept are the tables, the frame header, and of the application segments those two that say how colours
-    are coded, if they are as long as libjpeg wants them: JFIF and Adobe.
+    The decoder gets the tables, the frame header, and of the application segments those two that say how
+    colours are coded, if they are as long as libjpeg wants them: JFIF and Adobe.
 
     Raises:
         CorruptImageError, IndexError, struct.error: it is damaged, or has more parts than a picture needs.
     """
-    layout = JpegLayout()
-    layout.keep(0, 2)
-    needed = 0
-    for code, start, stop in _segments(data):
-        body = start + 4
-        if code == _APP1:
-            if layout.exif is None and data[body : body + 6] == b"Exif\x00\x00":
-                layout.exif = slice(body + 6, stop)
-        elif code in _TABLES or code in _SOF or _states_colours(code, data, body, stop):
+    layout = JpegLayout(0, 0, 0, [], None)
+    dropped = layout.dropped
+    at, needed = 2, 0
+    for _ in range(MAX_PARTS):  # The API runs this for every upload: no call that is not needed.
+        start = _next_marker(data, at)
+        if start > at:
+            dropped.append((at, start))
+        code = data[start + 1]
+        if code in _WITHOUT_LENGTH:
+            at = start + 2
+            dropped.append((start, at))
+            continue
+        body, at = start + 4, start + 2 + max(2, data[start + 2] << 8 | data[start + 3])
+        if code in _TABLES:
             needed += 1
-            layout.keep(start, stop)
-        if needed > MAX_SEGMENTS:
-            raise too_many_parts("JPEG", MAX_SEGMENTS)
-        if code in _SOF:
+        elif code in _SOF:
+            needed += 1
             layout.coding, layout.frame = code, body
             layout.height, layout.width = struct.unpack_from(">HH", data, body + 1)
         elif code == _SOS:
             layout.pixels = start
-            layout.keep(start, len(data))
-            layout.many_scans = _has_many_scans(data, layout)
-            if layout.many_scans:  # Else decoders read this one only.
-                _check_scans(data, layout)
-            return layout
-    raise too_many_parts("JPEG", MAX_PARTS)
+            break
+        elif code == _EOI:
+            raise unreadable("JPEG")
+        elif not _states_colours(code, data, body, at):
+            dropped.append((start, at))
+            if code == _APP1 and layout.exif is None and data[body : body + 6] == b"Exif\x00\x00":
+                layout.exif = slice(body + 6, at)
+    else:
+        raise too_many_parts("JPEG", MAX_PARTS)
+    _check_limits(data, layout, needed)
+    return layout
 
 
 def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
@@ -122,34 +130,34 @@ def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
     """
     end = _padded_at(data)
     if data[end - 2 : end] == _END or layout.coding not in _HUFFMAN:
-        return JpegSource(_kept(data, layout))
+        return _as_it_is(data, layout)
     end += len(bytes(data[end : end + _MOST_PADDING]).partition(b"\xff")[0])
     scans, ended = _scans(data, layout.pixels, end)
     if ended:
-        return JpegSource(_kept(data, layout))
-    ranges = [*layout.kept[:-1], (layout.kept[-1][0], end)]
+        return _as_it_is(data, layout)
     if not layout.many_scans:
-        return JpegSource(joined(data, ranges, tail=_ONES))
+        return JpegSource(_up_to(scans[0][1], data, layout))
     if not _all_scanned(data, layout, scans):
         raise CorruptImageError("The JPEG image is cut off (it lacks whole scans); send it again.")
-    restart = _next_restart(data, scans[-1], end)
-    return JpegSource(joined(data, ranges, tail=_ONES), (b"\x00", restart, b"\x00", _END))
+    restart = _next_restart(data, *scans[-1])
+    return JpegSource(_up_to(scans[-1][1], data, layout), (b"\x00", restart, b"\x00", _END))
 
 
-def _segments(data: ImageBytes) -> Iterator[tuple[int, int, int]]:
-    """Yield code, start and end of each segment up to the first scan, `MAX_PARTS` at most."""
-    at = 2
-    for _ in range(MAX_PARTS):
-        marker = _MARKER.search(data, at)
-        if marker is None:
-            raise unreadable("JPEG")
-        start, at = marker.span()
-        code = data[start + 1]
-        if code == _EOI:
-            raise unreadable("JPEG")
-        if code not in _WITHOUT_LENGTH:
-            at += _length(data, at)
-            yield code, start, at
+def _up_to(end: int, data: ImageBytes, layout: JpegLayout) -> bytes:
+    return b"".join([*without(data, layout.dropped, 0, end), _ONES])
+
+
+def _as_it_is(data: ImageBytes, layout: JpegLayout) -> JpegSource:
+    return JpegSource(b"".join(without(data, layout.dropped, 0, len(data))) if layout.dropped else data)
+
+
+def _next_marker(data: ImageBytes, at: int) -> int:
+    if data[at] == 0xFF and data[at + 1] not in _NO_CODES:  # noqa: PLR2004 - as every marker begins
+        return at
+    marker = _MARKER.search(data, at)
+    if marker is None:
+        raise unreadable("JPEG")
+    return marker.start()
 
 
 def _length(data: ImageBytes, at: int) -> int:
@@ -163,40 +171,40 @@ def _states_colours(code: int, data: ImageBytes, body: int, stop: int) -> bool:
     return code == _APP14 and data[body : body + 5] == b"Adobe" and stop - body >= _WHOLE_ADOBE
 
 
-def _has_many_scans(data: ImageBytes, layout: JpegLayout) -> bool:
-    components = data[layout.frame + 5]
-    return layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < components
+def _check_limits(data: ImageBytes, layout: JpegLayout, needed: int) -> None:
+    """Check the number of segments and scans; thousands of either are known to keep decoders busy."""
+    if needed > MAX_SEGMENTS:
+        raise too_many_parts("JPEG", MAX_SEGMENTS)
+    layout.many_scans = layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < data[layout.frame + 5]
+    if layout.many_scans:  # Else decoders read this one only.
+        _scans(data, layout.pixels, len(data))
 
 
-def _check_scans(data: ImageBytes, layout: JpegLayout) -> None:
-    """Thousands of scans are a known way to keep a decoder busy."""
-    scans, _ = _scans(data, layout.pixels, len(data))
-    if len(scans) > MAX_SCANS:
-        raise CorruptImageError(f"The JPEG image has more than {MAX_SCANS} scans; save it in a usual way.")
+def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[tuple[int, int]], bool]:
+    """Return where each scan begins and its data end, and whether an end marker follows.
 
-
-def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[int], bool]:
-    """Return where the scans begin, one more than `MAX_SCANS` at most, and whether an end marker follows."""
-    scans: list[int] = []
+    Raises:
+        CorruptImageError: there are more than `MAX_SCANS`, or more than `MAX_PARTS` segments among them.
+    """
+    scans: list[tuple[int, int]] = []
+    begin = None
     for _ in range(MAX_PARTS):
         found = _IN_SCAN.search(data, at, end)
-        if found is None:
-            return scans, False
-        start, at = found.span()
-        code = data[start + 1]
-        if code == _EOI:
-            return scans, True
-        if code == _SOS:
-            scans.append(start)
-            if len(scans) > MAX_SCANS:
-                return scans, False
+        start = found.start() if found else end
+        if begin is not None:
+            scans.append((begin, start))
+        code = data[start + 1] if found else None
+        if code is None or code == _EOI:
+            return scans, code == _EOI
+        begin = start if code == _SOS else None
+        if begin is not None and len(scans) == MAX_SCANS:
+            raise CorruptImageError(
+                f"The JPEG image has more than {MAX_SCANS} scans; save it in a usual way."
+            )
+        at = start + 2
         if code not in _WITHOUT_LENGTH and at + 2 <= end:
             at += _length(data, at)
     raise too_many_parts("JPEG", MAX_PARTS)
-
-
-def _kept(data: ImageBytes, layout: JpegLayout) -> ImageBytes:
-    return data if len(layout.kept) == 1 else joined(data, layout.kept)
 
 
 def _padded_at(data: ImageBytes) -> int:
@@ -211,12 +219,12 @@ def _padded_at(data: ImageBytes) -> int:
     return end
 
 
-def _all_scanned(data: ImageBytes, layout: JpegLayout, scans: list[int]) -> bool:
+def _all_scanned(data: ImageBytes, layout: JpegLayout, scans: list[tuple[int, int]]) -> bool:
     """Return whether the scans' headers name each coefficient of each component to its last bit."""
     count = data[layout.frame + 5]
     components = bytes(data[layout.frame + 6 : layout.frame + 6 + 3 * count : 3])
     missing = dict.fromkeys(components, _ALL_COEFFICIENTS)
-    for start in scans:
+    for start, _ in scans:
         body = bytes(data[start + 4 : start + 2 + _length(data, start + 2)])
         names = body[1 : 1 + 2 * body[0] : 2]
         first, last, bits = body[1 + 2 * body[0] :][:3]

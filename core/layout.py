@@ -7,7 +7,7 @@ reads it gives the image up for it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from core.errors import CorruptImageError
@@ -32,30 +32,27 @@ class Layout:
     Attributes:
         width: pixels.
         height: pixels.
-        kept: ranges of bytes (start, stop) for the decoder, in order; adjacent ones are one.
         pixels: where the segment or chunk with the first pixels begins.
+        dropped: ranges of bytes (start, stop) that the decoder does not get, in order.
         exif: where the EXIF data are, beginning with their TIFF header.
     """
 
-    width: int = 0
-    height: int = 0
-    kept: list[tuple[int, int]] = field(default_factory=list)
-    pixels: int = 0
-    exif: slice | None = None
-
-    def keep(self, start: int, stop: int) -> None:
-        """Add a range that begins at or after the end of the last one."""
-        if self.kept and self.kept[-1][1] == start:
-            start = self.kept.pop()[0]
-        self.kept.append((start, stop))
+    width: int
+    height: int
+    pixels: int
+    dropped: list[tuple[int, int]]
+    exif: slice | None
 
 
-def joined(
-    data: ImageBytes, ranges: Iterable[tuple[int, int]], *, head: bytes = b"", tail: bytes = b""
-) -> bytes:
-    """Return these ranges of `data` as one, with a head and a tail."""
+def without(data: ImageBytes, dropped: Iterable[tuple[int, int]], start: int, stop: int) -> list[memoryview]:
+    """Return the pieces of `data` from `start` to `stop` that are not dropped."""
     view = memoryview(data)
-    return b"".join([head, *(view[start:stop] for start, stop in ranges), tail])
+    pieces = []
+    for gap, after in dropped:
+        if gap > start:
+            pieces.append(view[start:gap])
+        start = after
+    return [*pieces, view[start:stop]]
 
 
 def unreadable(name: str) -> CorruptImageError:

@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Final
 
-from core.layout import MAX_PARTS, MAX_SEGMENTS, ImageBytes, Layout, joined, too_many_parts, unreadable
+from core.layout import MAX_PARTS, MAX_SEGMENTS, ImageBytes, Layout, too_many_parts, unreadable, without
 
 _HEADER: Final = 13  # bytes in IHDR
 _AROUND: Final = 12  # bytes of a chunk beside what it holds: length, name, checksum
@@ -21,8 +21,8 @@ _END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 def read_png(data: ImageBytes) -> Layout:
     """Return the layout up to the first pixels.
 
-    Kept are the header, the palette of an image that uses it, and a whole `tRNS` with the right checksum:
-    the other ancillary chunks do not change what a classifier sees, and frames of an animation come later.
+    The decoder gets the header, the palette of an image that uses it, and a whole `tRNS` whose checksum is
+    right: other ancillary chunks do not change what a classifier sees, and frames of an animation come later.
 
     Raises:
         CorruptImageError, IndexError, struct.error: it is damaged, or has more parts than a picture needs.
@@ -31,30 +31,31 @@ def read_png(data: ImageBytes) -> Layout:
     if length != _HEADER or kind != b"IHDR" or not _is_whole(data, 8, length):
         raise unreadable("PNG")
     colour = data[25]
-    layout = Layout(width, height)
-    layout.keep(0, 33)
-    at = 33
-    needed = 0
+    layout = Layout(width, height, 0, [], None)
+    at, needed = 33, 0
     for _ in range(MAX_PARTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         start, at = at, at + length + _AROUND
         if kind == b"IDAT":
             layout.pixels = start
-            return layout
+            break
+        if kind == b"IEND":
+            raise unreadable("PNG")
         if (
             kind == b"IHDR"
             or (kind == b"PLTE" and colour == _PALETTE)
             or (kind == b"tRNS" and _is_transparency(data, start, length, colour))
         ):
             needed += 1
-            layout.keep(start, at)
-        elif kind == b"eXIf":
+            continue
+        layout.dropped.append((start, at))
+        if kind == b"eXIf":
             layout.exif = slice(start + 8, at - 4)
-        elif kind == b"IEND":
-            raise unreadable("PNG")
-        if needed > MAX_SEGMENTS:
-            raise too_many_parts("PNG", MAX_SEGMENTS)
-    raise too_many_parts("PNG", MAX_PARTS)
+    else:
+        raise too_many_parts("PNG", MAX_PARTS)
+    if needed > MAX_SEGMENTS:
+        raise too_many_parts("PNG", MAX_SEGMENTS)
+    return layout
 
 
 def png_source(data: ImageBytes, layout: Layout) -> ImageBytes:
@@ -63,23 +64,23 @@ def png_source(data: ImageBytes, layout: Layout) -> ImageBytes:
     Raises:
         CorruptImageError: it has more parts than a picture needs.
     """
-    pixels = Layout(kept=list(layout.kept))
+    dropped = list(layout.dropped)
     at = layout.pixels
     for _ in range(MAX_PARTS):
         if at + 8 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
-        start, at = at, at + length + _AROUND
-        if kind == b"IDAT":
-            pixels.keep(start, min(at, len(data)))
-        elif kind == b"IEND":
-            if pixels.kept == [(0, start)]:
-                return data
+        if kind == b"IEND":
             break
+        if kind != b"IDAT":
+            dropped.append((at, at + length + _AROUND))
+        at += length + _AROUND
     else:
         raise too_many_parts("PNG", MAX_PARTS)
-    whole = at <= len(data)  # Else what follows would be read as the rest of the last chunk.
-    return joined(data, pixels.kept, tail=_END if whole else b"")
+    if not dropped:
+        return data
+    whole = at <= len(data)  # Else an end would be read as the rest of the last chunk.
+    return b"".join([*without(data, dropped, 0, at), _END if whole else b""])
 
 
 def _is_transparency(data: ImageBytes, start: int, length: int, colour: int) -> bool:
