@@ -30,11 +30,15 @@ MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/w
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Format (a key of `MEDIA_TYPES`) and size in pixels, as the file's own header states them."""
+    """Format (a key of `MEDIA_TYPES`) and size in pixels, as the file's own header states them.
+
+    `scans`: how often a decoder goes over the whole picture, more than once for a progressive JPEG.
+    """
 
     format: str
     width: int
     height: int
+    scans: int = 1
 
     @property
     def media_type(self) -> str:
@@ -62,7 +66,7 @@ def read_header(data: ImageBytes) -> ImageHeader:
         ImageTooLargeError: more than `MAX_BYTES` or `MAX_PIXELS`.
     """
     name, layout = read_layout(data)
-    return ImageHeader(name, layout.width, layout.height)
+    return ImageHeader(name, layout.width, layout.height, layout.scans)
 
 
 def read_layout(data: ImageBytes) -> tuple[str, Layout]:

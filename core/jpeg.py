@@ -177,7 +177,7 @@ def _check_limits(data: ImageBytes, layout: JpegLayout, needed: int) -> None:
         raise too_many_parts("JPEG", MAX_SEGMENTS)
     layout.many_scans = layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < data[layout.frame + 5]
     if layout.many_scans:  # Else decoders read this one only.
-        _scans(data, layout.pixels, len(data))
+        layout.scans = len(_scans(data, layout.pixels, len(data))[0])
 
 
 def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[tuple[int, int]], bool]:

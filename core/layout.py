@@ -35,6 +35,7 @@ class Layout:
         pixels: where the segment or chunk with the first pixels begins.
         dropped: ranges of bytes (start, stop) that the decoder does not get, in order.
         exif: where the EXIF data are, beginning with their TIFF header.
+        scans: how often a decoder goes over the whole picture.
     """
 
     width: int
@@ -42,6 +43,7 @@ class Layout:
     pixels: int
     dropped: list[tuple[int, int]]
     exif: slice | None
+    scans: int = 1
 
 
 def without(data: ImageBytes, dropped: Iterable[tuple[int, int]], start: int, stop: int) -> list[memoryview]:
