@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from api.together import Together
 from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
-from core.headers import ImageBytes
 from core.jobs import NewJob, Shard, new_job_id, object_key
 from core.lanes import SINGLE
+from core.layout import ImageBytes
 from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
 from core.objects import ObjectStore
 from core.queue import QUEUES, Envelope

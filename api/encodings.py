@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 from api.problems import RequestError
-from core.headers import ImageBytes, sniff
+from core.headers import sniff
+from core.layout import ImageBytes
 
 _IMAGE_STARTS: Final = frozenset(b"\xff\x89R")
 """First bytes of JPEG, PNG and WebP: what begins with one is not encoded, and is not looked at further."""

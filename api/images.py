@@ -153,7 +153,7 @@ def _files() -> list[File]:
 
 def _checked(file: File) -> Checked | dict[str, Any]:
     try:
-        return check(*file.image(), any_type=True)
+        return check(*file.image())
     except (RequestError, ImageError) as error:
         return problem_of(error)
 

@@ -20,15 +20,26 @@ from api.timestamps import captured_ms, parse_number
 from core.cameras import DEFAULT_CAMERA, camera_id_in_header
 from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
-from core.headers import MAX_BYTES, MEDIA_TYPES, ImageBytes, read_header
+from core.headers import MAX_BYTES, read_header
 from core.jobs import Job, queued
+from core.layout import ImageBytes
 from core.ledger import Accepted, Idempotency, RateLimit
 
 MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
 
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
-_ANY_TYPE: Final = {"", "application/octet-stream"}
+_ALIASES: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/jfif": "image/jpeg",
+    "image/x-jpeg": "image/jpeg",
+    "image/x-jpg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/apng": "image/png",
+    "image/x-webp": "image/webp",
+}
+"""Other names of the image types, as cameras and old browsers write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +99,18 @@ def read_origin(headers: Headers) -> Origin:
     )
 
 
-def check(data: ImageBytes, media_type: str, *, any_type: bool = False) -> Checked:
+def check(data: ImageBytes, media_type: str) -> Checked:
     """Check one image by its bytes' beginning, without decoding it.
+
+    The bytes tell what an image is. A declared type only refuses another image type: cameras declare
+    `application/octet-stream`, nothing, or what their HTTP library adds by itself.
 
     Args:
         data: the bytes sent.
-        media_type: the type that the client declared.
-        any_type: whether declaring none, or `application/octet-stream`, will do.
+        media_type: the type that the client declared, empty if none.
 
     Raises:
-        RequestError: 400 empty, 413 too many bytes, 415 not an image type or not the one declared.
+        RequestError: 400 empty, 413 too many bytes, 415 another image type than the one declared.
         ImageError: as `core.headers.read_header`.
     """
     if not data:
@@ -107,20 +120,20 @@ def check(data: ImageBytes, media_type: str, *, any_type: bool = False) -> Check
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB).",
         )
-    undeclared = any_type and media_type in _ANY_TYPE
-    if not undeclared and media_type not in MEDIA_TYPES.values():
-        raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type {media_type[:80]!r} is not an image type that can be classified; "
-            f"send {', '.join(MEDIA_TYPES.values())}.",
-        )
     header = read_header(data)
-    if not undeclared and header.media_type != media_type:
+    if media_type != header.media_type and _is_other_image(media_type, header.media_type):
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type says {media_type}, but the bytes are {header.media_type}; declare what is sent.",
+            f"Content-Type says {media_type[:80]}, but the bytes are {header.media_type}; "
+            "declare what is sent, or application/octet-stream.",
         )
     return Checked(data, header.format)
+
+
+def _is_other_image(media_type: str, actual: str) -> bool:
+    """Return whether a media type, as a client wrote it, names an image type that is not the actual one."""
+    name = media_type.partition(";")[0].strip().lower()
+    return name.startswith("image/") and name != "image/*" and _ALIASES.get(name, name) != actual
 
 
 def idempotency_of(origin: Origin, parts: Iterable[tuple[str, ImageBytes]], owner: str) -> Idempotency | None:

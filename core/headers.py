@@ -7,14 +7,16 @@ busy for 24 seconds before it knew the size.
 
 from __future__ import annotations
 
-import re
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from core.errors import ImageTooLargeError, UnsupportedImageError
+from core.jpeg import read_jpeg
+from core.layout import ImageBytes, Layout, unreadable
+from core.png import read_png
+from core.webp import read_webp
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 """Largest upload, bytes. A 1080p JPEG frame has 0.2-1 MB; 10 MiB leaves room for a 4K PNG."""
@@ -22,38 +24,21 @@ MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_PIXELS: Final = 50_000_000
 """Largest image, pixels (width times height). 8K video has 33 million; decoded RGB takes 150 MB."""
 
-MAX_SEGMENTS: Final = 500
-"""Most segments or chunks before the pixels. Cameras write 5-20; a colour profile of 10 MiB takes 160."""
-
-MAX_SCANS: Final = 100
-"""Most scans of a JPEG. Encoders write 1-14; a decoder goes over the whole picture once for each."""
-
 MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 """Format name, which is also the object's extension, to media type."""
-
-ImageBytes = bytes | bytearray | memoryview
-"""The bytes of an image, by themselves or as a view of more."""
-
-_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
-"""A JPEG marker (ITU-T T.81, B.1.1.2), with the bytes that may fill the space before it."""
-
-_IN_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends a scan's data: a marker that is no restart marker."""
-
-_SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_SOS: Final = 0xDA
-_EOI: Final = 0xD9
-_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Format (a key of `MEDIA_TYPES`) and size in pixels, as the file's own header states them."""
+    """Format (a key of `MEDIA_TYPES`) and size in pixels, as the file's own header states them.
+
+    `scans`: how often a decoder goes over the whole picture, more than once for a progressive JPEG.
+    """
 
     format: str
     width: int
     height: int
+    scans: int = 1
 
     @property
     def media_type(self) -> str:
@@ -80,19 +65,25 @@ def read_header(data: ImageBytes) -> ImageHeader:
         CorruptImageError: the header breaks off, contradicts itself, or has more parts than a picture needs.
         ImageTooLargeError: more than `MAX_BYTES` or `MAX_PIXELS`.
     """
+    name, layout = read_layout(data)
+    return ImageHeader(name, layout.width, layout.height, layout.scans)
+
+
+def read_layout(data: ImageBytes) -> tuple[str, Layout]:
+    """Return the format, a key of `MEDIA_TYPES`, and the layout of the file; raises as `read_header`."""
     if len(data) > MAX_BYTES:
         raise ImageTooLargeError(f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB).")
     name = sniff(data)
     if name is None:
         raise UnsupportedImageError("The bytes are not a JPEG, PNG or WebP image; send one of those.")
     try:
-        width, height = _SIZES[name](data)
-    except (struct.error, IndexError):  # The bytes end before the size is known.
-        width = height = 0
-    if not width or not height:
-        raise CorruptImageError(f"The {name.upper()} header cannot be read; send the image again.")
-    check_pixels(width, height)
-    return ImageHeader(name, width, height)
+        layout = _READERS[name](data)
+    except (struct.error, IndexError) as error:  # The bytes end before the pixels.
+        raise unreadable(name.upper()) from error
+    if not layout.width or not layout.height:
+        raise unreadable(name.upper())
+    check_pixels(layout.width, layout.height)
+    return name, layout
 
 
 def check_pixels(width: int, height: int) -> None:
@@ -103,92 +94,8 @@ def check_pixels(width: int, height: int) -> None:
         )
 
 
-def _jpeg_size(data: ImageBytes) -> tuple[int, int]:
-    """Return width and height, 0 if they cannot be known (ITU-T T.81, annex B)."""
-    width = height = components = 0
-    progressive = False
-    at = 2
-    for _ in range(MAX_SEGMENTS):
-        marker = _MARKER.search(data, at)
-        if marker is None:
-            return 0, 0
-        code, at = marker[1][0], marker.end()
-        if code in _SOF:
-            height, width, components = struct.unpack_from(">HHB", data, at + 3)
-            progressive = code in _PROGRESSIVE
-        elif code == _SOS:
-            if progressive or data[at + 2] < components:  # Else decoders read this one scan only.
-                _check_scans(data, at)
-            return width, height
-        elif code == _EOI:
-            return 0, 0
-        if code not in _WITHOUT_LENGTH:
-            at += _length(data, at)
-    raise _too_many_parts("JPEG")
-
-
-def _length(data: ImageBytes, at: int) -> int:
-    (length,) = struct.unpack_from(">H", data, at)
-    return max(2, int(length))
-
-
-def _check_scans(data: ImageBytes, at: int) -> None:
-    """Count the scans from the first one's header on. Thousands are a known way to keep a decoder busy."""
-    scans = 1
-    while found := _IN_SCAN.search(data, at):
-        code, at = data[found.start() + 1], found.end()
-        if code == _EOI:
-            return
-        scans += code == _SOS
-        if scans > MAX_SCANS:
-            raise CorruptImageError(
-                f"The JPEG image has more than {MAX_SCANS} scans; save it in a usual way."
-            )
-        if code not in _WITHOUT_LENGTH and at + 2 <= len(data):
-            at += _length(data, at)
-
-
-def _png_size(data: ImageBytes) -> tuple[int, int]:
-    """Return width and height, 0 if they cannot be known (PNG specification, 5.3 and 11.2.2)."""
-    length, kind, width, height = struct.unpack_from(">I4sII", data, 8)
-    (checksum,) = struct.unpack_from(">I", data, 29)
-    if length != 13 or kind != b"IHDR" or zlib.crc32(data[12:29]) != checksum:  # noqa: PLR2004 - of IHDR
-        return 0, 0
-    at = 33
-    for _ in range(MAX_SEGMENTS):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"IDAT":
-            return width, height
-        at += length + 12
-    raise _too_many_parts("PNG")
-
-
-def _webp_size(data: ImageBytes) -> tuple[int, int]:
-    """Return width and height of the canvas, 0 if they cannot be known (RFC 9649)."""
-    (length,) = struct.unpack_from("<I", data, 4)
-    if length + 8 > len(data):
-        return 0, 0
-    kind = data[12:16]
-    if kind == b"VP8X":
-        low, high = struct.unpack_from("<IH", data, 24)
-        return (low & 0xFFFFFF) + 1, (low >> 24 | high << 8) + 1
-    if kind == b"VP8L" and data[20] == 0x2F:  # noqa: PLR2004 - its signature
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    return 0, 0
-
-
-def _too_many_parts(name: str) -> CorruptImageError:
-    return CorruptImageError(
-        f"The {name} image has more than {MAX_SEGMENTS} parts before its pixels; save it in a usual way."
-    )
-
-
-_SIZES: Final[dict[str, Callable[[ImageBytes], tuple[int, int]]]] = {
-    "jpeg": _jpeg_size,
-    "png": _png_size,
-    "webp": _webp_size,
+_READERS: Final[dict[str, Callable[[ImageBytes], Layout]]] = {
+    "jpeg": read_jpeg,
+    "png": read_png,
+    "webp": read_webp,
 }

@@ -21,8 +21,9 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
-from core.headers import MEDIA_TYPES, ImageBytes
+from core.headers import MEDIA_TYPES
 from core.jobs import ARCHIVE, IMAGES, object_key
+from core.layout import ImageBytes
 from core.settings import Settings, load_settings
 from core.shards import contents, pack
 

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from core.headers import ImageBytes
+from core.layout import ImageBytes
 
 MOST_IMAGES: Final = 16
 """Most images in one object, and so most jobs in one message (0.3 ms to send and 0.7 to consume)."""

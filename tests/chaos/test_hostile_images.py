@@ -51,10 +51,11 @@ def test_bombs_fail_alone(
     makers = [*bombs.REFUSED, *bombs.FAILING]
     bad = [submit(data, _format_of(data)) for data in (make() for make in makers)]
     bad.append(upload(client, BROKEN))
-    good += [*upload_bulk(client, 20), upload(client, bombs.large_metadata())]
+    good += upload_bulk(client, 20)
+    good += [upload(client, make(), kind="application/octet-stream") for make in bombs.HARMLESS]
     worker = start_worker()
     (child,) = worker.children()
-    assert wait_settled(jobs, good) == {"classified": 41}
+    assert wait_settled(jobs, good) == {"classified": 43}
     assert wait_settled(jobs, bad) == {"failed": len(bad)}
     assert all(_error(jobs, job_id).endswith(("way.", "again.", "pixels.")) for job_id in bad)
     assert worker.children() == [child]

@@ -100,8 +100,10 @@ def _huge_png() -> bytes:
         (b"x" * (MAX_BYTES + 1), {}, 413, "at most 10,485,760"),
         (b"hello, I am a text", {}, 415, "not a JPEG, PNG or WebP"),
         (None, {"Content-Type": "image/png"}, 415, "the bytes are image/jpeg"),
-        (None, {"Content-Type": "text/plain"}, 415, "'text/plain' is not an image type"),
-        (None, {"Content-Type": ""}, 415, "send image/jpeg, image/png, image/webp"),
+        (None, {"Content-Type": "IMAGE/GIF; q=1"}, 415, "declare what is sent"),
+        (b"hello", {"Content-Type": "text/plain"}, 415, "not a JPEG, PNG or WebP"),
+        (encoded(image_format="GIF"), {"Content-Type": "image/gif"}, 415, "not a JPEG, PNG or WebP"),
+        (encoded(image_format="WEBP")[:200], {"Content-Type": ""}, 422, "header cannot be read"),
         (_huge_png(), {"Content-Type": "image/png"}, 422, "50000x50000"),
         (jpeg()[:20], {}, 422, "header cannot be read"),
         (None, {"X-Camera-Id": "../etc"}, 400, "cannot be a camera's id"),
@@ -125,6 +127,31 @@ def test_bad_uploads_are_refused_with_a_sentence(
     response = client.post("/v1/images", data=jpeg() if data is None else data, headers={**JPEG, **headers})
     _refused(response, status, says)
     assert jobs.pending() == 0
+
+
+@pytest.mark.parametrize(
+    ("image_format", "media_types"),
+    [
+        ("JPEG", ["image/jpg", "image/pjpeg", "IMAGE/JPEG", "Image/Jpg; charset=binary", "image/*"]),
+        ("JPEG", ["", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain", "jpeg"]),
+        ("PNG", ["image/x-png", "image/png;q=0.9", "binary/octet-stream", "image/apng"]),
+        ("WEBP", ["image/webp ; x=y", "image/x-webp"]),
+    ],
+)
+def test_an_image_is_what_its_bytes_are(
+    client: FlaskClient, jobs: JobStore, image_format: str, media_types: list[str]
+) -> None:
+    """Media types as cameras write them, of single images and of those in a form; stored is the true one."""
+    data = encoded(image_format=image_format)
+    for media_type in media_types:
+        response = _post(client, data, Content_Type=media_type)
+        assert response.status_code == 202, media_type
+        job = jobs.read(response.get_json()["id"])
+        assert job is not None
+        assert job.image_key.endswith(image_format.lower())
+    assert client.post("/v1/images", data=data).status_code == 202
+    items = _bulk(client, [("a", data, media_type) for media_type in media_types]).get_json()["items"]
+    assert [item["status"] for item in items] == [202] * len(media_types)
 
 
 def test_a_camera_whose_clock_is_a_little_fast_is_not_refused(client: FlaskClient) -> None:

@@ -19,6 +19,7 @@ from core.objects import ObjectStore
 from core.queue import QUEUES, Envelope, make_app
 from core.settings import Settings
 from tests.conftest import environment_of
+from tests.support.damage import frames
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
@@ -39,12 +40,14 @@ def test_an_image_is_classified(client: FlaskClient, jobs: JobStore, start_worke
 def test_bad_images_fail_alone(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, start_worker: StartWorker
 ) -> None:
-    """A damaged image and those that storage lost settle failed with a reason; their batch is classified."""
+    """What lacks pixels, and what storage lost, settles failed with a reason; the rest is classified."""
     good, shared = upload_bulk(client, 20, broken=[7]), upload_bulk(client, 5)
     broken, missing = upload(client, BROKEN), upload(client, jpeg(7))
+    shown = [upload(client, frame.data, kind="application/octet-stream") for frame in [*frames()][::20]]
     objects.delete_many([job.image_key for job in jobs.read_many([missing, shared[0]]) if job is not None])
     start_worker()
     assert wait_settled(jobs, [*good, *shared, broken, missing]) == {"classified": 19, "failed": 8}
+    assert wait_settled(jobs, shown) == {"classified": len(shown)}
     for job in jobs.read_many([broken, good[7]]):
         assert job is not None
         assert "damaged or cut off" in (job.error or "")

@@ -41,6 +41,25 @@ def fill_bytes() -> bytes:
     return _after_start(b"\xff" * _ROOM)
 
 
+def fill_bytes_before_none() -> bytes:
+    """Return a JPEG with 10 MiB of fill bytes that are before no marker."""
+    return b"\xff\xd8" + b"\xff" * _ROOM + b"\x00"
+
+
+def empty_segments_among_scans() -> bytes:
+    """Return a progressive JPEG with 2.6 million empty application segments behind its first scan."""
+    data = encoded(progressive=True)
+    second = data.index(b"\xff\xc4", data.index(b"\xff\xda"))
+    return data[:second] + b"\xff\xe0\x00\x02" * (_ROOM // 4) + data[second:]
+
+
+def tables() -> bytes:
+    """Return a JPEG with 600 tables."""
+    data = encoded()
+    at = data.index(b"\xff\xdb")
+    return data[:at] + data[at : at + 69] * 600 + data[at:]
+
+
 def empty_segments() -> bytes:
     """Return a JPEG with 2.6 million empty application segments."""
     return _after_start(b"\xff\xe0\x00\x02" * (_ROOM // 4))
@@ -116,13 +135,18 @@ def transparent() -> bytes:
 
 REFUSED: Final[tuple[Callable[[], bytes], ...]] = (
     empty_segments,
+    empty_segments_among_scans,
+    fill_bytes_before_none,
+    tables,
     scans,
     scans_one_by_one,
     empty_chunks,
-    compressed_profiles,
     false_canvas,
 )
 """Those that the header gives away."""
 
-FAILING: Final[tuple[Callable[[], bytes], ...]] = (fill_bytes, empty_pixel_chunks, second_size)
+FAILING: Final[tuple[Callable[[], bytes], ...]] = (empty_pixel_chunks, second_size)
 """Those that only reading on gives away."""
+
+HARMLESS: Final[tuple[Callable[[], bytes], ...]] = (fill_bytes, large_metadata, compressed_profiles)
+"""Those whose pixels are good: what is beside them is not read."""

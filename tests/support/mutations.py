@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Final
 
 from PIL import Image
@@ -127,6 +128,46 @@ def _rebuild(rng: random.Random, data: bytes) -> bytes:
     return _overwrite(rng, data)
 
 
+def _change_end(rng: random.Random, data: bytes) -> bytes:
+    """Put something else in the place of the last bytes, as cameras do with a JPEG's end marker."""
+    ending = rng.choice(
+        (b"", b"\r\n", b"\xff", b"\xff\r\n", b"\xff\xd9\r\n", bytes(rng.choice((1, 40, 900))))
+    )
+    return data[: -rng.choice((1, 2, 2, 2, 5, 12))] + ending
+
+
+def _change_file_length(rng: random.Random, data: bytes) -> bytes:
+    """Let a WebP state another length of itself."""
+    size = max(0, len(data) - 8 + rng.choice((-12, -5, -1, 1, 5, *_EDGES))) & 0xFFFFFFFF
+    return data[:4] + struct.pack("<I", size) + data[8:] if data[:4] == b"RIFF" else _set_number(rng, data)
+
+
+def _break_checksum(rng: random.Random, data: bytes) -> bytes:
+    """Change the checksum of one chunk of a PNG."""
+    starts = list(accumulate((len(body) + 12 for _, body in split_png(data)), initial=8))
+    if data[:4] != b"\x89PNG" or len(starts) == 1:
+        return _flip(rng, data)
+    end = rng.choice(starts[1:])
+    return data[: end - 4] + rng.randbytes(4) + data[end:]
+
+
+def _exif(rng: random.Random) -> bytes:
+    """Return EXIF data with an orientation of any type, or what looks like some."""
+    order = rng.choice("<>")
+    entry = struct.pack(
+        f"{order}HHII", 0x0112, rng.choice((*range(14), 255)), rng.choice(_EDGES), rng.choice((1, 6, *_EDGES))
+    )
+    entries = b"".join(rng.choice((entry, rng.randbytes(12))) for _ in range(rng.choice((1, 1, 3, 400))))
+    magic = (
+        rng.choice((b"II*\x00", b"MM\x00*"))
+        if rng.random() < 0.2
+        else {"<": b"II*\x00", ">": b"MM\x00*"}[order]
+    )
+    count = len(entries) // 12 if rng.random() < 0.8 else rng.choice(_EDGES) & 0xFFFF
+    where = 8 if rng.random() < 0.8 else rng.choice(_EDGES)
+    return magic + struct.pack(f"{order}IH", where, count) + entries
+
+
 def _drop_part(rng: random.Random, parts: list[Part]) -> None:
     parts.pop(rng.randrange(len(parts)))
 
@@ -167,6 +208,9 @@ def _edit_jpeg(rng: random.Random, parts: list[Part]) -> None:
     name, body = rng.choice(
         (
             (b"\xe1", b"Exif\x00\x00" + rng.choice((b"II*\x00", b"MM\x00*")) + rng.randbytes(40)),
+            (b"\xe1", b"Exif\x00\x00" + _exif(rng)),
+            (b"\xe0", b"JFIF\x00" + rng.randbytes(rng.randrange(12))),
+            (b"\xee", b"Adobe" + rng.randbytes(rng.randrange(7))),
             (b"\xe1", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + rng.randbytes(12) * 400),
             (b"\xe2", b"ICC_PROFILE\x00" + rng.randbytes(2) + bytes(2000)),
             (b"\xe2", b"MPF\x00II*\x00\x08\x00\x00\x00" + rng.randbytes(60)),
@@ -206,6 +250,7 @@ def _edit_png(rng: random.Random, parts: list[Part]) -> None:
             (b"iTXt", b"key\x00\x01\x00\x00\x00" + bomb),
             (b"iCCP", b"name\x00\x00" + rng.choice((bomb, zlib.compress(bytes(500)), b"x"))),
             (b"eXIf", rng.choice((b"II*\x00", b"MM\x00*")) + rng.randbytes(40)),
+            (b"eXIf", _exif(rng)),
             (b"tRNS", rng.randbytes(rng.randrange(10))),
             (b"PLTE", rng.randbytes(rng.randrange(800))),
             (b"gAMA", rng.randbytes(4)),
@@ -231,6 +276,7 @@ def _edit_webp(rng: random.Random, parts: list[Part]) -> None:
             (b"ANMF", frame + b"VP8L" + struct.pack("<I", 8) + rng.randbytes(8)),
             (b"ALPH", rng.randbytes(40)),
             (b"EXIF", rng.choice((b"II*\x00", b"Exif\x00\x00MM\x00*")) + rng.randbytes(40)),
+            (b"EXIF", _exif(rng)),
             (b"ICCP", bytes(300)),
             (b"VP8L", b"\x2f" + rng.randbytes(30)),
             (b"VP8 ", rng.randbytes(3) + b"\x9d\x01\x2a" + rng.randbytes(30)),
@@ -240,7 +286,8 @@ def _edit_webp(rng: random.Random, parts: list[Part]) -> None:
     parts[at : at + rng.randrange(2)] = [(name, body)]
 
 
-def _split_jpeg(data: bytes) -> list[Part]:
+def split_jpeg(data: bytes) -> list[Part]:
+    """Return the segments of a JPEG, a scan's with its data."""
     parts: list[Part] = []
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -260,7 +307,8 @@ def _split_jpeg(data: bytes) -> list[Part]:
     return parts
 
 
-def _join_jpeg(parts: Sequence[Part]) -> bytes:
+def join_jpeg(parts: Sequence[Part]) -> bytes:
+    """Return the JPEG that consists of these segments, with an end marker."""
     data = b"\xff\xd8"
     for name, body in parts:
         data += b"\xff" + name
@@ -272,7 +320,8 @@ def _join_jpeg(parts: Sequence[Part]) -> bytes:
     return data + b"\xff\xd9"
 
 
-def _split_png(data: bytes) -> list[Part]:
+def split_png(data: bytes) -> list[Part]:
+    """Return the chunks of a PNG."""
     parts: list[Part] = []
     at = 8
     while at + 12 <= len(data):
@@ -282,7 +331,8 @@ def _split_png(data: bytes) -> list[Part]:
     return parts
 
 
-def _join_png(parts: Sequence[Part]) -> bytes:
+def join_png(parts: Sequence[Part]) -> bytes:
+    """Return the PNG that consists of these chunks, with right checksums."""
     chunks = [
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in parts
@@ -290,7 +340,8 @@ def _join_png(parts: Sequence[Part]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _split_webp(data: bytes) -> list[Part]:
+def split_webp(data: bytes) -> list[Part]:
+    """Return the chunks of a WebP."""
     parts: list[Part] = []
     at = 12
     while at + 8 <= len(data):
@@ -300,7 +351,8 @@ def _split_webp(data: bytes) -> list[Part]:
     return parts
 
 
-def _join_webp(parts: Sequence[Part]) -> bytes:
+def join_webp(parts: Sequence[Part]) -> bytes:
+    """Return the WebP that consists of these chunks."""
     chunks = [name + struct.pack("<I", len(body)) + body + b"\x00" * (len(body) % 2) for name, body in parts]
     body = b"WEBP" + b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -316,9 +368,9 @@ _Format = tuple[
 ]
 
 _FORMATS: Final[tuple[_Format, ...]] = (
-    (b"\xff\xd8\xff", _split_jpeg, _join_jpeg, _edit_jpeg),
-    (b"\x89PNG\r\n\x1a\n", _split_png, _join_png, _edit_png),
-    (b"RIFF", _split_webp, _join_webp, _edit_webp),
+    (b"\xff\xd8\xff", split_jpeg, join_jpeg, _edit_jpeg),
+    (b"\x89PNG\r\n\x1a\n", split_png, join_png, _edit_png),
+    (b"RIFF", split_webp, join_webp, _edit_webp),
 )
 
 _MUTATIONS: Final = (
@@ -331,4 +383,8 @@ _MUTATIONS: Final = (
     _remove,
     _splice,
     _polyglot,
+    _change_end,
+    _change_end,
+    _change_file_length,
+    _break_checksum,
 )

@@ -115,6 +115,14 @@ def test_the_header_is_read_without_the_pixels() -> None:
     assert (header.format, header.media_type, header.width, header.height) == ("webp", "image/webp", 300, 200)
 
 
+def test_the_header_tells_how_often_a_decoder_goes_over_the_picture() -> None:
+    """Once, or as often as a progressive JPEG has scans."""
+    for data in (encoded(), encoded(image_format="PNG"), encoded(image_format="WEBP")):
+        assert read_header(data).scans == 1
+    progressive = encoded(progressive=True)
+    assert read_header(progressive).scans == progressive.count(b"\xff\xda") > 5
+
+
 def test_a_header_that_breaks_off_is_corrupt() -> None:
     """A file that ends within its header is damaged, not of an unknown type."""
     with pytest.raises(CorruptImageError):

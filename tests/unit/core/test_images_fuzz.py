@@ -36,7 +36,7 @@ def test_a_bomb_is_refused_by_its_header(make: Callable[[], bytes]) -> None:
     data = make()
     assert len(data) <= MAX_BYTES
     began = time.process_time()
-    with pytest.raises(ImageError, match=r"more than|65535x65000"):
+    with pytest.raises(ImageError, match=r"more than|65535x65000|header cannot be read"):
         read_header(data)
     assert time.process_time() - began < 0.5
 
@@ -47,15 +47,18 @@ def test_a_bomb_that_its_header_hides_fails_soon(make: Callable[[], bytes]) -> N
     data = make()
     read_header(data)
     began = time.process_time()
-    with pytest.raises((CorruptImageError, ImageTooLargeError), match=r"more parts|50000x50000|damaged"):
+    with pytest.raises((CorruptImageError, ImageTooLargeError), match=r"more than|50000x50000"):
         decode(data)
     assert time.process_time() - began < 2
 
 
-@pytest.mark.filterwarnings("ignore:Tag data larger than file")  # Pillow skips that tag.
-def test_large_metadata_is_no_harm() -> None:
-    """Ten megabytes of EXIF do not keep the picture from being seen."""
-    assert decode(bombs.large_metadata()).shape == (SIDE, SIDE, 3)
+@pytest.mark.parametrize("make", bombs.HARMLESS, ids=lambda make: str(make.__name__))
+def test_large_metadata_is_no_harm(make: Callable[[], bytes]) -> None:
+    """Ten megabytes beside the pixels do not keep the picture from being seen, and cost no time."""
+    data = make()
+    began = time.process_time()
+    assert decode(data).shape == (SIDE, SIDE, 3)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500), (65_500, 700)])
