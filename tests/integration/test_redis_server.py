@@ -119,7 +119,7 @@ def test_the_user_with_the_fewest_rights_can_do_everything(
     keys = KeyStore(connect(url))
     keys.create("belt", [Scope.INGEST])
     keys.revoke("belt")
-    refused = {entry["object"] for entry in jobs.client.acl_log()}
+    refused = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
     assert refused <= {"client"}  # by which redis-py tells its name; it bears a refusal
 
 
