@@ -85,14 +85,7 @@ class Envelope:
     def __init__(self, app: Celery) -> None:
         self._template = _template(app)
 
-    def message(
-        self,
-        keys: Sequence[str],
-        lane: str,
-        expires_ms: Sequence[int | None] = (),
-        *,
-        redelivered: bool = False,
-    ) -> str:
+    def message(self, keys: Sequence[str], lane: str, expires_ms: Sequence[int | None] = ()) -> str:
         """Return a message that asks to classify the images at `keys`, of one object.
 
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
@@ -101,7 +94,6 @@ class Envelope:
             keys: of the images.
             lane: whose queue it is for.
             expires_ms: when each image becomes too old, ms since 1970; nothing if none does.
-            redelivered: whether its jobs are to run alone.
         """
         task_id = job_id_of(keys[0])
         headers = {
@@ -111,13 +103,10 @@ class Envelope:
             "argsrepr": f"({list(keys[:1])},)",
             IMAGES: len(keys),
         }
-        delivery: dict[str, Any] = {"exchange": "", "routing_key": QUEUES[lane]}
-        if redelivered:
-            headers["redelivered"] = delivery["redelivered"] = True
         properties = {
             **self._template["properties"],
             "correlation_id": task_id,
-            "delivery_info": delivery,
+            "delivery_info": {"exchange": "", "routing_key": QUEUES[lane]},
             "delivery_tag": new_job_id(),
         }
         different = list(dict.fromkeys(expires_ms))

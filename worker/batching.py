@@ -39,6 +39,9 @@ LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 20.0
 """Seconds that the last batch may take once the worker was told to stop: it ends within 30 in all."""
 
+_GRACE: Final = 5.0
+"""Seconds by which the parent is more patient with a batch than its child."""
+
 SHORTEST_ABSENCE: Final = 1.0
 """Seconds until a job whose image was not served is tried again; they double with each time."""
 
@@ -68,6 +71,7 @@ class Batcher:
         self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
         self._pause = 0.0  # the last pause's seconds, 0 while all is well
         self._paused = False
+        self._watches: set[Any] = set()  # timers, one for each batch that the pool has
         self._absent = 0  # jobs set aside, which a timer brings in again
         self.progress = 0  # messages received and batches ended: it grows while the worker works
 
@@ -75,6 +79,16 @@ class Batcher:
     def occupied(self) -> bool:
         """Whether there is a reason to take no message now: a batch, a pause, images awaited, the end."""
         return self._free <= 0 or self._paused or self._absent > 0 or self._stopping
+
+    def close(self) -> None:
+        """Watch no batch any more: the connection has ended.
+
+        Celery's pool has discarded those that no child had accepted, and will never call back. One that runs
+        on keeps the limit that its child set.
+        """
+        for watch in self._watches:
+            watch.cancel()
+        self._watches.clear()
 
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
         """Take one message: what Celery calls the task message handler."""
@@ -125,43 +139,54 @@ class Batcher:
                 entry.request.on_accepted(pid, accepted)
 
         def on_results(ran: tuple[Sequence[Result], Spent]) -> None:
-            limit.cancel()
+            self._unwatch(watch)
             results, spent = ran
             seconds = time.monotonic() - started
             self._task.tally.end(len(entries), seconds, spent)
             self._on_results(entries, results, seconds)
 
         def on_crash(failure: Any) -> None:
-            limit.cancel()
+            self._unwatch(watch)
             self._on_crash(entries, failure)
 
         started = time.monotonic()
-        # The pool's own time limit begins when the child takes the batch; a child may hang before that.
-        limit = self._consumer.timer.call_repeatedly(
-            self._task.settings.batch_timeout, self._overdue, (started,)
-        )
+        watch = self._watch(started, attempts=len(entries) if entries[0].repeated else 1)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.tally.begin(item.job_id for item in items)
         self._consumer.pool.apply_async(
             child.run_batch,
-            args=(items,),
+            args=(items, child.epoch.current),
             accept_callback=on_accepted,
             callback=on_results,
             error_callback=on_crash,
             correlation_id=entries[0].request.id,
         )
 
-    def _overdue(self, started: float) -> None:
+    def _watch(self, started: float, attempts: int) -> Any:
+        """See to it that a batch ends though its child hangs where it has no time limit of its own.
+
+        The child may have to finish a batch of an earlier connection first.
+        """
+        seconds = (1 + attempts) * self._task.settings.batch_timeout + _GRACE
+        watch = self._consumer.timer.call_repeatedly(seconds, self._overdue, (started, 1.5 * seconds))
+        self._watches.add(watch)
+        return watch
+
+    def _unwatch(self, watch: Any) -> None:
+        watch.cancel()
+        self._watches.discard(watch)
+
+    def _overdue(self, started: float, hopeless: float) -> None:
         """End the child of a batch that takes too long, and the worker if that did not end the batch."""
         seconds = time.monotonic() - started
         self.end_children(seconds)
-        if seconds > 1.5 * self._task.settings.batch_timeout:
+        if seconds > hopeless:
             logger.error("The pool does not know that the child has ended: the worker ends, to be replaced")
             self._task.ending.fail()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def end_children(self, seconds: float) -> None:
-        """Kill a child whose batch has taken too long; the pool reports the batch as crashed."""
+        """Kill a child whose batch takes too long; the pool reports the batch as crashed."""
         logger.error("A batch has taken %.0f s: its child is ended", seconds)
         for pid in self._consumer.pool.info["processes"]:
             with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
@@ -265,6 +290,9 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls with each message."""
+        child.epoch.begin()
+        if task.batcher:
+            task.batcher.close()
         task.batcher = Batcher(task, app, consumer)
         return task.batcher.receive
 

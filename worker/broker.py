@@ -31,21 +31,25 @@ class QoS(kombu_redis.QoS):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
         self.waiting = 0  # single images' messages in the queue when the latest was recorded
+        self.taking: float | None = None  # the time by which messages are marked whose taking is not answered
         self._taken: set[str] = set()  # delivery tags
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Record a message that is being delivered."""
+        # First in our books, so that it is returned should Redis record it and its answer be lost.
+        virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
         if delivery_tag in self._taken:
             self._taken.remove(delivery_tag)
         else:
             self._record(message, delivery_tag)
-        virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def take(self, most: int) -> list[dict[str, Any]]:
         """Take and record messages that name up to `most` single images in one step, and return them."""
+        self.taking = time.time()
         with self.channel.conn_or_acquire() as client:
             keys = [_QUEUE, self.unacked_key, self.unacked_index_key]
-            texts = client.register_script(_TAKE)(keys, [most, time.time()])
+            texts = client.register_script(_TAKE)(keys, [most, self.taking])
+        self.taking = None
         messages: list[dict[str, Any]] = [json.loads(text) for text in texts]
         self._taken.update(message["properties"]["delivery_tag"] for message in messages)
         return messages

@@ -127,7 +127,9 @@ class Reconciler:
         return sent
 
     def _push(self, lane: str, job: Job) -> None:
-        message = self._envelope.message([job.image_key], lane, [job.expires_ms], redelivered=True)
+        # Not as if delivered before: had a worker begun the job, it would hold the message, or would have
+        # returned it.
+        message = self._envelope.message([job.image_key], lane, [job.expires_ms])
         self._broker.rpush(QUEUES[lane], message)
 
 
