@@ -17,7 +17,9 @@ from werkzeug.datastructures import Headers
 from api.commit import Image, Upload
 from api.problems import RequestError
 from api.services import Services
+from core import lanes
 from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
+from core.cost import decode_ms, is_huge
 from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
 from core.headers import MAX_BYTES, MEDIA_TYPES, ImageBytes, read_header
@@ -53,10 +55,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An image whose header was read and found good; `format` is a key of `MEDIA_TYPES`."""
+    """An image whose header was read and found good.
+
+    `format` is a key of `MEDIA_TYPES`; `cost_ms` is what it costs to decode (`core.cost`).
+    """
 
     data: ImageBytes
     format: str
+    cost_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ def check(data: ImageBytes, media_type: str, *, any_type: bool = False) -> Check
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type says {media_type}, but the bytes are {header.media_type}; declare what is sent.",
         )
-    return Checked(data, header.format)
+    return Checked(data, header.format, decode_ms(header, len(data)))
 
 
 def idempotency_of(origin: Origin, parts: Iterable[tuple[str, ImageBytes]], owner: str) -> Idempotency | None:
@@ -164,7 +170,8 @@ def submit(
         services: where to.
         images: at least one.
         origin: what the headers said.
-        lane: one of `core.lanes.LANES`.
+        lane: one of `core.lanes.LANES`. A single image that is huge to decode goes with bulk uploads all the
+            same: other single ones must not wait for it.
         limit: what the client may send.
         idempotency: from `idempotency_of`.
 
@@ -179,6 +186,8 @@ def submit(
         RateLimitError: nothing is left of the limit; nothing was accepted.
         TooManyCamerasError: the camera is new, and there are as many as may be; nothing was accepted.
     """
+    if any(is_huge(image.cost_ms) for image in images):
+        lane = lanes.BULK
     services.throttle.check(limit)
     if idempotency is None:
         services.gate.check(lane)
@@ -208,7 +217,8 @@ def _upload(
 ) -> Upload:
     expires_ms = origin.expires_ms
     made = [
-        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms) for image in images
+        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms, image.cost_ms)
+        for image in images
     ]
     return Upload(made, lane, idempotency, limit)
 

@@ -49,11 +49,15 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Format (a key of `MEDIA_TYPES`) and size in pixels, as the file's own header states them."""
+    """Format (a key of `MEDIA_TYPES`) and size in pixels, as the file's own header states them.
+
+    `scans`: how often a decoder goes over the whole picture, more than once for a progressive JPEG.
+    """
 
     format: str
     width: int
     height: int
+    scans: int = 1
 
     @property
     def media_type(self) -> str:
@@ -86,13 +90,13 @@ def read_header(data: ImageBytes) -> ImageHeader:
     if name is None:
         raise UnsupportedImageError("The bytes are not a JPEG, PNG or WebP image; send one of those.")
     try:
-        width, height = _SIZES[name](data)
+        width, height, scans = _jpeg_size(data) if name == "jpeg" else (*_SIZES[name](data), 1)
     except (struct.error, IndexError):  # The bytes end before the size is known.
-        width = height = 0
+        width = height = scans = 0
     if not width or not height:
         raise CorruptImageError(f"The {name.upper()} header cannot be read; send the image again.")
     check_pixels(width, height)
-    return ImageHeader(name, width, height)
+    return ImageHeader(name, width, height, scans)
 
 
 def check_pixels(width: int, height: int) -> None:
@@ -103,25 +107,25 @@ def check_pixels(width: int, height: int) -> None:
         )
 
 
-def _jpeg_size(data: ImageBytes) -> tuple[int, int]:
-    """Return width and height, 0 if they cannot be known (ITU-T T.81, annex B)."""
+def _jpeg_size(data: ImageBytes) -> tuple[int, int, int]:
+    """Return width, height and scans, 0 if they cannot be known (ITU-T T.81, annex B)."""
     width = height = components = 0
     progressive = False
     at = 2
     for _ in range(MAX_SEGMENTS):
         marker = _MARKER.search(data, at)
         if marker is None:
-            return 0, 0
+            return 0, 0, 0
         code, at = marker[1][0], marker.end()
         if code in _SOF:
             height, width, components = struct.unpack_from(">HHB", data, at + 3)
             progressive = code in _PROGRESSIVE
         elif code == _SOS:
             if progressive or data[at + 2] < components:  # Else decoders read this one scan only.
-                _check_scans(data, at)
-            return width, height
+                return width, height, _count_scans(data, at)
+            return width, height, 1
         elif code == _EOI:
-            return 0, 0
+            return 0, 0, 0
         if code not in _WITHOUT_LENGTH:
             at += _length(data, at)
     raise _too_many_parts("JPEG")
@@ -132,13 +136,13 @@ def _length(data: ImageBytes, at: int) -> int:
     return max(2, int(length))
 
 
-def _check_scans(data: ImageBytes, at: int) -> None:
+def _count_scans(data: ImageBytes, at: int) -> int:
     """Count the scans from the first one's header on. Thousands are a known way to keep a decoder busy."""
     scans = 1
     while found := _IN_SCAN.search(data, at):
         code, at = data[found.start() + 1], found.end()
         if code == _EOI:
-            return
+            break
         scans += code == _SOS
         if scans > MAX_SCANS:
             raise CorruptImageError(
@@ -146,6 +150,7 @@ def _check_scans(data: ImageBytes, at: int) -> None:
             )
         if code not in _WITHOUT_LENGTH and at + 2 <= len(data):
             at += _length(data, at)
+    return scans
 
 
 def _png_size(data: ImageBytes) -> tuple[int, int]:
@@ -188,7 +193,6 @@ def _too_many_parts(name: str) -> CorruptImageError:
 
 
 _SIZES: Final[dict[str, Callable[[ImageBytes], tuple[int, int]]]] = {
-    "jpeg": _jpeg_size,
     "png": _png_size,
     "webp": _webp_size,
 }

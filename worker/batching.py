@@ -19,8 +19,9 @@ from celery.worker import state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from core.cost import MAX_COST_MS
 from core.jobs import JobState
-from core.queue import CLASSIFY
+from core.queue import CLASSIFY, QUEUES
 from core.settings import Settings
 from worker import child
 from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result
@@ -29,6 +30,7 @@ from worker.ending import Ending
 from worker.lanes import Lanes
 from worker.leases import Leases
 from worker.tally import Spent, Tally
+from worker.time_limit import time_limit
 
 logger = get_logger(__name__)
 
@@ -71,6 +73,7 @@ class Batcher:
         self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
         self._pause = 0.0  # the last pause's seconds, 0 while all is well
         self._paused = False
+        self._channel: Any = None  # that messages come from, once one has come
         self._watches: set[Any] = set()  # timers, one for each batch that the pool has
         self._absent = 0  # jobs set aside, which a timer brings in again
         self.progress = 0  # messages received and batches ended: it grows while the worker works
@@ -99,11 +102,12 @@ class Batcher:
             signals.task_received.send(sender=self._consumer, request=entry.request)
             entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
             self._lanes.add(entry)
+        self._channel = message.channel
         self._held += len(entries)
         self._messages += 1
         self.progress += 1
-        self._limit_prefetch()
         self._dispatch()
+        self._limit_prefetch()
 
     def acknowledge(self) -> None:
         """Acknowledge the messages that are complete; those that cannot be now wait for the next call."""
@@ -150,7 +154,7 @@ class Batcher:
             self._on_crash(entries, failure)
 
         started = time.monotonic()
-        watch = self._watch(started, attempts=len(entries) if entries[0].repeated else 1)
+        watch = self._watch(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.tally.begin(item.job_id for item in items)
         self._consumer.pool.apply_async(
@@ -162,12 +166,14 @@ class Batcher:
             correlation_id=entries[0].request.id,
         )
 
-    def _watch(self, started: float, attempts: int) -> Any:
+    def _watch(self, started: float, entries: list[Entry]) -> Any:
         """See to it that a batch ends though its child hangs where it has no time limit of its own.
 
         The child may have to finish a batch of an earlier connection first.
         """
-        seconds = (1 + attempts) * self._task.settings.batch_timeout + _GRACE
+        timeout, attempts = self._task.settings.batch_timeout, len(entries) if entries[0].repeated else 1
+        earlier = time_limit(timeout, [MAX_COST_MS])
+        seconds = earlier + time_limit(attempts * timeout, (entry.cost_ms for entry in entries)) + _GRACE
         watch = self._consumer.timer.call_repeatedly(seconds, self._overdue, (started, 1.5 * seconds))
         self._watches.add(watch)
         return watch
@@ -265,12 +271,17 @@ class Batcher:
                 self._complete.append(entry.delivery.message)
                 self._messages -= 1
         self._held -= len(entries)
-        self._limit_prefetch()
         self.acknowledge()
         self._dispatch()
+        self._limit_prefetch()
 
     def _limit_prefetch(self) -> None:
-        """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs."""
+        """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs.
+
+        And take no more of a lane while what waits of it here is work enough for a batch: others may be idle.
+        """
+        if self._channel is not None:
+            self._channel.pause(QUEUES[lane] for lane in self._lanes.full())
         room = max(0, self._consumer.initial_prefetch_count - self._held)
         self._consumer.qos.value = max(1, self._messages + len(self._complete) + room)
 

@@ -24,7 +24,7 @@ from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from worker.tally import Spent
-from worker.time_limit import killed_after
+from worker.time_limit import killed_after, time_limit
 
 MOST_STARTS: Final = 3
 """How often a job may be started before it is settled as one that crashes the worker."""
@@ -58,7 +58,7 @@ class Item:
     `repeated`: delivered before, so it runs alone and its starts are counted.
     `cancelled`: revoked before it started, so it only needs to be settled. `given_up`: storage has not
     served its image often enough, so it settles `failed`. `expires_ms`: when its image becomes too old to be
-    classified, if ever, ms since 1970.
+    classified, if ever, ms since 1970. `cost_ms`: what its image costs to decode (`core.cost`).
     """
 
     key: str
@@ -66,6 +66,7 @@ class Item:
     cancelled: bool = False
     given_up: bool = False
     expires_ms: int | None = None
+    cost_ms: int = 0
 
     @property
     def job_id(self) -> str:
@@ -76,8 +77,8 @@ class Item:
 class Classifier:
     """Runs batches against one engine, one job store and one object store. Not thread-safe.
 
-    Whatever takes longer than `timeout` seconds is ended together with this process: a batch, or one of
-    several jobs that run alone.
+    Whatever takes longer than `timeout` seconds, and the time that its images may cost, is ended together
+    with this process: a batch, or one of several jobs that run alone.
     """
 
     def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore, *, timeout: float) -> None:
@@ -118,7 +119,7 @@ class Classifier:
 
     def _attempt(self, items: Sequence[Item]) -> list[Result]:
         try:
-            with killed_after(self._timeout):
+            with killed_after(time_limit(self._timeout, (item.cost_ms for item in items))):
                 return self._run(items)
         except LedgerUnavailableError:
             # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
+
+_SAFETY: Final = 20
+"""How much longer than its estimate a decode may take: on a slow machine, with others at work."""
+
+
+def time_limit(timeout: float, costs_ms: Iterable[int]) -> float:
+    """Return seconds that a batch of images with these costs may take: `timeout`, and for its decodes."""
+    return timeout + _SAFETY * sum(costs_ms) / 1000
 
 
 @contextmanager
