@@ -95,7 +95,6 @@ class Batcher:
 
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
         """Take one message: what Celery calls the task message handler."""
-        self._task.leases.watch(message.channel)
         entries = entries_of(message, **self._context)
         for entry in entries:
             state.task_reserved(entry.request)
@@ -302,6 +301,8 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls with each message."""
         child.epoch.begin()
+        # Before the first message, which Redis may record and the connection not survive.
+        task.leases.renew(consumer.connection.default_channel)
         if task.batcher:
             task.batcher.close()
         task.batcher = Batcher(task, app, consumer)

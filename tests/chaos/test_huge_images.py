@@ -32,7 +32,7 @@ def _upload_huge(client: FlaskClient, count: int) -> list[str]:
 def test_huge_images_leave_turns_to_others(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Two bulk uploads of them and single images beside: a single one waits for one or two per worker.
+    """Four bulk uploads of them and single images beside: a single one waits for one or two per worker.
 
     All together take several times as long as a batch may hang; no child is ended and no start counted.
     """
@@ -41,7 +41,7 @@ def test_huge_images_leave_turns_to_others(
     options["WASTESTREAM_BATCH_TIMEOUT"] = "1"
     workers = [start_worker(name, module=FAULTY, **options) for name in ("first", "second")]
     children = [worker.children() for worker in workers]
-    huge = [*_upload_huge(client, 16), *_upload_huge(client, 16)]
+    huge = [job_id for _ in range(4) for job_id in _upload_huge(client, 8)]
     single: list[str] = []
     while states(jobs, huge)["queued"]:
         single.append(upload(client))
