@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from flask.testing import FlaskClient
 from PIL import Image
 
+from core.drain import Place
 from core.jobs import accepted_ms
 from core.ledger import JobStore
 from tests.support.pictures import encoded
@@ -43,9 +45,11 @@ def test_huge_images_leave_turns_to_others(
     children = [worker.children() for worker in workers]
     huge = [job_id for _ in range(4) for job_id in _upload_huge(client, 8)]
     single: list[str] = []
+    promised: list[tuple[float, Place]] = []
     while states(jobs, huge)["queued"]:
         single.append(upload(client))
         wait_until(lambda: states(jobs, single[-1:])["queued"] == 0, "a single image")
+        promised += [(time.time(), place) for place in jobs.places(huge[-1:]) if place is not None]
     finish(jobs, huge + single)
     settled = sorted(job.settled_ms or 0 for job in jobs.read_many(huge) if job is not None)
     waited_for = [
@@ -55,6 +59,10 @@ def test_huge_images_leave_turns_to_others(
     ]
     assert len(waited_for) > 4
     assert max(waited_for) <= 2 * len(workers) + 1
+    end = settled[-1] / 1000
+    assert all(
+        place.eta_seconds is None or place.eta_seconds > (end - moment) / 4 for moment, place in promised[4:]
+    )
     assert [worker.children() for worker in workers] == children
     assert not begun.exists()
 
