@@ -23,13 +23,17 @@ from core.shards import MOST_BYTES, split
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image to store and classify, and what is known of it; fields as of `core.jobs.NewJob`."""
+    """An image to store and classify, and what is known of it; fields as of `core.jobs.NewJob`.
+
+    `cost_ms`: what it costs to decode (`core.cost`).
+    """
 
     data: ImageBytes
     format: str
     camera: str
     captured_ms: int | None
     expires_ms: int | None
+    cost_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ class Commits:
         lane = drafts[0].upload.lane
         jobs = [job for draft in drafts for job in draft.jobs]
         keys = [key for draft in drafts for key in draft.keys]
-        messages = self._envelope.messages(keys, lane, [job.expires_ms for job in jobs])
+        costs = [image.cost_ms for draft in drafts for image in draft.upload.images]
+        messages = self._envelope.messages(keys, lane, [job.expires_ms for job in jobs], costs)
         submissions = [
             Submission(draft.jobs, draft.upload.idempotency, draft.upload.limit, draft.upload.owner)
             for draft in drafts
@@ -146,14 +151,16 @@ def _refused(outcome: Accepted | Refusal) -> bool:
 
 def _fit(uploads: list[Upload]) -> int:
     """Return how many of these single uploads one object takes."""
-    return len(split([len(upload.images[0].data) for upload in uploads])[0])
+    return len(
+        split([(len(image.data), image.cost_ms) for (image,) in (upload.images for upload in uploads)])[0]
+    )
 
 
 def _drafts(uploads: Sequence[Upload]) -> list[_Draft]:
     """Make the jobs of each upload, with images that share objects as far as they fit."""
     images = [image for upload in uploads for image in upload.images]
     jobs: list[NewJob] = []
-    for numbers in split([len(image.data) for image in images]):
+    for numbers in split([(len(image.data), image.cost_ms) for image in images]):
         shard = Shard.new(len(numbers)) if len(numbers) > 1 else None
         ids = shard.job_ids if shard else [new_job_id()]
         jobs += [

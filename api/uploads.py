@@ -17,7 +17,9 @@ from api.commit import Image, Upload
 from api.problems import RequestError
 from api.services import Services
 from api.timestamps import captured_ms, parse_number
+from core import lanes
 from core.cameras import DEFAULT_CAMERA, camera_id_in_header
+from core.cost import decode_ms, is_huge
 from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
 from core.headers import MAX_BYTES, read_header
@@ -62,10 +64,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An image whose header was read and found good; `format` is a key of `MEDIA_TYPES`."""
+    """An image whose header was read and found good.
+
+    `format` is a key of `MEDIA_TYPES`; `cost_ms` is what it costs to decode (`core.cost`).
+    """
 
     data: ImageBytes
     format: str
+    cost_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ def check(data: ImageBytes, media_type: str) -> Checked:
             f"Content-Type says {media_type[:80]}, but the bytes are {header.media_type}; "
             "declare what is sent, or application/octet-stream.",
         )
-    return Checked(data, header.format)
+    return Checked(data, header.format, decode_ms(header, len(data)))
 
 
 def _is_other_image(media_type: str, actual: str) -> bool:
@@ -172,7 +178,8 @@ def submit(
         services: where to.
         images: at least one.
         origin: what the headers said.
-        lane: one of `core.lanes.LANES`.
+        lane: one of `core.lanes.LANES`. A single image that is huge to decode goes with bulk uploads all the
+            same: other single ones must not wait for it.
         owner: the client's id, by which it may cancel the jobs.
         limit: what the client may send.
         idempotency: from `idempotency_of`.
@@ -190,6 +197,8 @@ def submit(
         TooManyCamerasError: the camera is new, and there are as many as may be; nothing was accepted.
     """
     services.disk.check()
+    if any(is_huge(image.cost_ms) for image in images):
+        lane = lanes.BULK
     services.throttle.check(limit)
     services.server.check()
     if idempotency is None:
@@ -216,7 +225,8 @@ def submit(
 def _with_origin(images: Sequence[Checked], origin: Origin) -> list[Image]:
     expires_ms = origin.expires_ms
     return [
-        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms) for image in images
+        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms, image.cost_ms)
+        for image in images
     ]
 
 

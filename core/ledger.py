@@ -8,7 +8,7 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by when accepted: ms, never falling |
 | `ws:expiring` | sorted set | ids of jobs not settled that become too old, by when (ms) |
 | `ws:withdrawn` | sorted set | ids of jobs cancelled while their messages are under way, by when (ms) |
-| `ws:drain` | hash | how fast the queue drains: see `core.drain`; `last` time given in `ws:pending` |
+| `ws:drain` | hash | how fast queue and lanes drain: see `core.drain`; `last` time given in `ws:pending` |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour; hour is UTC, yyyymmddhh |
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -78,6 +78,7 @@ _ROOM_SHARE: Final = 100
 """One in this many places of the queue is to be free when those who were refused come back."""
 
 _MEASURES: Final = 3  # numbers by which Redis tells the measure of the drain
+_OF_LANE: Final = 2  # numbers by which it tells that of a lane
 
 WORKER_TTL: Final = 15.0
 """Seconds after which a worker that has not been seen counts as gone; it reports every second."""
@@ -282,8 +283,9 @@ class JobStore:
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))
-        measure, allowance = measure[:_MEASURES], measure[_MEASURES:]
-        drain = Drain.measured({lane: int(ahead), _other(lane): int(others)}, now, measure)
+        of_lane, allowance = measure[_MEASURES:][:_OF_LANE], measure[_MEASURES + _OF_LANE :]
+        pending = {lane: int(ahead), _other(lane): int(others)}
+        drain = Drain.measured(pending, now, measure[:_MEASURES], {lane: of_lane})
         if word == "full":
             return self._full(drain, lane, len(jobs))
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
@@ -582,15 +584,15 @@ def _ask_drain(pipe: Any) -> None:
     pipe.time()
     for key in PENDING.values():
         pipe.zcard(key)
-    pipe.hmget(_DRAIN, _DRAIN_FIELDS)
+    pipe.hmget(_DRAIN, [*_DRAIN_FIELDS, *(f"{lane}:{name}" for lane in LANES for name in ("jobs", "ms"))])
 
 
 def _drain(answers: Sequence[Any]) -> Drain:
     (seconds, microseconds), *counts, measure = answers
     now = seconds * 1000 + microseconds // 1000
-    return Drain.measured(
-        dict(zip(LANES, counts, strict=True)), now, [float(value or 0) for value in measure]
-    )
+    numbers = [float(value or 0) for value in measure]
+    of_lanes = {lane: numbers[_MEASURES + _OF_LANE * at :][:_OF_LANE] for at, lane in enumerate(LANES)}
+    return Drain.measured(dict(zip(LANES, counts, strict=True)), now, numbers[:_MEASURES], of_lanes)
 
 
 def _place(drain: Drain, ranks: Sequence[int | None]) -> Place | None:

@@ -37,6 +37,9 @@ EXPIRES: Final = "expires_ms"
 IMAGES: Final = "images"
 """The header that says how many images a message names."""
 
+COSTS: Final = "costs_ms"
+"""The header that says what each image costs to decode (`core.cost`), unless all cost little."""
+
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
 
@@ -108,8 +111,7 @@ class Envelope:
         keys: Sequence[str],
         lane: str,
         expires_ms: Sequence[int | None] = (),
-        *,
-        redelivered: bool = False,
+        costs_ms: Sequence[int] = (),
     ) -> str:
         """Return a message that asks to classify the images at `keys`, of one object.
 
@@ -119,7 +121,7 @@ class Envelope:
             keys: of the images.
             lane: whose queue it is for.
             expires_ms: when each image becomes too old, ms since 1970; nothing if none does.
-            redelivered: whether its jobs are to run alone.
+            costs_ms: what each costs to decode; nothing if all cost little.
         """
         task_id = job_id_of(keys[0])
         headers = {
@@ -129,13 +131,12 @@ class Envelope:
             "argsrepr": f"({list(keys[:1])},)",
             IMAGES: len(keys),
         }
-        delivery: dict[str, Any] = {"exchange": "", "routing_key": QUEUES[lane]}
-        if redelivered:
-            headers["redelivered"] = delivery["redelivered"] = True
+        if any(costs_ms):
+            headers[COSTS] = list(costs_ms)
         properties = {
             **self._template["properties"],
             "correlation_id": task_id,
-            "delivery_info": delivery,
+            "delivery_info": {"exchange": "", "routing_key": QUEUES[lane]},
             "delivery_tag": new_job_id(),
         }
         different = list(dict.fromkeys(expires_ms))
@@ -151,17 +152,26 @@ class Envelope:
             }
         )
 
-    def messages(self, keys: Sequence[str], lane: str, expires_ms: Sequence[int | None] = ()) -> list[str]:
+    def messages(
+        self,
+        keys: Sequence[str],
+        lane: str,
+        expires_ms: Sequence[int | None] = (),
+        costs_ms: Sequence[int] = (),
+    ) -> list[str]:
         """Return messages for images: one for each object, so that no two workers read the same.
 
         Args:
             keys: of the images; those that share an object follow each other.
             lane: whose queue they are for.
             expires_ms: as `message`.
+            costs_ms: as `message`.
         """
-        every = zip(keys, expires_ms or [None] * len(keys), strict=True)
-        shards = [list(shard) for _, shard in groupby(every, lambda one: object_key(one[0]))]
-        return [self.message([key for key, _ in one], lane, [until for _, until in one]) for one in shards]
+        images = zip(keys, expires_ms or [None] * len(keys), costs_ms or [0] * len(keys), strict=True)
+        shards = [
+            list(zip(*shard, strict=True)) for _, shard in groupby(images, lambda one: object_key(one[0]))
+        ]
+        return [self.message(shard, lane, until, costs) for shard, until, costs in shards]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:

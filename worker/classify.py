@@ -25,6 +25,7 @@ from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from worker.tally import Spent
+from worker.time_limit import killed_after, time_limit
 
 logger = get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Item:
     `repeated`: delivered before, so it runs alone and its starts are counted.
     `cancelled`: revoked before it started, so it only needs to be settled. `given_up`: storage has not
     served its image often enough, so it settles `failed`. `expires_ms`: when its image becomes too old to be
-    classified, if ever, ms since 1970.
+    classified, if ever, ms since 1970. `cost_ms`: what its image costs to decode (`core.cost`).
     """
 
     key: str
@@ -71,6 +72,7 @@ class Item:
     cancelled: bool = False
     given_up: bool = False
     expires_ms: int | None = None
+    cost_ms: int = 0
 
     @property
     def job_id(self) -> str:
@@ -79,12 +81,17 @@ class Item:
 
 
 class Classifier:
-    """Runs batches against one engine, one job store and one object store. Not thread-safe."""
+    """Runs batches against one engine, one job store and one object store. Not thread-safe.
 
-    def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore) -> None:
+    Whatever takes longer than `timeout` seconds, and the time that its images may cost, is ended together
+    with this process: a batch, or one of several jobs that run alone.
+    """
+
+    def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore, *, timeout: float) -> None:
         self._engine = engine
         self._jobs = jobs
         self._objects = objects
+        self._timeout = timeout
         self._loop = asyncio.new_event_loop()
         self.spent = Spent()
         """Where the time of the latest batch went."""
@@ -112,14 +119,14 @@ class Classifier:
             if results[-1] == PUT_BACK:  # So would the others be, each after its own time-outs.
                 break
             if results[-1] == NOT_SERVED:
-                # That can have taken a time-out of storage. Several in one turn would exceed the batch's own
-                # limit, and count as a crash of the job that runs then.
+                # That can have taken a time-out of storage, and the rest of the worker waits meanwhile.
                 return results + [ALONE] * (len(items) - len(results))
         return results + [PUT_BACK] * (len(items) - len(results))
 
     def _attempt(self, items: Sequence[Item]) -> list[Result]:
         try:
-            return self._run(items)
+            with killed_after(time_limit(self._timeout, (item.cost_ms for item in items))):
+                return self._run(items)
         except LedgerUnavailableError:
             # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
             self._owed |= self._begun

@@ -11,7 +11,8 @@
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
 -- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain:
--- jobs, ms, since; or the one word 'lost' if this is another installation's Redis. When accepted within a rate limit also the images left of it and the ms until it is whole.
+-- jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
+-- the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
 local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[7])
@@ -133,10 +134,11 @@ local function accept(value, limit, owner, jobs, first)
     end
   end
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
-  local drain = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last')
+  local name = KEYS[1]:match('[^:]+$')
+  local drain = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
   local function answer(word, ahead)
-    local measure = {drain[1] or 0, drain[2] or 0, drain[3] or 0}
-    return string.format('%s %.0f %d %d %s %s %s', word, now, ahead, other, unpack(measure))
+    local measure = {drain[1] or 0, drain[2] or 0, drain[3] or 0, drain[5] or 0, drain[6] or 0}
+    return string.format('%s %.0f %d %d %s %s %s %s %s', word, now, ahead, other, unpack(measure))
   end
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.

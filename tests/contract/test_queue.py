@@ -266,6 +266,7 @@ def test_a_running_worker_has_what_we_ask_it_for(
     assert found["initial_prefetch_count"] == 2 * Settings().max_batch
     assert found["num_processes"] == len(found["processes"]) == 1
     assert found["qos_value"] == found["initial_prefetch_count"]
+    assert found["channel"] is True  # leases are those of the channel that messages come from
     assert found["timer"] == []  # call_repeatedly and call_after, if they were missing
     assert upload(client)
 
