@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from flask import Flask
 
 from api import access, answers, health, images, jobs, ledger, metrics, pages, problems, request_id, session
+from api.body import MOST_JSON_BYTES
 from api.services import Services
 from core.settings import Settings, load_settings
-
-MOST_JSON_BYTES: Final = 1024 * 1024
-"""Largest body of a request that is no upload; those have limits of their own."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:

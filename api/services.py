@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -17,7 +14,6 @@ from api.readiness import Readiness
 from api.throttle import Throttle
 from api.waiters import Waiters
 from core.accounts import Accounts
-from core.errors import BusyError
 from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
@@ -25,9 +21,6 @@ from core.queue import Envelope, make_app
 from core.settings import Settings
 
 _EXTENSION: Final = "wastestream"
-_BULK_PLACES: Final = 4  # of up to 128 MiB each, and four shards of 8 MiB on their way to storage
-_BULK_PATIENCE: Final = 20.0  # seconds
-_BULK_SHARE: Final = 4  # at most one in so many threads serves bulk uploads, or waits to
 
 
 @dataclass(frozen=True)
@@ -40,23 +33,10 @@ class Services:
     objects: ObjectStore
     commits: Commits
     waiters: Waiters
-    upload_places: threading.BoundedSemaphore
-    bulk_places: threading.BoundedSemaphore
-    bulk_threads: threading.BoundedSemaphore
     gate: Gate
     keyring: Keyring
     throttle: Throttle
     readiness: Readiness
-
-    @contextmanager
-    def bulk_place(self) -> Iterator[None]:
-        """Hold one of the places for bulk uploads, each of which is in memory as a whole.
-
-        Raises:
-            BusyError: none became free in time, or so many wait for one that others would find no thread.
-        """
-        with _taken(self.bulk_threads, seconds=0), _taken(self.bulk_places, seconds=_BULK_PATIENCE):
-            yield
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -76,24 +56,11 @@ class Services:
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_waiting),
-            upload_places=threading.BoundedSemaphore(settings.api_threads),
-            bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
-            bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_SHARE),
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
             readiness=Readiness(jobs, accounts, objects),
         )
-
-
-@contextmanager
-def _taken(places: threading.BoundedSemaphore, *, seconds: float) -> Iterator[None]:
-    if not places.acquire(timeout=seconds):
-        raise BusyError("All places for bulk uploads are taken; send fewer at a time. Single uploads go on.")
-    try:
-        yield
-    finally:
-        places.release()
 
 
 def services() -> Services:
