@@ -19,7 +19,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises:
         SettingsError: the environment's settings cannot work.
     """
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # Files are the page's, with its headers.
     app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
     app.config["MAX_CONTENT_LENGTH"] = MOST_JSON_BYTES
     app.extensions["wastestream"] = Services.open(settings or load_settings())

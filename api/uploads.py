@@ -28,7 +28,6 @@ MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
 
 _CLOCK_SKEW_SECONDS: Final = 300
-_FIRST_YEAR: Final = 1970  # where clocks that lost their time begin; nothing was photographed before
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ANY_TYPE: Final = {"", "application/octet-stream"}
 
@@ -237,10 +236,10 @@ def _captured_ms(text: str | None) -> int | None:
             f"X-Captured-At {text[:80]!r} is not a time with its zone; "
             "send RFC 3339, such as 2026-01-31T08:15:00Z.",
         )
-    if moment.year < _FIRST_YEAR:
+    if moment.timestamp() < 0:  # where clocks that lost their time begin; nothing was photographed before
         raise RequestError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies before {_FIRST_YEAR}; set the camera's clock, or leave it out.",
+            f"X-Captured-At {text[:80]} lies before 1970 (UTC); set the camera's clock, or leave it out.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(

@@ -11,6 +11,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
 
+from api.answers import DEFAULTS
 from api.problems import RETRY_AFTER, problem
 from api.request_id import HEADER as REQUEST_ID
 
@@ -63,8 +64,7 @@ def refusal(status: HTTPStatus, detail: str) -> Answer:
     request_id = f"{random.getrandbits(64):016x}"
     fields = [
         ("Content-Type", "application/problem+json"),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
+        *DEFAULTS.items(),
         (REQUEST_ID, request_id),
     ]
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
