@@ -45,24 +45,29 @@ def takes(most: int, kind: str) -> Callable[[View], View]:
     return mark
 
 
-class ReceivedBody(io.BytesIO):
+class ReceivedBody(io.RawIOBase):
     """`wsgi.input` of a request that has come as a whole."""
 
     def __init__(self, data: bytearray) -> None:
         super().__init__()
         self._data = data
+        self._at = 0
 
     def take(self) -> bytearray:
         """Return all of it, and keep nothing."""
         data, self._data = self._data, bytearray()
         return data
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """See `io.BytesIO.read`."""
-        if self._data:
-            self.write(self.take())
-            self.seek(0)
-        return super().read(size)
+    def readable(self) -> bool:
+        """See `io.IOBase.readable`."""
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # all that RawIOBase gives
+        """See `io.RawIOBase.readinto`."""
+        piece = memoryview(self._data)[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
 
 class DroppedBody(io.RawIOBase):

@@ -50,7 +50,6 @@ ACCESS = {
     "session.sign_out": None,
     "pages.page": None,
     "pages.static": None,
-    "static": None,
 }
 """Endpoint to what it needs. A new route fails the test below until it is decided on here."""
 

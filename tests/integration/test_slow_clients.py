@@ -1,11 +1,11 @@
-"""Clients that are slow on purpose, in front of a real API process: they wait for themselves, not others for them."""
+"""Clients that are slow on purpose, in front of a real API process: nobody waits for them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import resource
+import socket
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -95,47 +95,37 @@ def _begin(opened: contextlib.ExitStack, port: int, path: str, kind: str, length
     return connection
 
 
-def test_who_is_silent_is_answered_and_who_is_late_is_closed(port: int) -> None:
-    """A body that does not come is answered 408, and so is a header."""
+def _livez(camera: HTTPConnection) -> socket.socket:
+    """Ask whether the API lives; return the connection's socket."""
+    camera.request("GET", "/livez")
+    with camera.getresponse() as answer:
+        assert answer.status == 200
+        answer.read()
+    return camera.sock
+
+
+def test_what_does_not_come_and_what_nobody_takes_is_given_up(port: int) -> None:
+    """Body and header are answered 408, an answer is dropped; a camera keeps its connection between calls."""
     with contextlib.ExitStack() as opened:
+        camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        own = _livez(camera)
+        (reader,) = opened.enter_context(slow_clients(port, [page(1)]))
+        first = reader.socket
         silent = [
             _begin(opened, port, path, kind, 900)
             for path, kind in [("/v1/images", "image/jpeg"), ("/v1/images/bulk", _FORM)]
         ]
-        late = HTTPConnection("127.0.0.1", port, timeout=30)
-        opened.callback(late.close)
-        late.connect()
-        late.sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Late: ")
-        with opened.enter_context(late.sock.makefile("rb")) as answer:
-            text = answer.read()  # to the end of the connection
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as late:
+            late.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Late: ")
+            text = b"".join(iter(lambda: late.recv(4096), b""))  # to the end of the connection
         assert text.startswith(b"HTTP/1.1 408 ")
         assert b"did not come within 10 seconds" in text
         for each in silent:
-            response = each.getresponse()
-            assert (response.status, response.headers["Connection"]) == (408, "close")
-            assert "2 bytes in 2" in json.load(response)["detail"]
-
-
-def test_answers_that_nobody_reads_are_given_up(port: int) -> None:
-    """Their connections end by themselves."""
-
-    with slow_clients(port, [page(1)]) as (client,):
-        first = client.socket
-        wait_until(lambda: client.socket is not first, "the connection to be closed", GRACE_SECONDS + 20)
-
-
-def test_a_connection_that_is_kept_open_is_not_late(port: int) -> None:
-    """A camera that sends a picture now and then goes on using its connection."""
-    camera = HTTPConnection("127.0.0.1", port, timeout=10)
-    with contextlib.closing(camera):
-        own = None
-        for _ in range(2):
-            camera.request("GET", "/livez")
-            with camera.getresponse() as answer:
-                assert answer.status == 200
-            assert own in {None, camera.sock}
-            own = camera.sock
-            time.sleep(12)
+            answer = each.getresponse()
+            assert (answer.status, answer.headers["Connection"]) == (408, "close")
+            assert "2 bytes in 2" in json.load(answer)["detail"]
+        wait_until(lambda: reader.socket is not first, "the connection to be closed", GRACE_SECONDS + 20)
+        assert _livez(camera) is own
 
 
 def test_bulk_uploads_and_waiting_requests_leave_threads_for_others(port: int) -> None:
