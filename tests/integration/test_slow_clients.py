@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.http.limits import GRACE_SECONDS
+from api.http.limits import GRACE_SECONDS, MAX_PER_ADDRESS
 from core.keys import KeyStore, Scope
 from core.ledger import JobStore, connect
 from core.settings import Settings
@@ -191,3 +191,21 @@ def _listens_on(process: psutil.Process, port: int) -> bool:
     with contextlib.suppress(psutil.Error):
         return process.environ().get("WASTESTREAM_PORT") == str(port)
     return False
+
+
+def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> None:
+    """The one that has done nothing for longest makes room for a new one."""
+    with contextlib.ExitStack() as opened:
+        camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        sockets = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            for _ in range(MAX_PER_ADDRESS + 50)
+        ]
+        own = _livez(camera)
+        for closed in sockets[:50]:
+            with contextlib.suppress(ConnectionResetError):
+                assert closed.recv(1) == b""
+        sockets[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sockets[-1].recv(12) == b"HTTP/1.1 200"
+        assert _livez(camera) is own
+        assert _upload(port)[0] == 202
