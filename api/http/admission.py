@@ -23,10 +23,13 @@ from core.lanes import BULK, SINGLE
 
 _MIB: Final = 1024 * 1024
 
+_PUBLIC: Final = "public"  # of requests that need no key, which must not take the place of those with one
+
 _MEMORY: Final = {
     SINGLE: (256 * _MIB, 64 * _MIB),
     BULK: (512 * _MIB, 128 * _MIB),
     JSON: (32 * _MIB, 8 * _MIB),
+    _PUBLIC: (8 * _MIB, 2 * _MIB),
 }
 """For bodies of each kind: bytes that they may hold at a time, and one client's. A share fits the largest."""
 
@@ -36,7 +39,7 @@ _SHARE: Final = 4  # one thread in so many, besides, for bulk uploads, and for r
 _BUSY: Final = {
     BULK: "All places for bulk uploads are taken; send fewer at a time. Single uploads go on.",
     SINGLE: "All places for uploads are taken, or all of yours; send fewer at a time.",
-    JSON: "Too many requests are on their way; send fewer at a time.",
+    **dict.fromkeys((JSON, _PUBLIC), "Too many requests are on their way; send fewer at a time."),
 }
 
 
@@ -185,5 +188,6 @@ def _rules(app: Flask) -> dict[str, _Rule]:
     for route in app.url_map.iter_rules():
         rule: BodyRule | None = getattr(app.view_functions[route.endpoint], "takes", None)
         if rule is not None:
-            found[route.rule] = _Rule(rule.most, rule.kind, scope_of(app, route.endpoint) is None)
+            public = scope_of(app, route.endpoint) is None
+            found[route.rule] = _Rule(rule.most, _PUBLIC if public else rule.kind, public)
     return found

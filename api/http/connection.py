@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -52,6 +53,9 @@ class Service(Protocol):
 
     def closed(self, connection: Connection) -> None:
         """Count it no longer."""
+
+    def holds(self, connection: Connection, size: int) -> None:
+        """Count the bytes of an answer that wait for the client to read."""
 
     def environ(self, connection: Connection) -> Mapping[str, Any]:
         """Return the environment that its requests share."""
@@ -269,29 +273,32 @@ class Connection(asyncio.BufferedProtocol):
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = "0" if body is None else str(body.count)
         if terms.place is not None:
-            environ[DONE] = lambda leave=terms.place.leave: self._loop.call_soon_threadsafe(leave)
+            environ[DONE] = partial(self._loop.call_soon_threadsafe, terms.place.leave)
         self._service.serve(request, terms, self._answer)
 
     def _answer(self, answer: Answer) -> None:
         """Send the answer."""
         self._leave_place()
+        request, self._request, self._terms = self._request, None, None
         if self.transport.is_closing():
             return
-        request = self._request
         self._keep_alive = self._keep_alive and not self._service.closing and not self._has_ended
         with_body = request is None or request.method != "HEAD"
         data = answer.encoded(keep_alive=self._keep_alive, with_body=with_body)
         self._service.answered(self, request, answer, time.monotonic() - self._request_since)
         self._state, self._pace, self._answer_size = State.ANSWER, Pace.start(), len(data)
         self.transport.write(data)
-        if not self._is_full:
+        if self._is_full:
+            self._service.holds(self, len(data))
+        else:
             self._sent()
 
     def _sent(self) -> None:
         """Go on to the next request, or close."""
-        self._request, self._terms, self._served = None, None, self._served + 1
+        self._served += 1
         self._since = time.monotonic()
-        if not self._keep_alive:
+        self._service.holds(self, 0)
+        if not self._keep_alive or self._has_ended:
             self._linger()
             return
         self._state = State.HEAD

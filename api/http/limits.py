@@ -38,6 +38,9 @@ MAX_CONNECTIONS: Final = 2048
 MAX_PER_ADDRESS: Final = 1536
 """Connections to one process from one address, which may be a proxy's."""
 
+MAX_UNREAD: Final = 256 * 1024 * 1024
+"""Answers of one process that wait for clients to read them."""
+
 
 class Pace:
     """Tells a transfer that moves from one that only pretends to."""

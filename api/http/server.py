@@ -19,7 +19,7 @@ from api.http.access_log import AccessLog
 from api.http.admission import Admission, Terms
 from api.http.answer import Answer, refusal
 from api.http.connection import Connection
-from api.http.limits import MAX_CONNECTIONS, MAX_PER_ADDRESS
+from api.http.limits import MAX_CONNECTIONS, MAX_PER_ADDRESS, MAX_UNREAD
 from api.http.request import Request
 from api.repeats import Repeats
 from api.services import Services
@@ -50,6 +50,8 @@ class Server:
         # The connections of each address, the one that was idle for longest first.
         self._connections: dict[str, dict[Connection, None]] = {}
         self._count = 0
+        self._held: dict[Connection, int] = {}  # bytes of answers that wait to be read
+        self._held_bytes = 0
         self.at_once = self._admission.at_once
         self.in_time = self._admission.in_time
 
@@ -99,6 +101,21 @@ class Server:
         self._count -= 1
         if not own:
             del self._connections[connection.address]
+        self.holds(connection, 0)
+
+    def holds(self, connection: Connection, size: int) -> None:
+        """Count the bytes of an answer that wait for the client to read.
+
+        If there are too many, those are not sent that have waited for longest.
+        """
+        self._held_bytes -= self._held.pop(connection, 0)
+        if size:
+            self._held[connection] = size
+            self._held_bytes += size
+        while self._held_bytes > MAX_UNREAD:
+            oldest = next(iter(self._held))
+            self._held_bytes -= self._held.pop(oldest)
+            oldest.transport.abort()
 
     def environ(self, connection: Connection) -> Mapping[str, Any]:
         """Return the environment that a connection's requests share (PEP 3333)."""

@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from api import repeats as module
 from api.repeats import Repeats
 
 
@@ -15,18 +14,18 @@ def test_a_warning_is_logged_at_once_and_then_counted(
 ) -> None:
     """Also when there are too many different ones to be told apart."""
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    log = Repeats(logging.getLogger("test"))
+    monkeypatch.setattr("api.repeats.time.monotonic", lambda: now[0])
+    repeats = Repeats(logging.getLogger("test"))
     for _ in range(3):
-        log.warn("again", " and again")
+        repeats.warn("again", " and again")
     assert caplog.messages == ["again and again"]
     now[0] += 1
-    log.flush()
+    repeats.flush()
     assert caplog.messages == ["again and again", "again (2 times more)"]
     caplog.clear()
     for number in range(1000):
-        log.warn(f"number {number}")
+        repeats.warn(f"number {number}")
     assert len(caplog.messages) < 110
     now[0] += 1
-    log.flush()
+    repeats.flush()
     assert caplog.messages[-1] == "(others) (899 times more)"
