@@ -36,6 +36,8 @@ _MEMORY: Final = {
 _BULK_THREADS: Final = 4  # each has up to four shards of 8 MiB on their way to storage
 _SHARE: Final = 4  # one thread in so many, besides, for bulk uploads, and for requests without a valid key
 
+_LIVENESS: Final = "/livez"  # Who gets no answer there ends the process.
+
 _BUSY: Final = {
     BULK: "All places for bulk uploads are taken; send fewer at a time. Single uploads go on.",
     SINGLE: "All places for uploads are taken, or all of yours; send fewer at a time.",
@@ -87,12 +89,13 @@ class Admission:
         self._bulk = Lane("bulk", min(_BULK_THREADS, share), loop)
         self._strangers = Lane("stranger", share, loop)
         self._waiting = Lane("waiting", services.settings.api_waiting, loop)
+        self._liveness = Lane("liveness", 1, loop)  # Other threads may all wait for Redis.
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="lookup")
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """All threads there are."""
-        return (self._ordinary, self._bulk, self._strangers, self._waiting)
+        return (self._ordinary, self._bulk, self._strangers, self._waiting, self._liveness)
 
     def at_once(self, request: Request, address: str) -> Terms | None:
         """Return the terms of a request; None if Redis must be asked for them, or a place waited for."""
@@ -166,6 +169,8 @@ class Admission:
         return request.length or self._rules[request.path].most
 
     def _lane(self, request: Request, client: Client) -> Lane:
+        if request.path == _LIVENESS:
+            return self._liveness
         if not client.trusted:
             return self._strangers
         if "wait=" in request.environ["QUERY_STRING"]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from core.ledger import JobStore, connect
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
-from tests.support.servers import small_api, wait_until
+from tests.support.servers import Server, small_api, wait_until
 from tests.support.slow_clients import body, header, page, slow_clients
 
 _PLACES, _WAITING = 4, 2
@@ -209,3 +211,22 @@ def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> 
         assert sockets[-1].recv(12) == b"HTTP/1.1 200"
         assert _livez(camera) is own
         assert _upload(port)[0] == 202
+
+
+def test_a_frozen_redis_does_not_make_the_api_look_dead(
+    port: int, jobs: JobStore, tokens: dict[str, str], redis_server: Server
+) -> None:
+    """Whoever watches the process hears from it at once, though all others wait for Redis."""
+    assert _upload(port, tokens["camera"])[0] == 202
+    assert redis_server.process is not None
+    watcher = HTTPConnection("127.0.0.1", port, timeout=2)
+    with contextlib.closing(watcher), ThreadPoolExecutor(20) as cameras:
+        redis_server.process.send_signal(signal.SIGSTOP)
+        try:
+            uploads = [cameras.submit(_upload, port, token) for token in 10 * ["ws_wrong", tokens["camera"]]]
+            for _ in range(6):
+                _livez(watcher)
+                time.sleep(0.5)
+        finally:
+            redis_server.process.send_signal(signal.SIGCONT)
+        assert {upload.result()[0] for upload in uploads} <= {202, 401, 503}
