@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -68,7 +69,7 @@ def _rate(context: click.Context, option: click.Parameter, value: float | None) 
 )
 @click.pass_obj
 def create(
-    store: KeyStore,
+    opened: Callable[[], KeyStore],
     *,
     name: str,
     scopes: tuple[str, ...],
@@ -82,6 +83,7 @@ def create(
     """
     if not is_key_name(name):
         raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
+    store = opened()
     until = None if expires is None else time.time_ns() // 1_000_000 + expires
     first = store.version() is None
     key, token = store.create(name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst)
@@ -99,9 +101,9 @@ def create(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--all", "everything", is_flag=True, help="Show revoked and expired keys too.")
 @click.pass_obj
-def list_keys(store: KeyStore, *, as_json: bool, everything: bool) -> None:
+def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool) -> None:
     """Show the keys: names, scopes, limits and dates, never the keys themselves."""
-    keys = [key for key in store.all() if everything or key.valid]
+    keys = [key for key in opened().all() if everything or key.valid]
     if as_json:
         for key in keys:
             click.echo(json.dumps(_as_json(key)))
@@ -123,8 +125,9 @@ def list_keys(store: KeyStore, *, as_json: bool, everything: bool) -> None:
 @click.command()
 @click.argument("name_or_id", metavar="NAME|ID")
 @click.pass_obj
-def revoke(store: KeyStore, name_or_id: str) -> None:
+def revoke(opened: Callable[[], KeyStore], name_or_id: str) -> None:
     """Make a key worthless for ever. The API knows it within two seconds."""
+    store = opened()
     key = store.revoke(name_or_id)
     click.echo(f"Revoked the key {key.name} ({key.id}).")
     if not any(one.valid for one in store.all()):
@@ -132,7 +135,7 @@ def revoke(store: KeyStore, name_or_id: str) -> None:
 
 
 COMMANDS: Final = (create, list_keys, revoke)
-"""What a group of them is made of; its object is a `KeyStore`."""
+"""What a group of them is made of. Its object opens the `KeyStore`: `--help` needs none."""
 
 
 class KeysGroup(click.Group):
@@ -192,7 +195,7 @@ def _as_json(key: Key) -> dict[str, Any]:
 @click.pass_context
 def keys(context: click.Context) -> None:
     """Make, list and revoke API keys in the Redis that WASTESTREAM_REDIS_URL names."""
-    context.obj = store_at(load_settings().redis_url.get_secret_value())
+    context.obj = lambda: store_at(load_settings().redis_url.get_secret_value())
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from api.repeats import Repeats
 from api.request_id import request_id
+from api.services import services
 from core.errors import (
     BusyError,
     CorruptImageError,
+    DiskFullError,
     IdempotencyConflictError,
     ImageTooLargeError,
     JobNotFoundError,
@@ -46,6 +48,7 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     JobNotFoundError: HTTPStatus.NOT_FOUND,
     ObjectNotFoundError: HTTPStatus.NOT_FOUND,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DiskFullError: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerFullError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -55,6 +58,8 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
 }
 
 
+_UNAVAILABLE: Final = "The service cannot take or show images just now; try again in a moment."
+_DISK_FULL: Final = "The service's disk is full, so it cannot take images just now; try again later."
 _NO_ROUTE: Final = "There is nothing at this address; docs/api.md lists what there is."
 
 
@@ -81,8 +86,8 @@ def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
     if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError):
-        # What broke is for the operator's log; the client can only wait.
-        return problem(status, "The service cannot take or show images just now; try again in a moment.")
+        # What broke is for the operator's log; the client can only wait. A full disk may take Redis with it.
+        return problem(status, _DISK_FULL if services().disk.shortage else _UNAVAILABLE)
     return problem(status, str(error))
 
 

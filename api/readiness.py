@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.accounts import Accounts, Balance
+from core.disk import Disk
 from core.errors import WastestreamError
 from core.ledger import JobStore
 from core.objects import ObjectStore
@@ -25,7 +26,10 @@ PARTS: Final = ("redis", "storage")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Which of `PARTS` failed, and why; and how the ledger stands, if Redis could say."""
+    """Which of `PARTS` failed, and why; how the ledger stands, if Redis could say.
+
+    `failures` also names the `disk` while it is full.
+    """
 
     failures: dict[str, str]
     balance: Balance | None
@@ -39,10 +43,11 @@ class Report:
 class Readiness:
     """Asks for all threads of the process, one at a time and at most every `FRESH` seconds."""
 
-    def __init__(self, jobs: JobStore, accounts: Accounts, objects: ObjectStore) -> None:
+    def __init__(self, jobs: JobStore, accounts: Accounts, objects: ObjectStore, disk: Disk) -> None:
         self._jobs = jobs
         self._accounts = accounts
         self._objects = objects
+        self._disk = disk
         self._lock = threading.Lock()
         self._last: tuple[float, Report] | None = None  # when it was asked, on the monotonic clock
 
@@ -62,6 +67,8 @@ class Readiness:
             balance = self._accounts.balance()
         with _noting(failures, "storage"):
             self._objects.ping()
+        with _noting(failures, "disk"):
+            self._disk.check()
         return Report(failures, balance)
 
 

@@ -14,6 +14,7 @@ from api.readiness import Readiness
 from api.throttle import Throttle
 from api.waiters import Waiters
 from core.accounts import Accounts
+from core.disk import Disk
 from core.keys import KeyStore
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore
@@ -37,6 +38,7 @@ class Services:
     keyring: Keyring
     throttle: Throttle
     readiness: Readiness
+    disk: Disk
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -48,7 +50,7 @@ class Services:
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
         )
-        accounts, objects = Accounts(client), ObjectStore(settings)
+        accounts, objects, disk = Accounts(client), ObjectStore(settings), Disk(settings.disk)
         return cls(
             settings=settings,
             jobs=jobs,
@@ -59,7 +61,8 @@ class Services:
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
-            readiness=Readiness(jobs, accounts, objects),
+            readiness=Readiness(jobs, accounts, objects, disk),
+            disk=disk,
         )
 
 

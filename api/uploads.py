@@ -172,12 +172,13 @@ def submit(
         ledger said.
 
     Raises:
-        StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again.
+        DiskFullError, StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again.
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
         RateLimitError: nothing is left of the limit; nothing was accepted.
         TooManyCamerasError: the camera is new, and there are as many as may be; nothing was accepted.
     """
+    services.disk.check()
     services.throttle.check(limit)
     if idempotency is None:
         services.gate.check(lane)

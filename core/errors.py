@@ -45,6 +45,10 @@ class StorageUnavailableError(WastestreamError):
     """Raised when the S3 server cannot be reached or refuses; trying again later can help."""
 
 
+class DiskFullError(WastestreamError):
+    """Raised when the disk that Redis and storage fill has too little room; trying again later can help."""
+
+
 class ObjectNotFoundError(WastestreamError):
     """Raised when storage answers that the object asked for does not exist."""
 

@@ -85,6 +85,10 @@ class Settings(BaseSettings):
     )
     model_dir: Path = Field(SHIPPED_MODEL, description="Folder of the model that the workers load.")
 
+    disk: Path | None = Field(
+        None,
+        description="Folder whose disk Redis and storage fill; uploads are answered 503 while it is full.",
+    )
     max_queued: int = Field(
         200_000,
         ge=100,

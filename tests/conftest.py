@@ -17,6 +17,7 @@ from core.errors import LedgerUnavailableError
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore, ensure_bucket
 from core.settings import Settings
+from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stack import Stack, run_stack
 
@@ -43,7 +44,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     options += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-    server = Server([program("redis-server"), *options], folder / "log", port=port)
+    server = Server([program(*REDIS), *options], folder / "log", port=port)
     server.start()
     yield server
     server.stop()

@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Final
 
 import click
-from click.core import ParameterSource
 
 from api.keys import COMMANDS, KeysGroup, store_at
-from core.errors import WastestreamError
+from core.keys import KeyStore
 from core.settings import PREFIX, load_settings
-from infra.cli.options import data_dir
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
-from infra.local.folder import DataFolder
+from infra.local.folder import DEFAULT_FOLDER, DataFolder
 from infra.local.probes import redis_answers
 
 _REDIS_URL: Final = f"{PREFIX}REDIS_URL"
 
 
-@click.group(cls=KeysGroup, commands=COMMANDS)
-@data_dir
-@click.pass_context
-def keys(context: click.Context, data_dir: Path) -> None:
+class _Place:
+    """Where the keys are, as the command line says it; called, it opens them."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+
+    def __call__(self) -> KeyStore:
+        """Open the keys of the folder named, or of the Redis in the environment, or of the usual folder."""
+        if self.folder is None and os.environ.get(_REDIS_URL):
+            return store_at(load_settings().redis_url.get_secret_value())
+        return store_at(_local_url(DataFolder((self.folder or DEFAULT_FOLDER).absolute())))
+
+
+def _choose(context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
+    place = context.ensure_object(_Place)
+    if folder is not None:
+        place.folder = folder
+
+
+_DATA_DIR: Final = click.Option(
+    ["--data-dir"],
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    expose_value=False,
+    callback=_choose,
+    help="Folder of the stack's data [wastestream-data, beside the program].",
+)
+"""Known to the group and to each of its commands, before and after the command's name."""
+
+
+def _with_data_dir(command: click.Command) -> click.Command:
+    twin = copy.copy(command)
+    twin.params = [*command.params, _DATA_DIR]
+    return twin
+
+
+@click.group(cls=KeysGroup, commands=[_with_data_dir(command) for command in COMMANDS], params=[_DATA_DIR])
+def keys() -> None:
     """Make, list and revoke API keys.
 
     They belong to the stack that runs on the data folder or, where WASTESTREAM_REDIS_URL is set and no
     --data-dir is given, to that Redis. From the first key on every call of the API needs one.
     """
-    named = context.get_parameter_source("data_dir") is not ParameterSource.DEFAULT
-    try:
-        if os.environ.get(_REDIS_URL) and not named:
-            url = load_settings().redis_url.get_secret_value()
-        else:
-            url = _local_url(DataFolder(data_dir.absolute()))
-        context.obj = store_at(url)
-    except WastestreamError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _local_url(folder: DataFolder) -> str:

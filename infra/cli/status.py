@@ -12,6 +12,7 @@ from rich.table import Table
 
 from infra.cli.options import API_KEY, data_dir, key_file, read_key
 from infra.local.folder import DataFolder
+from infra.local.state import ProcessState
 from infra.local.status import Status, read_status
 
 
@@ -40,18 +41,27 @@ def _print(found: Status) -> None:
     console.print(f"{'Ready' if found.ready else 'Not ready'}{f': {found.url}' if found.url else ''}")
     table = Table("process", "state", "pid", "up", "memory", "restarts", box=None)
     for one in found.processes:
-        state = "ready" if one.ready else "starting" if one.pid else "waiting to start"
+        pid = str(one.pid) if one.lives else ""
         memory = f"{one.memory / 1e6:,.0f} MB"
-        table.add_row(one.name, state, str(one.pid or ""), _duration(one.uptime), memory, str(one.restarts))
+        table.add_row(one.name, _state(one), pid, _duration(one.uptime), memory, str(one.restarts))
     console.print(table)
+    if found.disk is not None:
+        console.print(found.disk, soft_wrap=True)
     for name, answer in found.health.get("checks", {}).items():
-        console.print(f"{name}: {answer}")
+        if name != "disk":
+            console.print(f"{name}: {answer}")
     if found.health.get("pending") is not None:
         workers, pending = found.health.get("workers"), found.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
         console.print(f"ledger: {'balanced' if found.health.get('balanced') else 'NOT balanced'}")
     elif found.ready:
         console.print(f"queue and ledger: shown to an API key with the scope read, in {API_KEY}")
+
+
+def _state(one: ProcessState) -> str:
+    if not one.lives:
+        return "waiting to start"
+    return "ready" if one.ready else "starting"
 
 
 def _duration(seconds: float) -> str:

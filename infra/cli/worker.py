@@ -15,7 +15,7 @@ from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
 from infra.local.environment import clean_environment, read_variables
 from infra.local.errors import InterruptedStartError, StackError
-from infra.local.folder import DEFAULT_FOLDER, DataFolder
+from infra.local.folder import DEFAULT_FOLDER, PRIVATE, DataFolder
 from infra.local.probes import redis_answers
 from infra.local.run import Life
 from infra.local.stack import worker_services
@@ -53,11 +53,12 @@ def worker(env_file: Path | None, processes: int, data_dir: Path) -> None:
     except InterruptedStartError as error:
         click.echo(str(error), err=True)
         sys.exit(130)
-    except WastestreamError as error:
+    except (WastestreamError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
 def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: View) -> None:
+    os.umask(PRIVATE)
     os.environ.update(variables)
     settings = load_settings()
     clean_environment(urlsplit(settings.s3_endpoint).hostname or "")

@@ -28,6 +28,7 @@ from core.manifest import Prediction
 from core.objects import ObjectStore
 from core.queue import QUEUES
 from core.settings import Settings
+from infra.local.programs import REDIS
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
 
@@ -248,7 +249,7 @@ def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -
     refused(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
     assert ask(client, "from-the-settings") == 404
     assert client.get("/livez").status_code == 200
-    command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    command = [program(*REDIS), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     server = Server([*command, "--save", ""], tmp_path / "log", port=port)
     server.start()
     try:
