@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from flask import Flask
 
 from api import (
@@ -20,11 +18,9 @@ from api import (
     request_id,
     session,
 )
+from api.body import MOST_JSON_BYTES
 from api.services import Services
 from core.settings import Settings, load_settings
-
-MOST_JSON_BYTES: Final = 1024 * 1024
-"""Largest body of a request that is no upload; those have limits of their own."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -36,7 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises:
         SettingsError: the environment's settings cannot work.
     """
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # Files are the page's, with its headers.
     app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
     app.config["MAX_CONTENT_LENGTH"] = MOST_JSON_BYTES
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images

@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 
 from api.access import caller, requires
+from api.body import JSON, MOST_JSON_BYTES, read_json, takes
 from api.problems import RequestError
 from api.services import services
 from api.waiting import wait_seconds, when_settled
@@ -53,9 +54,10 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
+@takes(MOST_JSON_BYTES, JSON)
 def query() -> Response:
     """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
-    ids = _ids(request.get_json(silent=True))
+    ids = _ids(read_json())
     wanted = [job_id for job_id in ids if is_job_id(job_id)]
     found = dict(zip(wanted, services().jobs.read_many(wanted), strict=True))
     jobs = [job.to_json() for job_id in ids if (job := found.get(job_id)) is not None]

@@ -73,6 +73,24 @@ class Keyring:
             key = self._read(MISS, wait=True).keys.get(id_in(token))
         return key if key is not None and key.opens_with(token) else None
 
+    def known(self, token: str) -> Key | None:
+        """Return the valid key that `token` is as far as this process knows, without asking Redis."""
+        if self._extra is not None and self._extra.opens_with(token):
+            return self._extra
+        copy = self._copy
+        key = copy.keys.get(id_in(token)) if copy.age < STALE else None
+        return key if key is not None and key.opens_with(token) else None
+
+    @property
+    def has_any(self) -> bool:
+        """Whether any key was ever made, as far as this process knows."""
+        return self._extra is not None or bool(self._copy.keys)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether Redis must be asked before anything can be said of who needs which key."""
+        return self._copy.age >= STALE
+
     def any(self) -> bool:
         """Return whether any key was ever made.
 

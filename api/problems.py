@@ -12,6 +12,7 @@ from typing import Any, Final
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
+from api.repeats import Repeats
 from api.request_id import request_id
 from api.services import services
 from core.errors import (
@@ -37,6 +38,8 @@ from core.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_repeats: Final = Repeats(logger)
 
 RETRY_AFTER: Final = 2
 """Seconds after which a client may try again while a dependency is down."""
@@ -115,7 +118,7 @@ def register(app: Flask) -> None:
 def _on_ours(error: WastestreamError) -> Response:
     document = problem_of(error)
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("%s (request %s)", error, request_id())
+        _repeats.warn(str(error), f" (request {request_id()})")
     response = respond(document, getattr(error, "retry_after", RETRY_AFTER))
     if isinstance(error, RequestError):
         response.headers.update(error.headers)

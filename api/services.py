@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -19,7 +16,6 @@ from api.throttle import Throttle
 from api.waiters import Waiters
 from core.accounts import Accounts
 from core.disk import Disk
-from core.errors import BusyError
 from core.installation import Installation
 from core.keys import KeyStore
 from core.ledger import JobStore, connect
@@ -29,10 +25,6 @@ from core.redis_server import RedisServer
 from core.settings import Settings
 
 _EXTENSION: Final = "wastestream"
-_BULK_PLACES: Final = 4
-# Of up to 128 MiB each, twice as much where one is decoded, and four shards of 8 MiB on their way to storage.
-_BULK_PATIENCE: Final = 20.0  # seconds
-_BULK_SHARE: Final = 4  # at most one in so many threads serves bulk uploads, or waits to
 
 
 @dataclass(frozen=True)
@@ -46,25 +38,12 @@ class Services:
     objects: ObjectStore
     commits: Commits
     waiters: Waiters
-    upload_places: threading.BoundedSemaphore
-    bulk_places: threading.BoundedSemaphore
-    bulk_threads: threading.BoundedSemaphore
     gate: Gate
     keyring: Keyring
     throttle: Throttle
     integrity: Integrity
     readiness: Readiness
     disk: Disk
-
-    @contextmanager
-    def bulk_place(self) -> Iterator[None]:
-        """Hold one of the places for bulk uploads, each of which is in memory as a whole.
-
-        Raises:
-            BusyError: none became free in time, or so many wait for one that others would find no thread.
-        """
-        with _taken(self.bulk_threads, seconds=0), _taken(self.bulk_places, seconds=_BULK_PATIENCE):
-            yield
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -88,9 +67,6 @@ class Services:
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_waiting),
-            upload_places=threading.BoundedSemaphore(settings.api_threads),
-            bulk_places=threading.BoundedSemaphore(_BULK_PLACES),
-            bulk_threads=threading.BoundedSemaphore(settings.api_threads // _BULK_SHARE),
             gate=Gate(),
             keyring=Keyring(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
@@ -98,16 +74,6 @@ class Services:
             readiness=Readiness(server, jobs, accounts, objects, integrity=integrity, disk=disk),
             disk=disk,
         )
-
-
-@contextmanager
-def _taken(places: threading.BoundedSemaphore, *, seconds: float) -> Iterator[None]:
-    if not places.acquire(timeout=seconds):
-        raise BusyError("All places for bulk uploads are taken; send fewer at a time. Single uploads go on.")
-    try:
-        yield
-    finally:
-        places.release()
 
 
 def services() -> Services:

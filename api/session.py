@@ -10,6 +10,7 @@ from typing import Any, Final, TypedDict
 from flask import Blueprint, Response, jsonify, request
 
 from api.access import COOKIE, MOST_KEY_LENGTH, needs_key, public, refuse_other_sites, signed_in, unknown_key
+from api.body import JSON, MOST_JSON_BYTES, read_json, takes
 from api.problems import RequestError
 from api.services import services
 from core.keys import Key
@@ -41,10 +42,11 @@ def show() -> Response:
 
 @blueprint.post("")
 @public
+@takes(MOST_JSON_BYTES, JSON)
 def sign_in() -> Response:
     """Take a key and give the browser a cookie with it."""
     refuse_other_sites(request)
-    token = _token(request.get_json(silent=True))
+    token = _token(read_json())
     services().integrity.check()
     key = services().keyring.find(token)
     if key is None:

@@ -16,6 +16,9 @@ from core.jobs import Job
 MOST_WAIT: Final = 30.0
 """Seconds that a request may wait for its job."""
 
+MAY_WAIT: Final = "wastestream.may_wait"
+"""Variable of the environment: False if the request's thread is none of those that may wait."""
+
 _ASK_AGAIN: Final = 1  # seconds, for those answered before their time
 
 
@@ -42,6 +45,7 @@ def when_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str
     """
     deps = services()
     began = time.monotonic()
-    job = deps.waiters.settled(job_id, deps.jobs.read, seconds)
+    patience = seconds if request.environ.get(MAY_WAIT, True) else 0.0
+    job = deps.waiters.settled(job_id, deps.jobs.read, patience)
     early = job is not None and not job.state.terminal and time.monotonic() - began < seconds
     return job, {"Retry-After": str(_ASK_AGAIN)} if early else {}

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
     api_processes: int = Field(1, ge=1, le=64, description="API processes; one takes about 800 uploads/s.")
-    api_threads: int = Field(64, ge=4, le=1024, description="Requests that one API process serves at a time.")
+    api_threads: int = Field(64, ge=4, le=1024, description="Threads of one API process.")
     api_waiting: int = Field(
         256, ge=1, le=1024, description="Requests besides that wait for their jobs, in one API process."
     )

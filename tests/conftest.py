@@ -68,6 +68,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def settings(redis_server: Server, s3_server: Server) -> Settings:
     """Settings for the two servers, Redis emptied and the bucket made."""
+    return fresh_settings(redis_server, s3_server)
+
+
+def fresh_settings(redis_server: Server, s3_server: Server) -> Settings:
+    """Return settings for the two servers, Redis emptied and the bucket made."""
     made = Settings(
         redis_url=SecretStr(f"redis://127.0.0.1:{redis_server.port}/0"),
         s3_endpoint=f"http://127.0.0.1:{s3_server.port}",

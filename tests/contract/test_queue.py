@@ -17,10 +17,6 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from flask.testing import FlaskClient
-from gunicorn.http.body import Body, LengthReader
-from gunicorn.http.unreader import Unreader
-from gunicorn.util import write
-from gunicorn.workers.gthread import ThreadWorker
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import virtual
@@ -218,24 +214,6 @@ def test_the_pulse_goes_on_while_the_broker_is_away(
     with app.connection_for_read() as connection, pytest.raises(OperationalError):
         connection.ensure_connection(lambda *_: None, max_retries=3)
     assert pulse._beats >= 3
-
-
-def test_gunicorn_has_what_api_connections_stands_on() -> None:
-    """`handle` serves one request and says whether the connection stays; the reader keeps what came early.
-
-    So stand `api.sized` on the body's reader, and `api.client_socket` on how answers are sent.
-    """
-    assert _parameters(ThreadWorker.handle) == ["self", "conn"]
-    assert _parameters(ThreadWorker.handle_request) == ["self", "req", "conn"]
-    assert _parameters(ThreadWorker._keepalive_after) == ["self", "conn", "keepalive"]
-    assert _parameters(write) == ["sock", "data", "chunked"]
-    body = Body(LengthReader(Unreader(), 5))
-    assert (body.reader.length, body.failed, body.buf.getvalue()) == (5, False, b"")
-    body.reader.unreader.unread(b"abc")
-    assert body.reader.unreader.take_buffered() == b"abc"
-    assert _parameters(ThreadWorker.finish_request) == ["self", "conn", "fs"]
-    assert "nr_conns" in ThreadWorker.__init__.__code__.co_names
-    assert isinstance(Unreader().buf.getvalue(), bytes)
 
 
 def test_a_message_has_the_parts_that_we_set_and_read(settings: Settings, jobs: JobStore) -> None:

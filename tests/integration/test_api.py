@@ -116,6 +116,7 @@ def _huge_png() -> bytes:
         (None, {"X-Captured-At": "2026-01-31T08:15:00"}, 400, "with its zone"),
         (None, {"X-Captured-At": "2236-01-31T08:15:00Z"}, 422, "in the future"),
         (None, {"X-Captured-At": "0001-01-01T00:00:00+14:00"}, 422, "before 1970"),
+        (None, {"X-Captured-At": "1970-01-01T00:00:00+23:59"}, 422, "before 1970"),
         (None, {"Idempotency-Key": "two words"}, 400, "visible ASCII"),
     ],
 )
@@ -638,6 +639,8 @@ def test_every_route_is_documented(client: FlaskClient) -> None:
 def test_answers_are_not_kept_by_caches(client: FlaskClient) -> None:
     """What is told of jobs and counts, and what is refused, is for the one who asked, and for now."""
     job_id = client.post("/v1/images", data=jpeg(), headers=JPEG).get_json()["id"]
-    for path in (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing"):
+    ours = (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing")
+    for path in (*ours, "/metrics", "/readyz", "/livez", "/session", "/static/page.js"):
         headers = client.get(path).headers
         assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")

@@ -20,7 +20,6 @@ from api import keyring
 from api.access import COOKIE, check_address, scope_of
 from api.app import create_app
 from api.keyring import Keyring, settings_key
-from api.refusal import MOST_BYTES, STRANGERS_BYTES
 from core.errors import LedgerUnavailableError, SettingsError
 from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
 from core.keys import KeyStore, Scope
@@ -53,7 +52,6 @@ ACCESS = {
     "session.sign_out": None,
     "pages.page": None,
     "pages.static": None,
-    "static": None,
 }
 """Endpoint to what it needs. A new route fails the test below until it is decided on here."""
 
@@ -177,31 +175,6 @@ def test_what_is_nearly_a_key_is_none(client: FlaskClient, keys: KeyStore, varia
     response = client.get("/v1/jobs/none", headers={"Authorization": sent})
     refused(response, 401, "key")
     assert token.rpartition("_")[2] not in response.text
-
-
-@pytest.mark.parametrize(
-    ("headers", "cookie", "most"),
-    [
-        ({}, "other", STRANGERS_BYTES),
-        (bearer("ws_wrong"), "other", MOST_BYTES),
-        ({}, COOKIE, MOST_BYTES),
-    ],
-)
-def test_less_is_read_of_what_strangers_send(
-    client: FlaskClient,
-    keys: KeyStore,
-    monkeypatch: pytest.MonkeyPatch,
-    headers: dict[str, str],
-    cookie: str,
-    most: int,
-) -> None:
-    """A client with a key that has just been revoked reads why; one that names no key costs little."""
-    keys.create("k", [Scope.READ])
-    client.set_cookie(cookie, "ws_wrong")
-    dropped: list[int] = []
-    monkeypatch.setattr("api.access.drop_body", lambda _, most: dropped.append(most))
-    refused(upload(client, {**OWN_PAGE, **headers}), 401, "key")
-    assert dropped == [most]
 
 
 def test_the_scheme_is_read_as_http_has_it(client: FlaskClient, keys: KeyStore) -> None:
