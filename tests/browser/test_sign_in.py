@@ -99,7 +99,7 @@ def test_pictures_wait_for_a_key_that_was_lost(open_page: OpenPage, locked_stack
 
 def test_the_page_of_another_site_can_do_nothing(open_page: OpenPage, locked_stack: Stack, key: str) -> None:
     """Signed in here, a person's browser neither sends the cookie from there nor signs in or out for it."""
-    page = open_page(locked_stack.url)
+    page = open_page(locked_stack.url, bypass_csp=True)  # The other site's page has a policy of its own.
     sign_in(page, key)
     page.goto(locked_stack.url.replace("127.0.0.1", "lan.test") + "/livez")  # another site to the browser
     send = (
