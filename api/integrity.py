@@ -58,6 +58,11 @@ class Integrity:
                 self._verdict
             )  # Threads that raised the same would add to each other's traceback.
 
+    def remember(self) -> None:
+        """Return unless the data were missing when they were last looked for; raises `DataLostError`."""
+        if isinstance(self._verdict, DataLostError):
+            raise copy.copy(self._verdict)
+
     def compare(self) -> None:
         """Compare both marks now.
 

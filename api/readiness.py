@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -98,18 +98,20 @@ class Readiness:
             self._objects.check_put()
             self._objects.ping()
         with _noting(failures, INSTALLATION):
-            self._compare(otherwise_well=not failures)
+            self._compare(failures)
         with _noting(failures, "disk"):
             self._disk.check()
         return Report(failures, warnings, None if INSTALLATION in failures else balance)
 
-    def _compare(self, *, otherwise_well: bool) -> None:
+    def _compare(self, failures: Mapping[str, str]) -> None:
         """Compare what Redis and storage hold, or say what is known of it while one of them fails."""
         try:
-            if otherwise_well:
-                self._integrity.compare()
-            else:
+            if "storage" in failures:
+                self._integrity.remember()  # Storage that hangs would hold this answer up once more.
+            elif failures:
                 self._integrity.check()
+            else:
+                self._integrity.compare()
         except (LedgerUnavailableError, StorageUnavailableError) as error:
             logger.debug("Nothing is known of the installation: %s", error)
 
