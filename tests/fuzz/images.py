@@ -52,9 +52,10 @@ def decode_all(numbers: range, seed: int) -> Tally:
     warnings.simplefilter("ignore")  # Pillow's, about metadata that it skips.
     tally = Tally()
     for number in numbers:
+        data = case(number, seed)
         began = time.process_time()
         try:
-            outcome = outcome_of(case(number, seed))
+            outcome = outcome_of(data)
         except Exception as error:  # noqa: BLE001 - finding these is what this is for
             outcome = "wrong"
             tally.wrong.append(f"case {number}: {type(error).__name__}: {error}")
