@@ -108,11 +108,11 @@ class Admission:
         terms = self._terms(request, client)
         if terms is not None:
             return terms
-        kind, size = self._rules[request.path].kind, self._size(request)
-        place = await self._places[kind].wait(client.id, size)
+        rule, size = self._rules[_route(request)], self._size(request)
+        place = await self._places[rule.kind].wait(client.id, size)
         if place is None:
-            return Terms(self._ordinary, answer=refusal(HTTPStatus.SERVICE_UNAVAILABLE, _BUSY[kind]))
-        return Terms(self._lane(request, client), self._rules[request.path].most, place)
+            return Terms(self._ordinary, answer=refusal(HTTPStatus.SERVICE_UNAVAILABLE, _BUSY[rule.kind]))
+        return Terms(self._lane(request, client), rule.most, place)
 
     def busy(self, terms: Terms) -> Answer:
         """Return the answer to a request for which no thread became free."""
@@ -161,15 +161,15 @@ class Admission:
 
     def _rule(self, request: Request) -> _Rule | None:
         """Return the rule for a request's body; None if the body is not to be kept, or there is none."""
-        rule = self._rules.get(request.path) if request.method == "POST" and request.has_body else None
+        rule = self._rules.get(_route(request)) if request.method == "POST" and request.has_body else None
         return rule if rule is not None and request.length <= rule.most else None
 
     def _size(self, request: Request) -> int:
         """Return the bytes that a request's body may have."""
-        return request.length or self._rules[request.path].most
+        return request.length or self._rules[_route(request)].most
 
     def _lane(self, request: Request, client: Client) -> Lane:
-        if request.path == _LIVENESS:
+        if _route(request) == _LIVENESS:
             return self._liveness
         if not client.trusted:
             return self._strangers
@@ -177,7 +177,7 @@ class Admission:
             if self._waiting.has_room:
                 return self._waiting
             request.environ[MAY_WAIT] = False
-        rule = self._rules.get(request.path)
+        rule = self._rules.get(_route(request))
         return self._bulk if rule is not None and rule.kind == BULK else self._ordinary
 
 
@@ -185,6 +185,11 @@ class _Rule(NamedTuple):
     most: int
     kind: str
     public: bool
+
+
+def _route(request: Request) -> str:
+    """Return a request's path as routes have it: a slash at the end makes no difference."""
+    return request.path.rstrip("/")
 
 
 def _rules(app: Flask) -> dict[str, _Rule]:

@@ -16,17 +16,22 @@ LIMIT = 1000
 TEXT = base64.b64encode(jpeg())
 
 
+def compress(data: bytes) -> bytes:
+    """Compress without the time, so that the tests have the same names in all processes that run them."""
+    return gzip.compress(data, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("body", "coding", "transfer"),
     [
         (b"image", "", ""),
         (b"image", "identity", "Binary"),
-        (gzip.compress(b"image"), "gzip", ""),
-        (gzip.compress(b"image"), " X-GZIP ", "8bit"),
+        (compress(b"image"), "gzip", ""),
+        (compress(b"image"), " X-GZIP ", "8bit"),
         (zlib.compress(b"image"), "deflate", ""),
         (b"aW1h\r\nZ2U=\r\n", "", "base64"),
         (b"aW1hZ2U", "", " Base64"),
-        (gzip.compress(b"aW1hZ2U="), "gzip", "base64"),
+        (compress(b"aW1hZ2U="), "gzip", "base64"),
     ],
 )
 def test_what_a_header_declares_is_undone(body: bytes, coding: str, transfer: str) -> None:
@@ -38,10 +43,10 @@ def test_what_a_header_declares_is_undone(body: bytes, coding: str, transfer: st
     ("body", "coding", "transfer", "status", "says"),
     [
         (b"image", "gzip", "", 400, "says gzip, but the body is not"),
-        (gzip.compress(b"image")[:-1], "gzip", "", 400, "breaks off"),
-        (gzip.compress(b"image") + b"x", "gzip", "", 400, "other data follows"),
-        (gzip.compress(bytes(LIMIT + 1)), "gzip", "", 413, "more than 1,000 bytes"),
-        (gzip.compress(gzip.compress(b"image")), "gzip, gzip", "", 415, "'gzip, gzip' cannot be undone"),
+        (compress(b"image")[:-1], "gzip", "", 400, "breaks off"),
+        (compress(b"image") + b"x", "gzip", "", 400, "other data follows"),
+        (compress(bytes(LIMIT + 1)), "gzip", "", 413, "more than 1,000 bytes"),
+        (compress(compress(b"image")), "gzip, gzip", "", 415, "'gzip, gzip' cannot be undone"),
         (b"image", "br", "", 415, "'br' cannot be undone; send gzip"),
         (b"aW1hZ2U=!", "", "base64", 400, "base64 text cannot be decoded"),
         (b"aW1hZ", "", "base64", 400, "base64 text cannot be decoded"),
