@@ -14,7 +14,8 @@ import click
 
 from core.errors import WastestreamError
 from infra.local.environment import clean_environment
-from infra.soak.disturbances import KINDS, PROMISED, QUICK
+from infra.local.limits import raise_file_limit
+from infra.soak.disturbances import KINDS, PROMISED, PROMISED_ANSWER, QUICK
 from infra.soak.report import Report
 from infra.soak.run import soak as run
 from infra.soak.target import Target
@@ -48,10 +49,11 @@ def soak(minutes: float, seed: int, workers: int, json_file: Path | None, report
     """Start a stack, keep load on it, kill everything in it at random, and count.
 
     The stack is its own, in a temporary folder and on free ports; it is removed afterwards. The exit code
-    is 0 when nothing was lost or counted twice and the ledger balances, 1 otherwise; 3 when only a kill
-    took longer to recover from than is promised, 15 seconds.
+    is 0 when nothing was lost or counted twice and the ledger balances, 1 otherwise; 3 when only a promised
+    time was not kept: 15 seconds to recover from a kill, 2 to answer an upload in spite of slow clients.
     """
     clean_environment("127.0.0.1")
+    raise_file_limit()  # for the slow clients
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has started it in the background
         signal.signal(number, signal.default_int_handler)
     try:
@@ -77,11 +79,14 @@ def _verdict(report: Report) -> tuple[str, int]:
     """Return what came of it in a sentence, and the exit code."""
     if not report.good:
         return "The promise was NOT kept.", 1
+    promise = (
+        f"every kill is recovered from within {PROMISED:.0f} s, and every single upload is answered within "
+        f"{PROMISED_ANSWER:.0f} s in spite of slow clients"
+    )
     if report.late:
-        kills = sum(one.promised is not None for one in report.disturbances)
-        late = f"recovery from {report.late} of {kills} kills"
-        return f"Nothing lost, nothing doubled, but {late} took longer than {PROMISED:.0f} s.", 3
-    return f"Nothing lost, nothing doubled; every kill was recovered from within {PROMISED:.0f} s.", 0
+        late = f"in {report.late} of {len(report.disturbances)} disturbances a promise was broken"
+        return f"Nothing lost, nothing doubled, but {late}: {promise}.", 3
+    return f"Nothing lost, nothing doubled; {promise}.", 0
 
 
 def _run(target: Target, minutes: float, seed: int) -> Report:

@@ -17,6 +17,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from infra.soak.slow_clients import body, header, page, slow_clients
 from infra.soak.target import Target
 
 OUTAGE: Final = 5.0
@@ -31,6 +32,15 @@ OVERLOAD: Final = 120.0
 PROMISED: Final = 15.0
 """Seconds from any single kill to the last affected job settled, at most."""
 
+SLOW: Final = 30.0
+"""Seconds for which slow clients hold what they get."""
+
+PROMISED_ANSWER: Final = 2.0
+"""Seconds from a single upload's start to its answer, at most, whatever slow clients do."""
+
+_CUTS: Final = 20  # cuts of every connection, one after the other
+_CUT_SECONDS: Final = 0.5  # between them
+
 _FROZEN_WORKER: Final = 14.0  # longer than the visibility timeout, so that its jobs are delivered elsewhere
 
 
@@ -39,7 +49,7 @@ class Kind:
     """One way to disturb.
 
     `outage`: recovery counts from its end; `pressing`: the load has no bound; `promised`: longest recovery,
-    seconds, None where nothing is promised.
+    seconds, None where nothing is promised; `promised_answer`: the same of a single upload meanwhile.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Kind:
     outage: bool = False
     pressing: bool = False
     promised: float | None = None
+    promised_answer: float | None = None
 
 
 async def _kill_worker(target: Target, rng: random.Random) -> None:
@@ -91,6 +102,26 @@ async def _roll_workers(target: Target, _: random.Random) -> None:
 async def _drop_connections(target: Target, _: random.Random) -> None:
     with contextlib.suppress(RedisError):  # Redis may just be coming back; then there are none to drop.
         target.redis.client_kill_filter(_type="normal", skipme=True)
+
+
+async def _drop_connections_repeatedly(target: Target, rng: random.Random) -> None:
+    for _ in range(_CUTS):
+        await _drop_connections(target, rng)
+        await asyncio.sleep(_CUT_SECONDS)
+
+
+async def _be_slow(target: Target, _: random.Random) -> None:
+    """Have clients that never read, and headers and bodies that do not end, with a key and without."""
+    form, image = 'multipart/form-data; boundary="b"', "image/jpeg"
+    kinds = [
+        page(340),
+        header(330),
+        body(64, "/v1/images", image, 1_000_000, target.other_key),
+        body(4, "/v1/images/bulk", form, 100_000_000, target.other_key),
+        body(100, "/v1/images", image, 1_000_000),
+    ]
+    with slow_clients(target.port, kinds):
+        await asyncio.sleep(SLOW)
 
 
 async def _pause_redis(target: Target, _: random.Random) -> None:
@@ -149,6 +180,8 @@ KINDS: Final = (
     Kind("SIGTERM of the API", _restart_api),
     Kind("rolling restart of the workers", _roll_workers),
     Kind("CLIENT KILL of every connection", _drop_connections),
+    Kind(f"CLIENT KILL of every connection, {_CUTS} times", _drop_connections_repeatedly, outage=True),
+    Kind(f"838 slow clients for {SLOW:.0f} s", _be_slow, promised_answer=PROMISED_ANSWER),
     Kind(f"CLIENT PAUSE for {OUTAGE:.0f} s", _pause_redis, outage=True),
     Kind(f"Redis frozen for {OUTAGE:.0f} s", _freeze_redis, outage=True),
     Kind(f"the S3 server frozen for {OUTAGE:.0f} s", _freeze_s3, outage=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from http import HTTPStatus
 from typing import Final
 
@@ -42,12 +43,14 @@ class Load:
 
     Args:
         url: the server.
+        key: an API key that may send and read.
         books: where everything is written down.
         seed: which pictures, and which of them are broken.
     """
 
-    def __init__(self, url: str, books: Books, seed: int) -> None:
+    def __init__(self, url: str, key: str, books: Books, seed: int) -> None:
         self._url = url
+        self._key = key
         self._books = books
         self._rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
         self._pictures = make_pictures(seed)
@@ -56,6 +59,8 @@ class Load:
         self._asking: asyncio.Task[None] | None = None
         self.pressing = False
         """Whether to send as fast as the API takes it, whatever is outstanding."""
+        self._longest = 0.0
+        self._sending: set[float] = set()  # when each single upload under way began, monotonic seconds
 
     def start(self) -> None:
         """Begin to send and to ask."""
@@ -76,6 +81,15 @@ class Load:
             self._asking.cancel()
         await self._ask_again()
 
+    def longest_upload(self) -> float:
+        """Return the most seconds that a single upload took until it was answered, since the last call.
+
+        Those under way count with the time they have taken so far.
+        """
+        longest = max([self._longest, *(time.monotonic() - began for began in self._sending)])
+        self._longest = 0.0
+        return longest
+
     def check(self) -> None:
         """Raise what a part of the load has raised: it must not end by itself."""
         for task in (*self._tasks, self._asking):
@@ -85,7 +99,9 @@ class Load:
     async def _send_singles(self, number: int) -> None:
         async with (
             self._client(f"soak-{number}") as client,
-            httpx.AsyncClient(base_url=self._url, trust_env=False) as http,
+            httpx.AsyncClient(
+                base_url=self._url, headers={"Authorization": f"Bearer {self._key}"}, trust_env=False
+            ) as http,
         ):
             while not self._stop.is_set():
                 await self._pause(VOLLEY_SECONDS)
@@ -93,11 +109,16 @@ class Load:
 
     async def _send_single(self, client: Client, http: httpx.AsyncClient) -> None:
         data, intact = self._picture()
+        began = time.monotonic()
+        self._sending.add(began)
         try:
             job = await client.upload(data)
         except RefusedError:
             self._books.refused += 1
             return
+        finally:
+            self._sending.discard(began)
+            self._longest = max(self._longest, time.monotonic() - began)
         self._books.accept(job["id"], intact=intact)
         if self._rng.random() < CANCELLED_SHARE:
             await _cancel(http, job["id"])
@@ -130,7 +151,7 @@ class Load:
             self._books.see(*await client.query(ids[start : start + _QUERY_MOST]))
 
     def _client(self, camera: str | None) -> Client:
-        return Client(self._url, camera=camera, patience=Patience(_PATIENCE))
+        return Client(self._url, camera=camera, key=self._key, patience=Patience(_PATIENCE))
 
     def _picture(self) -> tuple[bytes, bool]:
         """Return a picture, and whether it is intact."""

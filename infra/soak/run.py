@@ -42,7 +42,7 @@ async def soak(
     """
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
     books = Books()
-    load = Load(target.url, books, seed)
+    load = Load(target.url, target.key, books, seed)
     began = time.monotonic()
     load.start()
     disturbances: list[Disturbance] = []
@@ -76,7 +76,9 @@ async def _disturb(target: Target, kind: Kind, load: Load, books: Books, rng: ra
     affected = set(books.outstanding)
     since = time.time()
     load.pressing = kind.pressing
+    load.longest_upload()
     await kind.run(target, rng)
+    answer = load.longest_upload()
     load.pressing = False
     if kind.outage:
         since = time.time()
@@ -92,6 +94,8 @@ async def _disturb(target: Target, kind: Kind, load: Load, books: Books, rng: ra
         recovery=max(0.0, (last or since) - since) if recovered else None,
         memory=memory,
         promised=kind.promised,
+        answer=answer,
+        promised_answer=kind.promised_answer,
     )
 
 

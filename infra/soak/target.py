@@ -14,7 +14,9 @@ from typing import Final
 import psutil
 from redis import Redis
 
+from api.keyring import FRESH
 from core.accounts import Accounts
+from core.keys import KeyStore, Scope
 from core.ledger import connect
 from core.settings import PREFIX
 from infra.local.errors import StackError
@@ -41,6 +43,10 @@ class Target:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder.with_name("up.log")
         self._workers = workers
+        self.key = ""
+        """API key of the load, once the stack is ready."""
+        self.other_key = ""
+        """API key of somebody else who may send."""
         self._popen: subprocess.Popen[bytes] | None = None
         self._guard = Guard()  # Ends the stack if this process is killed.
 
@@ -65,6 +71,10 @@ class Target:
                 words = "\n  ".join(tail(self._log, start=0))
                 raise StackError(f"The stack to be tested did not start. It said:\n  {words}")
             time.sleep(0.1)
+        keys = KeyStore(self.redis)
+        self.key = keys.create("load", [Scope.INGEST, Scope.READ])[1]
+        self.other_key = keys.create("other", [Scope.INGEST])[1]
+        time.sleep(FRESH)  # Until then an API process may not have seen that there are keys.
 
     def stop(self) -> None:
         """Stop it."""

@@ -20,10 +20,10 @@ from api.http.limits import GRACE_SECONDS, MAX_PER_ADDRESS
 from core.keys import KeyStore, Scope
 from core.ledger import JobStore, connect
 from core.settings import Settings
+from infra.soak.slow_clients import body, header, page, slow_clients
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, small_api, wait_until
-from tests.support.slow_clients import body, header, page, slow_clients
 
 _PLACES, _WAITING = 4, 2
 _MIB = 1024 * 1024

@@ -101,16 +101,21 @@ def test_a_row_that_does_not_balance_is_told(books: Books) -> None:
 def test_the_report_names_every_kind_and_what_was_not_recovered(books: Books) -> None:
     """Counts, medians and the longest, as tables and as JSON; the soak is not good."""
     verdict = _judge(books, received=3, classified=2, failed=1)
-    found = [Disturbance("kill", 1, 2.0), Disturbance("kill", 1, 4.0), Disturbance("pause", 0, None)]
+    found = [
+        Disturbance("kill", 1, 2.0),
+        Disturbance("kill", 1, 4.0, answer=0.5),
+        Disturbance("pause", 0, None),
+    ]
     report = Report(90.0, 7, verdict, 0, found)
     assert not report.good
-    assert "| kill | 2 | 3.0 | 4.0 |" in report.to_markdown()
-    assert "| pause | 1 | not recovered | not recovered |" in report.to_markdown()
+    assert "| kill | 2 | 3.0 | 4.0 | 0.5 |" in report.to_markdown()
+    assert "| pause | 1 | not recovered | not recovered | 0.0 |" in report.to_markdown()
     assert report.to_json()["kinds"][0] == {
         "kind": "kill",
         "count": 2,
         "recovery_median": 3.0,
         "recovery_longest": 4.0,
+        "answer_longest": 0.5,
     }
     assert Report(90.0, 7, verdict, 0, found[:2]).good
     assert not Report(90.0, 7, verdict, 1, found[:2]).good

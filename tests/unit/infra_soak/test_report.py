@@ -32,11 +32,22 @@ def test_a_late_recovery_is_counted_and_loses_nothing() -> None:
         Disturbance("b", 1, 99.0),
     )
     assert (found.late, found.good) == (1, True)
-    assert "| kills recovered from too late | 1 |" in found.to_markdown()
+    assert "| disturbances recovered from, or uploads answered, too late | 1 |" in found.to_markdown()
+
+
+def test_a_late_answer_is_counted_and_loses_nothing() -> None:
+    """An upload may take long where nothing is promised, such as while Redis is away."""
+    found = report(
+        Disturbance("slow", 1, 0.1, answer=2.1, promised_answer=2.0),
+        Disturbance("slow", 1, 0.1, answer=1.9, promised_answer=2.0),
+        Disturbance("down", 1, 0.1, answer=30.0),
+    )
+    assert (found.late, found.good) == (1, True)
+    assert "| slow | 2 | 0.1 | 0.1 | 2.1 |" in found.to_markdown()
 
 
 def test_a_disturbance_that_was_not_recovered_from_breaks_the_promise() -> None:
     """Of its kind neither median nor longest recovery is told, since one of them is unknown."""
     found = report(Disturbance("a", 1, 2.0), Disturbance("a", 1, None), Disturbance("b", 1, 3.0))
     assert not found.good
-    assert list(found.by_kind()) == [("a", 2, None, None), ("b", 1, 3.0, 3.0)]
+    assert list(found.by_kind()) == [("a", 2, None, None, 0.0), ("b", 1, 3.0, 3.0, 0.0)]
