@@ -20,46 +20,58 @@ from core.engine import LiteRtEngine
 from core.manifest import ModelManifest
 from trainer import fit
 from trainer.audit import Audit, audit, unseen_mask, validation_mask
+from trainer.blend import blend, fit_blend
 from trainer.calibrate import calibrate
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
-from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_files
+from trainer.dataset import ImageFile, ImageSet, balanced, decode_files, has_split, read_files
 from trainer.device import device
-from trainer.errors import DatasetError, OutputError
+from trainer.errors import DatasetError, OutputError, WeightsError
 from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_held_out, short, table
 from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model, writing
 from trainer.fold import folded
-from trainer.mix import mix
 from trainer.network import (
     Model,
     build_backbone,
-    build_network,
+    build_student,
     check_layer,
     describe_weights,
+    read_classifier,
     set_head,
 )
 from trainer.progress import Reporter
+from trainer.teacher import build_teacher, prior, teach
 
 Mask = npt.NDArray[np.bool_]
 """bool (N,): which of N images."""
 
 AUDIT_NAME: Final = "audit.json"
+_TEACHER_NAME: Final = "teacher.npy"
 
 _ROOM: Final = 256 * 2**20
-"""Bytes that a run needs on disk: two checkpoints of 54 MB and 35 MB of model files, doubled."""
+"""Bytes that a run needs on disk: two checkpoints of 60 MB, the teacher's logits and 40 MB of model files."""
 
 _MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibration can use
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Where ImageNet's knowledge comes from: files of the backbone's classifier and of the teacher, or neither."""
+
+    classifier: Path | None = None
+    teacher: Path | None = None
 
 
 @dataclass(frozen=True)
 class Data:
     """The images of a run after the audit.
 
-    `train` is at `data.cache_side`, to crop from; `train_plain`, the same images, `held_out` and `test` at
+    `files` are those trained on, `train` the same decoded at `data.cache_side`, to crop from; `train_plain`, the same images, `held_out` and `test` at
     128 px, as the worker sees them. `held_out` is "validation", images of the kinds that are trained on, and
     "unseen", images of kinds that are not, if the configuration asks for them.
     """
 
+    files: list[ImageFile]
     train: ImageSet
     train_plain: ImageSet
     held_out: dict[str, ImageSet]
@@ -74,6 +86,8 @@ def train(
     out: Path,
     config: TrainConfig,
     *,
+    source_weights: Sequence[float] | None = None,
+    knowledge: Knowledge = Knowledge(),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> ModelManifest:
@@ -86,6 +100,8 @@ def train(
         weights: "imagenet" or a file.
         out: the model folder; must not exist, or be empty.
         config: see `default.toml`.
+        source_weights: one a source, how much each of its images counts; all alike without.
+        knowledge: what it learns from besides the labels.
         resume: continue the interrupted run of the same `out`.
         reporter: shows progress.
 
@@ -104,17 +120,37 @@ def train(
     # Before the images: a wrong path or layer should be told at once.
     backbone, began_with = build_backbone(weights), describe_weights(weights)
     check_layer(backbone, config.fine_tune.trainable_after)
+    network = build_student(backbone, dropout=config.fine_tune.dropout)
+    config = _prepare_knowledge(network, knowledge, config, began_with)
 
-    data = _load(sources, config, reporter)
+    data = _load(sources, source_weights, config, reporter)
     _write_audit(work, data.audit)
 
-    network = build_network(backbone, dropout=config.fine_tune.dropout)
-    run, position = _fit(network, data, config, work, began_with, resume=resume, reporter=reporter)
+    lesson = _lesson(data, knowledge, config, work, resume=resume, reporter=reporter)
+    run, position = _fit(network, data, lesson, config, work, began_with, resume=resume, reporter=reporter)
     about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
-    about |= _mix(run, data, config, reporter)
+    if knowledge.teacher is not None:
+        about["blend"] = _blend(run, data, reporter)
     manifest = _export(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
     shutil.rmtree(work)
     return manifest
+
+
+def _prepare_knowledge(
+    network: Model, knowledge: Knowledge, config: TrainConfig, began_with: dict[str, str]
+) -> TrainConfig:
+    """Set the classifier, check the teacher and note both in `began_with`; return the configuration of both."""
+    if knowledge.classifier is not None:
+        network.get_layer("classes").set_weights(read_classifier(knowledge.classifier))
+        began_with["classifier_sha256"] = describe_weights(knowledge.classifier)["sha256"]
+    if knowledge.teacher is not None:
+        build_teacher(knowledge.teacher, config.knowledge.side)
+        began_with |= {f"teacher_{key}": value for key, value in describe_weights(knowledge.teacher).items()}
+        return config
+    if knowledge.classifier is not None:
+        raise WeightsError("A classifier alone teaches nothing: name a --teacher as well, or neither.")
+    nothing = config.knowledge.model_copy(update={"classes": 0.0, "prior": 0.0})
+    return config.model_copy(update={"knowledge": nothing})
 
 
 def _check_output(out: Path, work: Path, *, resume: bool) -> None:
@@ -143,8 +179,13 @@ def _write_audit(work: Path, found: Audit) -> None:
         raise OutputError(f"{work} cannot be written ({reason}); make room and train again.") from error
 
 
-def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> Data:
-    train_files = read_files(sources, "TRAIN")
+def _load(
+    sources: Sequence[Path],
+    source_weights: Sequence[float] | None,
+    config: TrainConfig,
+    reporter: Reporter,
+) -> Data:
+    train_files = read_files(sources, "TRAIN", source_weights)
     test_files = read_files(sources, "TEST") if has_split(sources, "TEST") else []
     plain = _decode(train_files, config, reporter, "decode TRAIN")
     test = _decode(test_files, config, reporter, "decode TEST") if test_files else None
@@ -157,15 +198,10 @@ def _load(sources: Sequence[Path], config: TrainConfig, reporter: Reporter) -> D
         if len(np.unique(plain.labels[chosen])) < _MIN_VALIDATION:
             raise DatasetError(f"Too few TRAIN images: {purpose} has none of one class after the audit.")
     names = {name for name, chosen in zip(plain.names, trained, strict=True) if chosen}
-    cached = _decode(
-        [file for file in train_files if file.name in names],
-        config,
-        reporter,
-        "decode for crops",
-        side=config.data.cache_side,
-    )
+    files = [file for file in train_files if file.name in names]
+    cached = _decode(files, config, reporter, "decode for crops", side=config.data.cache_side)
     held_out = {name: plain.take(chosen) for name, chosen in masks.items()}
-    return Data(cached, plain.take(trained), held_out, test, findings, _fingerprint(plain, test))
+    return Data(files, cached, plain.take(trained), held_out, test, findings, _fingerprint(plain, test))
 
 
 def _fingerprint(*sets: ImageSet | None) -> str:
@@ -185,7 +221,12 @@ def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[di
     unseen = np.zeros(len(plain), np.bool_)
     if settings.unseen_share:
         unseen = unseen_mask(
-            plain.names, plain.labels, findings.groups, share=settings.unseen_share, seed=config.seed
+            plain.names,
+            plain.labels,
+            findings.groups,
+            plain.sources,
+            share=settings.unseen_share,
+            seed=config.seed,
         )
     seen = np.flatnonzero(~unseen)
     validation = np.zeros(len(plain), np.bool_)
@@ -210,6 +251,7 @@ def _decode(
 def _fit(
     network: Model,
     data: Data,
+    lesson: fit.Lesson,
     config: TrainConfig,
     folder: Path,
     weights: dict[str, str],
@@ -221,7 +263,10 @@ def _fit(
     if not resume:
         with reporter.bar("features", len(data.train_plain)) as update:
             features = fit.features(network, data.train_plain.pixels, lambda count: update(count, ""))
-        set_head(network, *fit.fit_head(features, data.train_plain.labels, config.head, seed=config.seed))
+        labels = data.train_plain.labels
+        set_head(network, *fit.fit_head(features, labels, lesson.weights, config.head, seed=config.seed))
+        if lesson.prior is not None:
+            set_head(network, *fit.fit_linear(features, lesson.prior), name="prior")
     run = fit.start(network, config.fine_tune)
     position = Position()
 
@@ -242,6 +287,7 @@ def _fit(
             run,
             position,
             data.train,
+            lesson,
             data.held_out,
             config,
             on_step=lambda epoch, count, cost, loss: update(
@@ -260,20 +306,44 @@ def _fit(
     return run, position
 
 
-def _mix(run: fit.Run, data: Data, config: TrainConfig, reporter: Reporter) -> dict[str, Any]:
-    """Mix the weights, if any were fine-tuned; return what the manifest says of it."""
-    if not config.sides:
-        return {}
-    found = mix(
-        run,
-        data.train_plain.pixels,
-        data.held_out,
-        config.mix,
-        seed=config.seed,
-        on_mix=lambda entry: reporter.line(f"{entry['share']:.0%} fine-tuned: {_held_out_line(entry)}"),
-    )
-    reporter.line(f"exported: {found[0]['share']:.0%} of the fine-tuned weights")
-    return {"mix": found}
+def _lesson(
+    data: Data,
+    knowledge: Knowledge,
+    config: TrainConfig,
+    work: Path,
+    *,
+    resume: bool,
+    reporter: Reporter,
+) -> fit.Lesson:
+    counts = data.train.weights if data.train.weights is not None else np.ones(len(data.train))
+    weights = balanced(data.train.labels, counts).astype(np.float32)
+    if knowledge.teacher is None:
+        return fit.Lesson(weights)
+    path = work / _TEACHER_NAME
+    if resume and path.is_file():
+        classes = np.load(path)
+    else:
+        with reporter.bar("teacher", len(data.files)) as update:
+            classes = teach(
+                knowledge.teacher,
+                [file.data for file in data.files],
+                side=config.knowledge.side,
+                threads=config.data.decode_processes,
+                on_images=lambda count: update(count, ""),
+            )
+        np.save(path, classes)
+    return fit.Lesson(weights, prior(classes), classes)
+
+
+def _blend(run: fit.Run, data: Data, reporter: Reporter) -> dict[str, float]:
+    """Blend the heads of the best network on unseen kinds; return what the manifest says of it."""
+    images = data.held_out.get("unseen", data.held_out["validation"])
+    shares = fit_blend(fit.opinions(run.best, images.pixels), images.labels)
+    blend(run.best, shares)
+    entry = dict(zip(("head", "prior", "offset"), shares, strict=True))
+    entry |= fit.validate(run.best, data.held_out)
+    reporter.line(f"with {shares[1]:.2f} of the prior: {_held_out_line(entry)}")
+    return entry
 
 
 def _held_out_line(entry: dict[str, float]) -> str:
