@@ -1,4 +1,4 @@
-"""One head from two: what the labels taught and what the teacher's prior adds, in shares that unseen kinds want.
+"""One head from two: the labels' and that of the teacher's prior, in the shares that suit unseen kinds.
 
 On kinds of objects that were trained on, the head of the labels is nearly always right and the prior adds
 nothing; only kinds held out say how much it adds on others. Both heads are linear in the same features, so

@@ -1,7 +1,7 @@
 """Image files in the Kaggle layout to arrays: `TRAIN/{O,R}/NAME` and `TEST/{O,R}/NAME`.
 
-The layout is that of techsash/waste-classification-data, as a folder or a tar archive, at any depth. The folder
-that holds TRAIN or TEST names the source of its images; one archive may hold several.
+The layout is that of techsash/waste-classification-data, as a folder or a tar archive, at any depth. The
+folder that holds TRAIN or TEST names the source of its images; one archive may hold several.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CHUNK: Final = 64  # images a decoding process takes at a time
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file: `name` is `SOURCE/SPLIT/CLASS/FILE`, `label` 0 or 1, `data` its bytes, `weight` its source's."""
+    """One file: `name` is `SOURCE/SPLIT/CLASS/FILE`, `label` 0 or 1, `weight` that of its source."""
 
     name: str
     label: int
@@ -51,7 +51,7 @@ class ImageSet:
     """Decoded images of one split, in the order of their names.
 
     `pixels` is uint8 (N, side, side, 3), `labels` int64 (N,), `digests` the SHA-256 of each file, `weights`
-    float64 (N,), how much each counts in training; `unreadable` names the files left out, each with the reason.
+    float64 (N,), how much each counts in training; `unreadable` names the files left out, with the reason.
     """
 
     names: tuple[str, ...]

@@ -167,7 +167,7 @@ def start(network: Model, config: FineTuneConfig) -> Run:
     return Run(network, average, best, optimizer)
 
 
-def fine_tune(
+def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
     run: Run,
     position: Position,
     train: ImageSet,
@@ -278,7 +278,7 @@ def _train_step(
     trained = [variable.value for variable in run.network.trainable_variables]
     averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
 
-    def step(
+    def step(  # noqa: PLR0917 - TensorFlow matches its signature by place
         images: Tensor,
         labels: Tensor,
         seed: Tensor,

