@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from core.manifest import ModelManifest
 from trainer import fit
@@ -22,6 +24,7 @@ from trainer.config import TrainConfig
 from trainer.dataset import balanced
 from trainer.device import device
 from trainer.errors import OutputError, WeightsError
+from trainer.export import writing
 from trainer.load import Data, load
 from trainer.network import (
     Model,
@@ -37,7 +40,7 @@ from trainer.ship import ship
 from trainer.teacher import build_teacher, prior, teach
 
 AUDIT_NAME: Final = "audit.json"
-_TEACHER_NAME: Final = "teacher.npy"
+_TEACHER_NAME: Final = "teacher.npz"
 
 _ROOM: Final = 256 * 2**20
 """Bytes that a run needs on disk: two checkpoints of 60 MB, the teacher's logits and 40 MB of model files."""
@@ -97,7 +100,7 @@ def train(
     data = load(sources, source_weights, config, reporter)
     _write_audit(work, data.audit)
 
-    lesson = _lesson(data, knowledge, config, work, resume=resume, reporter=reporter)
+    lesson = _lesson(data, knowledge, config, work, began_with, reporter=reporter)
     run, position = _fit(network, data, lesson, config, work, began_with, resume=resume, reporter=reporter)
     about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
     if knowledge.teacher is not None:
@@ -213,18 +216,19 @@ def _lesson(
     knowledge: Knowledge,
     config: TrainConfig,
     work: Path,
+    began_with: dict[str, str],
     *,
-    resume: bool,
     reporter: Reporter,
 ) -> fit.Lesson:
     counts = data.train.weights if data.train.weights is not None else np.ones(len(data.train))
     weights = balanced(data.train.labels, counts).astype(np.float32)
     if knowledge.teacher is None:
         return fit.Lesson(weights)
+    # Kept until the run is done: an interrupted one need not ask again, with or without a checkpoint.
     path = work / _TEACHER_NAME
-    if resume and path.is_file():
-        classes = np.load(path)
-    else:
+    asked = f"{began_with['teacher_sha256']} {config.knowledge.side} {data.digest} {len(data.files)}"
+    classes = _stored(path, asked)
+    if classes is None:
         with reporter.bar("teacher", len(data.files)) as update:
             classes = teach(
                 knowledge.teacher,
@@ -233,8 +237,18 @@ def _lesson(
                 threads=config.data.decode_processes,
                 on_images=lambda count: update(count, ""),
             )
-        np.save(path, classes)
+        with writing(path):
+            np.savez(path, classes=classes, asked=np.array(asked))
     return fit.Lesson(weights, prior(classes), classes)
+
+
+def _stored(path: Path, asked: str) -> npt.NDArray[np.float16] | None:
+    """Return the teacher's logits that were stored for the same images, if there are any."""
+    try:
+        with np.load(path) as stored:
+            return np.asarray(stored["classes"]) if str(stored["asked"]) == asked else None
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None  # none, or one that a full disk cut off
 
 
 def _blend(run: fit.Run, data: Data, reporter: Reporter) -> dict[str, float]:
