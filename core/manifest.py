@@ -112,6 +112,11 @@ class ModelManifest(_Frozen):
         """The version and the first 12 hex digits of the weights' sha256, as every prediction names it."""
         return f"{self.version}+{self.files[self.weights_name].sha256[:12]}"
 
+    @property
+    def weights(self) -> Literal["float", "int8"]:
+        """Which of the folder's models this program runs."""
+        return "int8" if self.weights_name == INT8_NAME else "float"
+
     def of_int8(self) -> ModelManifest:
         """Return the manifest as the 8-bit model is read.
 
