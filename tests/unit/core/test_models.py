@@ -6,7 +6,7 @@ from core.models import Running, reported, running_models
 
 
 def test_what_is_reported_is_counted() -> None:
-    """Beside the totals of a report; workers of before, which do not say, are left out."""
+    """Beside the totals of a report; workers that do not say are left out."""
     slow, fast = Running("float", "2026.01.31+0123"), Running("int8", "2026.01.31+4567")
     reports = {
         "a": reported(slow) | {"images": 3.0},
