@@ -17,7 +17,7 @@ Logits = npt.NDArray[Any]
 Weights = npt.NDArray[np.float64]
 """float64 (N,): how much each image counts."""
 
-_TEMPERATURES: Final = (0.05, 20.0)  # where the temperature is looked for
+_TEMPERATURES: Final = (0.2, 20.0)  # where the temperature is looked for; less is of images without a mistake
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _TOLERANCE: Final = 1e-4  # of the temperature's logarithm
 _THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be given up
@@ -39,17 +39,20 @@ def calibrate(
 ) -> Calibration:
     """Choose all three on held-out images, shapes (N,).
 
+    The review band is a promise about mistakes, so for it all images count alike: weighted by source, the
+    sources that are told easily would pay for mistakes on the others.
+
     Args:
         logits: of the images.
         labels: their true classes.
-        weights: how much each counts, such as `by_source`; all alike without.
+        weights: how much each counts for temperature and threshold, such as `by_source`; all alike without.
         review_error: as `choose_review_band`.
     """
     counts = np.ones(len(labels)) if weights is None else weights
     temperature = fit_temperature(logits, labels, counts)
     probabilities = to_probabilities(logits, temperature)
     threshold = choose_threshold(probabilities, labels, counts)
-    band = choose_review_band(probabilities, labels, counts, threshold=threshold, review_error=review_error)
+    band = choose_review_band(probabilities, labels, threshold=threshold, review_error=review_error)
     return Calibration(temperature, threshold, band)
 
 
@@ -109,7 +112,7 @@ def choose_threshold(probabilities: Probabilities, labels: Labels, weights: Weig
 
 
 def choose_review_band(
-    probabilities: Probabilities, labels: Labels, weights: Weights, *, threshold: float, review_error: float
+    probabilities: Probabilities, labels: Labels, *, threshold: float, review_error: float
 ) -> tuple[float, float]:
     """Return the narrowest band around the threshold that leaves few wrong labels on either side of it.
 
@@ -119,7 +122,6 @@ def choose_review_band(
     Args:
         probabilities: of held-out images.
         labels: their true classes.
-        weights: how much each counts.
         threshold: as chosen before.
         review_error: largest share of wrong labels among the images on a side.
 
@@ -131,12 +133,12 @@ def choose_review_band(
     low, high = 0.0, 1.0
     for edge in _edges(probabilities[below], threshold):
         outside = below & (probabilities <= edge)
-        if outside.any() and np.average(wrong[outside], weights=weights[outside]) <= review_error:
+        if outside.any() and wrong[outside].mean() <= review_error:
             low = edge
             break
     for edge in _edges(probabilities[above], threshold):
         outside = above & (probabilities >= edge)
-        if outside.any() and np.average(wrong[outside], weights=weights[outside]) <= review_error:
+        if outside.any() and wrong[outside].mean() <= review_error:
             high = edge
             break
     return low, high

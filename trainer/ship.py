@@ -26,7 +26,6 @@ from trainer.export import (
     write_model,
     writing,
 )
-from trainer.fold import folded
 from trainer.load import Data
 from trainer.network import Model
 from trainer.progress import Reporter
@@ -41,7 +40,7 @@ from trainer.quantise import (
 
 
 def ship(
-    network: Model,
+    served: Model,
     data: Data,
     about: dict[str, Any],
     config: TrainConfig,
@@ -53,7 +52,7 @@ def ship(
     """Write the model folder `out` from a trained network.
 
     Args:
-        network: of `trainer.network.build_student`.
+        served: of `trainer.fold.folded`.
         data: of the run.
         about: for the manifest, how it was trained.
         config: of the run.
@@ -65,7 +64,6 @@ def ship(
         ParityError: the exported graphs differ from the network.
         OutputError: files cannot be written.
     """
-    served = folded(network)
     chosen = data.held_out.get("unseen", data.held_out["validation"])
     calibration = _calibrate(fit.logits(served, chosen.pixels), chosen, config)
     held_out_pixels = np.concatenate([images.pixels for images in data.held_out.values()])

@@ -25,6 +25,7 @@ from trainer.dataset import balanced
 from trainer.device import device
 from trainer.errors import OutputError, WeightsError
 from trainer.export import writing
+from trainer.fold import folded
 from trainer.load import Data, load
 from trainer.network import (
     Model,
@@ -105,7 +106,9 @@ def train(
     about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
     if knowledge.teacher is not None:
         about["blend"] = _blend(run, data, reporter)
-    manifest = ship(run.best, data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter)
+    manifest = ship(
+        folded(run.best), data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter
+    )
     shutil.rmtree(work)
     return manifest
 

@@ -222,7 +222,7 @@ def test_ctrl_c_while_exporting_leaves_no_half_model(
     data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The temporary folder goes, the checkpoint stays, and the person is told how to go on."""
-    monkeypatch.setattr("trainer.train.measure_held_out", with_ctrl_c(lambda *_: 0.0))
+    monkeypatch.setattr("trainer.ship.measure_held_out", with_ctrl_c(lambda *_: 0.0))
     arguments = _arguments(data, weights, tmp_path, "model")
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 130

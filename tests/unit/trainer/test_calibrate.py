@@ -52,9 +52,7 @@ def test_the_review_band_leaves_few_errors_outside() -> None:
     probabilities = to_probabilities(logits, 1.0)
     shares = []
     for allowed in (0.02, 0.05):
-        low, high = choose_review_band(
-            probabilities, labels, np.ones(4000), threshold=0.5, review_error=allowed
-        )
+        low, high = choose_review_band(probabilities, labels, threshold=0.5, review_error=allowed)
         inside = (probabilities > low) & (probabilities < high)
         wrong = (probabilities >= 0.5) != (labels == 1)
         for side in (probabilities <= low, probabilities >= high):
@@ -68,7 +66,7 @@ def test_a_perfect_model_needs_no_review() -> None:
     """Without errors the band is empty."""
     labels = np.array([0, 0, 1, 1])
     scores = np.array([0.1, 0.2, 0.8, 0.9])
-    band = choose_review_band(scores, labels, np.ones(4), threshold=0.5, review_error=0.02)
+    band = choose_review_band(scores, labels, threshold=0.5, review_error=0.02)
     assert band == (0.5, 0.5)
 
 
