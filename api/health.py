@@ -12,6 +12,7 @@ from api.problems import RETRY_AFTER
 from api.readiness import INSTALLATION, PARTS
 from api.services import services
 from core.keys import Scope
+from core.models import running_models
 
 blueprint = Blueprint("health", __name__)
 
@@ -28,9 +29,9 @@ def livez() -> Response:
 def readyz() -> tuple[Response, int, dict[str, str]]:
     """Say whether every dependency answers; 503 names the ones that fail.
 
-    Who may read is also told why they fail, how many workers have been seen lately (`workers`), how many jobs
-    wait (`pending`) and whether the ledger agrees with the jobs that are really there (`balanced`).
-    `warnings` name what needs the operator though this process can do its work.
+    Who may read is also told why they fail, how many workers have been seen lately (`workers`) and what they
+    run (`models`), how many jobs wait (`pending`) and whether the ledger agrees with the jobs that are really
+    there (`balanced`). `warnings` name what needs the operator though this process can do its work.
     """
     deps = services()
     report, told = deps.readiness.report(), may(Scope.READ)
@@ -45,7 +46,11 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         body["warnings"] = {part: why if told else "warning" for part, why in report.warnings.items()}
     if told:
         balance = report.balance
-        body["workers"] = 0 if balance is None else len(deps.jobs.workers())
+        reports = {} if balance is None else deps.jobs.worker_reports()
+        body["workers"] = len(reports)
+        body["models"] = [
+            {**one._asdict(), "workers": count} for one, count in sorted(running_models(reports).items())
+        ]
         body["pending"] = None if balance is None else balance.waiting
         body["balanced"] = None if balance is None else balance.balanced
     if report.ready:

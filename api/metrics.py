@@ -14,6 +14,7 @@ from core.jobs import accepted_ms, is_job_id
 from core.keys import Scope
 from core.lanes import LANES
 from core.ledger import JobStore, hour_of
+from core.models import running_models
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -88,8 +89,14 @@ def _lines() -> Iterator[str]:
         "Jobs settled a second while there is work; absent while unknown.",
         [] if drain.rate is None else [Sample(drain.rate, {})],
     )
-    workers = len(deps.jobs.workers())
-    yield from _metric("wastestream_workers", "gauge", "Workers alive.", [Sample(workers, {})])
+    reports = deps.jobs.worker_reports()
+    yield from _metric("wastestream_workers", "gauge", "Workers alive.", [Sample(len(reports), {})])
+    yield from _metric(
+        "wastestream_workers_running",
+        "gauge",
+        "Workers alive, by the weights that they run: float, int8 or tensorflow, and the model's id.",
+        (Sample(count, one._asdict()) for one, count in sorted(running_models(reports).items())),
+    )
     yield from _metric(
         "wastestream_ledger_balanced",
         "gauge",

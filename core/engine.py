@@ -6,16 +6,32 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import ModelError
-from core.manifest import TFLITE_NAME, ModelManifest, load_manifest
+from core.manifest import INT8_NAME, ModelManifest, load_manifest
+from core.processor import multiplies_bytes
 
 SUB_BATCH: Final = 8
 """Images per model call. On one Zen 3 thread: 1: 329 images/s, 8: 364, 32: 331, 64: 315."""
+
+
+Weights = Literal["float", "int8"]
+"""Which of a model folder's two `.tflite` files."""
+
+
+def choose_weights(wanted: Weights | Literal["auto"], folder: Path) -> Weights:
+    """Return `wanted`, and for "auto" what is faster on this CPU and in the folder.
+
+    Raises:
+        ModelError: no manifest in the folder, or one that cannot be read.
+    """
+    if wanted != "auto":
+        return wanted
+    return "int8" if multiplies_bytes() and load_manifest(folder).int8 is not None else "float"
 
 
 class Engine(Protocol):
@@ -28,7 +44,7 @@ class Engine(Protocol):
 
 
 class LiteRtEngine:
-    """The `.tflite` model on LiteRT with its XNNPACK kernels.
+    """A `.tflite` model on LiteRT with its XNNPACK kernels.
 
     Two interpreters, one for full sub-batches and one for single images: resizing an interpreter's
     input re-plans its memory, which costs more than a model call, and a remainder run one by one
@@ -37,14 +53,19 @@ class LiteRtEngine:
     Args:
         folder: a model folder with `model.tflite` and its manifest.
         threads: CPU threads per model call.
+        weights: which of its files; "int8" is `model.int8.tflite`.
 
     Raises:
         ModelError: the folder is incomplete or altered, or LiteRT cannot load the model.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1) -> None:
-        self.manifest = load_manifest(folder)
-        self._path = folder / TFLITE_NAME
+    def __init__(self, folder: Path, *, threads: int = 1, weights: Weights = "float") -> None:
+        if weights == "float":
+            self.manifest = load_manifest(folder)
+        else:
+            self.manifest = load_manifest(folder).of_int8()
+            load_manifest(folder, check=INT8_NAME)
+        self._path = folder / self.manifest.weights_name
         self._threads = threads
         self._full = self._load(SUB_BATCH)
         self._single = self._load(1)

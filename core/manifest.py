@@ -18,6 +18,8 @@ NON_BIODEGRADABLE: Final = "non_biodegradable"
 
 MANIFEST_NAME: Final = "manifest.json"
 TFLITE_NAME: Final = "model.tflite"
+INT8_NAME: Final = "model.int8.tflite"
+"""The same network in whole numbers of 8 bits, faster on CPUs with instructions for them."""
 SAVED_MODEL_NAME: Final = "saved_model"
 """A folder: TensorFlow's own format, for workers with a GPU."""
 
@@ -65,11 +67,26 @@ class Prediction:
     review: bool
 
 
+class Int8Entry(_Frozen):
+    """How the 8-bit model is read, how good it is, and how near it comes to the float model.
+
+    The first four are as in `ModelManifest`. `agreement` is the share of held-out images that get the same
+    label from both, `roc_auc_loss` what is lost of the area under the ROC curve on them.
+    """
+
+    temperature: float = Field(gt=0)
+    threshold: float = Field(gt=0, lt=1)
+    review_band: tuple[float, float]
+    metrics: dict[str, dict[str, Metric]]
+    agreement: float = Field(ge=0, le=1)
+    roc_auc_loss: float
+
+
 class ModelManifest(_Frozen):
     """Everything a program must know of a model folder besides the weights.
 
     The graph returns one logit per image, shape (N,): the log-odds of `non_biodegradable`,
-    before calibration.
+    before calibration. That and `metrics` are of the float model; `int8` holds those of the 8-bit one.
     """
 
     format: Literal[1] = 1
@@ -87,11 +104,38 @@ class ModelManifest(_Frozen):
     training: dict[str, Any]
     versions: dict[str, str]
     metrics: dict[str, dict[str, Metric]] = Field(description="by image set: test, validation, ...")
+    int8: Int8Entry | None = Field(None, description="of `model.int8.tflite`, where there is one")
+    weights_name: str = Field(TFLITE_NAME, exclude=True, description="the file that this program runs")
 
     @property
     def model_id(self) -> str:
         """The version and the first 12 hex digits of the weights' sha256, as every prediction names it."""
-        return f"{self.version}+{self.files[TFLITE_NAME].sha256[:12]}"
+        return f"{self.version}+{self.files[self.weights_name].sha256[:12]}"
+
+    @property
+    def weights(self) -> Literal["float", "int8"]:
+        """Which of the folder's models this program runs."""
+        return "int8" if self.weights_name == INT8_NAME else "float"
+
+    def of_int8(self) -> ModelManifest:
+        """Return the manifest as the 8-bit model is read.
+
+        Raises:
+            ModelError: the folder holds none.
+        """
+        if self.int8 is None or INT8_NAME not in self.files:
+            raise ModelError(
+                f"The model {self.version} has no {INT8_NAME}: train again, or set WASTESTREAM_ENGINE=float."
+            )
+        return self.model_copy(
+            update={
+                "temperature": self.int8.temperature,
+                "threshold": self.int8.threshold,
+                "review_band": self.int8.review_band,
+                "metrics": self.int8.metrics,
+                "weights_name": INT8_NAME,
+            }
+        )
 
     def predict(self, logit: float) -> Prediction:
         """Read one output of the graph: calibrate it, then apply threshold and review band."""

@@ -97,8 +97,10 @@ class Settings(BaseSettings):
         le=1_048_576,
         description="MiB that a worker's child may allocate; an image that needs more fails.",
     )
-    engine: Literal["litert", "tensorflow"] = Field(
-        "litert", description="What runs the model: LiteRT on the CPU, or TensorFlow, for workers with a GPU."
+    engine: Literal["auto", "float", "int8", "tensorflow"] = Field(
+        "auto",
+        description="What runs the model: the CPU with `float` or `int8` weights, `auto` the faster of both, "
+        "or `tensorflow`, for workers with a GPU.",
     )
     model_dir: Path = Field(SHIPPED_MODEL, description="Folder of the model that the workers load.")
 

@@ -8,6 +8,7 @@ pairs unlike images from 4 bits on; the correlation removes those.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -235,11 +236,12 @@ def unseen_mask(
     names: Sequence[str],
     labels: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
+    sources: npt.NDArray[np.str_],
     *,
     share: float,
     seed: int,
 ) -> npt.NDArray[np.bool_]:
-    """Choose whole kinds of objects: in each class, `UNSEEN_RUNS` runs of files with consecutive numbers.
+    """Choose whole kinds of objects: of each source and class `UNSEEN_RUNS` runs of consecutive numbers.
 
     Collections are gathered object by object, and numbered in that order: in
     techsash/waste-classification-data each run of some hundred numbers shows one kind of object (plates,
@@ -250,6 +252,7 @@ def unseen_mask(
         names: of the files, N.
         labels: int64 (N,), 0 or 1.
         groups: int64 (N,), as `Audit.groups`; a group that a run touches goes with it.
+        sources: str (N,), of each image.
         share: of the images of each class, 0-1.
         seed: decides where the runs begin.
 
@@ -258,8 +261,11 @@ def unseen_mask(
     """
     rng = np.random.default_rng((seed, 1))
     chosen = np.zeros(len(labels), np.bool_)
-    for label in (0, 1):
-        numbered = sorted(np.flatnonzero(labels == label).tolist(), key=lambda at: _by_number(names[at]))
+    for source, label in itertools.product(np.unique(sources), (0, 1)):
+        members = np.flatnonzero((sources == source) & (labels == label)).tolist()
+        if not members:
+            continue
+        numbered = sorted(members, key=lambda at: _by_number(names[at]))
         for part in np.array_split(np.array(numbered, np.int64), min(UNSEEN_RUNS, len(numbered))):
             length = max(1, round(share * len(part)))
             begin = int(rng.integers(0, len(part) - length + 1))

@@ -65,30 +65,6 @@ def augment(images: Tensor, seed: Tensor, config: AugmentConfig, *, side: int) -
     return _erase(changed, dice, config)
 
 
-def mixup(images: Tensor, targets: Tensor, seed: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Blend each image of a batch, and its target alike, with those of the next one (Zhang et al. 2018).
-
-    Args:
-        images: float32 (N, S, S, 3) with N known.
-        targets: float32 (N,).
-        seed: int32 (2,); the same seed gives the same shares.
-        alpha: each share is drawn from Beta(alpha, alpha); 0 leaves the batch as it is.
-
-    Returns:
-        Images and targets, shaped as they came.
-    """
-    if not alpha:
-        return images, targets
-    # Beta from two Gammas, which TensorFlow keeps above 0, so that there is no 0 / 0.
-    mine, its = tf.unstack(tf.random.stateless_gamma((2, images.shape[0]), seed, alpha))
-    share = mine / (mine + its)
-    pixel_share = share[:, None, None, None]
-    return (
-        pixel_share * images + (1 - pixel_share) * tf.roll(images, -1, axis=0),
-        share * targets + (1 - share) * tf.roll(targets, -1, axis=0),
-    )
-
-
 def _crop(images: Tensor, dice: _Dice, config: AugmentConfig, side: int) -> Tensor:
     """Cut, turn and flip in one resampling, which blurs less than three."""
     scale = tf.sqrt(dice.between(config.area[0], config.area[1]))

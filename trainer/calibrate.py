@@ -14,7 +14,10 @@ from trainer.metrics import Labels, Probabilities
 Logits = npt.NDArray[Any]
 """floating point (N,): log-odds of `non_biodegradable`."""
 
-_TEMPERATURES: Final = (0.05, 20.0)  # where the temperature is looked for
+Weights = npt.NDArray[np.float64]
+"""float64 (N,): how much each image counts."""
+
+_TEMPERATURES: Final = (0.2, 20.0)  # where the temperature is looked for; less is of images without a mistake
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _TOLERANCE: Final = 1e-4  # of the temperature's logarithm
 _THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be given up
@@ -31,13 +34,43 @@ class Calibration:
     review_band: tuple[float, float]
 
 
-def calibrate(logits: Logits, labels: Labels, *, review_error: float) -> Calibration:
-    """Choose all three on held-out images, shapes (N,); `review_error` as `choose_review_band`."""
-    temperature = fit_temperature(logits, labels)
+def calibrate(
+    logits: Logits, labels: Labels, weights: Weights | None = None, *, review_error: float
+) -> Calibration:
+    """Choose all three on held-out images, shapes (N,).
+
+    The review band is a promise about mistakes, so for it all images count alike: weighted by source, the
+    sources that are told easily would pay for mistakes on the others.
+
+    Args:
+        logits: of the images.
+        labels: their true classes.
+        weights: how much each counts for temperature and threshold, such as `by_source`; all alike without.
+        review_error: as `choose_review_band`.
+    """
+    counts = np.ones(len(labels)) if weights is None else weights
+    temperature = fit_temperature(logits, labels, counts)
     probabilities = to_probabilities(logits, temperature)
-    threshold = choose_threshold(probabilities, labels)
+    threshold = choose_threshold(probabilities, labels, counts)
     band = choose_review_band(probabilities, labels, threshold=threshold, review_error=review_error)
     return Calibration(temperature, threshold, band)
+
+
+def by_source(labels: Labels, sources: npt.NDArray[np.str_]) -> Weights:
+    """Return weights, mean 1, with which both classes count alike, and within each its sources do.
+
+    What is chosen with them suits sources and not the one that has the most images.
+
+    Args:
+        labels: int64 (N,).
+        sources: str (N,), of each image.
+    """
+    pairs = np.char.add(labels.astype(str), sources.astype(str))
+    _, place, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    weights = 1.0 / counts[place]
+    for label in np.unique(labels):
+        weights[labels == label] /= weights[labels == label].sum()
+    return np.asarray(weights * len(labels) / weights.sum(), np.float64)
 
 
 def to_probabilities(logits: Logits, temperature: float) -> Probabilities:
@@ -46,7 +79,7 @@ def to_probabilities(logits: Logits, temperature: float) -> Probabilities:
     return np.asarray(1.0 / (1.0 + np.exp(-scaled)), np.float64)
 
 
-def fit_temperature(logits: Logits, labels: Labels) -> float:
+def fit_temperature(logits: Logits, labels: Labels, weights: Weights | None = None) -> float:
     """Return the temperature with the least negative log-likelihood (Guo et al. 2017, section 4.2).
 
     The loss has one minimum in the temperature, so golden-section search finds it.
@@ -54,7 +87,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     low, high = math.log(_TEMPERATURES[0]), math.log(_TEMPERATURES[1])
     while high - low > _TOLERANCE:
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if _loss(logits, labels, math.exp(left)) < _loss(logits, labels, math.exp(right)):
+        losses = [_loss(logits, labels, math.exp(at), weights) for at in (left, right)]
+        if losses[0] < losses[1]:
             high = right
         else:
             low = left
@@ -66,13 +100,13 @@ def calibrated_loss(logits: Logits, labels: Labels) -> float:
     return _loss(logits, labels, fit_temperature(logits, labels))
 
 
-def choose_threshold(probabilities: Probabilities, labels: Labels) -> float:
+def choose_threshold(probabilities: Probabilities, labels: Labels, weights: Weights) -> float:
     """Return the threshold of the best balanced accuracy, 0.3-0.7.
 
     Of all thresholds that are about as good as the best, the one nearest 0.5: the differences between
     them are chance.
     """
-    scores = np.array([_balanced_accuracy(labels, probabilities >= at) for at in _THRESHOLDS])
+    scores = np.array([_balanced_accuracy(labels, probabilities >= at, weights) for at in _THRESHOLDS])
     good = _THRESHOLDS[scores >= scores.max() - _PLATEAU]
     return float(good[np.argmin(np.abs(good - 0.5))].round(3))
 
@@ -119,10 +153,12 @@ def _edges(side: Probabilities, threshold: float) -> list[float]:
     return sorted({threshold, *found.tolist()}, key=lambda edge: abs(edge - threshold))
 
 
-def _loss(logits: Logits, labels: Labels, temperature: float) -> float:
+def _loss(logits: Logits, labels: Labels, temperature: float, weights: Weights | None = None) -> float:
     scaled = np.asarray(logits, np.float64) / temperature
-    return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -scaled, scaled))))
+    return float(np.average(np.logaddexp(0.0, np.where(labels == 1, -scaled, scaled)), weights=weights))
 
 
-def _balanced_accuracy(labels: Labels, said: npt.NDArray[np.bool_]) -> float:
-    return float((said[labels == 1].mean() + (~said[labels == 0]).mean()) / 2)
+def _balanced_accuracy(labels: Labels, said: npt.NDArray[np.bool_], weights: Weights) -> float:
+    right = said == (labels == 1)
+    recalls = [np.average(right[labels == label], weights=weights[labels == label]) for label in (0, 1)]
+    return float(sum(recalls) / 2)

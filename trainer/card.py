@@ -10,6 +10,13 @@ from core.manifest import Metric, ModelManifest
 
 CARD_NAME: Final = "MODEL_CARD.md"
 
+SOURCES: Final = {
+    "waste-train": "techsash/waste-classification-data (Kaggle), CC BY-SA 4.0",
+    "trashnet": "TrashNet (github.com/garythung/trashnet), MIT: cardboard, glass, metal, paper, plastic",
+    "grocery": "GroceryStoreDataset (github.com/marcusklasson/GroceryStoreDataset), MIT: food, cartons",
+}
+"""Attribution of the sources of images that the shipped model was trained on, by their folders' names."""
+
 _SETS: Final = {
     "test": "test",
     "test_without_leaked": "test without leaked",
@@ -42,8 +49,12 @@ def render_card(manifest: ModelManifest) -> str:
     )
     environment.filters["percent"] = _percent
     found = [(title, manifest.metrics[name]) for name, title in _SETS.items() if name in manifest.metrics]
+    by_source = {name: values for name, values in manifest.metrics.items() if "/" in name}
     return environment.get_template("card.md").render(
         manifest=manifest,
+        by_source=by_source,
+        left_out=manifest.training.get("source_left_out", {}),
+        licences={name: text for name, text in SOURCES.items() if name in manifest.data.get("sources", {})},
         sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in found],
         figures=[name for name in found[0][1] if name != "images"],
         names=_NAMES,

@@ -44,6 +44,14 @@ class HeadConfig(_Section):
     weight_decay: float = Field(ge=0)
 
 
+class KnowledgeConfig(_Section):
+    """What the network learns of a teacher besides the labels; glossed in `default.toml`."""
+
+    side: SmallSide
+    classes: float = Field(ge=0)
+    prior: float = Field(ge=0)
+
+
 class FineTuneConfig(_Section):
     """Training through the network; no `sides` means the head alone. Glossed in `default.toml`."""
 
@@ -53,8 +61,6 @@ class FineTuneConfig(_Section):
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
-    label_smoothing: Share
-    mixup: float = Field(ge=0)
     dropout: float = Field(ge=0, lt=1)
     batch_norm_momentum: float = Field(gt=0, lt=1)
     ema_decay: float = Field(ge=0, lt=1)
@@ -98,20 +104,6 @@ class SettleConfig(_Section):
     hue: float = Field(ge=0, le=180)
     saturation: Share
     greyscale: Share
-    sharpness: float = Field(ge=0)
-
-
-class MixConfig(_Section):
-    """The average of the weights before and after fine-tuning; glossed in `default.toml`."""
-
-    shares: tuple[Share, ...]
-    images: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _fine_tuned_alone(self) -> MixConfig:
-        if 1.0 not in self.shares:
-            raise ValueError("shares must hold 1.0, the fine-tuned weights alone, so that no mix is worse")
-        return self
 
 
 class CalibrateConfig(_Section):
@@ -126,10 +118,10 @@ class TrainConfig(_Section):
     seed: int = Field(ge=0, lt=2**31)
     data: DataConfig
     head: HeadConfig
+    knowledge: KnowledgeConfig
     fine_tune: FineTuneConfig
     augment: AugmentConfig
     settle: SettleConfig
-    mix: MixConfig
     calibrate: CalibrateConfig
 
     @property
@@ -143,9 +135,8 @@ class TrainConfig(_Section):
         return epoch >= len(self.fine_tune.sides)
 
     def cost(self, epoch: int) -> float:
-        """Return what an image of an epoch costs, relative to a plain step at 128 px."""
-        gradients = 2 if self.settles(epoch) and self.settle.sharpness else 1
-        return gradients * (self.sides[epoch] / _FULL_SIDE) ** 2
+        """Return what an image of an epoch costs, relative to one at 128 px."""
+        return (self.sides[epoch] / _FULL_SIDE) ** 2
 
     def augmentation(self, epoch: int) -> AugmentConfig:
         """Return how images are changed in an epoch."""

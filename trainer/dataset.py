@@ -1,6 +1,7 @@
 """Image files in the Kaggle layout to arrays: `TRAIN/{O,R}/NAME` and `TEST/{O,R}/NAME`.
 
-The layout is that of techsash/waste-classification-data, as a folder or a tar archive, at any depth.
+The layout is that of techsash/waste-classification-data, as a folder or a tar archive, at any depth. The
+folder that holds TRAIN or TEST names the source of its images; one archive may hold several.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
@@ -37,19 +38,20 @@ _CHUNK: Final = 64  # images a decoding process takes at a time
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file: `name` is `SPLIT/CLASS/FILE`, `label` 0 or 1, `data` its bytes."""
+    """One file: `name` is `SOURCE/SPLIT/CLASS/FILE`, `label` 0 or 1, `weight` that of its source."""
 
     name: str
     label: int
     data: bytes
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
     """Decoded images of one split, in the order of their names.
 
-    `pixels` is uint8 (N, side, side, 3), `labels` int64 (N,), `digests` the SHA-256 of each file;
-    `unreadable` names the files left out, each with the reason.
+    `pixels` is uint8 (N, side, side, 3), `labels` int64 (N,), `digests` the SHA-256 of each file, `weights`
+    float64 (N,), how much each counts in training; `unreadable` names the files left out, with the reason.
     """
 
     names: tuple[str, ...]
@@ -57,6 +59,12 @@ class ImageSet:
     digests: tuple[str, ...]
     pixels: npt.NDArray[np.uint8]
     unreadable: tuple[str, ...] = ()
+    weights: npt.NDArray[np.float64] | None = None
+
+    @property
+    def sources(self) -> npt.NDArray[np.str_]:
+        """The source of each image, str (N,)."""
+        return np.array([name.split("/")[0] for name in self.names], np.str_)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -69,17 +77,32 @@ class ImageSet:
             self.labels[at],
             tuple(self.digests[i] for i in at),
             self.pixels[at],
+            weights=None if self.weights is None else self.weights[at],
         )
 
 
-def read_files(sources: Sequence[Path], split: Split) -> list[ImageFile]:
+def read_files(
+    sources: Sequence[Path], split: Split, weights: Sequence[float] | None = None
+) -> list[ImageFile]:
     """Read the files of one split from folders and tar archives, sorted by name.
+
+    Args:
+        sources: folders and archives.
+        split: which images.
+        weights: one a source: how much each of its images counts; all alike without.
 
     Raises:
         DatasetError: a source is missing or neither folder nor tar, there is no image of the split,
             or one of the classes has none.
     """
-    files = sorted((file for source in sources for file in _walk(source, split)), key=lambda file: file.name)
+    files = sorted(
+        (
+            replace(file, weight=weight)
+            for source, weight in zip(sources, weights or [1.0] * len(sources), strict=True)
+            for file in _walk(source, split)
+        ),
+        key=lambda file: file.name,
+    )
     if not files:
         raise DatasetError(
             f"No {split} images in {_listed(sources)}; expected the folders {split}/O and {split}/R, "
@@ -96,6 +119,17 @@ def read_files(sources: Sequence[Path], split: Split) -> list[ImageFile]:
                 f"{split}/{folder} in {_listed(sources)} holds no images; both classes are needed."
             )
     return files
+
+
+def balanced(labels: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scale weights so that both classes count alike and the mean is 1: sources hold them in unlike shares.
+
+    Args:
+        labels: int64 (N,), both of 0 and 1.
+        weights: float64 (N,), above 0.
+    """
+    total = np.array([weights[labels == label].sum() for label in (0, 1)])
+    return np.asarray(weights * (len(labels) / 2 / total)[labels], np.float64)
 
 
 def has_split(sources: Sequence[Path], split: Split) -> bool:
@@ -133,6 +167,7 @@ def decode_files(
         tuple(hashlib.sha256(files[at].data).hexdigest() for at in kept),
         pixels[: len(kept)],
         tuple(unreadable),
+        np.array([files[at].weight for at in kept]),
     )
 
 
@@ -146,7 +181,7 @@ def _walk(source: Path, split: Split) -> Iterator[ImageFile]:
 
 def _walk_folder(source: Path, split: Split) -> Iterator[ImageFile]:
     for path in source.rglob("*"):
-        place = _place(path.relative_to(source.parent).as_posix(), split)
+        place = _place(path.relative_to(source.parent).as_posix(), source, split)
         if place is not None and path.is_file():
             yield ImageFile(*place, path.read_bytes())
 
@@ -155,7 +190,7 @@ def _walk_tar(source: Path, split: Split) -> Iterator[ImageFile]:
     try:
         with tarfile.open(source) as archive:
             for member in archive:
-                place = _place(member.name, split)
+                place = _place(member.name, source, split)
                 stream = archive.extractfile(member) if place is not None and member.isfile() else None
                 if place is not None and stream is not None:
                     yield ImageFile(*place, stream.read())
@@ -163,14 +198,15 @@ def _walk_tar(source: Path, split: Split) -> Iterator[ImageFile]:
         raise DatasetError(f"{source} is neither a folder nor a readable tar archive ({error}).") from error
 
 
-def _place(path: str, split: Split) -> tuple[str, int] | None:
+def _place(path: str, source: Path, split: Split) -> tuple[str, int] | None:
     # The last three parts decide, so an archive may wrap the layout in folders of its own.
-    parts = PurePosixPath(path).parts[-3:]
-    if len(parts) < 3 or parts[0] != split or parts[2].startswith("."):  # noqa: PLR2004 - split, class, file
+    *above, folder = PurePosixPath(path).parts[:-2] or ("",)
+    parts = (folder, *PurePosixPath(path).parts[-2:])
+    if len(parts) < 3 or folder != split or parts[2].startswith("."):  # noqa: PLR2004 - split, class, file
         return None
     if parts[1] not in CLASS_FOLDERS:
         raise DatasetError(f"{split}/{parts[1]} is not a class; expected {split}/O and {split}/R.")
-    return "/".join(parts), CLASS_FOLDERS[parts[1]]
+    return "/".join((above[-1] if above else source.absolute().stem, *parts)), CLASS_FOLDERS[parts[1]]
 
 
 def _decoded(data: list[bytes], side: int, processes: int) -> Iterable[npt.NDArray[np.uint8] | str]:

@@ -10,15 +10,22 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from core.engine import Engine, LiteRtEngine
+from core.engine import Engine, LiteRtEngine, Weights
 from core.manifest import Metric, ModelManifest
-from trainer.calibrate import to_probabilities
+from trainer.calibrate import Calibration, by_source, calibrate, to_probabilities
 from trainer.dataset import ImageSet, decode_files, read_files
-from trainer.metrics import measure
+from trainer.errors import DatasetError
+from trainer.kinds import Kind, by_kind
+from trainer.metrics import figures, measure
 from trainer.progress import Reporter
 
 LEAKED_KEY: Final = "leaked_test_images"
 """In the manifest's `data`: digests, as `short`, of test images of which TRAIN held a duplicate."""
+
+MIN_CALIBRATION: Final = 50
+"""Least images of each class that a calibration is made from; of fewer, chance decides."""
+
+_LEFT_OUT_FIGURES: Final = ("accuracy", "ece", "review_share", "error_outside_review")
 
 _CALL: Final = 256  # images between two updates of the progress bar
 
@@ -38,6 +45,12 @@ class Evaluation:
     probabilities: npt.NDArray[np.float64]
     metrics: Metrics
 
+    @property
+    def kinds(self) -> list[Kind]:
+        """How it does on each kind of object."""
+        said = self.probabilities >= self.manifest.threshold
+        return by_kind(self.images.names, said == (self.images.labels == 1))
+
 
 def short(digest: str) -> str:
     """Return the first 16 hex digits of a file's SHA-256: enough to tell a few thousand files apart."""
@@ -50,6 +63,7 @@ def evaluate(
     *,
     processes: int = 2,
     threads: int = 1,
+    weights: Weights = "float",
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """Measure the model in a folder on the TEST images of `sources`.
@@ -59,18 +73,19 @@ def evaluate(
         sources: folders or tar archives with `TEST/O` and `TEST/R`.
         processes: that decode.
         threads: of the engine.
+        weights: which of the folder's models.
         reporter: shows progress.
 
     Returns:
         Its metrics are those of the sets "test" and, where the manifest names leaked images among
-        them, "test_without_leaked".
+        them, "test_without_leaked"; of several sources, also those of "test/SOURCE".
 
     Raises:
         ModelError: no model in the folder.
         DatasetError: as `read_files` and `decode_files`.
     """
     reporter = reporter or Reporter()
-    engine = LiteRtEngine(model, threads=threads)
+    engine = LiteRtEngine(model, threads=threads, weights=weights)
     files = read_files(sources, "TEST")
     with reporter.bar("decode", len(files)) as update:
         images = decode_files(files, processes=processes, progress=lambda: update(1, ""))
@@ -90,26 +105,70 @@ def evaluate_test(
     found = {"test": _measure(engine, test.labels, probabilities)}
     if 0 < clean.sum() < len(clean):
         found["test_without_leaked"] = _measure(engine, test.labels[clean], probabilities[clean])
+    found |= _of_sources(engine, "test", test, probabilities)
     return Evaluation(engine.manifest, test, probabilities, found)
 
 
 def measure_held_out(engine: Engine, held_out: Mapping[str, ImageSet]) -> Metrics:
-    """Measure each set of decoded images under its name."""
-    return {
-        name: _measure(engine, images.labels, classify(engine, images.pixels))
-        for name, images in held_out.items()
-    }
+    """Measure each set of decoded images under its name, and as "NAME/SOURCE" if it has several sources."""
+    found: Metrics = {}
+    for name, images in held_out.items():
+        probabilities = classify(engine, images.pixels)
+        found[name] = _measure(engine, images.labels, probabilities)
+        found |= _of_sources(engine, name, images, probabilities)
+    return found
+
+
+def left_out(engine: Engine, images: ImageSet, *, review_error: float) -> dict[str, dict[str, float]]:
+    """Return how a calibration made without a source does on it, by source: does it hold elsewhere?
+
+    A source without which a class has no images is not left out.
+
+    Args:
+        engine: whose logits are read.
+        images: held out from training.
+        review_error: as `trainer.calibrate.choose_review_band`.
+    """
+    logits = _logits(engine, images.pixels)
+    found = {}
+    for source in np.unique(images.sources).tolist():
+        its = images.sources == source
+        rest = images.take(~its)
+        if len(np.unique(rest.labels)) < len(engine.manifest.labels):
+            continue
+        weights = by_source(rest.labels, rest.sources)
+        chosen = calibrate(logits[~its], rest.labels, weights, review_error=review_error)
+        values = figures(
+            images.labels[its],
+            to_probabilities(logits[its], chosen.temperature),
+            threshold=chosen.threshold,
+            review_band=chosen.review_band,
+        )
+        found[source] = {"images": float(its.sum())} | {name: values[name] for name in _LEFT_OUT_FIGURES}
+    return found
+
+
+def recalibrated(engine: Engine, images: ImageSet, *, review_error: float) -> Calibration:
+    """Choose how the engine's logits are read from labelled images of the place where it is to work.
+
+    Raises:
+        DatasetError: a class has fewer than `MIN_CALIBRATION` images.
+    """
+    for label, name in enumerate(engine.manifest.labels):
+        count = int(np.sum(images.labels == label))
+        if count < MIN_CALIBRATION:
+            raise DatasetError(
+                f"{count} images of {name} are too few to calibrate with; label at least {MIN_CALIBRATION}."
+            )
+    weights = by_source(images.labels, images.sources)
+    return calibrate(_logits(engine, images.pixels), images.labels, weights, review_error=review_error)
 
 
 def classify(
     engine: Engine, pixels: npt.NDArray[np.uint8], *, on_images: Callable[[int], None] = lambda _: None
 ) -> npt.NDArray[np.float64]:
     """Return calibrated probabilities of `non_biodegradable`, float64 (N,)."""
-    found = []
-    for at in range(0, len(pixels), _CALL):
-        found.append(engine.logits(pixels[at : at + _CALL]))
-        on_images(len(found[-1]))
-    return to_probabilities(np.concatenate(found), engine.manifest.temperature)
+    return to_probabilities(_logits(engine, pixels, on_images), engine.manifest.temperature)
 
 
 def as_json(metrics: Metrics) -> dict[str, Any]:
@@ -126,6 +185,29 @@ def table(metrics: Metrics) -> list[str]:
         lines.append(f"{name} ({values['images'].value:,.0f} images)")
         lines += [f"  {key:<32}{_percent(found)}" for key, found in values.items() if key != "images"]
     return lines
+
+
+def _logits(
+    engine: Engine, pixels: npt.NDArray[np.uint8], on_images: Callable[[int], None] = lambda _: None
+) -> npt.NDArray[np.float32]:
+    found = []
+    for at in range(0, len(pixels), _CALL):
+        found.append(engine.logits(pixels[at : at + _CALL]))
+        on_images(len(found[-1]))
+    return np.concatenate(found)
+
+
+def _of_sources(
+    engine: Engine, name: str, images: ImageSet, probabilities: npt.NDArray[np.float64]
+) -> Metrics:
+    sources = np.unique(images.sources).tolist()
+    if len(sources) < 2:  # noqa: PLR2004 - of one source the set itself says all
+        return {}
+    masks = {source: images.sources == source for source in sources}
+    return {
+        f"{name}/{source}": _measure(engine, images.labels[its], probabilities[its])
+        for source, its in masks.items()
+    }
 
 
 def _percent(metric: Metric) -> str:

@@ -20,6 +20,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from core.engine import LiteRtEngine
 from core.images import SIDE
 from core.manifest import (
+    INT8_NAME,
     MANIFEST_NAME,
     SAVED_MODEL_NAME,
     TFLITE_NAME,
@@ -88,16 +89,18 @@ def write_model(
     network: Model,
     calibration: Calibration,
     *,
+    int8: bytes,
     data: Mapping[str, Any],
     training: Mapping[str, Any],
     parity_pixels: npt.NDArray[np.uint8],
 ) -> ModelManifest:
-    """Write `.keras`, `.tflite`, SavedModel and a manifest without metrics into `folder`; compare the graphs.
+    """Write `.keras`, both `.tflite`, SavedModel and a manifest without metrics; compare the graphs.
 
     Args:
         folder: an empty folder.
         network: of `trainer.fold.folded`.
         calibration: how its logits are read.
+        int8: the 8-bit model, of `trainer.quantise`.
         data: for the manifest, what it was trained on.
         training: for the manifest, how.
         parity_pixels: uint8 (N, 128, 128, 3), what both graphs are run on.
@@ -108,6 +111,7 @@ def write_model(
     model = exportable(network)
     model.save(folder / KERAS_NAME)
     (folder / TFLITE_NAME).write_bytes(to_tflite(model))
+    (folder / INT8_NAME).write_bytes(int8)
     write_saved_model(model, folder / SAVED_MODEL_NAME)
     created = datetime.now(UTC)
     manifest = ModelManifest(

@@ -21,15 +21,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.augment import augment, mixup
+from trainer.augment import augment
 from trainer.calibrate import calibrated_loss
 from trainer.checkpoint import Position
-from trainer.config import AugmentConfig, FineTuneConfig, HeadConfig, TrainConfig
+from trainer.config import AugmentConfig, FineTuneConfig, HeadConfig, KnowledgeConfig, TrainConfig
 from trainer.dataset import ImageSet
 from trainer.errors import DivergedError, TrainingInterrupted
-from trainer.network import Model, at_side, build_network, empty_backbone, unfreeze_after
-from trainer.sharpness import sharpness_aware
+from trainer.network import CLASSES, Model, at_side, build_student, empty_backbone, unfreeze_after
+from trainer.teacher import PRIOR_LIMIT
 
+_RIDGE: Final = 0.1  # of the mean variance of a feature
 _FORWARD_BATCH: Final = 8  # images a call when nothing is trained: 153 images/s on 2 cores, of 64: 112
 
 Tensor = Any
@@ -39,11 +40,30 @@ OnStep = Callable[[int, int, float, float], None]
 """Called with (epoch, images of the step, cost of one relative to one at 128 px, loss)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a network is to say of each training image besides the label.
+
+    `weights` is float32 (N,), how much its label counts, 1 on average; `prior` float32 (N,) and `classes`
+    float16 (N, 1000), logits, what the teacher says; None without a teacher.
+    """
+
+    weights: npt.NDArray[np.float32]
+    prior: npt.NDArray[np.float32] | None = None
+    classes: npt.NDArray[np.float16] | None = None
+
+    def of(self, chosen: npt.NDArray[np.int64]) -> list[Tensor]:
+        """Return the three for a batch; zeros for a teacher's that is not there."""
+        prior = np.zeros(len(chosen), np.float32) if self.prior is None else self.prior[chosen]
+        classes = np.zeros((len(chosen), CLASSES)) if self.classes is None else self.classes[chosen]
+        given = self.weights[chosen], prior, classes
+        return [tf.constant(array, tf.float32) for array in given]
+
+
 @dataclass
 class Run:
-    """A network before and in training, the moving average of its weights, its best, and the optimizer."""
+    """A network in training, the moving average of its weights, its best, and the optimizer."""
 
-    start: Model
     network: Model
     average: Model
     best: Model
@@ -52,7 +72,7 @@ class Run:
     @property
     def variables(self) -> list[Tensor]:
         """Everything that a checkpoint must hold."""
-        networks = (self.start, self.network, self.average, self.best)
+        networks = (self.network, self.average, self.best)
         return [*(each for network in networks for each in network.variables), *self.optimizer.variables]
 
 
@@ -64,17 +84,31 @@ def features(network: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[
 
 def logits(network: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return the network's logits of unchanged images: uint8 (N, 128, 128, 3) to float32 (N,)."""
-    return np.asarray(_forward(network, pixels, lambda _: None), np.float32)
+    single = keras.Model(network.inputs, network.get_layer("logit").output)
+    return np.asarray(_forward(single, pixels, lambda _: None), np.float32)
+
+
+def opinions(network: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return `build_student`'s logit and prior of unchanged images, float32 (N, 2)."""
+    outputs = [network.get_layer(name).output for name in ("head", "prior")]
+    both = keras.Model(network.inputs, keras.ops.concatenate(outputs, axis=1))
+    return np.asarray(_forward(both, pixels, lambda _: None), np.float32)
 
 
 def fit_head(
-    inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], config: HeadConfig, *, seed: int
+    inputs: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    config: HeadConfig,
+    *,
+    seed: int,
 ) -> tuple[npt.NDArray[np.float32], float]:
     """Fit logistic regression to features by AdamW.
 
     Args:
         inputs: float32 (N, 1280).
         labels: int64 (N,), 0 or 1.
+        weights: float32 (N,), how much each counts, 1 on average.
         config: batch, epochs, learning rate.
         seed: of the order of images.
 
@@ -88,10 +122,10 @@ def fit_head(
     batch = min(config.batch, len(labels))
     steps = len(labels) // batch
 
-    def step(chosen: Tensor, targets: Tensor) -> None:
+    def step(chosen: Tensor, targets: Tensor, counts: Tensor) -> None:
         with tf.GradientTape() as tape:
             logit = tf.linalg.matvec(chosen, kernel.value) + bias.value
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
+            loss = tf.reduce_mean(counts * tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
         gradients = tape.gradient(loss, [kernel.value, bias.value])
         optimizer.apply(gradients)
 
@@ -103,27 +137,41 @@ def fit_head(
             chosen = order[at * batch : (at + 1) * batch]
             rate = _cosine(epoch * steps + at, config.epochs * steps)
             optimizer.learning_rate.assign(config.learning_rate * rate)
-            compiled(tf.constant(inputs[chosen]), tf.constant(labels[chosen], tf.float32))
+            targets = tf.constant(labels[chosen], tf.float32)
+            compiled(tf.constant(inputs[chosen]), targets, tf.constant(weights[chosen]))
     return np.asarray(kernel, np.float32), float(np.asarray(bias))
 
 
+def fit_linear(
+    inputs: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], float]:
+    """Fit linear regression, ridged, to features: float32 (N, 1280) and (N,) to kernel (1280,) and bias."""
+    mean = inputs.mean(0)
+    centred = inputs - mean
+    moments = centred.T @ centred / np.float32(len(inputs))
+    moments[np.diag_indices_from(moments)] += _RIDGE * np.trace(moments) / len(moments)
+    kernel = np.linalg.solve(moments, centred.T @ (targets - targets.mean()) / np.float32(len(inputs)))
+    return kernel.astype(np.float32), float(targets.mean() - mean @ kernel)
+
+
 def start(network: Model, config: FineTuneConfig) -> Run:
-    """Prepare fine-tuning of a network whose head is fitted; start, average and best are its copies."""
+    """Prepare fine-tuning of a student whose heads are set; average and best are its copies."""
     unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
-    copies = [build_network(empty_backbone(), dropout=config.dropout) for _ in range(3)]
+    copies = [build_student(empty_backbone(), dropout=config.dropout) for _ in range(2)]
     for copy in copies:
         copy_weights(copy, network)
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
-    before, average, best = copies
-    return Run(before, network, average, best, optimizer)
+    average, best = copies
+    return Run(network, average, best, optimizer)
 
 
-def fine_tune(
+def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
     run: Run,
     position: Position,
     train: ImageSet,
+    lesson: Lesson,
     held_out: Mapping[str, ImageSet],
     config: TrainConfig,
     *,
@@ -141,6 +189,7 @@ def fine_tune(
         run: what is trained.
         position: where to begin; kept up to date for `save`.
         train: images at `data.cache_side`.
+        lesson: what it is to say of them besides their labels.
         held_out: sets of images at 128 px by name; the mean of the losses on them after each epoch says
             which was the best.
         config: the whole configuration.
@@ -164,10 +213,7 @@ def fine_tune(
             kind = side, _ = config.sides[position.epoch], config.settles(position.epoch)
             if kind not in step_at:
                 source, changes = train.pixels.shape[1:], config.augmentation(position.epoch)
-                radius = config.settle.sharpness if config.settles(position.epoch) else 0.0
-                step_at[kind] = _train_step(
-                    run, config, changes, side=side, source=source, batch=batch, radius=radius
-                )
+                step_at[kind] = _train_step(run, config, changes, side=side, source=source, batch=batch)
             order = np.random.default_rng((config.seed, position.epoch)).permutation(len(train))
             while position.step < steps:
                 began = time.monotonic()
@@ -181,6 +227,7 @@ def fine_tune(
                         tf.constant([config.seed, done], tf.int32),
                         # Early on the average would be mostly the start; (1 + t) / (10 + t) lets it follow.
                         tf.constant(min(settings.ema_decay, (1 + done) / (10 + done)), tf.float32),
+                        *lesson.of(chosen),
                     )
                 )
                 if not math.isfinite(loss):
@@ -226,26 +273,27 @@ def _train_step(
     side: int,
     source: tuple[int, ...],
     batch: int,
-    radius: float,
 ) -> Any:
     network = at_side(run.network, side)
     trained = [variable.value for variable in run.network.trainable_variables]
-    statistics = [weight.value for weight in run.network.weights if not weight.trainable]
     averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
-    smoothing, alpha = config.fine_tune.label_smoothing, config.fine_tune.mixup
 
-    def step(images: Tensor, labels: Tensor, seed: Tensor, decay: Tensor) -> Tensor:
+    def step(  # noqa: PLR0917 - TensorFlow matches its signature by place
+        images: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        decay: Tensor,
+        weights: Tensor,
+        prior: Tensor,
+        classes: Tensor,
+    ) -> Tensor:
         changed = augment(images, seed, changes, side=side)
-        targets = labels * (1 - smoothing) + smoothing / 2
-        changed, targets = mixup(changed, targets, tf.random.experimental.stateless_fold_in(seed, 0), alpha)
-
-        def gradient() -> tuple[Tensor, list[Tensor]]:
-            with tf.GradientTape() as tape:
-                logit = network(changed, training=True)
-                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logit))
-            return loss, tape.gradient(loss, trained)
-
-        loss, gradients = sharpness_aware(gradient, trained, statistics, radius=radius)
+        with tf.GradientTape() as tape:
+            logit, prior_logit, class_logits = network(changed, training=True)
+            loss = tf.reduce_mean(weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logit))
+            total = loss + _knowledge_loss(config.knowledge, prior_logit, class_logits, prior, classes)
+        # Without a teacher the network has two outputs that nothing is learnt of.
+        gradients = tape.gradient(total, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         run.optimizer.apply(gradients)
         for mine, its in averaged:
             mine.assign(decay * mine + (1 - decay) * its)
@@ -256,8 +304,21 @@ def _train_step(
         tf.TensorSpec((batch,), tf.float32),
         tf.TensorSpec((2,), tf.int32),
         tf.TensorSpec((), tf.float32),
+        tf.TensorSpec((batch,), tf.float32),
+        tf.TensorSpec((batch,), tf.float32),
+        tf.TensorSpec((batch, CLASSES), tf.float32),
     ]
     return tf.function(step, input_signature=signature, jit_compile=False)
+
+
+def _knowledge_loss(
+    config: KnowledgeConfig, prior_logit: Tensor, class_logits: Tensor, prior: Tensor, classes: Tensor
+) -> Tensor:
+    """Return how far the network is from the teacher: its prior's error and its classes' cross-entropy."""
+    error = tf.reduce_mean(tf.square((prior_logit - prior) / PRIOR_LIMIT))
+    targets = tf.nn.softmax(classes)
+    entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, class_logits))
+    return config.prior * error + config.classes * entropy
 
 
 def copy_weights(to: Model, network: Model) -> None:

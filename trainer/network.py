@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,12 @@ from core.manifest import file_entry
 from trainer.errors import ConfigError, WeightsError
 
 ARCHITECTURE: Final = "MobileNetV2 1.0 (Sandler et al. 2018)"
+
+FEATURES: Final = 1280
+"""Numbers that the backbone says of an image."""
+
+CLASSES: Final = 1000
+"""ImageNet's classes, in Keras' and PyTorch's common order."""
 
 IMAGENET: Final = "imagenet"
 """As `--weights`: Keras downloads them on first use."""
@@ -76,8 +83,23 @@ def build_network(backbone: Model, *, dropout: float) -> Model:
     return keras.Model(pixels, keras.layers.Reshape((), name="logit")(logit), name="wastestream")
 
 
+def build_student(backbone: Model, *, dropout: float) -> Model:
+    """Return `build_network` with two more outputs, which a teacher's are compared with.
+
+    Returns:
+        A model from pixels, as of `build_network`, to logits (N,), the teacher's prior (N,) and logits of its
+        classes (N, 1000).
+    """
+    network = build_network(backbone, dropout=dropout)
+    features = network.get_layer("dropout").output
+    prior = keras.layers.Dense(1, kernel_initializer="zeros", name="prior")(features)
+    classes = keras.layers.Dense(CLASSES, kernel_initializer="zeros", name="classes")(features)
+    outputs = [network.output, keras.layers.Reshape((), name="prior_logit")(prior), classes]
+    return keras.Model(network.input, outputs, name="student")
+
+
 def at_side(network: Model, side: int) -> Model:
-    """Return `network` for images of another side, sharing its layers and weights.
+    """Return `build_student`'s `network` for images of another side, sharing its layers and weights.
 
     Keras' MobileNetV2 pads by the input's size, and an undefined size pads differently, so the graph
     is rebuilt. Sides that are multiples of 32 pad alike.
@@ -88,10 +110,17 @@ def at_side(network: Model, side: int) -> Model:
         backbone_of(network), input_tensors=keras.Input((side, side, 3)), clone_function=lambda layer: layer
     )
     pixels = keras.Input((side, side, 3), name="pixels")
-    outputs = backbone(network.get_layer("scale")(pixels))
-    for name in ("pool", "dropout", "head", "logit"):
-        outputs = network.get_layer(name)(outputs)
-    return keras.Model(pixels, outputs)
+    features = backbone(network.get_layer("scale")(pixels))
+    for name in ("pool", "dropout"):
+        features = network.get_layer(name)(features)
+
+    def follow(*names: str) -> Any:
+        outputs = features
+        for name in names:
+            outputs = network.get_layer(name)(outputs)
+        return outputs
+
+    return keras.Model(pixels, [follow("head", "logit"), follow("prior", "prior_logit"), follow("classes")])
 
 
 def backbone_of(network: Model) -> Model:
@@ -127,9 +156,36 @@ def unfreeze_after(network: Model, layer_name: str, *, batch_norm_momentum: floa
             layer.momentum = batch_norm_momentum
 
 
-def set_head(network: Model, kernel: npt.NDArray[np.float32], bias: float) -> None:
-    """Give the linear head its weights: `kernel` float32 (1280,) and `bias`."""
-    network.get_layer("head").set_weights([kernel.reshape(-1, 1), np.array([bias], np.float32)])
+def set_head(network: Model, kernel: npt.NDArray[np.float32], bias: float, *, name: str = "head") -> None:
+    """Give a linear head its weights: `kernel` float32 (1280,) and `bias`."""
+    network.get_layer(name).set_weights([kernel.reshape(-1, 1), np.array([bias], np.float32)])
+
+
+def head_weights(network: Model, name: str = "head") -> tuple[npt.NDArray[np.float32], float]:
+    """Return what `set_head` sets."""
+    kernel, bias = (np.asarray(weight) for weight in network.get_layer(name).weights)
+    return kernel[:, 0], float(bias[0])
+
+
+def read_classifier(path: Path) -> list[npt.NDArray[np.float32]]:
+    """Return ImageNet's classifier of the backbone: kernel float32 (1280, 1000) and bias float32 (1000,).
+
+    Args:
+        path: a `.npz` file of `kernel` and `bias`.
+
+    Raises:
+        WeightsError: the file is missing, or holds something else.
+    """
+    try:
+        with np.load(path) as stored:
+            found = [stored[name].astype(np.float32) for name in ("kernel", "bias")]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"The classifier {path} is no .npz file of `kernel` and `bias` ({error})."
+        ) from error
+    if [weight.shape for weight in found] != [(FEATURES, CLASSES), (CLASSES,)]:
+        raise WeightsError(f"The classifier {path} does not fit MobileNetV2's {FEATURES} features.")
+    return found
 
 
 def _round_kernels(model: Model) -> None:

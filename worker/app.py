@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from core.errors import LedgerUnavailableError, ModelError
 from core.ledger import JobStore, connect
+from core.models import reported
 from core.queue import QUEUES, Envelope, make_app
 from core.redis_server import LOOK_SECONDS, log_unfit
 from core.settings import load_settings
@@ -90,13 +91,15 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     liveness = Liveness(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
 
+    runs = reported(child.running(settings))
+
     def seen() -> None:
         pulse.beat()
         try:
             if liveness.stuck(task.batcher):
                 _give_up(jobs, name)
             else:
-                jobs.worker_seen(name, task.tally.totals())
+                jobs.worker_seen(name, task.tally.totals() | runs)
         except (LedgerUnavailableError, RedisError) as error:
             logger.warning("Not recorded as alive: %s", error)
 

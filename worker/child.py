@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.engine import Engine, LiteRtEngine
+from core.engine import Engine, LiteRtEngine, choose_weights
 from core.ledger import JobStore, connect
+from core.manifest import SAVED_MODEL_NAME, load_manifest
 from core.memory import keep_freed_memory
+from core.models import Running
 from core.objects import ObjectStore
 from core.settings import Settings
 from worker import tensorflow_engine
@@ -47,7 +49,15 @@ def load_engine(settings: Settings) -> None:
     if settings.engine == "tensorflow":
         tensorflow_engine.check(settings.model_dir)
     else:
-        _process.engine = LiteRtEngine(settings.model_dir)
+        weights = choose_weights(settings.engine, settings.model_dir)
+        _process.engine = LiteRtEngine(settings.model_dir, weights=weights)
+
+
+def running(settings: Settings) -> Running:
+    """Return which model this worker runs; `load_engine` comes first."""
+    if _process.engine is None:  # TensorFlow, which only the child has loaded
+        return Running(settings.engine, load_manifest(settings.model_dir, check=SAVED_MODEL_NAME).model_id)
+    return Running(_process.engine.manifest.weights, _process.engine.manifest.model_id)
 
 
 def start(settings: Settings) -> None:

@@ -62,5 +62,5 @@ def check(folder: Path) -> None:
     if importlib.util.find_spec("tensorflow") is None:
         raise ModelError(
             "WASTESTREAM_ENGINE is tensorflow, but TensorFlow is not installed here: install "
-            "requirements/worker-tensorflow.txt, or set WASTESTREAM_ENGINE=litert."
+            "requirements/worker-tensorflow.txt, or set WASTESTREAM_ENGINE=auto."
         )

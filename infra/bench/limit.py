@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from core.engine import SUB_BATCH, LiteRtEngine
+from core.engine import SUB_BATCH, LiteRtEngine, Weights
 from core.images import decode
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
@@ -35,13 +35,16 @@ class Pace:
 class Limit:
     """One process per core, each with its own model, that decode and classify frames from memory.
 
-    A context manager; the processes wait in between measurements.
+    A context manager; the processes wait in between measurements. `weights`: which model runs.
     """
 
-    def __init__(self, frames: Mapping[str, tuple[bytes, ...]], model: Path, cores: int) -> None:
+    def __init__(
+        self, frames: Mapping[str, tuple[bytes, ...]], model: Path, cores: int, weights: Weights
+    ) -> None:
+        self.weights = weights
         self._cores = cores
         self._pool = ProcessPoolExecutor(
-            cores, mp_context=get_context("spawn"), initializer=_load, initargs=(dict(frames), model)
+            cores, mp_context=get_context("spawn"), initializer=_load, initargs=(dict(frames), model, weights)
         )
 
     def __enter__(self) -> Self:
@@ -70,12 +73,12 @@ class _Loaded:
     engine: LiteRtEngine
 
 
-def _load(frames: dict[str, tuple[bytes, ...]], model: Path) -> None:
+def _load(frames: dict[str, tuple[bytes, ...]], model: Path, weights: Weights) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to handle.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _Loaded.frames = frames
-    _Loaded.engine = LiteRtEngine(model)
+    _Loaded.engine = LiteRtEngine(model, weights=weights)
 
 
 def _names(pool: ProcessPoolExecutor) -> list[str]:

@@ -56,7 +56,7 @@ class Plan:
     def minutes(self) -> float:
         """Roughly how long the run takes: what is measured, and 6 s for each start and end of a stack."""
         one = self.seconds + self.warm_up + 1.5
-        loads = 3 * len(self.sizes) + 1 + 1 + 2 * len(self.loads) + 2 * len(self.workers) + 2
+        loads = 4 * len(self.sizes) + 1 + 1 + 2 * len(self.loads) + 2 * len(self.workers) + 2
         stacks = len(self.sizes) + self.rounds * len(self.workers) + 1
         return (
             one * self.rounds * loads

@@ -55,10 +55,14 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class SizeResult:
-    """All of one size; `loads` by `single`, `bulk` and, with the main size, `awaited`."""
+    """All of one size; `loads` by `single`, `bulk` and, with the main size, `awaited`.
+
+    `limit` is that of the weights that the workers run, `limits` those of all of the model's: float and int8.
+    """
 
     frames: Frames
     limit: Limit
+    limits: dict[str, Limit]
     loads: dict[str, Throughput]
 
 

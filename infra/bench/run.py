@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from core.engine import LiteRtEngine, Weights, choose_weights
 from core.manifest import load_manifest
 from core.queue import Envelope, make_app
 from core.settings import Settings, load_settings
@@ -78,7 +79,8 @@ class Run:
             BrokenPipelineError: the pipeline does not do what it should.
         """
         warnings = machine.warnings()
-        model = load_manifest(self._settings.model_dir).model_id
+        runs, _ = self._engines()
+        model = LiteRtEngine(self._settings.model_dir, weights=runs).manifest.model_id
         self._say("Making frames")
         sets = make_frames(self._plan.sizes, self._plan.frames, self._images)
         main = sets[self._plan.main.name]
@@ -109,27 +111,47 @@ class Run:
         found = _Found()
         self._say("Loading the model")
         frames = {name: one.frames for name, one in sets.items()}
-        with Limit(frames, self._settings.model_dir, self._cores) as limit:
+        with ExitStack() as limits:
+            engines = [
+                limits.enter_context(Limit(frames, self._settings.model_dir, self._cores, weights))
+                for weights in self._engines()
+                if weights is not None
+            ]
             for one in sets.values():
                 with Stack(folder / one.size.name, self._cores) as stack:
-                    self._measure_size(Site(stack, self._plan), one, limit, found)
+                    self._measure_size(Site(stack, self._plan), one, engines, found)
         return found
 
-    def _measure_size(self, site: Site, frames: FrameSet, limit: Limit, found: _Found) -> None:
+    def _engines(self) -> tuple[Weights, Weights | None]:
+        """Return the weights that the workers run, and the model's others, if it has them."""
+        folder, wanted = self._settings.model_dir, self._settings.engine
+        runs = choose_weights("float" if wanted == "tensorflow" else wanted, folder)
+        if load_manifest(folder).int8 is None:
+            return runs, None
+        return runs, "float" if runs == "int8" else "int8"
+
+    def _measure_size(self, site: Site, frames: FrameSet, limits: Sequence[Limit], found: _Found) -> None:
         name = frames.size.name
         is_main = frames.size == self._plan.main
         loads = self._loads(site, frames, awaited=is_main)
         for make in loads.values():
             site.run(make(), self._plan.warm_up)
-        paces: list[Pace] = []
+        paces: dict[Weights, list[Pace]] = {limit.weights: [] for limit in limits}
         rounds: dict[str, list[Round]] = {kind: [] for kind in loads}
         for number in range(self._plan.rounds):
             self._say(f"{name}: limit, {', '.join(loads)} ({number + 1} of {self._plan.rounds})")
-            paces.append(limit.measure(name, self._plan.seconds))
+            for limit in limits:
+                paces[limit.weights].append(limit.measure(name, self._plan.seconds))
             for kind, make in loads.items():
                 rounds[kind].append(site.run(make()))
-        throughputs = {kind: summary.throughput(paces, rounds[kind]) for kind in loads}
-        found.sizes[name] = report.SizeResult(summary.about(frames), summary.limit_of(paces), throughputs)
+        runs = paces[limits[0].weights]
+        throughputs = {kind: summary.throughput(runs, rounds[kind]) for kind in loads}
+        found.sizes[name] = report.SizeResult(
+            summary.about(frames),
+            summary.limit_of(runs),
+            {weights: summary.limit_of(found_paces) for weights, found_paces in paces.items()},
+            throughputs,
+        )
         if is_main:
             most = throughputs[AWAITED].images_per_second.median
             found.latency = self._measure_latency(site, frames, most)
@@ -244,6 +266,7 @@ class Run:
             "api_processes": self._settings.api_processes,
             "api_threads": self._settings.api_threads,
             "max_batch": self._settings.max_batch,
+            "engine": self._engines()[0],
             "model": model,
         }
 

@@ -44,7 +44,9 @@ def _throughput(found: Report) -> Table:
     )
     for name, size in found.sizes.items():
         frames = f"{name}, {size.frames.mean_bytes / 1000:.0f} kB"
-        table.add_row(frames, "limit", _spread(size.limit.images_per_second, 0), "", "", "")
+        for at, (weights, limit) in enumerate(size.limits.items()):
+            title = f"limit, {weights}" + (", not run" if at else "")
+            table.add_row("" if at else frames, title, _spread(limit.images_per_second, 0), "", "", "")
         for kind, one in size.loads.items():
             ratios = (_spread(one.ratio, 2), _spread(one.cpu_ratio, 2), f"{one.busy.median:.0%}")
             table.add_row("", kind, _spread(one.images_per_second, 0), *ratios)

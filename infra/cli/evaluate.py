@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -27,6 +29,21 @@ from core.errors import WastestreamError
     type=click.Path(path_type=Path),
     help="TEST/{O,R}, as a folder or a tar archive. Repeat it for several.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["float", "int8"]),
+    default="float",
+    show_default=True,
+    help="Which of the folder's models is measured.",
+)
+@click.option("--by-kind", is_flag=True, help="Print also each kind of object, the worst first.")
+@click.option(
+    "--calibrate",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Choose temperature, threshold and review band on these images, and write the model with them to "
+    "the folder OUT, for WASTESTREAM_MODEL_DIR.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as the manifest writes them.")
 @click.option(
     "--report",
@@ -36,20 +53,41 @@ from core.errors import WastestreamError
     show_default=True,
     help="The report to write or replace: figures, charts and the surest mistakes in one HTML file.",
 )
-def evaluate(model: Path, sources: tuple[Path, ...], *, as_json: bool, report: Path) -> None:
+def evaluate(
+    model: Path,
+    sources: tuple[Path, ...],
+    *,
+    engine: Literal["float", "int8"],
+    by_kind: bool,
+    calibrate: Path | None,
+    as_json: bool,
+    report: Path,
+) -> None:
     """Measure a model on TEST images with the worker's own decode and engine."""
     # Imported here: NumPy and LiteRT are no business of the other commands.
     from trainer import evaluate as evaluation  # noqa: PLC0415
+    from trainer.kinds import kind_lines  # noqa: PLC0415
+    from trainer.recalibrate import check_folder, write_recalibrated  # noqa: PLC0415
     from trainer.report import check_place, write_report  # noqa: PLC0415
 
     try:
         check_place(report)
-        found = evaluation.evaluate(model, sources)
+        if calibrate is not None:
+            check_folder(calibrate)
+        found = evaluation.evaluate(model, sources, weights=engine)
         write_report(found, report)
+        lines = [] if calibrate is None else write_recalibrated(model, found.images, calibrate)
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(evaluation.as_json(found.metrics), indent=1))
+        figures = evaluation.as_json(found.metrics)
+        if by_kind:
+            figures["by_kind"] = [asdict(kind) for kind in found.kinds]
+        click.echo(json.dumps(figures, indent=1))
     else:
         click.echo("\n".join(evaluation.table(found.metrics)))
+        if by_kind:
+            click.echo("\n".join(["by kind of object", *kind_lines(found.kinds)]))
+    for line in lines:
+        click.echo(line, err=True)
     click.echo(f"report: {report}", err=True)

@@ -58,6 +58,8 @@ def _print(found: Status) -> None:
     if found.health.get("pending") is not None:
         workers, pending = found.health.get("workers"), found.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
+        for one in found.health.get("models", []):
+            console.print(f"model: {one['model']} ({one['engine']}), workers: {one['workers']}")
         console.print(f"ledger: {'balanced' if found.health.get('balanced') else 'NOT balanced'}")
     elif found.ready:
         console.print(f"queue and ledger: shown to an API key with the scope read, in {API_KEY}")

@@ -16,6 +16,7 @@ from core.accounts import Accounts
 from core.jobs import JobState, NewJob, Outcome
 from core.ledger import Idempotency, JobStore
 from core.manifest import Prediction
+from core.models import Running, reported
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD = Prediction("biodegradable", 0.9, review=False)
@@ -183,8 +184,9 @@ def test_books_that_do_not_agree_are_not_balanced(client: FlaskClient, jobs: Job
 
 
 @pytest.mark.usefixtures("told")
-def test_prometheus_reads_the_same_numbers(client: FlaskClient) -> None:
+def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) -> None:
     """The page parses, and every sample is what the ledger says."""
+    jobs.worker_seen("a@host", reported(Running("int8", "2026.01.31+4567")))
     response = client.get("/metrics")
     assert response.content_type.startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(response.get_data(as_text=True))
@@ -201,7 +203,8 @@ def test_prometheus_reads_the_same_numbers(client: FlaskClient) -> None:
     assert found["wastestream_queue_depth", "single"] == 2
     assert found["wastestream_queue_depth", "bulk"] == 0
     assert found["wastestream_queue_limit",] == 200_000
-    assert found["wastestream_workers",] == 0
+    assert found["wastestream_workers",] == 1
+    assert found["wastestream_workers_running", "2026.01.31+4567", "int8"] == 1
     assert found["wastestream_ledger_balanced",] == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
     assert "jobs in progress" not in without
     told = _status(locked_stack, WASTESTREAM_API_KEY=locked_stack.make_key("watcher", "read"))
     assert "workers that report: 1, jobs in progress: 0" in told
+    assert re.search(r"model: \S+ \((float|int8)\), workers: 1", told)
     assert "ledger: balanced" in told
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from PIL import Image
 
-from core.engine import LiteRtEngine
+from core.engine import LiteRtEngine, choose_weights
 from core.errors import ModelError
 from core.images import decode
 from core.jobs import JobState
@@ -26,6 +26,7 @@ from core.ledger import JobStore
 from core.manifest import file_entry, load_manifest
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
+from tests.support.pth import tiny_teacher, write_pth
 from tests.support.servers import Server
 from tests.support.stream import upload, wait_settled
 from worker.tensorflow_engine import TensorFlowEngine
@@ -48,9 +49,8 @@ warmup_steps = 1
 trainable_after = "block_15_add"
 [settle]
 epochs = 1
-[mix]
-shares = [1.0, 0.5]
-images = 16
+[knowledge]
+side = 32
 """
 
 
@@ -89,7 +89,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random MobileNetV2 weights with batch-norm statistics to match, or nothing would come through."""
+    """Random MobileNetV2 weights with batch-norm statistics to match, or nothing would come through.
+
+    Beside them lie a classifier, `top.npz`, and a teacher, `lite.pth`.
+    """
     import keras
 
     from trainer.network import empty_backbone
@@ -102,6 +105,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone(keras.random.uniform((16, 128, 128, 3), -1, 1), training=True)
     path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
     backbone.save_weights(path)
+    write_pth(path.with_name("lite.pth"), tiny_teacher())
+    kernel = np.random.default_rng(1).normal(0, 0.1, (1280, 1000)).astype(np.float16)
+    np.savez(path.with_name("top.npz"), kernel=kernel, bias=np.zeros(1000, np.float32))
     return path
 
 
@@ -110,6 +116,8 @@ def _arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[s
     (root / "tiny.toml").write_text(CONFIG)
     arguments = [option for source in data for option in ("--data", str(source))]
     arguments += ["--weights", str(weights), "--out", str(root / name)]
+    arguments += ["--classifier", str(weights.with_name("top.npz"))]
+    arguments += ["--teacher", str(weights.with_name("lite.pth"))]
     return [*arguments, "--config", str(root / "tiny.toml")]
 
 
@@ -139,6 +147,7 @@ def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFa
     result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 0, result.output
     assert "resumed in epoch 1, step 2" in result.output
+    assert "teacher:" not in result.output  # its logits were kept
     return root / "model"
 
 
@@ -148,6 +157,7 @@ def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
         "MODEL_CARD.md",
         "audit.json",
         "manifest.json",
+        "model.int8.tflite",
         "model.keras",
         "model.tflite",
         "saved_model",
@@ -171,7 +181,15 @@ def test_the_same_run_without_a_break_gives_the_same_model(
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
     """Which weights, and on what it ran; pixels are scaled inside the graph."""
     manifest = load_manifest(trained)
-    assert manifest.training["weights"] == {"name": weights.name, "sha256": file_entry(weights).sha256}
+    classifier, teacher = weights.with_name("top.npz"), weights.with_name("lite.pth")
+    assert manifest.training["weights"] == {
+        "name": weights.name,
+        "sha256": file_entry(weights).sha256,
+        "classifier_sha256": file_entry(classifier).sha256,
+        "teacher_name": teacher.name,
+        "teacher_sha256": file_entry(teacher).sha256,
+    }
+    assert manifest.training["blend"]["prior"] >= 0
     assert "CPU cores" in manifest.training["device"]
     assert manifest.training["parity"]["images"] == 500
     assert "inside the graph" in manifest.input.scaling
@@ -204,7 +222,7 @@ def test_ctrl_c_while_exporting_leaves_no_half_model(
     data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The temporary folder goes, the checkpoint stays, and the person is told how to go on."""
-    monkeypatch.setattr("trainer.train.measure_held_out", with_ctrl_c(lambda *_: 0.0))
+    monkeypatch.setattr("trainer.ship.measure_held_out", with_ctrl_c(lambda *_: 0.0))
     arguments = _arguments(data, weights, tmp_path, "model")
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 130
@@ -217,9 +235,9 @@ def test_ctrl_c_while_exporting_leaves_no_half_model(
 def test_the_audit_names_what_is_wrong(trained: Path) -> None:
     """The broken file and the test image that is also in TRAIN are named; the latter is not trained on."""
     found = json.loads((trained / "audit.json").read_text())
-    assert [line.split(":")[0] for line in found["unreadable"]] == ["TRAIN/O/O_broken.png"]
-    assert found["in_train_and_test"] == [["TEST/O/O_leak.png", "TRAIN/O/O_0.png"]]
-    assert found["dropped"] == ["TRAIN/O/O_0.png"]
+    assert [line.split(":")[0] for line in found["unreadable"]] == ["set/TRAIN/O/O_broken.png"]
+    assert found["in_train_and_test"] == [["test/TEST/O/O_leak.png", "set/TRAIN/O/O_0.png"]]
+    assert found["dropped"] == ["set/TRAIN/O/O_0.png"]
 
 
 def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -> None:
@@ -274,7 +292,7 @@ def test_an_altered_saved_model_is_refused(trained: Path, tmp_path: Path) -> Non
         TensorFlowEngine(tmp_path / "model")
 
 
-@pytest.mark.parametrize("engine", ["litert", "tensorflow"])
+@pytest.mark.parametrize("engine", ["float", "int8", "tensorflow"])
 def test_a_worker_serves_it(
     engine: str,
     trained: Path,
@@ -289,7 +307,9 @@ def test_a_worker_serves_it(
         job_id = upload(client, (data[0] / "TRAIN" / name).read_bytes(), kind="image/png")
         assert wait_settled(jobs, [job_id]) == {JobState.CLASSIFIED: 1}
         found = client.get(f"/v1/jobs/{job_id}").get_json()["prediction"]
-        assert (found["label"], found["model"]) == (label, load_manifest(trained).model_id)
+        manifest = load_manifest(trained)
+        runs = manifest.of_int8() if engine == "int8" else manifest
+        assert (found["label"], found["model"]) == (label, runs.model_id)
 
 
 def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path], tmp_path: Path) -> None:
@@ -427,3 +447,64 @@ def test_evaluate_refuses_an_altered_model(trained: Path, data: list[Path], tmp_
     assert result.exit_code == 1
     assert "is not the file that the manifest describes" in result.output
     assert not (tmp_path / "report.html").exists()
+
+
+def test_the_8_bit_model_says_what_the_float_model_says(trained: Path, data: list[Path]) -> None:
+    """It has its own section in the manifest and its own id, and labels the test images alike."""
+    both = LiteRtEngine(trained), LiteRtEngine(trained, weights="int8")
+    assert both[0].manifest.model_id != both[1].manifest.model_id
+    assert both[1].manifest.metrics.keys() == both[0].manifest.metrics.keys()
+    folder = data[0] / "TRAIN"
+    pixels = np.stack([decode(path.read_bytes()) for path in sorted(folder.rglob("?_1?.png"))])
+    said = [[it.manifest.predict(float(logit)).label for logit in it.logits(pixels)] for it in both]
+    assert said[0] == said[1]
+
+
+def test_an_8_bit_model_that_differs_is_left_out(
+    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float model is shipped alone, the run says why, and a worker asked for the other is told."""
+    monkeypatch.setattr("trainer.quantise.MIN_AGREEMENT", 1.1)
+    arguments = _arguments(data, weights, tmp_path, "model")
+    (tmp_path / "tiny.toml").write_text(CONFIG.replace("sides = [32]", "sides = []"))
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 0, result.output
+    assert "the 8-bit model is left out" in result.output
+    assert not (tmp_path / "model" / "model.int8.tflite").exists()
+    assert choose_weights("auto", tmp_path / "model") == "float"
+    with pytest.raises(ModelError, match=r"has no model\.int8\.tflite"):
+        LiteRtEngine(tmp_path / "model", weights="int8")
+
+
+def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path) -> None:
+    """Also of the 8-bit model, for people and as JSON."""
+    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
+    options += ["--by-kind", "--engine", "int8"]
+    result = CliRunner().invoke(evaluate, options)
+    assert result.exit_code == 0, result.output
+    assert "test, R: R 0-499" in result.output
+    result = CliRunner().invoke(evaluate, [*options, "--json"])
+    assert sum(kind["images"] for kind in json.loads(result.stdout)["by_kind"]) == 25
+
+
+def test_a_place_calibrates_the_model_for_itself(
+    trained: Path, data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--calibrate` writes a model that a worker takes, with the same weights; few images are refused."""
+    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
+    options += ["--calibrate", str(tmp_path / "mine")]
+    result = CliRunner().invoke(evaluate, options)
+    assert result.exit_code == 1
+    assert "are too few to calibrate with; label at least 50" in result.output
+    assert not (tmp_path / "mine").exists()
+    monkeypatch.setattr("trainer.evaluate.MIN_CALIBRATION", 5)
+    result = CliRunner().invoke(evaluate, options)
+    assert result.exit_code == 0, result.output
+    mine, before = load_manifest(tmp_path / "mine"), load_manifest(trained)
+    assert mine.version == f"{before.version}-calibrated"
+    assert mine.files == before.files
+    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.threshold > 0
+    assert mine.training["calibrated_on"] == {"sources": ["test"], "images": 25}
+    result = CliRunner().invoke(evaluate, options)
+    assert result.exit_code == 1
+    assert "mine exists and is not empty" in result.output

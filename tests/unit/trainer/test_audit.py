@@ -119,7 +119,8 @@ def test_unseen_kinds_are_runs_of_numbers(seed: int) -> None:
     order = np.random.default_rng(seed).permutation(400)
     labels = (order >= 250).astype(np.int64)
     names = [f"TRAIN/{'OR'[label]}/{'OR'[label]}_{at}.jpg" for at, label in zip(order, labels, strict=True)]
-    chosen = unseen_mask(names, labels, np.arange(400), share=0.1, seed=seed)
+    sources = np.full(400, "set")
+    chosen = unseen_mask(names, labels, np.arange(400), sources, share=0.1, seed=seed)
     for label, count in ((0, 250), (1, 150)):
         numbers = np.sort(order[chosen & (labels == label)])
         assert len(numbers) == pytest.approx(0.1 * count, abs=UNSEEN_RUNS)
@@ -131,7 +132,18 @@ def test_a_group_goes_with_the_unseen_kind_that_it_touches() -> None:
     names = [f"TRAIN/O/{at}.jpg" for at in range(100)] + [f"TRAIN/R/{at}.jpg" for at in range(100)]
     labels = np.repeat([0, 1], 100)
     groups = np.arange(200)
-    alone = np.flatnonzero(unseen_mask(names, labels, groups, share=0.05, seed=1))
+    sources = np.full(200, "set")
+    alone = np.flatnonzero(unseen_mask(names, labels, groups, sources, share=0.05, seed=1))
     outside = next(at for at in range(100) if at not in alone)
     groups[outside] = groups[alone[0]]
-    assert unseen_mask(names, labels, groups, share=0.05, seed=1)[outside]
+    assert unseen_mask(names, labels, groups, sources, share=0.05, seed=1)[outside]
+
+
+def test_each_source_gives_unseen_kinds() -> None:
+    """Also one that holds a single class, such as a collection of packaging."""
+    names = [f"{at}.jpg" for at in range(300)]
+    labels = np.repeat([0, 1, 1], 100)
+    sources = np.repeat(["food", "food", "boxes"], 100)
+    labels[:50] = 1
+    chosen = unseen_mask(names, labels, np.arange(300), sources, share=0.1, seed=3)
+    assert [int(chosen[sources == source].sum()) for source in ("food", "boxes")] == [20, 10]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.augment import augment, mixup
+from trainer.augment import augment
 from trainer.config import AugmentConfig, load_config
 
 FULL = load_config().augment
@@ -60,35 +60,3 @@ def test_hue_keeps_greys() -> None:
         tf.constant(grey), tf.constant([7, 1]), NONE.model_copy(update={"hue": 90.0}), side=40
     ).numpy()
     np.testing.assert_allclose(turned[..., 0], turned[..., 1], atol=0.1)
-
-
-def mixed(alpha: float, seed: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Images that are white or black, with targets that say which, after mixup."""
-    targets = np.arange(64, dtype=np.float32) % 2
-    images = np.broadcast_to(targets[:, None, None, None] * 255, (64, 4, 4, 3))
-    found = mixup(tf.constant(images), tf.constant(targets), tf.constant([7, seed]), alpha)
-    return np.asarray(found[0].numpy()), np.asarray(found[1].numpy())
-
-
-def test_mixup_blends_targets_as_it_blends_images() -> None:
-    """The grey level of each blend says how much of a white image is in it, and so does its target."""
-    images, targets = mixed(0.2, 1)
-    np.testing.assert_allclose(images.mean(axis=(1, 2, 3)) / 255, targets, atol=1e-5)
-    assert ((targets > 0.01) & (targets < 0.99)).sum() > 10
-    assert targets.min() >= 0
-    assert targets.max() <= 1
-
-
-def test_mixups_seed_decides_and_no_alpha_changes_nothing() -> None:
-    """A resumed run blends as the interrupted one would have."""
-    np.testing.assert_array_equal(mixed(0.2, 1)[0], mixed(0.2, 1)[0])
-    assert np.abs(mixed(0.2, 1)[1] - mixed(0.2, 2)[1]).mean() > 0.01
-    np.testing.assert_array_equal(mixed(0, 1)[1], np.arange(64) % 2)
-
-
-def test_hardly_any_mixup_gives_numbers() -> None:
-    """Also where an alpha is so small that a float32 cannot hold what shares are made of."""
-    images, targets = mixed(1e-4, 1)
-    assert np.isfinite(images).all()
-    assert targets.min() >= 0
-    assert targets.max() <= 1

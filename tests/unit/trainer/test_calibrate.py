@@ -8,6 +8,7 @@ import pytest
 
 from core.manifest import calibrated
 from trainer.calibrate import (
+    by_source,
     calibrate,
     choose_review_band,
     choose_threshold,
@@ -39,8 +40,10 @@ def test_probabilities_are_those_of_the_manifest() -> None:
 def test_the_threshold_moves_only_for_a_gain() -> None:
     """Where many thresholds are equally good, it stays at 0.5; where one is better, it moves there."""
     labels = np.array([0] * 50 + [1] * 50)
-    assert choose_threshold(np.where(labels == 1, 0.9, 0.1), labels) == 0.5
-    assert choose_threshold(np.where(labels == 1, 0.62, 0.58), labels) == pytest.approx(0.6, abs=0.02)
+    assert choose_threshold(np.where(labels == 1, 0.9, 0.1), labels, np.ones(100)) == 0.5
+    assert choose_threshold(np.where(labels == 1, 0.62, 0.58), labels, np.ones(100)) == pytest.approx(
+        0.6, abs=0.02
+    )
 
 
 def test_the_review_band_leaves_few_errors_outside() -> None:
@@ -62,7 +65,8 @@ def test_the_review_band_leaves_few_errors_outside() -> None:
 def test_a_perfect_model_needs_no_review() -> None:
     """Without errors the band is empty."""
     labels = np.array([0, 0, 1, 1])
-    band = choose_review_band(np.array([0.1, 0.2, 0.8, 0.9]), labels, threshold=0.5, review_error=0.02)
+    scores = np.array([0.1, 0.2, 0.8, 0.9])
+    band = choose_review_band(scores, labels, threshold=0.5, review_error=0.02)
     assert band == (0.5, 0.5)
 
 
@@ -71,3 +75,26 @@ def test_a_hopeless_model_is_reviewed_throughout() -> None:
     labels = np.array([0, 1, 0, 1])
     found = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
     assert found.review_band == (0.0, 1.0)
+
+
+def test_small_sources_count_as_much_as_large_ones() -> None:
+    """Both classes have the same weight, and so have the sources within each."""
+    labels = np.array([0] * 90 + [1] * 60)
+    sources = np.array(["a"] * 80 + ["b"] * 10 + ["a"] * 60)
+    weights = by_source(labels, sources)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[:80].sum() == pytest.approx(weights[80:90].sum()) == pytest.approx(150 / 4)
+    assert weights[90:].sum() == pytest.approx(150 / 2)
+
+
+def test_a_threshold_suits_all_sources() -> None:
+    """One that the many images of one source want, and that is wrong for half of another, is not taken."""
+    labels = np.array([0] * 900 + [1] * 900 + [0] * 10 + [1] * 10)
+    sources = np.array(["many"] * 1800 + ["few"] * 20)
+    logits = np.where(labels == 1, 1.0, -1.0)
+    logits[900:1000] = 0.05  # non-biodegradable
+    logits[1800:1810] = 0.1  # food
+    alike = calibrate(logits, labels, review_error=0.02)
+    fair = calibrate(logits, labels, by_source(labels, sources), review_error=0.02)
+    food = [to_probabilities(logits, it.temperature)[1800] >= it.threshold for it in (alike, fair)]
+    assert food == [True, False]

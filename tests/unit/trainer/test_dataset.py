@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.dataset import decode_files, has_split, read_files
+from trainer.dataset import balanced, decode_files, has_split, read_files
 from trainer.errors import DatasetError
 
 
@@ -58,7 +58,10 @@ def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
         },
     )
     found = read_files([source], "TRAIN")
-    assert [(file.name, file.label) for file in found] == [("TRAIN/O/a.png", 0), ("TRAIN/R/b.png", 1)]
+    assert [(file.name, file.label) for file in found] == [
+        ("DATASET/TRAIN/O/a.png", 0),
+        ("DATASET/TRAIN/R/b.png", 1),
+    ]
     assert has_split([source], "TEST")
 
 
@@ -102,8 +105,8 @@ def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:
     """A broken file costs itself only; the others keep their labels and digests."""
     source = folder(tmp_path, {"TRAIN/O/a.png": b"broken", "TRAIN/O/b.png": png(7), "TRAIN/R/c.png": png(9)})
     found = decode_files(read_files([source], "TRAIN"), side=16)
-    assert found.names == ("TRAIN/O/b.png", "TRAIN/R/c.png")
-    assert found.unreadable[0].startswith("TRAIN/O/a.png: ")
+    assert found.names == ("set/TRAIN/O/b.png", "set/TRAIN/R/c.png")
+    assert found.unreadable[0].startswith("set/TRAIN/O/a.png: ")
     assert found.pixels.shape == (2, 16, 16, 3)
     assert found.pixels[:, 0, 0, 0].tolist() == [7, 9]
 
@@ -126,9 +129,30 @@ def test_many_processes_decode_as_one_does(tmp_path: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     """Else the one that is held out could be trained on in the other's place."""
-    files = {"TRAIN/O/a.png": png(1), "TRAIN/R/b.png": png(2), "nested/TRAIN/O/a.png": png(3)}
-    with pytest.raises(DatasetError, match=r"TRAIN/O/a\.png is in .* more than once"):
+    files = {"TRAIN/O/a.png": png(1), "TRAIN/R/b.png": png(2), "nested/set/TRAIN/O/a.png": png(3)}
+    with pytest.raises(DatasetError, match=r"set/TRAIN/O/a\.png is in .* more than once"):
         read_files([folder(tmp_path, files)], "TRAIN")
+
+
+@both
+def test_an_archive_may_hold_several_sources(make: Maker, tmp_path: Path) -> None:
+    """The folder around TRAIN names the source; files of one name in two sources are two images."""
+    files = {f"{source}/TRAIN/{label}/1.png": png(at) for at, source in enumerate("ab") for label in "OR"}
+    source = make(tmp_path, files | {"TRAIN/O/1.png": png(9)})
+    found = decode_files(read_files([source], "TRAIN", [0.5]), side=8)
+    assert sorted(set(found.sources.tolist())) == ["a", "b", "set"]
+    assert found.take(found.sources == "a").weights is not None
+    assert found.weights is not None
+    assert found.weights.tolist() == [0.5] * 5
+
+
+def test_classes_count_alike_whatever_the_sources_hold() -> None:
+    """A source of one class alone must not shift the balance; a heavier source keeps counting more."""
+    labels = np.array([0, 0, 1, 1, 1, 1])
+    found = balanced(labels, np.array([1.0, 1.0, 1.0, 1.0, 2.0, 2.0]))
+    assert found.mean() == pytest.approx(1)
+    assert found[labels == 0].sum() == pytest.approx(found[labels == 1].sum())
+    assert found[4] == pytest.approx(2 * found[3])
 
 
 @pytest.mark.parametrize("compression", ["gz", "xz"])

@@ -35,17 +35,14 @@ def number(model: Any) -> float:
 def train_through(
     losses: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
 ) -> tuple[fit.Run, Position]:
-    """Run the loop over as many epochs; the average's number is the epoch, its loss as given.
-
-    The loss of each step is the radius of sharpness-aware minimization.
-    """
-    run = fit.Run(one_weight(), one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
+    """Run the loop over as many epochs; the average's number is the epoch, its loss as given."""
+    run = fit.Run(one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
     position = Position()
 
-    def step(run: fit.Run, *_: object, radius: float, **__: object) -> Callable[..., Any]:
+    def step(run: fit.Run, *_: object, **__: object) -> Callable[..., Any]:
         def once(*_: object) -> Any:
             run.average.set_weights([np.full((1, 1), position.epoch + 1, np.float32)])
-            return tf.constant(radius)
+            return tf.constant(0.0)
 
         return once
 
@@ -56,12 +53,13 @@ def train_through(
     monkeypatch.setattr(fit, "validate", validate)
     settings = load_config().model_dump(mode="json")
     settings["fine_tune"] |= {"sides": [32] * (len(losses) - settle), "patience": patience, "batch": 4}
-    settings["settle"] |= {"epochs": settle, "sharpness": 0.25}
+    settings["settle"] |= {"epochs": settle}
     images = ImageSet(("a",) * 4, np.zeros(4, np.int64), ("b",) * 4, np.zeros((4, 32, 32, 3), np.uint8))
     fit.fine_tune(
         run,
         position,
         images,
+        fit.Lesson(np.ones(4, np.float32)),
         {"validation": images},
         TrainConfig.model_validate(settings),
         on_step=lambda *_: None,
@@ -90,13 +88,44 @@ def test_colours_settle_though_nothing_gets_better(monkeypatch: pytest.MonkeyPat
     assert number(run.best) == 7
 
 
-def test_sharpness_counts_while_colours_settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It doubles the time of an epoch, so it is for the last ones."""
-    _, position = train_through([0.5, 0.4, 0.3, 0.2], 4, monkeypatch, settle=2)
-    assert [entry["loss"] for entry in position.history] == [0, 0, 0.25, 0.25]
-
-
 def test_a_network_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if only the last step broke it: it must not be taken for the best."""
     with pytest.raises(DivergedError, match="held-out images is nan in epoch 2: lower"):
         train_through([0.5, math.nan], 4, monkeypatch)
+
+
+def test_weights_decide_whose_labels_count() -> None:
+    """Of two groups with opposite labels the heavier one is what the head follows."""
+    inputs = np.ones((400, 2), np.float32)
+    labels = np.repeat([0, 1], 200)
+    head = load_config().head.model_copy(update={"batch": 100, "learning_rate": 0.05})
+    for heavy in (0, 1):
+        weights = np.where(labels == heavy, 1.8, 0.2).astype(np.float32)
+        kernel, bias = fit.fit_head(inputs, labels, weights, head, seed=1)
+        assert (inputs[0] @ kernel + bias > 0) == bool(heavy)
+
+
+def test_linear_regression_finds_a_line() -> None:
+    """The prior's head begins where it predicts the teacher best from unchanged features."""
+    inputs = np.random.default_rng(1).normal(0, 1, (2000, 3)).astype(np.float32)
+    kernel, bias = fit.fit_linear(inputs, inputs @ np.array([2, -1, 0], np.float32) + 3)
+    np.testing.assert_allclose(kernel, [2, -1, 0], rtol=0.15, atol=0.1)
+    assert bias == pytest.approx(3, abs=0.1)
+
+
+def test_the_teacher_pulls_on_both_outputs() -> None:
+    """What the network says of prior and classes costs the more the further it is from the teacher."""
+    config = load_config().knowledge
+    classes = np.zeros((2, 1000), np.float32)
+    classes[:, 7] = 20
+
+    def loss(prior: float, sure: float) -> float:
+        said = np.zeros((2, 1000), np.float32)
+        said[:, 7] = sure
+        found = fit._knowledge_loss(
+            config, np.full(2, prior, np.float32), said, np.full(2, 3, np.float32), classes
+        )
+        return float(found)
+
+    assert loss(3, 20) < loss(0, 20) < loss(0, 0)
+    assert loss(3, 20) == pytest.approx(0, abs=1e-3)

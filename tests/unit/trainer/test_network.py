@@ -16,8 +16,9 @@ from trainer.network import (
     at_side,
     backbone_of,
     build_backbone,
-    build_network,
+    build_student,
     empty_backbone,
+    read_classifier,
     unfreeze_after,
 )
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def network() -> Any:
     """A network with random weights, none of them at a value that would hide a mistake."""
     keras.utils.set_random_seed(2)
-    network = build_network(empty_backbone(), dropout=0.1)
+    network = build_student(empty_backbone(), dropout=0.1)
     rng = np.random.default_rng(1)
     for variable in network.weights:
         if len(variable.shape) == 1:
@@ -104,3 +105,16 @@ def test_folding_keeps_the_function(network: Any) -> None:
     for variable in lean.weights:
         values = np.asarray(variable)
         np.testing.assert_array_equal(values, values.astype(np.float16))
+
+
+def test_a_classifier_of_another_network_is_refused(tmp_path: Path) -> None:
+    """Files of another form, or of other features, are named."""
+    path = tmp_path / "top.npz"
+    path.write_text("not NumPy")
+    with pytest.raises(WeightsError, match=r"top\.npz is no \.npz file"):
+        read_classifier(path)
+    np.savez(path, kernel=np.zeros((1280, 1000), np.float16), bias=np.zeros(10))
+    with pytest.raises(WeightsError, match="does not fit"):
+        read_classifier(path)
+    np.savez(path, kernel=np.zeros((1280, 1000), np.float16), bias=np.zeros(1000))
+    assert read_classifier(path)[0].dtype == np.float32

@@ -1,0 +1,39 @@
+"""One head from two: the shares are those that images of unseen kinds want."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from trainer import fit
+from trainer.blend import blend, fit_blend
+from trainer.network import build_student, empty_backbone, set_head
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def test_the_blend_is_the_head_that_was_fitted() -> None:
+    """Its logits are the two outputs' in the shares asked for."""
+    keras.utils.set_random_seed(1)
+    network = build_student(empty_backbone(), dropout=0.1)
+    rng = np.random.default_rng(1)
+    set_head(network, rng.normal(0, 1, 1280).astype(np.float32), 0.5)
+    set_head(network, rng.normal(0, 1, 1280).astype(np.float32), -0.5, name="prior")
+    pixels = rng.integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    opinions = fit.opinions(network, pixels)
+    blend(network, (2.0, 0.5, -1.0))
+    expected = 2 * opinions[:, 0] + 0.5 * opinions[:, 1] - 1
+    np.testing.assert_allclose(fit.logits(network, pixels), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("truth", "kept"), [(1.0, True), (-1.0, False)])
+def test_a_prior_counts_only_if_it_helps(truth: float, *, kept: bool) -> None:
+    """Where it is right it gets a share; where it is wrong it gets none, not a negative one."""
+    rng = np.random.default_rng(2)
+    opinions = rng.normal(0, 2, (4000, 2)).astype(np.float32)
+    odds = opinions[:, 0] + truth * opinions[:, 1] + 1
+    labels = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+    head, prior, _ = fit_blend(opinions, labels)
+    assert head > 0.3
+    assert (prior > 0.5) if kept else (prior == 0)

@@ -1,0 +1,76 @@
+"""The kind of object that an image shows, by its file's name: what an average over images hides."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+# techsash/waste-classification-data names its files by class and number, one web search after the other. The
+# numbers of its test images are these; those of its training images are not described.
+_FIRST: Final = {
+    "O": {12568: "carrots", 12816: "potatoes", 13204: "pulses", 13586: "peels"},
+    "R": {10000: "curtains", 10385: "drinking straws", 10731: "tissue paper, paper flowers"},
+}
+_RUN: Final = 500  # numbers of a run that is not described
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a model does on one kind: `images` of `source` and class folder, `right` of them labelled right."""
+
+    source: str
+    folder: str
+    name: str
+    images: int
+    right: int
+
+
+def kind_of(name: str) -> tuple[str, str, str]:
+    """Return source, class folder and kind of an image named as `trainer.dataset.ImageFile`.
+
+    The kind is what its file's name has before the number, such as `cardboard` of `cardboard_12.webp`; where
+    that is the class alone, what is known of the number, or the run of 500 that it is in.
+    """
+    source, _, folder, file = name.split("/", 3)
+    match = re.fullmatch(r"(.*?)[_\- ]*(\d*)", PurePosixPath(file).stem)
+    prefix, digits = match.groups() if match else (file, "")
+    if prefix not in {folder, ""}:
+        return source, folder, prefix
+    number, first = int(digits or 0), _FIRST[folder]
+    at = bisect_right(list(first), number)
+    if at:
+        return source, folder, list(first.values())[at - 1]
+    begin = number - number % _RUN
+    return source, folder, f"{folder} {begin}-{begin + _RUN - 1}"
+
+
+def by_kind(names: Sequence[str], right: npt.NDArray[np.bool_]) -> list[Kind]:
+    """Return each kind, those with the most mistakes first.
+
+    Args:
+        names: of N images, as `kind_of`.
+        right: bool (N,), whether each was labelled right.
+    """
+    members: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for at, name in enumerate(names):
+        members[kind_of(name)].append(at)
+    kinds = [Kind(*key, images=len(found), right=int(right[found].sum())) for key, found in members.items()]
+    return sorted(kinds, key=lambda kind: (kind.right - kind.images, kind.name))
+
+
+def kind_lines(kinds: Sequence[Kind]) -> list[str]:
+    """Return a line for each kind, for a person."""
+    titles = [f"{kind.source}, {kind.folder}: {kind.name}" for kind in kinds]
+    width = max(map(len, titles), default=0)
+    return [
+        f"  {title:<{width}}  {kind.images:6,} images  {100 * kind.right / kind.images:6.2f} % right"
+        for title, kind in zip(titles, kinds, strict=True)
+    ]

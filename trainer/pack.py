@@ -1,0 +1,101 @@
+"""`python -m trainer.pack`: training images in one small archive, to train on a machine far from the data.
+
+Each TRAIN image is squeezed to 128 px, as the network sees it, and stored as WebP, in the best quality that
+fits. TEST images are left out: they are measured as they are, where the model comes back to.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import click
+import numpy as np
+from PIL import Image
+
+from core.errors import ImageError, WastestreamError
+from core.images import SIDE, decode
+from trainer.dataset import ImageFile, read_files
+from trainer.errors import DatasetError, OutputError
+
+_QUALITIES: Final = range(90, 9, -5)  # WebP's scale, the best first
+_SAMPLE: Final = 400  # images from which the size of all is estimated
+_BLOCK: Final = 512  # bytes of a tar archive's header and of its padding's unit
+_MARGIN: Final = 0.97  # of the limit that the estimate may fill
+_CHUNK: Final = 64  # images a process takes at a time
+
+
+def pack(sources: Sequence[Path], out: Path, *, limit: int, processes: int = 2) -> int:
+    """Write the archive `out` of at most `limit` bytes; return the quality that was chosen.
+
+    Args:
+        sources: folders or archives with `TRAIN/{O,R}`; names of sources stay as they are.
+        out: the `.tar` to write.
+        limit: bytes.
+        processes: that encode.
+
+    Raises:
+        DatasetError: as `read_files`, or the images do not fit in any quality.
+        OutputError: `out` cannot be written.
+    """
+    files = read_files(sources, "TRAIN")
+    quality = _choose_quality(files, limit)
+    task = partial(_encode, quality=quality)
+    try:
+        with (
+            ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+            tarfile.open(out, "w") as tar,
+        ):
+            stored = pool.map(task, (file.data for file in files), chunksize=_CHUNK)
+            for file, data in zip(files, stored, strict=True):
+                if data is not None:
+                    entry = tarfile.TarInfo(str(Path(file.name).with_suffix(".webp")))
+                    entry.size = len(data)
+                    tar.addfile(entry, io.BytesIO(data))
+    except OSError as error:
+        raise OutputError(f"The archive {out} cannot be written ({error.strerror}).") from error
+    return quality
+
+
+def _choose_quality(files: Sequence[ImageFile], limit: int) -> int:
+    order = np.random.default_rng(0).permutation(len(files))[:_SAMPLE]
+    for quality in _QUALITIES:
+        stored = [_encode(files[at].data, quality) for at in order]
+        sizes = [_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for data in stored if data is not None]
+        if sizes and len(files) * float(np.mean(sizes)) <= _MARGIN * limit:
+            return quality
+    raise DatasetError(f"{len(files):,} images do not fit into {limit:,} bytes; allow more, or take fewer.")
+
+
+def _encode(data: bytes, quality: int) -> bytes | None:
+    """Return the image as WebP, None if it cannot be read: training leaves such files out as well."""
+    try:
+        pixels = decode(data, side=SIDE)
+    except ImageError:
+        return None
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", quality=quality, method=6)
+    return stream.getvalue()
+
+
+@click.command()
+@click.option("--data", "sources", required=True, multiple=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--mebibytes", type=click.IntRange(1), default=60, show_default=True)
+def main(sources: tuple[Path, ...], out: Path, mebibytes: int) -> None:
+    """Write the TRAIN images of --data as 128 px WebP to the archive --out."""
+    try:
+        quality = pack(sources, out, limit=mebibytes << 20)
+    except WastestreamError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, quality {quality}")
+
+
+if __name__ == "__main__":
+    main()

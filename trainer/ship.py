@@ -1,0 +1,166 @@
+"""The end of a run: the trained network becomes a model folder, calibrated, compared and measured."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.engine import Engine, LiteRtEngine
+from core.manifest import ModelManifest
+from trainer import fit
+from trainer.calibrate import Calibration, by_source, calibrate
+from trainer.config import TrainConfig
+from trainer.dataset import ImageSet
+from trainer.evaluate import LEAKED_KEY, Metrics, evaluate_test, left_out, measure_held_out, short, table
+from trainer.export import (
+    PARITY_IMAGES,
+    publish,
+    temporary_beside,
+    with_metrics,
+    write_model,
+    writing,
+)
+from trainer.load import Data
+from trainer.network import Model
+from trainer.progress import Reporter
+from trainer.quantise import (
+    MAX_ROC_AUC_LOSS,
+    MIN_AGREEMENT,
+    RANGE_IMAGES,
+    add_int8,
+    remove_int8,
+    to_int8_tflite,
+)
+
+
+def ship(
+    served: Model,
+    data: Data,
+    about: dict[str, Any],
+    config: TrainConfig,
+    *,
+    out: Path,
+    audit: Path,
+    reporter: Reporter,
+) -> ModelManifest:
+    """Write the model folder `out` from a trained network.
+
+    Args:
+        served: of `trainer.fold.folded`.
+        data: of the run.
+        about: for the manifest, how it was trained.
+        config: of the run.
+        out: the folder; it appears when all is done.
+        audit: the file of findings, which goes with it.
+        reporter: shows the figures.
+
+    Raises:
+        ParityError: the exported graphs differ from the network.
+        OutputError: files cannot be written.
+    """
+    chosen = data.held_out.get("unseen", data.held_out["validation"])
+    calibration = _calibrate(fit.logits(served, chosen.pixels), chosen, config)
+    held_out_pixels = np.concatenate([images.pixels for images in data.held_out.values()])
+    with writing(out), temporary_beside(out) as temporary:
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        manifest = write_model(
+            folder,
+            served,
+            calibration,
+            int8=to_int8_tflite(served, _ranges(data.train_plain.pixels, config.seed)),
+            data=_about_data(data),
+            training=about,
+            parity_pixels=_parity_pixels(held_out_pixels, data.train_plain.pixels),
+        )
+        engine = LiteRtEngine(folder)
+        metrics = _measure(engine, data)
+        manifest = _with_int8(folder, manifest, data, config, reporter)
+        kept = {"source_left_out": left_out(engine, chosen, review_error=config.calibrate.review_error)}
+        manifest = manifest.model_copy(update={"training": manifest.training | kept})
+        manifest = with_metrics(folder, manifest, metrics)
+        shutil.copy(audit, folder / audit.name)
+        publish(folder, out)
+    for line in table(metrics):
+        reporter.line(line)
+    reporter.line(f"model {manifest.model_id} in {out}")
+    return manifest
+
+
+def _calibrate(logits: npt.NDArray[Any], images: ImageSet, config: TrainConfig) -> Calibration:
+    weights = by_source(images.labels, images.sources)
+    return calibrate(logits, images.labels, weights, review_error=config.calibrate.review_error)
+
+
+def _with_int8(
+    folder: Path, manifest: ModelManifest, data: Data, config: TrainConfig, reporter: Reporter
+) -> ModelManifest:
+    """Calibrate and measure the 8-bit model, and leave it out if it is not near enough to the float model."""
+    chosen = data.held_out.get("unseen", data.held_out["validation"])
+
+    def recalibrate(engine: Engine) -> Calibration:
+        return _calibrate(engine.logits(chosen.pixels), chosen, config)
+
+    pixels, labels = (
+        np.concatenate([getattr(images, name) for images in data.held_out.values()])
+        for name in ("pixels", "labels")
+    )
+    manifest, compared = add_int8(folder, manifest, recalibrate, pixels, labels)
+    reporter.line(
+        f"8 bits: {compared.agreement:.2%} of held-out images labelled as by the float model, "
+        f"ROC AUC lower by {compared.roc_auc_loss:.4f}"
+    )
+    if manifest.int8 is None or not compared.good_enough:
+        reporter.line(f"the 8-bit model is left out: allowed are {MIN_AGREEMENT:.1%} and {MAX_ROC_AUC_LOSS}")
+        return remove_int8(folder, manifest)
+    metrics = _measure(LiteRtEngine(folder, weights="int8"), data)
+    return manifest.model_copy(update={"int8": manifest.int8.model_copy(update={"metrics": metrics})})
+
+
+def _measure(engine: Engine, data: Data) -> Metrics:
+    metrics = measure_held_out(engine, data.held_out)
+    if data.test is not None:
+        metrics |= evaluate_test(engine, data.test).metrics
+    return metrics
+
+
+def _ranges(pixels: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+    """Return training images of all sources, with a black and a white pixel among them."""
+    chosen = pixels[np.random.default_rng(seed).permutation(len(pixels))[:RANGE_IMAGES]]
+    chosen[0, 0, 0], chosen[0, 0, 1] = 0, 255
+    return chosen
+
+
+def _parity_pixels(*sets: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return `PARITY_IMAGES` images: those of the sets, and of small sets copies that are shifted."""
+    found = np.concatenate(sets)[:PARITY_IMAGES]
+    copies = math.ceil(PARITY_IMAGES / len(found))
+    shifted = [np.roll(found, 16 * copy, axis=2) for copy in range(copies)]  # pixels
+    return np.concatenate(shifted)[:PARITY_IMAGES]
+
+
+def _about_data(data: Data) -> dict[str, Any]:
+    report = data.audit.report
+    test_digests = data.test.digests if data.test is not None else ()
+    return {
+        "layout": "TRAIN/{O,R}, TEST/{O,R}",
+        "sha256_of_names_and_digests": data.digest,
+        "counts": report.counts,
+        "unreadable": len(report.unreadable),
+        "exact_duplicate_groups": len(report.exact_duplicates),
+        "near_duplicate_groups": len(report.near_duplicates),
+        "conflicting_pairs": len(report.conflicting_labels),
+        "train_images_dropped": len(report.dropped),
+        "train_images_used": len(data.train),
+        "sources": dict(Counter(data.train.sources.tolist())),
+        **{f"{name}_images": len(images) for name, images in data.held_out.items()},
+        LEAKED_KEY: [
+            short(digest) for digest, out in zip(test_digests, data.audit.leaked, strict=True) if out
+        ],
+    }
