@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -12,10 +12,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, current_app, g, request
+from werkzeug.http import parse_cookie
 
 from api.keyring import Keyring
 from api.problems import RequestError
-from api.refusal import MOST_BYTES, STRANGERS_BYTES, drop_body
 from api.services import services
 from core.errors import LedgerUnavailableError, SettingsError, WastestreamError
 from core.keys import Key, Scope
@@ -40,8 +40,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 def requires(scope: Scope) -> Callable[[View], View]:
     """Let a route be called with `scope` only: `@blueprint.get("/x")` above, `@requires(Scope.READ)` below.
 
-    What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`: to withdraw a
-    job one must know its id, which only its sender and readers do.
+    What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`, which gives no
+    power over the jobs of others: see `api.jobs.cancel`.
     """
 
     def mark(view: View) -> View:
@@ -96,15 +96,22 @@ def register(app: Flask) -> None:
     app.before_request(_check)
 
 
-def needs_key(settings: Settings, keyring: Keyring) -> bool:
+def needs_key(settings: Settings, keyring: Keyring, *, ask: bool = True) -> bool:
     """Return whether callers need a key.
+
+    Args:
+        settings: the process's.
+        keyring: the keys.
+        ask: whether Redis may be asked; else what this process knows decides.
 
     Raises:
         LedgerUnavailableError: it depends on the keys there are, and Redis is down.
     """
     if settings.auth == "off":
         return False
-    return settings.auth == "required" or settings.reachable or keyring.any()
+    if settings.auth == "required" or settings.reachable:
+        return True
+    return keyring.any() if ask else keyring.has_any
 
 
 def check_address(settings: Settings, keyring: Keyring) -> None:
@@ -139,11 +146,8 @@ def _check() -> None:
         return  # No such route: the answer is the same for everyone.
     scope = scope_of(current_app, request.endpoint)
     if scope is not None:
-        try:
-            g.caller = _admit(scope)
-        except WastestreamError:
-            drop_body(request.environ, MOST_BYTES if _names_a_key(request) else STRANGERS_BYTES)
-            raise
+        services().integrity.check()
+        g.caller = _admit(scope)
 
 
 def may(scope: Scope) -> bool:
@@ -204,6 +208,14 @@ def signed_in(request: Request, keyring: Keyring) -> Key | None:
         return None
     refuse_other_sites(request, needs_proof=True)
     return _find(keyring, cookie)
+
+
+def token_in(environ: Mapping[str, Any]) -> str:
+    """Return what a request brings as a key, good or not; empty if nothing."""
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return str(token.strip())
+    return parse_cookie(environ.get("HTTP_COOKIE", "")).get(COOKIE, "")
 
 
 def _find(keyring: Keyring, token: str) -> Key | None:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.together import Together
-from core.errors import LedgerFullError, StorageUnavailableError
-from core.jobs import NewJob, new_job_ids, object_key
+from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
+from core.jobs import NewJob, Shard, new_job_id, object_key
 from core.lanes import SINGLE
 from core.layout import ImageBytes
 from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
@@ -23,13 +23,17 @@ from core.shards import MOST_BYTES, split
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image to store and classify, and what is known of it; fields as of `core.jobs.NewJob`."""
+    """An image to store and classify, and what is known of it; fields as of `core.jobs.NewJob`.
+
+    `cost_ms`: what it costs to decode (`core.cost`).
+    """
 
     data: ImageBytes
     format: str
     camera: str
     captured_ms: int | None
     expires_ms: int | None
+    cost_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Upload:
     lane: str
     idempotency: Idempotency | None
     limit: RateLimit | None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,8 @@ class Commits:
         Raises:
             StorageUnavailableError: nothing was accepted.
             LedgerUnavailableError: nothing may have been accepted.
-            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError:
-                nothing was accepted; see `JobStore.accept_many`.
+            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError,
+            DataLostError: nothing was accepted; see `JobStore.accept_many`.
         """
         if upload.lane == SINGLE and len(upload.images[0].data) <= MOST_BYTES:
             return self._singles.do(upload)
@@ -111,13 +116,15 @@ class Commits:
         lane = drafts[0].upload.lane
         jobs = [job for draft in drafts for job in draft.jobs]
         keys = [key for draft in drafts for key in draft.keys]
-        messages = self._envelope.messages(keys, lane, [job.expires_ms for job in jobs])
+        costs = [image.cost_ms for draft in drafts for image in draft.upload.images]
+        messages = self._envelope.messages(keys, lane, [job.expires_ms for job in jobs], costs)
         submissions = [
-            Submission(draft.jobs, draft.upload.idempotency, draft.upload.limit) for draft in drafts
+            Submission(draft.jobs, draft.upload.idempotency, draft.upload.limit, draft.upload.owner)
+            for draft in drafts
         ]
         try:
             return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
-        except LedgerFullError:
+        except (LedgerFullError, DataLostError):
             # A certain no. After any other error the jobs may be accepted, so their images must stay.
             self._discard(keys)
             raise
@@ -144,16 +151,18 @@ def _refused(outcome: Accepted | Refusal) -> bool:
 
 def _fit(uploads: list[Upload]) -> int:
     """Return how many of these single uploads one object takes."""
-    return len(split([len(upload.images[0].data) for upload in uploads])[0])
+    return len(
+        split([(len(image.data), image.cost_ms) for (image,) in (upload.images for upload in uploads)])[0]
+    )
 
 
 def _drafts(uploads: Sequence[Upload]) -> list[_Draft]:
     """Make the jobs of each upload, with images that share objects as far as they fit."""
     images = [image for upload in uploads for image in upload.images]
     jobs: list[NewJob] = []
-    for shard in split([len(image.data) for image in images]):
-        ids = new_job_ids(len(shard))
-        size = len(shard) if len(shard) > 1 else None
+    for numbers in split([(len(image.data), image.cost_ms) for image in images]):
+        shard = Shard.new(len(numbers)) if len(numbers) > 1 else None
+        ids = shard.job_ids if shard else [new_job_id()]
         jobs += [
             NewJob(
                 id=job_id,
@@ -162,9 +171,9 @@ def _drafts(uploads: Sequence[Upload]) -> list[_Draft]:
                 size=len(image.data),
                 captured_ms=image.captured_ms,
                 expires_ms=image.expires_ms,
-                shard_size=size,
+                shard=shard,
             )
-            for job_id, image in zip(ids, images[shard.start : shard.stop], strict=True)
+            for job_id, image in zip(ids, images[numbers.start : numbers.stop], strict=True)
         ]
     rest = iter(jobs)
     return [_Draft(upload, [next(rest) for _ in upload.images]) for upload in uploads]

@@ -11,28 +11,61 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote
 
 from multipart import parse_content_disposition, parse_options_header
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from api.encodings import decode_transfer, holds_image, unwrap
 from api.problems import RequestError
+from core.layout import ImageBytes
 
 _MOST_HEADER: Final = 4096  # bytes of one part's header
 _LINE_END: Final = b"\r\n"
+_FIELD_TYPE: Final = re.compile(r"(text/.*|application/(.*\+)?(json|xml|x-www-form-urlencoded))?")
+"""Media types of parts that are fields of the form, unless they have a file name."""
+
+_EXTENDED_NAME: Final = re.compile(r";\s*filename\*\s*=\s*\"?([\w-]*)'[\w-]*'([^;\"\s]*)", re.IGNORECASE)
 _FOLD: Final = re.compile(rb"\r\n[ \t]+")  # where a line of a header goes on in the next
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file part of a form: its name and media type as the client wrote them, and its bytes."""
+    """A file part of a form: its header's fields as the client wrote them, and its bytes.
+
+    `name` is the file's, or the field's if the file has none.
+    """
 
     name: str
     media_type: str
     data: memoryview
+    transfer_encoding: str = ""
+    content_encoding: str = ""
+
+    def image(self) -> tuple[ImageBytes, str]:
+        """Return the bytes without the encoding that the header declares, and their media type.
+
+        Raises:
+            RequestError: 400, 415; as of `api.encodings`.
+        """
+        encoded = self.content_encoding or self.transfer_encoding
+        return unwrap(self._decoded() if encoded else self.data, self.media_type)
+
+    def _decoded(self) -> ImageBytes:
+        coding = self.content_encoding.strip()
+        if coding.lower() not in {"", "identity"}:
+            raise RequestError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Encoding {coding[:40]!r} is not for the parts of a form; send the image itself.",
+            )
+        return decode_transfer(self.data, self.transfer_encoding)
 
 
 def files_in(body: bytes | bytearray, boundary: str, *, most_parts: int) -> list[File]:
-    """Return the file parts of a form, in order; other parts are left out.
+    """Return the file parts of a form, in order.
+
+    A part is a file if it has a file name, a media type that no field has, or an image's bytes; other parts
+    are left out.
 
     Args:
         body: the whole form; the files' bytes are views of it.
@@ -50,9 +83,9 @@ def files_in(body: bytes | bytearray, boundary: str, *, most_parts: int) -> list
     for number, (header, content) in enumerate(_parts(body, boundary.encode())):
         if number == most_parts:
             raise RequestEntityTooLarge
-        name, media_type = _described(header)
-        if name is not None:
-            found.append(File(name, media_type, view[content]))
+        file = _file(header, view[content])
+        if file is not None:
+            found.append(file)
     return found
 
 
@@ -96,25 +129,49 @@ def _content(body: bytes | bytearray, at: int) -> int:
     return end + 4
 
 
-def _described(header: bytes) -> tuple[str | None, str]:
-    """Return the file name, None if the part is no file, and the media type that a part's header states."""
-    kind, filename, media_type = "", None, ""
-    try:
-        lines = _FOLD.sub(b" ", header).decode().split("\r\n")
-    except UnicodeDecodeError as error:
-        raise _broken("a part's header is not UTF-8") from error
-    for line in lines:
-        name, colon, value = line.partition(":")
+def _file(header: bytes, data: memoryview) -> File | None:
+    """Return the file that a part is, or None for a field: text without a file name."""
+    kind, field, name = "", None, None
+    media_type = transfer_encoding = content_encoding = ""
+    for line in _lines(header):
+        title, colon, value = line.partition(":")
         if not colon:
             raise _broken("a line of a part's header has no colon")
-        match name.strip().lower():
+        match title.strip().lower():
             case "content-disposition":
-                kind, _, filename = parse_content_disposition(value.strip())
+                kind, field, name = parse_content_disposition(value.strip())
+                if name is None:
+                    name = _extended_name(value)
             case "content-type":
                 media_type, _ = parse_options_header(value)
+            case "content-transfer-encoding":
+                transfer_encoding = value
+            case "content-encoding":
+                content_encoding = value
     if kind != "form-data":
         raise _broken("a part's header does not say that it is form-data")
-    return filename, media_type
+    if name is None and _FIELD_TYPE.fullmatch(media_type) and not holds_image(data):
+        return None
+    shown = (field or "") if name is None else name
+    return File(shown, media_type, data, transfer_encoding, content_encoding)
+
+
+def _lines(header: bytes) -> list[str]:
+    """Return the lines of a part's header. Latin-1 where it is not UTF-8: old systems write file names so."""
+    header = _FOLD.sub(b" ", header)
+    try:
+        return header.decode().split("\r\n")
+    except UnicodeDecodeError:
+        return header.decode("latin-1").split("\r\n")
+
+
+def _extended_name(disposition: str) -> str | None:
+    """Return what `filename*` says (RFC 8187). RFC 7578 forbids it, and some clients send nothing else."""
+    match = _EXTENDED_NAME.search(disposition)
+    if match is None:
+        return None
+    charset, text = match.groups()
+    return unquote(text, "latin-1" if charset.lower() == "iso-8859-1" else "utf-8")
 
 
 def _broken(what: str) -> RequestError:

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify
 
 from api.access import may, public
 from api.problems import RETRY_AFTER
-from api.readiness import PARTS
+from api.readiness import INSTALLATION, PARTS
 from api.services import services
 from core.keys import Scope
 
@@ -30,12 +30,19 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
 
     Who may read is also told why they fail, how many workers have been seen lately (`workers`), how many jobs
     wait (`pending`) and whether the ledger agrees with the jobs that are really there (`balanced`).
+    `warnings` name what needs the operator though this process can do its work.
     """
     deps = services()
     report, told = deps.readiness.report(), may(Scope.READ)
     checks = dict.fromkeys(PARTS, "ok")
-    checks |= {part: why if told else "fails" for part, why in report.failures.items()}
+    checks |= {
+        # Without its data Redis knows nobody who may be told; and of what is lost nothing is secret.
+        part: why if told or part == INSTALLATION else "fails"
+        for part, why in report.failures.items()
+    }
     body: dict[str, Any] = {"status": "ready" if report.ready else "not ready", "checks": checks}
+    if report.warnings:
+        body["warnings"] = {part: why if told else "warning" for part, why in report.warnings.items()}
     if told:
         balance = report.balance
         body["workers"] = 0 if balance is None else len(deps.jobs.workers())

@@ -10,16 +10,16 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.access import caller, check_scope, requires
-from api.body import read_body, read_files
+from api.body import body_done, read_body, read_files, takes
+from api.encodings import unwrap
 from api.form import File
 from api.jobs import blueprint as jobs
 from api.problems import RequestError, problem_of, respond
-from api.refusal import MOST_BYTES, drop_body
 from api.services import services
 from api.throttle import limit_headers
 from api.uploads import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
 from api.waiting import wait_seconds, when_settled
-from core.errors import BusyError, ImageError, LedgerUnavailableError, RateLimitError
+from core.errors import ImageError, LedgerUnavailableError, RateLimitError
 from core.headers import MAX_BYTES
 from core.keys import Scope
 from core.lanes import BULK, SINGLE
@@ -38,6 +38,7 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
 @blueprint.post("")
 @requires(Scope.INGEST)
+@takes(MAX_BYTES, SINGLE)
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Take one image; 202 with its job, and with `?wait=SECONDS` the moment it settles."""
     seconds = wait_seconds()
@@ -47,6 +48,7 @@ def upload() -> tuple[Response, int, dict[str, str]]:
     # Written out: `url_for` takes a twentieth of the time that an upload holds the interpreter.
     headers["Location"] = f"{request.root_path}{jobs.url_prefix}/{made.job.id}"
     if seconds and not made.job.state.terminal:
+        body_done()
         made, early = _settled(made, seconds)
         headers.update(early)
     return jsonify(_shown(made)), HTTPStatus.ACCEPTED, headers
@@ -55,17 +57,17 @@ def upload() -> tuple[Response, int, dict[str, str]]:
 def _accept() -> tuple[Submitted, dict[str, str]]:
     """Take the image of the current request; a function of its own, so that none waits with it in memory."""
     if (request.content_length or 0) > MAX_BYTES:
-        drop_body(request.environ, MOST_BYTES)
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
     origin = read_origin(request.headers)
-    limit = caller().limit
-    with services().upload_places:  # no more images in memory than that, though more threads wait
-        data = read_body(MAX_BYTES)
-        image = check(data, request.mimetype)
-        idempotency = idempotency_of(origin, [(request.mimetype, data)], caller().id)
-        (made,), accepted = submit(services(), [image], origin, SINGLE, limit=limit, idempotency=idempotency)
+    owner, limit = caller().id, caller().limit
+    data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
+    image = check(data, media_type)
+    idempotency = idempotency_of(origin, [(media_type, data)], owner)
+    (made,), accepted = submit(
+        services(), [image], origin, SINGLE, owner=owner, limit=limit, idempotency=idempotency
+    )
     return made, limit_headers(limit, accepted)
 
 
@@ -83,6 +85,7 @@ def _settled(made: Submitted, seconds: float) -> tuple[Submitted, dict[str, str]
 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
+@takes(MOST_BULK_BYTES, BULK)
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Take up to 64 images; 202 with each one's outcome, in order."""
     if "wait" in request.args:
@@ -90,25 +93,21 @@ def upload_bulk() -> tuple[Response, int, dict[str, str]]:
             HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; ask for their jobs with POST /v1/jobs/query."
         )
     if (request.content_length or 0) > MOST_BULK_BYTES:
-        drop_body(request.environ, MOST_BULK_BYTES)
         raise _too_large(f"The call has more than {MOST_BULK_BYTES:,} bytes; send fewer files in each.")
     origin = read_origin(request.headers)
-    try:
-        with services().bulk_place():
-            return _take(_files(), origin)
-    except BusyError:
-        drop_body(request.environ, MOST_BULK_BYTES)  # So that the client reads why: nothing of it was read.
-        raise
+    return _take(_files(), origin)
 
 
 def _take(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
     checks = [_checked(file) for file in files]
     good = [found for found in checks if isinstance(found, Checked)]
-    limit, made, accepted = caller().limit, list[Submitted](), Accepted([])
+    owner, limit, made, accepted = caller().id, caller().limit, list[Submitted](), Accepted([])
     if good:
         every = ((file.media_type, file.data) for file in files)
-        idempotency = idempotency_of(origin, every, caller().id)
-        made, accepted = submit(services(), good, origin, BULK, limit=limit, idempotency=idempotency)
+        idempotency = idempotency_of(origin, every, owner)
+        made, accepted = submit(
+            services(), good, origin, BULK, owner=owner, limit=limit, idempotency=idempotency
+        )
     rest = iter(made)
     items = [_item(file, found, rest) for file, found in zip(files, checks, strict=True)]
     return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
@@ -148,7 +147,7 @@ def _files() -> list[File]:
 
 def _checked(file: File) -> Checked | dict[str, Any]:
     try:
-        return check(file.data, file.media_type)
+        return check(*file.image())
     except (RequestError, ImageError) as error:
         return problem_of(error)
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.access import requires
+from api.access import caller, requires
+from api.body import JSON, MOST_JSON_BYTES, read_json, takes
 from api.problems import RequestError
 from api.services import services
 from api.waiting import wait_seconds, when_settled
@@ -36,10 +37,13 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
 @blueprint.delete("/<job_id>")
 @requires(Scope.INGEST)
 def cancel(job_id: str) -> Response:
-    """Settle the job `cancelled` unless it has settled otherwise, which is a conflict."""
+    """Settle the job `cancelled` unless it has settled otherwise, which is a conflict.
+
+    With a key that does everything any job; with another one those that it sent, and it learns of no others.
+    """
     _check_id(job_id)
     deps = services()
-    state = deps.jobs.cancel(job_id)
+    state = deps.jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
     job = _known(job_id, None if state is None else deps.jobs.read(job_id))
     if state is not JobState.CANCELLED:
         raise RequestError(
@@ -50,9 +54,10 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
+@takes(MOST_JSON_BYTES, JSON)
 def query() -> Response:
     """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
-    ids = _ids(request.get_json(silent=True))
+    ids = _ids(read_json())
     wanted = [job_id for job_id in ids if is_job_id(job_id)]
     found = dict(zip(wanted, services().jobs.read_many(wanted), strict=True))
     jobs = [job.to_json() for job_id in ids if (job := found.get(job_id)) is not None]

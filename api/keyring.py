@@ -57,6 +57,7 @@ class Keyring:
         self._copy = _Copy()
         self._lock = threading.Lock()  # held by the one thread that asks Redis
         self._retry_at = 0.0
+        self._seen = extra is not None  # whether there was a key, ever since this process began
 
     def find(self, token: str) -> Key | None:
         """Return the valid key that `token` is, or None.
@@ -72,13 +73,34 @@ class Keyring:
             key = self._read(MISS, wait=True).keys.get(id_in(token))
         return key if key is not None and key.opens_with(token) else None
 
+    def known(self, token: str) -> Key | None:
+        """Return the valid key that `token` is as far as this process knows, without asking Redis."""
+        if self._extra is not None and self._extra.opens_with(token):
+            return self._extra
+        copy = self._copy
+        key = copy.keys.get(id_in(token)) if copy.age < STALE else None
+        return key if key is not None and key.opens_with(token) else None
+
+    @property
+    def has_any(self) -> bool:
+        """Whether any key was ever made, as far as this process knows."""
+        return self._extra is not None or bool(self._copy.keys)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether Redis must be asked before anything can be said of who needs which key."""
+        return self._copy.age >= STALE
+
     def any(self) -> bool:
-        """Return whether any key was ever made; revoking or expiring the last one does not undo it.
+        """Return whether any key was ever made.
+
+        Revoking or expiring the last one does not undo it, nor does a Redis that loses its data.
 
         Raises:
             LedgerUnavailableError: Redis is down.
         """
-        return self._extra is not None or bool(self._read(FRESH).keys)
+        self._seen = self._seen or bool(self._read(FRESH).keys)
+        return self._seen
 
     def _read(self, age: float, *, wait: bool = False) -> _Copy:
         """Return a copy of at most that age; an older one while another thread is reading, unless `wait`."""

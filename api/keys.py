@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
+from api.commands import CommandGroup, print_table
 from api.keyring import FRESH
-from core.errors import WastestreamError
 from core.jobs import timestamp
 from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
 from core.ledger import connect
-from core.settings import RATE_RULE, is_rate, load_settings
+from core.settings import RATE_RULE, Settings, is_rate, load_settings
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
 _MOST_DAYS: Final = 36_500
@@ -68,7 +69,7 @@ def _rate(context: click.Context, option: click.Parameter, value: float | None) 
 )
 @click.pass_obj
 def create(
-    store: KeyStore,
+    opened: Callable[[], KeyStore],
     *,
     name: str,
     scopes: tuple[str, ...],
@@ -82,6 +83,7 @@ def create(
     """
     if not is_key_name(name):
         raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
+    store = opened()
     until = None if expires is None else time.time_ns() // 1_000_000 + expires
     first = store.version() is None
     key, token = store.create(name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst)
@@ -99,9 +101,9 @@ def create(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--all", "everything", is_flag=True, help="Show revoked and expired keys too.")
 @click.pass_obj
-def list_keys(store: KeyStore, *, as_json: bool, everything: bool) -> None:
+def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool) -> None:
     """Show the keys: names, scopes, limits and dates, never the keys themselves."""
-    keys = [key for key in store.all() if everything or key.valid]
+    keys = [key for key in opened().all() if everything or key.valid]
     if as_json:
         for key in keys:
             click.echo(json.dumps(_as_json(key)))
@@ -115,16 +117,15 @@ def list_keys(store: KeyStore, *, as_json: bool, everything: bool) -> None:
     rows += [
         (key.id, key.name, _scopes(key), _limit(key), _date(key.created_ms), _validity(key)) for key in keys
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
 
 
 @click.command()
 @click.argument("name_or_id", metavar="NAME|ID")
 @click.pass_obj
-def revoke(store: KeyStore, name_or_id: str) -> None:
+def revoke(opened: Callable[[], KeyStore], name_or_id: str) -> None:
     """Make a key worthless for ever. The API knows it within two seconds."""
+    store = opened()
     key = store.revoke(name_or_id)
     click.echo(f"Revoked the key {key.name} ({key.id}).")
     if not any(one.valid for one in store.all()):
@@ -132,23 +133,12 @@ def revoke(store: KeyStore, name_or_id: str) -> None:
 
 
 COMMANDS: Final = (create, list_keys, revoke)
-"""What a group of them is made of; its object is a `KeyStore`."""
+"""What a group of them is made of. Its object opens the `KeyStore`: `--help` needs none."""
 
 
-class KeysGroup(click.Group):
-    """A group whose commands' errors end it with their sentence and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except WastestreamError as error:
-            raise click.ClickException(str(error)) from error
-
-
-def store_at(url: str) -> KeyStore:
-    """Return the keys in the Redis at `url`."""
-    return KeyStore(connect(url))
+def store_of(settings: Settings) -> KeyStore:
+    """Return the keys in the Redis of these settings."""
+    return KeyStore(connect(settings.redis_url.get_secret_value()))
 
 
 def _scopes(key: Key) -> str:
@@ -188,11 +178,11 @@ def _as_json(key: Key) -> dict[str, Any]:
     }
 
 
-@click.group(cls=KeysGroup, commands=COMMANDS)
+@click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def keys(context: click.Context) -> None:
     """Make, list and revoke API keys in the Redis that WASTESTREAM_REDIS_URL names."""
-    context.obj = store_at(load_settings().redis_url.get_secret_value())
+    context.obj = lambda: store_of(load_settings())
 
 
 if __name__ == "__main__":

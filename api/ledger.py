@@ -16,8 +16,9 @@ from flask import Blueprint, Response, jsonify, request
 from api.access import requires
 from api.problems import RequestError
 from api.services import services
+from api.timestamps import parse_rfc3339
 from core.accounts import COUNTERS, TOTALS, LedgerRow, total
-from core.cameras import CAMERA_RULE, is_camera_id
+from core.cameras import camera_id
 from core.jobs import timestamp
 from core.keys import Scope
 
@@ -56,7 +57,9 @@ def show() -> Response:
     if len(names) > MOST_ROWS:
         raise _bad(f"That is more than {MOST_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(accounts.rows(names))
-    return _as_csv(rows) if as_csv else _as_json(rows, span, camera)
+    answer = _as_csv(rows) if as_csv else _as_json(rows, span, camera)
+    services().integrity.check(fresh=0)  # Of a Redis that has just been emptied nothing is proved.
+    return answer
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
@@ -99,9 +102,7 @@ def _text(moment: datetime) -> str | None:
 
 def _camera() -> str | None:
     camera = request.args.get("camera")
-    if camera is not None and not is_camera_id(camera):
-        raise _bad(f"camera={camera[:80]!r} cannot be a camera's id: {CAMERA_RULE}.")
-    return camera
+    return None if camera is None else camera_id(camera)
 
 
 def _wants_csv() -> bool:
@@ -144,11 +145,11 @@ def _moment(name: str) -> datetime | None:
 
 def _parsed(text: str) -> datetime | None:
     with suppress(ValueError, OverflowError):
-        if "T" not in text:
+        if "T" not in text.upper():
             return datetime.combine(date.fromisoformat(text), time(), UTC)
         # A plus sign in an address is a space, and who types one forgets to write %2B.
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-        return moment.astimezone(UTC) if moment.tzinfo else None
+        moment = parse_rfc3339(text.replace(" ", "+"))
+        return moment and moment.astimezone(UTC)
     return None
 
 

@@ -40,6 +40,7 @@ def show() -> Response:
 def _lines() -> Iterator[str]:
     deps = services()
     totals, balance = deps.accounts.totals(), deps.accounts.balance()
+    deps.integrity.check(fresh=0)  # as in api.ledger
     pending, drain = deps.accounts.pending(_first_hour(deps.jobs)), deps.jobs.drain()
     yield from _metric(
         "wastestream_images_received_total",

@@ -13,8 +13,6 @@ from api.access import public
 from api.session import DAYS
 from core.headers import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 
-# Not /static: that is the path of the application's own static folder, which would answer first and
-# without the headers below.
 blueprint = Blueprint(
     "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/assets"
 )
@@ -36,6 +34,7 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",  # Browsers may keep it, but ask each time whether it is still this one.
 }
 """Sent with the page and its assets, and with nothing else."""
 

@@ -12,15 +12,22 @@ from typing import Any, Final
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
+from api.repeats import Repeats
 from api.request_id import request_id
+from api.services import services
 from core.errors import (
     BusyError,
+    CameraIdError,
     CorruptImageError,
+    DataLostError,
+    DiskFullError,
+    EvictionError,
     IdempotencyConflictError,
     ImageTooLargeError,
     JobNotFoundError,
     LedgerFullError,
     LedgerUnavailableError,
+    MissingRightsError,
     ObjectNotFoundError,
     QueueFullError,
     RateLimitError,
@@ -32,10 +39,13 @@ from core.errors import (
 
 logger = logging.getLogger(__name__)
 
+_repeats: Final = Repeats(logger)
+
 RETRY_AFTER: Final = 2
 """Seconds after which a client may try again while a dependency is down."""
 
 _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
+    CameraIdError: HTTPStatus.BAD_REQUEST,
     UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ImageTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     CorruptImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -43,15 +53,21 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     JobNotFoundError: HTTPStatus.NOT_FOUND,
     ObjectNotFoundError: HTTPStatus.NOT_FOUND,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DiskFullError: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     LedgerFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DataLostError: HTTPStatus.SERVICE_UNAVAILABLE,
+    EvictionError: HTTPStatus.SERVICE_UNAVAILABLE,
+    MissingRightsError: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyCamerasError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
     RateLimitError: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
+_UNAVAILABLE: Final = "The service cannot take or show images just now; try again in a moment."
+_DISK_FULL: Final = "The service's disk is full, so it cannot take images just now; try again later."
 _NO_ROUTE: Final = "There is nothing at this address; docs/api.md lists what there is."
 
 
@@ -77,9 +93,9 @@ def problem(status: int, detail: str) -> dict[str, Any]:
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError):
-        # What broke is for the operator's log; the client can only wait.
-        return problem(status, "The service cannot take or show images just now; try again in a moment.")
+    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError | DataLostError):
+        # What broke is for the operator's log; the client can only wait. A full disk may take Redis with it.
+        return problem(status, _DISK_FULL if services().disk.shortage else _UNAVAILABLE)
     return problem(status, str(error))
 
 
@@ -102,7 +118,7 @@ def register(app: Flask) -> None:
 def _on_ours(error: WastestreamError) -> Response:
     document = problem_of(error)
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("%s (request %s)", error, request_id())
+        _repeats.warn(str(error), f" (request {request_id()})")
     response = respond(document, getattr(error, "retry_after", RETRY_AFTER))
     if isinstance(error, RequestError):
         response.headers.update(error.headers)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import math
 import time
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from flask import Blueprint, Response, jsonify, request
 
 from api.access import COOKIE, MOST_KEY_LENGTH, needs_key, public, refuse_other_sites, signed_in, unknown_key
+from api.body import JSON, MOST_JSON_BYTES, read_json, takes
 from api.problems import RequestError
 from api.services import services
 from core.keys import Key
 
 DAYS: Final = 30
 """How long a browser stays signed in, unless the key expires or is revoked before."""
+
+
+class _CookieOptions(TypedDict):
+    path: str
+    secure: bool
+    httponly: bool
+    samesite: str
+
 
 blueprint = Blueprint("session", __name__, url_prefix="/session")
 
@@ -25,6 +34,7 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 def show() -> Response:
     """Say whether a key is needed, and which one this browser has signed in with."""
     deps = services()
+    deps.integrity.check()
     if not needs_key(deps.settings, deps.keyring):
         return jsonify({"required": False, "key": None})
     return _said(signed_in(request, deps.keyring))
@@ -32,17 +42,17 @@ def show() -> Response:
 
 @blueprint.post("")
 @public
+@takes(MOST_JSON_BYTES, JSON)
 def sign_in() -> Response:
     """Take a key and give the browser a cookie with it."""
     refuse_other_sites(request)
-    token = _token(request.get_json(silent=True))
+    token = _token(read_json())
+    services().integrity.check()
     key = services().keyring.find(token)
     if key is None:
         raise unknown_key()
     response = _said(key)
-    response.set_cookie(
-        COOKIE, token, max_age=_seconds(key), secure=_is_https(), httponly=True, samesite="Strict"
-    )
+    response.set_cookie(COOKIE, token, max_age=_seconds(key), **_cookie_options())
     return response
 
 
@@ -52,7 +62,7 @@ def sign_out() -> Response:
     """Take the cookie back."""
     refuse_other_sites(request)
     response = _said(None)
-    response.delete_cookie(COOKIE, secure=_is_https(), httponly=True, samesite="Strict")
+    response.delete_cookie(COOKIE, **_cookie_options())
     return response
 
 
@@ -73,6 +83,12 @@ def _token(body: Any) -> str:
 def _seconds(key: Key) -> int:
     most = DAYS * 24 * 3600
     return most if key.expires_ms is None else min(most, math.ceil(key.expires_ms / 1000 - time.time()))
+
+
+def _cookie_options() -> _CookieOptions:
+    """Return for whom the cookie is: this page only, below the prefix that a proxy may have given it."""
+    path = request.root_path or "/"
+    return {"path": path, "secure": _is_https(), "httponly": True, "samesite": "Strict"}
 
 
 def _is_https() -> bool:

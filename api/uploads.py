@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,7 +16,10 @@ from werkzeug.datastructures import Headers
 from api.commit import Image, Upload
 from api.problems import RequestError
 from api.services import Services
-from core.cameras import CAMERA_RULE, DEFAULT_CAMERA, is_camera_id
+from api.timestamps import captured_ms, parse_number
+from core import lanes
+from core.cameras import DEFAULT_CAMERA, camera_id_in_header
+from core.cost import decode_ms, is_huge
 from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
 from core.headers import MAX_BYTES, read_header
@@ -28,8 +30,6 @@ from core.ledger import Accepted, Idempotency, RateLimit
 MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
 
-_CLOCK_SKEW_SECONDS: Final = 300
-_FIRST_YEAR: Final = 1970  # where clocks that lost their time begin; nothing was photographed before
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ALIASES: Final = {
     "image/jpg": "image/jpeg",
@@ -64,10 +64,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An image whose header was read and found good; `format` is a key of `MEDIA_TYPES`."""
+    """An image whose header was read and found good.
+
+    `format` is a key of `MEDIA_TYPES`; `cost_ms` is what it costs to decode (`core.cost`).
+    """
 
     data: ImageBytes
     format: str
+    cost_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,10 @@ def read_origin(headers: Headers) -> Origin:
     """Read `X-Camera-Id`, `X-Captured-At`, `X-Max-Age` and `Idempotency-Key`.
 
     Raises:
-        RequestError: 400 for one that is malformed, 422 for a time in the future or before 1970.
+        CameraIdError: `X-Camera-Id` cannot be a camera's id.
+        RequestError: 400 for another that is malformed, 422 for a time in the future or before 1970.
     """
-    camera = headers.get("X-Camera-Id", DEFAULT_CAMERA)
-    if not is_camera_id(camera):
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            f"X-Camera-Id {camera[:80]!r} cannot be a camera's id: {CAMERA_RULE}.",
-        )
+    camera = camera_id_in_header(headers.get("X-Camera-Id", DEFAULT_CAMERA))
     key = headers.get("Idempotency-Key")
     if key is not None and not _KEY_PATTERN.fullmatch(key):
         raise RequestError(
@@ -101,7 +101,7 @@ def read_origin(headers: Headers) -> Origin:
             "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good.",
         )
     return Origin(
-        camera, _captured_ms(headers.get("X-Captured-At")), _max_age_ms(headers.get("X-Max-Age")), key
+        camera, captured_ms(headers.get("X-Captured-At")), _max_age_ms(headers.get("X-Max-Age")), key
     )
 
 
@@ -133,7 +133,7 @@ def check(data: ImageBytes, media_type: str) -> Checked:
             f"Content-Type says {media_type[:80]}, but the bytes are {header.media_type}; "
             "declare what is sent, or application/octet-stream.",
         )
-    return Checked(data, header.format)
+    return Checked(data, header.format, decode_ms(header, len(data)))
 
 
 def _is_other_image(media_type: str, actual: str) -> bool:
@@ -168,6 +168,7 @@ def submit(
     origin: Origin,
     lane: str,
     *,
+    owner: str,
     limit: RateLimit | None,
     idempotency: Idempotency | None,
 ) -> tuple[list[Submitted], Accepted]:
@@ -177,7 +178,9 @@ def submit(
         services: where to.
         images: at least one.
         origin: what the headers said.
-        lane: one of `core.lanes.LANES`.
+        lane: one of `core.lanes.LANES`. A single image that is huge to decode goes with bulk uploads all the
+            same: other single ones must not wait for it.
+        owner: the client's id, by which it may cancel the jobs.
         limit: what the client may send.
         idempotency: from `idempotency_of`.
 
@@ -186,19 +189,26 @@ def submit(
         ledger said.
 
     Raises:
-        StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again.
+        DiskFullError, StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again. So
+            while Redis is not fit (`core.redis_server`).
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
         RateLimitError: nothing is left of the limit; nothing was accepted.
         TooManyCamerasError: the camera is new, and there are as many as may be; nothing was accepted.
     """
+    services.disk.check()
+    if any(is_huge(image.cost_ms) for image in images):
+        lane = lanes.BULK
     services.throttle.check(limit)
+    services.server.check()
     if idempotency is None:
         services.gate.check(lane)
     elif known := services.jobs.admit(len(images), lane, idempotency, origin.camera):
         return _existing(services, known), Accepted(known)
     try:
-        committed = services.commits.commit(_upload(images, origin, lane, limit, idempotency))
+        committed = services.commits.commit(
+            Upload(_with_origin(images, origin), lane, idempotency, limit, owner)
+        )
     except RateLimitError as error:
         services.throttle.learn(limit, error.retry_after)
         raise
@@ -212,18 +222,12 @@ def submit(
     return [Submitted(queued(job), place) for job, place in places], accepted
 
 
-def _upload(
-    images: Sequence[Checked],
-    origin: Origin,
-    lane: str,
-    limit: RateLimit | None,
-    idempotency: Idempotency | None,
-) -> Upload:
+def _with_origin(images: Sequence[Checked], origin: Origin) -> list[Image]:
     expires_ms = origin.expires_ms
-    made = [
-        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms) for image in images
+    return [
+        Image(image.data, image.format, origin.camera, origin.captured_ms, expires_ms, image.cost_ms)
+        for image in images
     ]
-    return Upload(made, lane, idempotency, limit)
 
 
 def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:
@@ -237,40 +241,11 @@ def _existing(services: Services, ids: Sequence[str]) -> list[Submitted]:
     return [Submitted(job, place) for job, place in zip(found, services.jobs.places(ids), strict=True)]
 
 
-def _captured_ms(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            f"X-Captured-At {text[:80]!r} is not a time with its zone; "
-            "send RFC 3339, such as 2026-01-31T08:15:00Z.",
-        )
-    if moment.year < _FIRST_YEAR:
-        raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies before {_FIRST_YEAR}; set the camera's clock, or leave it out.",
-        )
-    if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
-        raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies in the future; set the camera's clock, or leave the header out.",
-        )
-    return round(moment.timestamp() * 1000)
-
-
 def _max_age_ms(text: str | None) -> int | None:
     if text is None:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= MOST_MAX_AGE:
+    seconds = parse_number(text)
+    if seconds is None or not 0 < seconds <= MOST_MAX_AGE:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
             f"X-Max-Age {text[:80]!r} must be seconds above 0 and up to {MOST_MAX_AGE:,} (7 days).",

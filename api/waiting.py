@@ -10,10 +10,14 @@ from flask import request
 
 from api.problems import RequestError
 from api.services import services
+from api.timestamps import parse_number
 from core.jobs import Job
 
 MOST_WAIT: Final = 30.0
 """Seconds that a request may wait for its job."""
+
+MAY_WAIT: Final = "wastestream.may_wait"
+"""Variable of the environment: False if the request's thread is none of those that may wait."""
 
 _ASK_AGAIN: Final = 1  # seconds, for those answered before their time
 
@@ -25,11 +29,8 @@ def wait_seconds() -> float:
         RequestError: 400, that is no number or out of range.
     """
     text = request.args.get("wait", "0")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= MOST_WAIT:
+    seconds = parse_number(text)
+    if seconds is None or seconds > MOST_WAIT:
         raise RequestError(
             HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds."
         )
@@ -44,6 +45,7 @@ def when_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str
     """
     deps = services()
     began = time.monotonic()
-    job = deps.waiters.settled(job_id, deps.jobs.read, seconds)
+    patience = seconds if request.environ.get(MAY_WAIT, True) else 0.0
+    job = deps.waiters.settled(job_id, deps.jobs.read, patience)
     early = job is not None and not job.state.terminal and time.monotonic() - began < seconds
     return job, {"Retry-After": str(_ASK_AGAIN)} if early else {}

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 import redis
 
+from core.errors import CameraBusyError, CameraNotFoundError
 from core.jobs import JobState
 from core.ledger import PENDING, PREFIX, script, translated
 
@@ -22,6 +23,7 @@ were not received again."""
 
 _LEDGERS: Final = PREFIX + "ledgers"
 _CAMERAS: Final = PREFIX + "cameras"
+_BROUGHT: Final = (PREFIX + "cameras:key", PREFIX + "keys:cameras")
 _HOUR: Final = "%Y%m%d%H"
 _PIECE: Final = 1000  # rows asked for in one call, so that no other client of Redis waits long
 
@@ -60,6 +62,19 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera that the ledger knows: its counts over all hours, the last hour (yyyymmddhh) in which it sent.
+
+    `key`: id of the API key that brought it, empty if none did.
+    """
+
+    name: str
+    counts: Counts
+    last_hour: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """All cameras and hours together, and `waiting`: how many jobs are in the lists of those not settled."""
 
@@ -79,6 +94,7 @@ class Accounts:
         self._client = client
         self._balance = client.register_script(script("balance"))
         self._forget = client.register_script(script("forget"))
+        self._forget_one = client.register_script(script("forget_camera"))
 
     def names(self, first: str, last: str, camera: str | None = None, *, most: int) -> list[str]:
         """Return which rows there are, as `hour:camera`, by hour and camera; at most so many.
@@ -106,6 +122,19 @@ class Accounts:
             cameras = cast(list[str], self._client.zrange(_CAMERAS, 0, -1))
         return dict(zip(cameras, self._read(f"totals:{camera}" for camera in cameras), strict=True))
 
+    def cameras(self) -> list[Camera]:
+        """Return every camera, the one that sent something last first."""
+        with translated():
+            found = cast(
+                list[tuple[str, float]], self._client.zrange(_CAMERAS, 0, -1, desc=True, withscores=True)
+            )
+            keys = cast(dict[str, str], self._client.hgetall(_BROUGHT[0]))
+        counts = self._read(f"totals:{name}" for name, _ in found)
+        return [
+            Camera(name, count, f"{hour:.0f}", keys.get(name, ""))
+            for (name, hour), count in zip(found, counts, strict=True)
+        ]
+
     def pending(self, first: str) -> dict[str, int]:
         """Return how many jobs each camera's rows count as pending, from an hour (yyyymmddhh) on."""
         found: dict[str, int] = {}
@@ -121,13 +150,35 @@ class Accounts:
 
     def forget(self, hour: str) -> int:
         """Forget rows, and cameras, of hours before this one; return how many. Pending jobs keep theirs."""
-        return self._forget_in(_LEDGERS, "ledger:", hour) + self._forget_in(_CAMERAS, "totals:", hour)
+        rows = self._forget_in([_LEDGERS], "ledger:", hour)
+        return rows + self._forget_in([_CAMERAS, *_BROUGHT], "totals:", hour)
 
-    def _forget_in(self, listed: str, kind: str, hour: str) -> int:
+    def forget_camera(self, camera: str) -> int:
+        """Forget a camera, its rows too; return how many images it had sent. What it sent stays readable.
+
+        Raises:
+            CameraNotFoundError: there is none of this name.
+            CameraBusyError: jobs of it have not settled.
+        """
+        now = datetime.now(UTC)
+        around = (f"{now:{_HOUR}}", f"{now + timedelta(hours=1):{_HOUR}}")  # for rows made in this moment
+        hours = _hours(*self._ends("-inf", "+inf"), *around)
+        with translated():
+            answer = self._forget_one([_CAMERAS, _LEDGERS, *_BROUGHT], [PREFIX, camera, *hours])
+        if answer is None:
+            raise CameraNotFoundError(f"There is no camera {camera[:80]!r}.")
+        owed, received = answer
+        if owed:
+            raise CameraBusyError(
+                f"{owed:,} images of the camera {camera!r} have not settled; wait for them, or cancel them."
+            )
+        return int(received)
+
+    def _forget_in(self, keys: Sequence[str], kind: str, hour: str) -> int:
         forgotten = kept = 0
         while True:
             with translated():
-                seen, gone = self._forget([listed], [PREFIX + kind, hour, kept, _PIECE])
+                seen, gone = self._forget(keys, [PREFIX + kind, hour, kept, _PIECE])
             if not seen:
                 return forgotten
             forgotten += gone
@@ -144,12 +195,16 @@ class Accounts:
 
     def _names_of(self, camera: str, first: str, last: str) -> Iterator[str]:
         """Yield a camera's rows without reading others': which hours can have one is known."""
-        ends = self._names(first, last, 1) + self._names(first, last, 1, latest=True)
-        hours = _hours(*(name.partition(":")[0] for name in ends)) if ends else iter(())
+        hours = _hours(*self._ends(first, last))
         while piece := [f"{hour}:{camera}" for hour in islice(hours, _PIECE)]:
             with translated():
                 scores = self._client.zmscore(_LEDGERS, piece)
             yield from (name for name, score in zip(piece, scores, strict=True) if score is not None)
+
+    def _ends(self, first: str, last: str) -> list[str]:
+        """Return the first and the last hour between these that have a row, none if there is no row."""
+        ends = self._names(first, last, 1) + self._names(first, last, 1, latest=True)
+        return [name.partition(":")[0] for name in ends]
 
     def _read(self, keys: Iterable[str]) -> list[Counts]:
         with translated(), self._client.pipeline(transaction=False) as pipe:
@@ -160,9 +215,11 @@ class Accounts:
             ]
 
 
-def _hours(first: str, last: str) -> Iterator[str]:
-    """Yield every hour from the first to the last, yyyymmddhh."""
-    begin, end = (datetime.strptime(hour, _HOUR).replace(tzinfo=UTC) for hour in (first, last))
+def _hours(*some: str) -> Iterator[str]:
+    """Yield every hour from the earliest to the latest of some, yyyymmddhh."""
+    if not some:
+        return
+    begin, end = (datetime.strptime(hour, _HOUR).replace(tzinfo=UTC) for hour in (min(some), max(some)))
     for number in range((end - begin) // timedelta(hours=1) + 1):
         yield f"{begin + timedelta(hours=number):{_HOUR}}"
 

@@ -1,19 +1,73 @@
-"""Camera ids."""
+"""Camera ids: names that are safe in Redis and object keys, MQTT topics, metrics, CSV and file names."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from core.errors import CameraIdError
 
 DEFAULT_CAMERA: Final = "default"
 """Camera of an image that names none."""
 
-CAMERA_RULE: Final = "use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
-"""What a camera id is, for messages."""
+MAX_LENGTH: Final = 64
+"""Bytes of a camera id in UTF-8: with a job's id it must fit the 100 bytes of a name in a tar archive."""
 
-_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PUNCTUATION: Final = frozenset(" ._-:,()@")
+# Never "/" (object keys), "+" and "#" (MQTT), "%" (escapes in headers), quotes and "\" (metrics).
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Most ids. They need no second look."""
+
+_BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-def is_camera_id(text: str) -> bool:
-    """Return whether `text` can be a camera's id: safe in a key, a URL and a file name."""
-    return _PATTERN.fullmatch(text) is not None
+def camera_id(text: str) -> str:
+    """Return a camera id as it is stored: Unicode NFC, without spaces around it.
+
+    Raises:
+        CameraIdError: it is empty or too long, or holds a character that is not allowed.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    name = unicodedata.normalize("NFC", text.strip(" "))
+    for character in name:
+        # Letters, digits and the marks on them, in any script.
+        if unicodedata.category(character)[0] not in "LMN" and character not in _PUNCTUATION:
+            raise CameraIdError(text, f"it holds {_described(character)}")
+    if not name or unicodedata.category(name[0])[0] not in "LN":
+        raise CameraIdError(text, "it does not begin with a letter or digit" if name else "it is empty")
+    if len(name.encode()) > MAX_LENGTH:
+        raise CameraIdError(text, f"it has {len(name.encode())} bytes")
+    return name
+
+
+def camera_id_in_header(value: str) -> str:
+    """Return the camera id in an HTTP header's value, as WSGI gives it: bytes as Latin-1 text.
+
+    The bytes are UTF-8 or Latin-1, or percent-encoded UTF-8, for clients that cannot send others than ASCII.
+
+    Raises:
+        CameraIdError: as `camera_id`.
+    """
+    if _PLAIN.fullmatch(value):
+        return value
+    return camera_id(_decoded(value))
+
+
+def _decoded(value: str) -> str:
+    if "%" in value and not _BROKEN_ESCAPE.search(value):
+        try:
+            return unquote_to_bytes(value.encode("latin-1", "replace")).decode()
+        except UnicodeDecodeError:
+            return value  # The percent sign is what is wrong with it.
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _described(character: str) -> str:
+    return repr(character) if character.isprintable() else f"U+{ord(character):04X}"

@@ -1,14 +1,16 @@
 """How fast the queue drains, and what follows: a job's place, when it will settle, when to come back.
 
 `settle.lua` keeps the measure: jobs worked off and the milliseconds in which there was work, both fading
-with `FADE_MS`. Times without work do not count, so a quiet system is not mistaken for a slow one.
+with `FADE_MS`. Times without work do not count, so a quiet system is not mistaken for a slow one. It keeps
+the same for each lane, whose jobs may be dearer than those of the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from core.lanes import SHARE
@@ -37,19 +39,31 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The queue at one moment. `pending`: jobs not settled, by lane. `rate`: jobs a second, if known."""
+    """The queue at one moment.
+
+    `pending`: jobs not settled, by lane. `rate`: jobs a second, if known. `paces`: jobs a second of each lane
+    while it had work, as far as known.
+    """
 
     pending: dict[str, int]
     rate: float | None
+    paces: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def measured(cls, pending: dict[str, int], now_ms: float, measure: Sequence[float]) -> Self:
+    def measured(
+        cls,
+        pending: dict[str, int],
+        now_ms: float,
+        measure: Sequence[float],
+        of_lanes: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> Self:
         """Return it from what Redis keeps.
 
         Args:
             pending: jobs not settled, by lane.
             now_ms: Redis' clock, milliseconds.
             measure: the fields `jobs`, `ms` and `since` of the measure, 0 for one that is not there.
+            of_lanes: the fields `jobs` and `ms` of lanes' own measures, likewise.
         """
         jobs, milliseconds, since = measure
         # Nothing settled though there was work: that time counts too, or a queue that stands still would
@@ -58,7 +72,9 @@ class Drain:
         keep = math.exp(-still / FADE_MS)
         spent = milliseconds * keep + still
         rate = 1000 * jobs * keep / spent if spent > 0 else 0.0
-        return cls(pending, rate if rate > _SLOWEST else None)
+        standing = rate * milliseconds / (1000 * jobs) if jobs else 0.0  # 1 unless it stands still
+        paces = {lane: 1000 * standing * done / ms for lane, (done, ms) in of_lanes.items() if done and ms}
+        return cls(pending, rate if rate > _SLOWEST else None, paces)
 
     @property
     def total(self) -> int:
@@ -69,6 +85,10 @@ class Drain:
         """Return the place of a job of `lane` with `ahead` jobs of that lane before it."""
         if self.rate is None:
             return Place(ahead, None)
+        share = SHARE[lane] * self.rate
+        pace = self.paces.get(lane, share)
+        if pace < share / 2:  # Its jobs are dear, or wait for dear ones of the other lane.
+            return Place(ahead, round((ahead + 1) / pace, 3) if pace > _SLOWEST else None)
         others = self.total - self.pending[lane]
         # Its lane gets its share until the other is empty, and then all.
         jobs = min((ahead + 1) / SHARE[lane], ahead + 1 + others)

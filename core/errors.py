@@ -1,5 +1,7 @@
 """Every error that wastestream raises on purpose, under one base class."""
 
+from __future__ import annotations
+
 
 class WastestreamError(Exception):
     """Base class. Its message is one sentence for the person who reads it."""
@@ -45,6 +47,10 @@ class StorageUnavailableError(WastestreamError):
     """Raised when the S3 server cannot be reached or refuses; trying again later can help."""
 
 
+class DiskFullError(WastestreamError):
+    """Raised when the disk that Redis and storage fill has too little room; trying again later can help."""
+
+
 class ObjectNotFoundError(WastestreamError):
     """Raised when storage answers that the object asked for does not exist."""
 
@@ -57,8 +63,28 @@ class LedgerFullError(LedgerUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
 
+class DataLostError(WastestreamError):
+    """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
+
+
+class EvictionError(LedgerUnavailableError):
+    """Raised when Redis is set to drop keys when its memory is full, and so jobs."""
+
+
+class MissingRightsError(LedgerUnavailableError):
+    """Raised when Redis' user may not do what the programs must; the message names it."""
+
+
 class KeyNotFoundError(WastestreamError):
     """Raised when no API key has the name or id given."""
+
+
+class CameraNotFoundError(WastestreamError):
+    """Raised when no camera has the id given."""
+
+
+class CameraBusyError(WastestreamError):
+    """Raised when a camera cannot be forgotten because jobs of its images have not settled."""
 
 
 class NameTakenError(WastestreamError):
@@ -75,13 +101,29 @@ class RateLimitError(WastestreamError):
         self.retry_after = retry_after
 
 
+class CameraIdError(WastestreamError):
+    """Raised when a text cannot be a camera's id."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(
+            f"{text[:80]!r} cannot be a camera's id: {reason}. Use 1 to 64 bytes of letters, digits, spaces "
+            "and . _ - : , ( ) @, beginning with a letter or digit."
+        )
+
+
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and there are as many as may be."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, whose: str) -> None:
+        """Name the bound: `most` of all, or if `whose` is "owner" of those that one API key brought."""
+        why, setting = (
+            (f"this API key has brought {most:,} already", "WASTESTREAM_KEY_CAMERAS")
+            if whose == "owner"
+            else (f"there are {most:,} already", "WASTESTREAM_MAX_CAMERAS")
+        )
         super().__init__(
-            f"The camera (X-Camera-Id) is new, and there are {most:,} already; use the id of a known one, "
-            "or let the operator raise WASTESTREAM_MAX_CAMERAS. Nothing of this call was accepted."
+            f"The camera (X-Camera-Id) is new, and {why}; use the id of a known one, or let the operator "
+            f"forget some (./wastestream cameras) or raise {setting}. Nothing of this call was accepted."
         )
 
 

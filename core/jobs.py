@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -17,14 +18,18 @@ from core.manifest import Prediction
 _CROCKFORD: Final = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")
 """Digits of Crockford's base 32, as ULIDs have them, to those that `int` takes."""
 
-_DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, in order
+_DIGITS: Final = bytes(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[byte % 32] for byte in range(256))
+"""Crockford's digit for each byte: of random bytes, which have 8 bits, it takes 5."""
+
+_TIME_DIGITS: Final = 10  # of an id, at its beginning
+_RANDOM_DIGITS: Final = 16  # of an id, behind those: 80 bits
 
 _ID_PATTERN: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # Crockford's base 32, 128 bits
 
 _OBJECT_PARTS: Final = 6  # of an object's key: images, camera, year, month, day, name; see `image_key`
 
 _OWN_OBJECT: Final = re.compile(rf"({_ID_PATTERN.pattern})\.(?!tar$)[a-z]+")
-_SHARED_OBJECT: Final = re.compile(r"([0-7][0-9A-HJKMNP-TV-Z]{24}0)-([2-9]|[12][0-9]|3[0-2])\.tar")
+_SHARD_NAME: Final = re.compile(rf"({_ID_PATTERN.pattern})-([2-9]|[1-9][0-9])")
 
 
 class JobState(StrEnum):
@@ -61,20 +66,9 @@ TOO_OLD: Final = "The image was older than its X-Max-Age before a worker reached
 
 
 def new_job_id() -> str:
-    """Return a new id: a ULID, so ids sort by the time they were made."""
-    return str(ULID())
-
-
-def new_job_ids(count: int) -> list[str]:
-    """Return `count` ids, at most 32, that differ in their last digit only, which counts from 0.
-
-    Images that share an object have such ids, so that its name tells them all (`job_ids_in`).
-    """
-    if count > len(_DIGITS):
-        raise ValueError(f"{count} ids cannot differ in one digit only.")
-    # The randomness is not `ULID()`'s, which counts up within a millisecond: two rows would be one.
-    first = ULID((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
-    return _row(str(first), count)
+    """Return a new id: a ULID, so ids sort by the time they were made, to the millisecond."""
+    # The randomness is not `ULID()`'s, which counts up within a millisecond: one id would tell the next.
+    return str(ULID((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)))
 
 
 def is_job_id(text: str) -> bool:
@@ -85,7 +79,54 @@ def is_job_id(text: str) -> bool:
 def accepted_ms(job_id: str) -> int:
     """Return when the job with this id was made, milliseconds since 1970."""
     # Its first ten digits; python-ulid takes 17 us for this, and every image needs it several times.
-    return int(job_id[:10].translate(_CROCKFORD), 32)
+    return int(job_id[:_TIME_DIGITS].translate(_CROCKFORD), 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The jobs, two or more, whose images share one stored object.
+
+    Its id, a ULID, tells its jobs' ids: they have its time, and behind it digits of a hash of it. So the name
+    of the object tells all its jobs, and no job's id tells another's. Clients never learn a shard's id.
+    """
+
+    id: str
+    count: int
+
+    @classmethod
+    def new(cls, count: int) -> Shard:
+        """Return a shard for so many new jobs."""
+        return cls(new_job_id(), count)
+
+    @classmethod
+    def named(cls, name: str) -> Shard | None:
+        """Return the shard with this name, None if it is no shard's name."""
+        parts = _SHARD_NAME.fullmatch(name)
+        return cls(parts[1], int(parts[2])) if parts else None
+
+    @classmethod
+    def of(cls, job_id: str, suffix: str) -> Shard | None:
+        """Return the shard of a job, given the shard's `suffix`."""
+        return cls.named(job_id[:_TIME_DIGITS] + suffix)
+
+    @property
+    def name(self) -> str:
+        """Its id and its number of jobs, as one word."""
+        return f"{self.id}-{self.count}"
+
+    @property
+    def suffix(self) -> str:
+        """Its name without the time, which each of its jobs' ids begins with: what their records keep."""
+        return self.name[_TIME_DIGITS:]
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Ids of its jobs, in the order of their images."""
+        # One hash as long as all ids together: sixteen take as long as one ULID.
+        length = self.count * _RANDOM_DIGITS
+        digits = hashlib.shake_128(self.id.encode()).digest(length).translate(_DIGITS).decode()
+        time_digits = self.id[:_TIME_DIGITS]
+        return [time_digits + digits[at : at + _RANDOM_DIGITS] for at in range(0, length, _RANDOM_DIGITS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +134,7 @@ class NewJob:
     """An image about to be accepted.
 
     `captured_ms`: when it was taken, if the camera said. `expires_ms`: when it is too old to be classified,
-    if ever. Both ms since 1970. `shard_size`: how many images share the object that holds it, if any do.
+    if ever. Both ms since 1970. `shard`: with which its image shares an object, if it does.
     """
 
     id: str
@@ -102,12 +143,12 @@ class NewJob:
     size: int
     captured_ms: int | None = None
     expires_ms: int | None = None
-    shard_size: int | None = None
+    shard: Shard | None = None
 
     @property
     def image_key(self) -> str:
         """Where its image is stored."""
-        return image_key(self.id, self.camera, self.format, self.shard_size)
+        return image_key(self.id, self.camera, self.format, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +163,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands. Times are milliseconds since 1970; `shard_size` as of `NewJob`."""
+    """A job as it stands. Times are milliseconds since 1970; `shard` as of `NewJob`."""
 
     id: str
     state: JobState
     camera: str
     format: str
     size: int
-    shard_size: int | None
+    shard: Shard | None
     captured_ms: int | None
     expires_ms: int | None
     settled_ms: int | None
@@ -140,7 +181,7 @@ class Job:
     @property
     def image_key(self) -> str:
         """Where its image is stored."""
-        return image_key(self.id, self.camera, self.format, self.shard_size)
+        return image_key(self.id, self.camera, self.format, self.shard)
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as the API shows it."""
@@ -173,7 +214,7 @@ def queued(new: NewJob) -> Job:
         camera=new.camera,
         format=new.format,
         size=new.size,
-        shard_size=new.shard_size,
+        shard=new.shard,
         captured_ms=new.captured_ms,
         expires_ms=new.expires_ms,
         settled_ms=None,
@@ -183,17 +224,17 @@ def queued(new: NewJob) -> Job:
     )
 
 
-def image_key(job_id: str, camera: str, image_format: str, shard_size: int | None = None) -> str:
+def image_key(job_id: str, camera: str, image_format: str, shard: Shard | None = None) -> str:
     """Return where an image is stored: in which object, and in a shared one, under which name.
 
     An image of its own: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC. One of several:
-    `images/_shared/{yyyy}/{mm}/{dd}/{first job}-{number}.tar/{camera}/{job}.{format}`.
+    `images/_shared/{yyyy}/{mm}/{dd}/{shard}-{number of jobs}.tar/{camera}/{job}.{format}`.
     """
     day = f"{datetime.fromtimestamp(accepted_ms(job_id) / 1000, UTC):%Y/%m/%d}"
     name = f"{job_id}.{image_format}"
-    if shard_size is None:
+    if shard is None:
         return f"{IMAGES}/{camera}/{day}/{name}"
-    return f"{SHARED}/{day}/{job_id[:-1]}{_DIGITS[0]}-{shard_size}{ARCHIVE}/{camera}/{name}"
+    return f"{SHARED}/{day}/{shard.name}{ARCHIVE}/{camera}/{name}"
 
 
 def object_key(key: str) -> str:
@@ -211,12 +252,8 @@ def job_ids_in(key: str) -> list[str]:
     name = key.rsplit("/", 1)[-1]
     if own := _OWN_OBJECT.fullmatch(name):
         return [own[1]]
-    shared = _SHARED_OBJECT.fullmatch(name)
-    return _row(shared[1], int(shared[2])) if shared else []
-
-
-def _row(first: str, count: int) -> list[str]:
-    return [first[:-1] + digit for digit in _DIGITS[:count]]
+    shard = Shard.named(name.removesuffix(ARCHIVE)) if name.endswith(ARCHIVE) else None
+    return shard.job_ids if shard else []
 
 
 def timestamp(milliseconds: int | None) -> str | None:

@@ -46,7 +46,7 @@ class Scope(StrEnum):
     """What a key allows."""
 
     INGEST = "ingest"
-    """Send images, and withdraw them."""
+    """Send images, and withdraw those that the key itself has sent."""
     READ = "read"
     """See jobs, images and figures."""
     ADMIN = "admin"

@@ -8,16 +8,19 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by when accepted: ms, never falling |
 | `ws:expiring` | sorted set | ids of jobs not settled that become too old, by when (ms) |
 | `ws:withdrawn` | sorted set | ids of jobs cancelled while their messages are under way, by when (ms) |
-| `ws:drain` | hash | how fast the queue drains: see `core.drain`; `last` time given in `ws:pending` |
+| `ws:drain` | hash | how fast queue and lanes drain: see `core.drain`; `last` time given in `ws:pending` |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour; hour is UTC, yyyymmddhh |
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | which cameras there are, by the last hour in which they sent something |
+| `ws:cameras:key` | hash | camera to the id of the API key that brought it, if one did |
+| `ws:keys:cameras` | hash | API key's id to how many of the cameras there are it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of an upload that named the key |
 | `ws:counted:{word}` | string | that a call has counted its duplicates, for a minute |
 | `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
 | `ws:workers` | sorted set | names of workers, by the time each was last seen |
 | `ws:worker:{name}` | hash | what that worker has done (`worker.tally`), and when it said so |
+| `ws:installation` | string | the installation's id: see `core.installation` |
 | `ws:settled` | channel | ids of jobs that have just settled |
 """
 
@@ -39,6 +42,7 @@ from redis.retry import Retry
 
 from core.drain import Drain, Place
 from core.errors import (
+    DataLostError,
     IdempotencyConflictError,
     LedgerFullError,
     LedgerUnavailableError,
@@ -46,7 +50,7 @@ from core.errors import (
     RateLimitError,
     TooManyCamerasError,
 )
-from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, accepted_ms
+from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, Shard, accepted_ms
 from core.lanes import LANES, room
 from core.manifest import Prediction
 
@@ -74,6 +78,7 @@ _ROOM_SHARE: Final = 100
 """One in this many places of the queue is to be free when those who were refused come back."""
 
 _MEASURES: Final = 3  # numbers by which Redis tells the measure of the drain
+_OF_LANE: Final = 2  # numbers by which it tells that of a lane
 
 WORKER_TTL: Final = 15.0
 """Seconds after which a worker that has not been seen counts as gone; it reports every second."""
@@ -120,12 +125,14 @@ class Submission:
     """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
 
     `jobs`: at least one. `idempotency`: key of the whole, if the client gave one. `limit`: what the client
-    may send; a submission is taken while one image is left, and may overdraw it.
+    may send; a submission is taken while one image is left, and may overdraw it. `owner`: id of the client's
+    API key, empty without one.
     """
 
     jobs: Sequence[NewJob]
     idempotency: Idempotency | None = None
     limit: RateLimit | None = None
+    owner: str = ""
 
 
 Refusal = IdempotencyConflictError | QueueFullError | RateLimitError | TooManyCamerasError
@@ -173,13 +180,17 @@ class JobStore:
         retention_hours: float = 168.0,
         max_queued: int = 200_000,
         max_cameras: int = 1_000,
+        key_cameras: int = 100,
     ) -> None:
         self.client = client
         self.withdrawn_about = True
         """Whether messages of cancelled jobs may be under way, as of the last `settle`; at first unknown."""
+        self.installation = ""
+        """Id of the installation whose Redis alone accepts jobs; empty for any."""
         self._retention = int(retention_hours * 3600)
         self._max_queued = max_queued
         self._max_cameras = max_cameras
+        self._key_cameras = key_cameras
         self._accept = client.register_script(script("accept"))
         self._settle = client.register_script(script("settle"))
         self._begin = client.register_script(script("begin"))
@@ -222,10 +233,12 @@ class JobStore:
             - `IdempotencyConflictError`: the key was used with other bytes.
             - `QueueFullError`: as many jobs wait as may when one of `lane` comes.
             - `RateLimitError`: nothing is left of the limit.
-            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be.
+            - `TooManyCamerasError`: a job's camera is new, and there are as many as may be, or the owner has
+              brought as many as one may.
 
         Raises:
             LedgerFullError: Redis has no memory; nothing was accepted.
+            DataLostError: Redis is not that of the installation (any more); nothing was accepted.
         """
         keys = [PENDING[lane], PENDING[_other(lane)], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]
         arguments: list[str | int] = [
@@ -233,23 +246,27 @@ class JobStore:
             self._retention,
             room(lane, self._max_queued),
             self._max_cameras,
+            self._key_cameras,
+            self.installation,
             len(submissions),
         ]
         for one in submissions:
-            value = ""
+            known = ""
             if one.idempotency:
                 keys.append(_idempotency_key(one.idempotency))
-                value = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
+                known = " ".join([one.idempotency.digest, *(job.id for job in one.jobs)])
             rate = f"{one.limit.name} {one.limit.rate} {one.limit.burst}" if one.limit else ""
-            arguments += [value, rate, len(one.jobs)]
+            arguments += [known, rate, one.owner, len(one.jobs)]
             for job in one.jobs:
                 arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
-                arguments += [
-                    "" if number is None else number
-                    for number in (job.captured_ms, job.expires_ms, job.shard_size)
-                ]
+                arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
+                arguments.append("" if job.shard is None else job.shard.suffix)
         with translated():
             answers = cast(list[str], self._accept(keys, [*arguments, *messages]))
+        if answers == ["lost"]:
+            raise DataLostError(
+                "Redis has lost its data, or is another one than before; nothing was accepted."
+            )
         return [self._outcome(one, lane, answer) for one, answer in zip(submissions, answers, strict=True)]
 
     def _outcome(self, submission: Submission, lane: str, answer: str) -> Accepted | Refusal:
@@ -262,12 +279,13 @@ class JobStore:
             except IdempotencyConflictError as error:
                 return error
         if word == "cameras":
-            return TooManyCamerasError(self._max_cameras)
+            return TooManyCamerasError(self._key_cameras if rest == "owner" else self._max_cameras, rest)
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
         now, ahead, others, *measure = map(float, rest.split(" "))
-        measure, allowance = measure[:_MEASURES], measure[_MEASURES:]
-        drain = Drain.measured({lane: int(ahead), _other(lane): int(others)}, now, measure)
+        of_lane, allowance = measure[_MEASURES:][:_OF_LANE], measure[_MEASURES + _OF_LANE :]
+        pending = {lane: int(ahead), _other(lane): int(others)}
+        drain = Drain.measured(pending, now, measure[:_MEASURES], {lane: of_lane})
         if word == "full":
             return self._full(drain, lane, len(jobs))
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
@@ -322,14 +340,18 @@ class JobStore:
             The state of each as it now stands; None where the record is gone. A job that was classified when
             it was too old already is `expired`.
         """
-        return self._settle_all(outcomes, model, elsewhere=False)
+        return self._settle_all(outcomes, model)
 
-    def cancel(self, job_id: str) -> JobState | None:
+    def cancel(self, job_id: str, owner: str = "") -> JobState | None:
         """Settle a job `cancelled` unless it has settled; return its state as it now stands, None if unknown.
 
         Whoever meets its message afterwards is told: see `withdrawn`.
+
+        Args:
+            job_id: the job's.
+            owner: id of the API key that must have sent it, else it is unknown; empty for any.
         """
-        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", elsewhere=True)[0]
+        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", cancels=True, owner=owner)[0]
 
     def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
         """Return which of the jobs were cancelled while their messages were under way.
@@ -352,15 +374,16 @@ class JobStore:
             )
 
     def _settle_all(
-        self, outcomes: Sequence[Outcome], model: str, *, elsewhere: bool
+        self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
     ) -> list[JobState | None]:
         arguments: list[str | int] = [
             PREFIX,
             SETTLED_CHANNEL,
             self._retention,
             model,
-            int(elsewhere),
+            int(cancels),
             TOO_OLD,
+            owner,
         ]
         for outcome in outcomes:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
@@ -488,6 +511,18 @@ class JobStore:
             names = self.client.zrangebyscore(_WORKERS, self.now_ms() / 1000 - WORKER_TTL, "+inf")
         return cast(list[str], names)
 
+    def unattended(self, seconds: float) -> bool:
+        """Return whether a job has waited so long, and no worker was seen for as long."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(_WORKERS, 0, 0, desc=True, withscores=True)
+            for key in PENDING.values():
+                pipe.zrange(key, 0, 0, withscores=True)
+            (now, _), seen, *oldest = pipe.execute()
+        return not any(at > now - seconds for _, at in seen) and any(
+            accepted < (now - seconds) * 1000 for first in oldest for _, accepted in first
+        )
+
     def worker_reports(self) -> dict[str, dict[str, float]]:
         """Return what each worker seen lately has done, and `at`, when it said so (Redis' clock, seconds)."""
         names = self.workers()
@@ -549,15 +584,15 @@ def _ask_drain(pipe: Any) -> None:
     pipe.time()
     for key in PENDING.values():
         pipe.zcard(key)
-    pipe.hmget(_DRAIN, _DRAIN_FIELDS)
+    pipe.hmget(_DRAIN, [*_DRAIN_FIELDS, *(f"{lane}:{name}" for lane in LANES for name in ("jobs", "ms"))])
 
 
 def _drain(answers: Sequence[Any]) -> Drain:
     (seconds, microseconds), *counts, measure = answers
     now = seconds * 1000 + microseconds // 1000
-    return Drain.measured(
-        dict(zip(LANES, counts, strict=True)), now, [float(value or 0) for value in measure]
-    )
+    numbers = [float(value or 0) for value in measure]
+    of_lanes = {lane: numbers[_MEASURES + _OF_LANE * at :][:_OF_LANE] for at, lane in enumerate(LANES)}
+    return Drain.measured(dict(zip(LANES, counts, strict=True)), now, numbers[:_MEASURES], of_lanes)
 
 
 def _place(drain: Drain, ranks: Sequence[int | None]) -> Place | None:
@@ -575,7 +610,7 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         camera=record["camera"],
         format=record["format"],
         size=int(record["size"]),
-        shard_size=int(record["shard_size"]) if "shard_size" in record else None,
+        shard=Shard.of(job_id, record["shard"]) if "shard" in record else None,
         captured_ms=int(captured) if captured else None,
         expires_ms=int(expires) if expires else None,
         settled_ms=int(settled) if settled else None,

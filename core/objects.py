@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -25,8 +27,13 @@ from core.layout import ImageBytes
 from core.settings import Settings, load_settings
 from core.shards import contents, pack
 
+if TYPE_CHECKING:
+    from obstore.store import S3Credential  # a type only
+
 _TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
 _PROBE: Final = ".ping"
+_PUT_PROBE: Final = ".ping-put"
+_PROBE_BYTES: Final = 1024 * 1024  # at most
 _PUT_AT_ONCE: Final = 4
 _DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 _LIFECYCLE_ID: Final = "wastestream-images"
@@ -36,18 +43,44 @@ _REQUEST_SECONDS: Final = 10
 _RETRY_SECONDS: Final = 3
 """How long a call keeps trying; longer outages are the caller's to wait out."""
 
+_PROBE_SECONDS: Final = 3
+_PROBE_RETRY_SECONDS: Final = 1
+"""The same for a probe, so that who asks for readiness is told what fails before giving up."""
+
+_CAUSES: Final = (
+    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.objects`"),
+    ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
+    (
+        "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",
+        "Storage is full: give it room, or keep images shorter",
+    ),
+    (
+        "AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken| 40[13] ",
+        "Storage denies access: check the S3 keys, and that they may read and write the bucket",
+    ),
+    (
+        "certificate verify failed|invalid peer certificate|CertificateError|UnknownIssuer",
+        "Storage's certificate is not trusted: name its authority in WASTESTREAM_S3_CA_FILE",
+    ),
+    (
+        r"kind: (Connect|Timeout)|error sending request|Could not connect|timed out",
+        "Storage does not answer: check that it runs and its address",
+    ),
+    ("", "Storage fails: its own log says why; a full disk does this"),
+)
+"""What failed calls are put down to: a pattern in what the client says, and the sentence for the operator."""
+
 
 @contextmanager
 def _translated(key: str) -> Iterator[None]:
     try:
         yield
-    except (NotFoundError, FileNotFoundError) as error:
-        raise ObjectNotFoundError(f"Storage has no object {key}.") from error
-    except BaseError as error:
-        # Refused, timed out, answered 5xx, wrong credentials: not this image's fault, so never final.
-        raise StorageUnavailableError(
-            f"Storage does not answer as it should ({_first_line(error)})."
-        ) from error
+    except (FileNotFoundError, BaseError) as error:
+        text = str(error)
+        if isinstance(error, NotFoundError | FileNotFoundError) and _CAUSES[0][0] not in text:
+            raise ObjectNotFoundError(f"Storage has no object {key}.") from error
+        # Refused, timed out, answered 5xx, no bucket: not this image's fault, so never final.
+        raise StorageUnavailableError(f"{_cause(text)} ({_summary(text)}).") from error
 
 
 class ObjectStore:
@@ -58,29 +91,9 @@ class ObjectStore:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._store = S3Store(
-            settings.s3_bucket,
-            endpoint=settings.s3_endpoint.rstrip("/"),
-            region=settings.s3_region,
-            access_key_id=settings.s3_access_key.get_secret_value(),
-            secret_access_key=settings.s3_secret_key.get_secret_value(),
-            virtual_hosted_style_request=False,
-            unsigned_payload=True,
-            client_options={
-                "allow_http": True,
-                "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-                "timeout": timedelta(seconds=_REQUEST_SECONDS),
-            },
-            retry_config={
-                "max_retries": 4,
-                "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=50),
-                    "max_backoff": timedelta(seconds=1),
-                    "base": 2,
-                },
-            },
-        )
+        self._store = _store(settings, _REQUEST_SECONDS, _RETRY_SECONDS)
+        self._probe_store = _store(settings, _PROBE_SECONDS, _PROBE_RETRY_SECONDS)
+        self._refused_bytes = 0  # size of the latest object that storage did not take, until it takes a probe
         self._kept: _Found | None = None
 
     def put_many(self, images: Sequence[tuple[str, ImageBytes]]) -> None:
@@ -153,9 +166,31 @@ class ObjectStore:
             self._put(_PROBE, b"Read to see whether storage works.")
             self.get(_PROBE)
 
+    def check_put(self) -> None:
+        """Return if the server takes what uploads put.
+
+        The probe is tiny, unless an upload has failed since the last one that passed: a disk can be full for
+        images and still have room for a byte.
+        """
+        refused = min(self._refused_bytes, _PROBE_BYTES)
+        for size in [refused, 1] if refused else [1]:  # The last one stays, and room is for images.
+            with _translated(_PUT_PROBE):
+                obstore.put(self._probe_store, _PUT_PROBE, bytes(size), use_multipart=False)
+        self._refused_bytes = 0
+
     def _put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
-        with _translated(name):
+        with self._putting(name, data):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
+
+    @contextmanager
+    def _putting(self, name: str, data: ImageBytes | list[ImageBytes]) -> Iterator[None]:
+        """Translate errors of a put, and remember how much storage did not take."""
+        try:
+            with _translated(name):
+                yield
+        except StorageUnavailableError:
+            self._refused_bytes = sum(map(len, data)) if isinstance(data, list) else len(data)
+            raise
 
     async def _put_all(self, objects: Mapping[str, Sequence[tuple[str, ImageBytes]]]) -> None:
         places = asyncio.Semaphore(_PUT_AT_ONCE)
@@ -163,7 +198,7 @@ class ObjectStore:
         async def put(name: str, images: Sequence[tuple[str, ImageBytes]]) -> None:
             async with places:  # also to pack it, so that there are not two copies of everything
                 data = _packed(name, images)
-                with _translated(name):
+                with self._putting(name, data):
                     await obstore.put_async(
                         self._store, name, data, attributes=_attributes(name), use_multipart=False
                     )
@@ -183,6 +218,43 @@ class ObjectStore:
                 return _Found(name, memoryview(await result.bytes_async()))
         except WastestreamError as error:
             return error
+
+
+def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
+    """Return a client whose requests take `seconds` at most and are repeated for `retry_seconds`."""
+    ca = settings.s3_ca_file
+
+    def credential() -> S3Credential:
+        return {
+            "access_key_id": settings.s3_access_key.get_secret_value(),
+            "secret_access_key": settings.s3_secret_key.get_secret_value(),
+            "token": settings.s3_session_token.get_secret_value() or None,
+            "expires_at": None,
+        }
+
+    return S3Store(
+        settings.s3_bucket,
+        endpoint=settings.s3_endpoint.rstrip("/"),
+        region=settings.s3_region,
+        credential_provider=credential,  # Called once. AWS_SESSION_TOKEN would join keys given one by one.
+        virtual_hosted_style_request=False,
+        unsigned_payload=True,
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+            "timeout": timedelta(seconds=seconds),
+            **({"root_certificate": ca.read_bytes()} if ca else {}),
+        },
+        retry_config={
+            "max_retries": 4,
+            "retry_timeout": timedelta(seconds=retry_seconds),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=50),
+                "max_backoff": timedelta(seconds=1),
+                "base": 2,
+            },
+        },
+    )
 
 
 class _Found:
@@ -231,26 +303,28 @@ def ensure_bucket(settings: Settings) -> None:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint,
-        region_name=settings.s3_region,
-        aws_access_key_id=settings.s3_access_key.get_secret_value(),
-        aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-        config=Config(
-            signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 5}
-        ),
-    )
     try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint,
+            region_name=settings.s3_region,
+            aws_access_key_id=settings.s3_access_key.get_secret_value(),
+            aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
+            aws_session_token=settings.s3_session_token.get_secret_value() or None,
+            # Else the system's authorities, as obstore; boto3's own are a copy of Mozilla's.
+            verify=str(settings.s3_ca_file or ssl.get_default_verify_paths().cafile or "") or True,
+            config=Config(
+                signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 5}
+            ),
+        )
         if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=settings.s3_bucket)
         with suppress(ClientError):  # Servers without lifecycles refuse in words of their own.
             _set_lifecycle(client, settings)
     except (BotoCoreError, ClientError) as error:
         raise StorageUnavailableError(
-            f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made ({error}). "
-            "Check that the server runs, and that WASTESTREAM_S3_ACCESS_KEY and WASTESTREAM_S3_SECRET_KEY "
-            "are its own."
+            f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made. "
+            f"{_cause(str(error))} ({error})."
         ) from error
 
 
@@ -285,8 +359,13 @@ def _attributes(key: str) -> dict[str, str]:
     return {"Content-Type": _TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:200]
+def _cause(text: str) -> str:
+    return next(sentence for pattern, sentence in _CAUSES if re.search(pattern, text))
+
+
+def _summary(text: str) -> str:
+    """Return what obstore says of an error, with the server's words and without the dump of its objects."""
+    return " ".join(text.partition("\n\nDebug source")[0].split())[:400]
 
 
 def main() -> int:

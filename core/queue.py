@@ -16,9 +16,11 @@ from typing import Any, Final
 
 from celery import Celery
 from kombu.connection import Connection
+from redis.connection import parse_url
 
 from core.jobs import job_id_of, new_job_id, object_key
 from core.lanes import LANES, SINGLE
+from core.redis_url import TLS
 from core.settings import Settings
 
 CLASSIFY: Final = "wastestream.classify"
@@ -35,6 +37,9 @@ EXPIRES: Final = "expires_ms"
 IMAGES: Final = "images"
 """The header that says how many images a message names."""
 
+COSTS: Final = "costs_ms"
+"""The header that says what each image costs to decode (`core.cost`), unless all cost little."""
+
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
 
@@ -44,8 +49,10 @@ Living workers renew theirs every 2 seconds (`worker.leases`), so a slow batch i
 
 def make_app(settings: Settings) -> Celery:
     """Return a Celery app that knows the broker; `worker.app` adds the task to it."""
-    app = Celery("wastestream", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    url, tls = _broker(settings.redis_url.get_secret_value())
+    app = Celery("wastestream", broker=url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=tls,
         task_default_queue=_DEFAULT_QUEUE,
         task_create_missing_queue_type="classic",
         task_ignore_result=True,  # results are the job records; Celery's cost 5 Redis commands each
@@ -79,6 +86,20 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+def _broker(url: str) -> tuple[str, dict[str, Any] | None]:
+    """Return Redis' URL as Celery's `broker_url` and `broker_use_ssl`; None without TLS.
+
+    kombu takes the scheme for the transport's name, which for workers is our own. By the scheme alone they
+    would speak without TLS and send the password in clear text.
+    """
+    address, _, _ = url.partition("?")
+    if not url.startswith(f"{TLS}://"):
+        return address, None
+    parsed: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    options = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
+    return address, {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **options}
+
+
 class Envelope:
     """Makes messages of the one task, as text for the broker's list."""
 
@@ -90,8 +111,7 @@ class Envelope:
         keys: Sequence[str],
         lane: str,
         expires_ms: Sequence[int | None] = (),
-        *,
-        redelivered: bool = False,
+        costs_ms: Sequence[int] = (),
     ) -> str:
         """Return a message that asks to classify the images at `keys`, of one object.
 
@@ -101,7 +121,7 @@ class Envelope:
             keys: of the images.
             lane: whose queue it is for.
             expires_ms: when each image becomes too old, ms since 1970; nothing if none does.
-            redelivered: whether its jobs are to run alone.
+            costs_ms: what each costs to decode; nothing if all cost little.
         """
         task_id = job_id_of(keys[0])
         headers = {
@@ -111,13 +131,12 @@ class Envelope:
             "argsrepr": f"({list(keys[:1])},)",
             IMAGES: len(keys),
         }
-        delivery: dict[str, Any] = {"exchange": "", "routing_key": QUEUES[lane]}
-        if redelivered:
-            headers["redelivered"] = delivery["redelivered"] = True
+        if any(costs_ms):
+            headers[COSTS] = list(costs_ms)
         properties = {
             **self._template["properties"],
             "correlation_id": task_id,
-            "delivery_info": delivery,
+            "delivery_info": {"exchange": "", "routing_key": QUEUES[lane]},
             "delivery_tag": new_job_id(),
         }
         different = list(dict.fromkeys(expires_ms))
@@ -133,17 +152,26 @@ class Envelope:
             }
         )
 
-    def messages(self, keys: Sequence[str], lane: str, expires_ms: Sequence[int | None] = ()) -> list[str]:
+    def messages(
+        self,
+        keys: Sequence[str],
+        lane: str,
+        expires_ms: Sequence[int | None] = (),
+        costs_ms: Sequence[int] = (),
+    ) -> list[str]:
         """Return messages for images: one for each object, so that no two workers read the same.
 
         Args:
             keys: of the images; those that share an object follow each other.
             lane: whose queue they are for.
             expires_ms: as `message`.
+            costs_ms: as `message`.
         """
-        every = zip(keys, expires_ms or [None] * len(keys), strict=True)
-        shards = [list(shard) for _, shard in groupby(every, lambda one: object_key(one[0]))]
-        return [self.message([key for key, _ in one], lane, [until for _, until in one]) for one in shards]
+        images = zip(keys, expires_ms or [None] * len(keys), costs_ms or [0] * len(keys), strict=True)
+        shards = [
+            list(zip(*shard, strict=True)) for _, shard in groupby(images, lambda one: object_key(one[0]))
+        ]
+        return [self.message(shard, lane, until, costs) for shard, until, costs in shards]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
@@ -11,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
+from core.redis_url import check_redis_url
 
 PREFIX: Final = "WASTESTREAM_"
 
@@ -31,17 +33,25 @@ def is_rate(value: float) -> bool:
 class Settings(BaseSettings):
     """One value per variable: the field `redis_url` is `WASTESTREAM_REDIS_URL`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis: broker, job records, ledger. `redis://:PASSWORD@HOST:PORT/DB`.",
+        description="Redis: broker, job records, ledger. `redis://:PASSWORD@HOST:PORT/DB`; TLS: `rediss://`.",
     )
     s3_endpoint: str = Field(
         "http://127.0.0.1:8333", pattern=r"^https?://[^/]+/?$", description="Address of the S3 server."
     )
     s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the S3 server.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the S3 server.")
+    s3_session_token: SecretStr = Field(
+        SecretStr(""), description="Session token of temporary keys of the S3 server."
+    )
+    s3_ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the S3 server's certificate."
+    )
     s3_bucket: str = Field(
         "wastestream", pattern=r"^[a-z0-9][a-z0-9.\-]{2,62}$", description="Bucket that holds the images."
     )
@@ -50,9 +60,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
     api_processes: int = Field(1, ge=1, le=64, description="API processes; one takes about 800 uploads/s.")
-    api_threads: int = Field(64, ge=4, le=1024, description="Requests that one API process serves at a time.")
+    api_threads: int = Field(64, ge=4, le=1024, description="Threads of one API process.")
     api_waiting: int = Field(
         256, ge=1, le=1024, description="Requests besides that wait for their jobs, in one API process."
+    )
+
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Reverse proxies in front of the API whose X-Forwarded headers are believed.",
     )
 
     auth: Literal["auto", "required", "off"] = Field(
@@ -85,6 +102,10 @@ class Settings(BaseSettings):
     )
     model_dir: Path = Field(SHIPPED_MODEL, description="Folder of the model that the workers load.")
 
+    disk: Path | None = Field(
+        None,
+        description="Folder whose disk Redis and storage fill; uploads are answered 503 while it is full.",
+    )
     max_queued: int = Field(
         200_000,
         ge=100,
@@ -94,6 +115,9 @@ class Settings(BaseSettings):
         1_000,
         ge=1,
         description="Most cameras in the ledger; an upload that names a new one is answered 422.",
+    )
+    key_cameras: int = Field(
+        100, ge=1, description="Most of those cameras that one API key may bring; beyond it the same."
     )
 
     retention_hours: float = Field(
@@ -106,6 +130,23 @@ class Settings(BaseSettings):
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Least severe log line printed."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: SecretStr) -> SecretStr:
+        check_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("s3_ca_file", mode="before")
+    @classmethod
+    def _holds_certificates(cls, value: object) -> object:
+        if not value:  # as an empty variable in containers
+            return None
+        try:
+            ssl.create_default_context(cafile=str(value))
+        except OSError as error:
+            raise ValueError(f"{value} holds no certificate in PEM that can be read ({error})") from None
+        return value
 
     @field_validator("key_rate")
     @classmethod

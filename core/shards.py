@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from core.cost import MAX_TOGETHER_MS
 from core.layout import ImageBytes
 
 MOST_IMAGES: Final = 16
@@ -20,20 +21,22 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 _BLOCK: Final = tarfile.BLOCKSIZE
 
 
-def split(sizes: Sequence[int]) -> list[range]:
+def split(images: Sequence[tuple[int, int]]) -> list[range]:
     """Return which images make a shard: ranges of their numbers, in order, each of at least one.
 
     Args:
-        sizes: bytes of each image.
+        images: bytes of each image, and what it costs to decode (`core.cost`).
     """
     found: list[range] = []
-    begin = total = 0
-    for number, size in enumerate(sizes):
-        if number > begin and (number - begin == MOST_IMAGES or total + size > MOST_BYTES):
+    begin = total = cost = 0
+    for number, (size, cost_ms) in enumerate(images):
+        full = number - begin == MOST_IMAGES or total + size > MOST_BYTES or cost + cost_ms > MAX_TOGETHER_MS
+        if full and number > begin:
             found.append(range(begin, number))
-            begin, total = number, 0
+            begin, total, cost = number, 0, 0
         total += size
-    return [*found, range(begin, len(sizes))]
+        cost += cost_ms
+    return [*found, range(begin, len(images))]
 
 
 def pack(images: Iterable[tuple[str, ImageBytes]]) -> list[ImageBytes]:

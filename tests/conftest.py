@@ -14,9 +14,11 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from core.errors import LedgerUnavailableError
+from core.installation import OBJECT
 from core.ledger import JobStore, connect
 from core.objects import ObjectStore, ensure_bucket
 from core.settings import Settings
+from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stack import Stack, run_stack
 
@@ -43,7 +45,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     options += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-    server = Server([program("redis-server"), *options], folder / "log", port=port)
+    server = Server([program(*REDIS), *options], folder / "log", port=port)
     server.start()
     yield server
     server.stop()
@@ -66,6 +68,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def settings(redis_server: Server, s3_server: Server) -> Settings:
     """Settings for the two servers, Redis emptied and the bucket made."""
+    return fresh_settings(redis_server, s3_server)
+
+
+def fresh_settings(redis_server: Server, s3_server: Server) -> Settings:
+    """Return settings for the two servers, Redis emptied and the bucket made."""
     made = Settings(
         redis_url=SecretStr(f"redis://127.0.0.1:{redis_server.port}/0"),
         s3_endpoint=f"http://127.0.0.1:{s3_server.port}",
@@ -74,6 +81,7 @@ def settings(redis_server: Server, s3_server: Server) -> Settings:
     )
     connect(made.redis_url.get_secret_value()).flushall()
     ensure_bucket(made)
+    ObjectStore(made).delete_many([OBJECT])  # A new installation, though there are images of earlier ones.
     return made
 
 

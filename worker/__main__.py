@@ -9,8 +9,24 @@ import warnings
 
 from celery.platforms import SecurityWarning
 
-from core.errors import SettingsError
+from core.errors import LedgerUnavailableError, MissingRightsError, SettingsError
+from core.ledger import connect
 from core.queue import QUEUES
+from core.redis_server import check_server
+from core.settings import Settings
+
+
+def _check_rights(settings: Settings) -> None:
+    """Raise `MissingRightsError` if Redis would keep the worker from its work; Celery would try for ever."""
+    client = connect(settings.redis_url.get_secret_value(), patience=2.0)
+    try:
+        check_server(client)
+    except MissingRightsError:
+        raise
+    except LedgerUnavailableError:  # Celery waits for it; `worker.app` says what else is wrong.
+        return
+    finally:
+        client.close()
 
 
 def main() -> int:
@@ -20,8 +36,10 @@ def main() -> int:
     parser.add_argument("--events", action="store_true", help="send task events, for Flower")
     arguments = parser.parse_args()
     try:
-        from worker.app import app, task  # noqa: PLC0415 - reads the settings, whose errors belong on stderr
-    except SettingsError as error:
+        from worker.app import app, settings, task  # noqa: PLC0415 - reads settings, whose errors go to stderr
+
+        _check_rights(settings)
+    except (SettingsError, MissingRightsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     # Celery warns root, whom containers and small machines run as; it accepts JSON only here.

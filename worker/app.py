@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from core.errors import LedgerUnavailableError, ModelError
 from core.ledger import JobStore, connect
 from core.queue import QUEUES, Envelope, make_app
+from core.redis_server import LOOK_SECONDS, log_unfit
 from core.settings import load_settings
 from core.urgent import UrgentRedis
 from worker import child, retention
@@ -115,6 +116,8 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
     sender.timer.call_repeatedly(retention.LOOK_SECONDS, Sweeper(client).look)
+    log_unfit(client)
+    sender.timer.call_repeatedly(LOOK_SECONDS, lambda: log_unfit(client))
     # Celery looks every 5 s; a batch whose child died should not wait that long.
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
 

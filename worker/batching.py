@@ -19,8 +19,9 @@ from celery.worker import state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from core.cost import MAX_COST_MS
 from core.jobs import JobState
-from core.queue import CLASSIFY
+from core.queue import CLASSIFY, QUEUES
 from core.settings import Settings
 from worker import child
 from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result
@@ -29,6 +30,7 @@ from worker.ending import Ending
 from worker.lanes import Lanes
 from worker.leases import Leases
 from worker.tally import Spent, Tally
+from worker.time_limit import time_limit
 
 logger = get_logger(__name__)
 
@@ -38,6 +40,9 @@ LONGEST_PAUSE: Final = 5.0
 
 STOP_SECONDS: Final = 20.0
 """Seconds that the last batch may take once the worker was told to stop: it ends within 30 in all."""
+
+_GRACE: Final = 5.0
+"""Seconds by which the parent is more patient with a batch than its child."""
 
 SHORTEST_ABSENCE: Final = 1.0
 """Seconds until a job whose image was not served is tried again; they double with each time."""
@@ -68,6 +73,8 @@ class Batcher:
         self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
         self._pause = 0.0  # the last pause's seconds, 0 while all is well
         self._paused = False
+        self._channel: Any = None  # that messages come from, once one has come
+        self._watches: set[Any] = set()  # timers, one for each batch that the pool has
         self._absent = 0  # jobs set aside, which a timer brings in again
         self.progress = 0  # messages received and batches ended: it grows while the worker works
 
@@ -76,20 +83,30 @@ class Batcher:
         """Whether there is a reason to take no message now: a batch, a pause, images awaited, the end."""
         return self._free <= 0 or self._paused or self._absent > 0 or self._stopping
 
+    def close(self) -> None:
+        """Watch no batch any more: the connection has ended.
+
+        Celery's pool has discarded those that no child had accepted, and will never call back. One that runs
+        on keeps the limit that its child set.
+        """
+        for watch in self._watches:
+            watch.cancel()
+        self._watches.clear()
+
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
         """Take one message: what Celery calls the task message handler."""
-        self._task.leases.watch(message.channel)
         entries = entries_of(message, **self._context)
         for entry in entries:
             state.task_reserved(entry.request)
             signals.task_received.send(sender=self._consumer, request=entry.request)
             entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
             self._lanes.add(entry)
+        self._channel = message.channel
         self._held += len(entries)
         self._messages += 1
         self.progress += 1
-        self._limit_prefetch()
         self._dispatch()
+        self._limit_prefetch()
 
     def acknowledge(self) -> None:
         """Acknowledge the messages that are complete; those that cannot be now wait for the next call."""
@@ -125,43 +142,56 @@ class Batcher:
                 entry.request.on_accepted(pid, accepted)
 
         def on_results(ran: tuple[Sequence[Result], Spent]) -> None:
-            limit.cancel()
+            self._unwatch(watch)
             results, spent = ran
             seconds = time.monotonic() - started
             self._task.tally.end(len(entries), seconds, spent)
             self._on_results(entries, results, seconds)
 
         def on_crash(failure: Any) -> None:
-            limit.cancel()
+            self._unwatch(watch)
             self._on_crash(entries, failure)
 
         started = time.monotonic()
-        # The pool's own time limit begins when the child takes the batch; a child may hang before that.
-        limit = self._consumer.timer.call_repeatedly(
-            self._task.settings.batch_timeout, self._overdue, (started,)
-        )
+        watch = self._watch(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.tally.begin(item.job_id for item in items)
         self._consumer.pool.apply_async(
             child.run_batch,
-            args=(items,),
+            args=(items, child.epoch.current),
             accept_callback=on_accepted,
             callback=on_results,
             error_callback=on_crash,
             correlation_id=entries[0].request.id,
         )
 
-    def _overdue(self, started: float) -> None:
+    def _watch(self, started: float, entries: list[Entry]) -> Any:
+        """See to it that a batch ends though its child hangs where it has no time limit of its own.
+
+        The child may have to finish a batch of an earlier connection first.
+        """
+        timeout, attempts = self._task.settings.batch_timeout, len(entries) if entries[0].repeated else 1
+        earlier = time_limit(timeout, [MAX_COST_MS])
+        seconds = earlier + time_limit(attempts * timeout, (entry.cost_ms for entry in entries)) + _GRACE
+        watch = self._consumer.timer.call_repeatedly(seconds, self._overdue, (started, 1.5 * seconds))
+        self._watches.add(watch)
+        return watch
+
+    def _unwatch(self, watch: Any) -> None:
+        watch.cancel()
+        self._watches.discard(watch)
+
+    def _overdue(self, started: float, hopeless: float) -> None:
         """End the child of a batch that takes too long, and the worker if that did not end the batch."""
         seconds = time.monotonic() - started
         self.end_children(seconds)
-        if seconds > 1.5 * self._task.settings.batch_timeout:
+        if seconds > hopeless:
             logger.error("The pool does not know that the child has ended: the worker ends, to be replaced")
             self._task.ending.fail()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def end_children(self, seconds: float) -> None:
-        """Kill a child whose batch has taken too long; the pool reports the batch as crashed."""
+        """Kill a child whose batch takes too long; the pool reports the batch as crashed."""
         logger.error("A batch has taken %.0f s: its child is ended", seconds)
         for pid in self._consumer.pool.info["processes"]:
             with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
@@ -240,12 +270,17 @@ class Batcher:
                 self._complete.append(entry.delivery.message)
                 self._messages -= 1
         self._held -= len(entries)
-        self._limit_prefetch()
         self.acknowledge()
         self._dispatch()
+        self._limit_prefetch()
 
     def _limit_prefetch(self) -> None:
-        """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs."""
+        """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs.
+
+        And take no more of a lane while what waits of it here is work enough for a batch: others may be idle.
+        """
+        if self._channel is not None:
+            self._channel.pause(QUEUES[lane] for lane in self._lanes.full())
         room = max(0, self._consumer.initial_prefetch_count - self._held)
         self._consumer.qos.value = max(1, self._messages + len(self._complete) + room)
 
@@ -265,6 +300,11 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls with each message."""
+        child.epoch.begin()
+        # Before the first message, which Redis may record and the connection not survive.
+        task.leases.renew(consumer.connection.default_channel)
+        if task.batcher:
+            task.batcher.close()
         task.batcher = Batcher(task, app, consumer)
         return task.batcher.receive
 

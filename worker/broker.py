@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from core.cost import MAX_TOGETHER_MS
 from core.lanes import SINGLE
 from core.ledger import script
 from core.queue import QUEUES
@@ -21,6 +23,9 @@ MOST_TAKEN: Final = 15
 """Single images whose messages are taken after one that was waited for: about as many as a bulk message has,
 whose queue has the next turn."""
 
+_PAUSED_SECONDS: Final = 0.1
+"""How long a channel waits for messages of some queues only; then it looks which ones are paused."""
+
 _QUEUE: Final = QUEUES[SINGLE]
 _TAKE: Final = script("take")
 
@@ -31,21 +36,25 @@ class QoS(kombu_redis.QoS):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
         self.waiting = 0  # single images' messages in the queue when the latest was recorded
+        self.taking: float | None = None  # the time by which messages are marked whose taking is not answered
         self._taken: set[str] = set()  # delivery tags
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Record a message that is being delivered."""
+        # First in our books, so that it is returned should Redis record it and its answer be lost.
+        virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
         if delivery_tag in self._taken:
             self._taken.remove(delivery_tag)
         else:
             self._record(message, delivery_tag)
-        virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
 
     def take(self, most: int) -> list[dict[str, Any]]:
         """Take and record messages that name up to `most` single images in one step, and return them."""
+        self.taking = time.time()
         with self.channel.conn_or_acquire() as client:
             keys = [_QUEUE, self.unacked_key, self.unacked_index_key]
-            texts = client.register_script(_TAKE)(keys, [most, time.time()])
+            texts = client.register_script(_TAKE)(keys, [most, self.taking, MAX_TOGETHER_MS])
+        self.taking = None
         messages: list[dict[str, Any]] = [json.loads(text) for text in texts]
         self._taken.update(message["properties"]["delivery_tag"] for message in messages)
         return messages
@@ -62,18 +71,38 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's, with two differences.
+    """kombu's, with three differences.
 
     What a worker must write to take, keep, return and acknowledge messages is not refused for want of memory.
     And while single images wait, their messages are taken by the dozen: kombu takes two round trips for each,
-    and a worker killed between the two loses the message.
+    and a worker killed between the two loses the message. And it can be told to leave a queue alone.
     """
 
     QoS = QoS
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        self._paused: frozenset[str] = frozenset()
+
+    def pause(self, queues: Iterable[str]) -> None:
+        """Take messages from all queues but these, until the next call."""
+        self._paused = frozenset(queues)
+
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[no-untyped-call]  # It checks redis-py's version.
         return UrgentRedis
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if not self._paused:
+            super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
+            return
+        cycle = self._queue_cycle
+        queues = list(cycle.items)
+        cycle.update(queue for queue in queues if queue not in self._paused)
+        try:
+            super()._brpop_start(_PAUSED_SECONDS)  # type: ignore[no-untyped-call]
+        finally:
+            cycle.update(queues)
 
     def _brpop_read(self, **options: Any) -> Any:
         self.qos.waiting = 0
@@ -84,7 +113,7 @@ class Channel(kombu_redis.Channel):
     def _take_more(self) -> None:
         room = self.qos.can_consume_max_estimate()
         most = MOST_TAKEN if room is None else min(MOST_TAKEN, room)
-        if not self.qos.waiting or most < 1 or _QUEUE not in self.active_queues:
+        if not self.qos.waiting or most < 1 or _QUEUE not in self.active_queues or _QUEUE in self._paused:
             return
         for message in self.qos.take(most):
             self.connection._deliver(message, _QUEUE)  # noqa: SLF001 - as kombu's own _brpop_read does

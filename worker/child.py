@@ -13,7 +13,8 @@ from core.memory import keep_freed_memory
 from core.objects import ObjectStore
 from core.settings import Settings
 from worker import tensorflow_engine
-from worker.classify import Classifier, Item, Result
+from worker.classify import PUT_BACK, Classifier, Item, Result
+from worker.epoch import Epoch
 from worker.orphans import die_with_parent
 from worker.tally import Spent
 
@@ -30,6 +31,9 @@ class _Process:
 
 
 _process = _Process()
+
+epoch = Epoch()
+"""The parent's latest connection to the broker."""
 
 
 def load_engine(settings: Settings) -> None:
@@ -56,13 +60,25 @@ def start(settings: Settings) -> None:
     elif _process.engine is None:
         load_engine(settings)
     jobs = JobStore(connect(settings.redis_url.get_secret_value()), retention_hours=settings.retention_hours)
-    _process.classifier = Classifier(_process.engine, jobs, ObjectStore(settings))  # type: ignore[arg-type]
+    _process.classifier = Classifier(
+        _process.engine,  # type: ignore[arg-type]
+        jobs,
+        ObjectStore(settings),
+        timeout=settings.batch_timeout,
+    )
 
 
-def run_batch(items: Sequence[Item]) -> tuple[list[Result], Spent]:
-    """Classify and settle one batch; see `Classifier.run`. Return also where the time went."""
+def run_batch(items: Sequence[Item], of_epoch: int) -> tuple[list[Result], Spent]:
+    """Classify and settle one batch; see `Classifier.run`. Return also where the time went.
+
+    Args:
+        items: the jobs.
+        of_epoch: when the batch was made; one of an earlier connection is left alone.
+    """
     if _process.classifier is None:
         raise RuntimeError("the worker's child got a batch before it was started")
+    if of_epoch != epoch.current:
+        return [PUT_BACK] * len(items), Spent()
     return _process.classifier.run(items), _process.classifier.spent
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from celery.utils.log import get_logger
 
 from core.engine import Engine
 from core.errors import (
@@ -24,6 +25,9 @@ from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from worker.tally import Spent
+from worker.time_limit import killed_after, time_limit
+
+logger = get_logger(__name__)
 
 MOST_STARTS: Final = 3
 """How often a job may be started before it is settled as one that crashes the worker."""
@@ -42,6 +46,9 @@ _NO_MEMORY: Final = (
     "or raise WASTESTREAM_CHILD_MEMORY."
 )
 
+_MISSING: Final = "Storage does not have the image; send it again."
+# Not storage's own words: the name of a shared object tells the ids of all its jobs, also those of others.
+
 _GIVEN_UP: Final = (
     "Storage has not served the image for a minute, though it serves others; check storage, send it again."
 )
@@ -57,7 +64,7 @@ class Item:
     `repeated`: delivered before, so it runs alone and its starts are counted.
     `cancelled`: revoked before it started, so it only needs to be settled. `given_up`: storage has not
     served its image often enough, so it settles `failed`. `expires_ms`: when its image becomes too old to be
-    classified, if ever, ms since 1970.
+    classified, if ever, ms since 1970. `cost_ms`: what its image costs to decode (`core.cost`).
     """
 
     key: str
@@ -65,6 +72,7 @@ class Item:
     cancelled: bool = False
     given_up: bool = False
     expires_ms: int | None = None
+    cost_ms: int = 0
 
     @property
     def job_id(self) -> str:
@@ -73,12 +81,17 @@ class Item:
 
 
 class Classifier:
-    """Runs batches against one engine, one job store and one object store. Not thread-safe."""
+    """Runs batches against one engine, one job store and one object store. Not thread-safe.
 
-    def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore) -> None:
+    Whatever takes longer than `timeout` seconds, and the time that its images may cost, is ended together
+    with this process: a batch, or one of several jobs that run alone.
+    """
+
+    def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore, *, timeout: float) -> None:
         self._engine = engine
         self._jobs = jobs
         self._objects = objects
+        self._timeout = timeout
         self._loop = asyncio.new_event_loop()
         self.spent = Spent()
         """Where the time of the latest batch went."""
@@ -106,14 +119,14 @@ class Classifier:
             if results[-1] == PUT_BACK:  # So would the others be, each after its own time-outs.
                 break
             if results[-1] == NOT_SERVED:
-                # That can have taken a time-out of storage. Several in one turn would exceed the batch's own
-                # limit, and count as a crash of the job that runs then.
+                # That can have taken a time-out of storage, and the rest of the worker waits meanwhile.
                 return results + [ALONE] * (len(items) - len(results))
         return results + [PUT_BACK] * (len(items) - len(results))
 
     def _attempt(self, items: Sequence[Item]) -> list[Result]:
         try:
-            return self._run(items)
+            with killed_after(time_limit(self._timeout, (item.cost_ms for item in items))):
+                return self._run(items)
         except LedgerUnavailableError:
             # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
             self._owed |= self._begun
@@ -205,7 +218,10 @@ class Classifier:
             if isinstance(pixels, np.ndarray):
                 prediction = self._engine.manifest.predict(float(next(logits)))
                 outcomes.append(Outcome(item.job_id, JobState.CLASSIFIED, prediction))
-            elif isinstance(pixels, ImageError | ObjectNotFoundError):
+            elif isinstance(pixels, ObjectNotFoundError):
+                logger.warning("Job %s fails: %s", item.job_id, pixels)
+                outcomes.append(Outcome(item.job_id, JobState.FAILED, error=_MISSING))
+            elif isinstance(pixels, ImageError):
                 outcomes.append(Outcome(item.job_id, JobState.FAILED, error=str(pixels)))
             else:
                 outcomes.append(ALONE if isinstance(pixels, MemoryError) else None)

@@ -12,7 +12,7 @@ from kombu.transport.virtual import QoS
 
 from core.jobs import is_job_id, job_id_of
 from core.lanes import LANES
-from core.queue import EXPIRES, QUEUES
+from core.queue import COSTS, EXPIRES, QUEUES
 from worker.classify import Item
 
 MOST_MISSES: Final = 6
@@ -34,8 +34,8 @@ class Entry:
     """One job in the worker's hands.
 
     `request` shows it to Celery's tools. `repeated`: it was delivered before, or its batch crashed, so it
-    runs alone. `expires_ms`: when its image becomes too old, if ever. `misses`: how often storage did not
-    serve its image while it served others.
+    runs alone. `expires_ms`: when its image becomes too old, if ever. `cost_ms`: what it costs to decode
+    (`core.cost`). `misses`: how often storage did not serve its image while it served others.
     """
 
     key: str
@@ -44,12 +44,20 @@ class Entry:
     request: Request
     repeated: bool
     expires_ms: int | None = None
+    cost_ms: int = 0
     misses: int = 0
 
     def item(self, *, cancelled: bool) -> Item:
         """Return what the child is told of the job."""
         given_up = self.misses >= MOST_MISSES
-        return Item(self.key, self.repeated, cancelled, given_up=given_up, expires_ms=self.expires_ms)
+        return Item(
+            self.key,
+            self.repeated,
+            cancelled,
+            given_up=given_up,
+            expires_ms=self.expires_ms,
+            cost_ms=self.cost_ms,
+        )
 
 
 def entries_of(message: Any, **context: Any) -> list[Entry]:
@@ -67,8 +75,8 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     delivery = Delivery(message, open=len(images))
     repeated = bool(message.headers.get("redelivered"))
     return [
-        Entry(key, lane, delivery, _request(message, key, context), repeated, expires_ms)
-        for key, expires_ms in images
+        Entry(key, lane, delivery, _request(message, key, context), repeated, expires_ms, cost_ms)
+        for key, expires_ms, cost_ms in images
     ]
 
 
@@ -92,13 +100,14 @@ def ack_all(messages: Iterable[Any]) -> None:
         message._state = "ACK"  # noqa: SLF001 - as kombu.message.Message.ack does; pinned by tests/contract
 
 
-def _contents(message: Any) -> list[tuple[str, int | None]]:
-    """Return the keys of the images that the message names, and when each becomes too old."""
+def _contents(message: Any) -> list[tuple[str, int | None, int]]:
+    """Return the keys of the images that the message names, when each becomes too old, and what it costs."""
     try:
         (keys,), arguments, _ = message.payload
         expires_ms = arguments.get(EXPIRES)
         deadlines = expires_ms if isinstance(expires_ms, list) else [expires_ms] * len(keys)
-        images = list(zip(keys, deadlines, strict=True))
+        costs_ms = message.headers.get(COSTS) or [0] * len(keys)
+        images = list(zip(keys, deadlines, costs_ms, strict=True))
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidTaskError(f"not a message of ours: {error}") from error
     if not images or not isinstance(keys, list) or not all(_is_image(*image) for image in images):
@@ -106,8 +115,9 @@ def _contents(message: Any) -> list[tuple[str, int | None]]:
     return images
 
 
-def _is_image(key: Any, expires_ms: Any) -> bool:
-    return isinstance(key, str) and is_job_id(job_id_of(key)) and isinstance(expires_ms, int | None)
+def _is_image(key: Any, expires_ms: Any, cost_ms: Any) -> bool:
+    numbers = isinstance(expires_ms, int | None) and isinstance(cost_ms, int)
+    return isinstance(key, str) and is_job_id(job_id_of(key)) and numbers
 
 
 def _request(message: Any, key: str, context: dict[str, Any]) -> Request:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
+from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
 from core.ledger import script
@@ -30,6 +31,7 @@ class Leases:
     def __init__(self) -> None:
         self._watched: Any = None
         self._left: list[str] = []  # delivery tags, oldest first
+        self._taken_at: list[float] = []  # when messages were taken without an answer that tells their tags
         self._suspect: set[str] = set()  # delivery tags of messages whose batch crashed
 
     def watch(self, channel: Any) -> None:
@@ -80,6 +82,8 @@ class Leases:
 
     def _restore(self, qos: Any, client: Any = None) -> None:  # noqa: ARG002 - kombu's signature
         self._left += qos._delivered  # noqa: SLF001 - as above
+        if qos.taking is not None:
+            self._taken_at.append(qos.taking)
         qos._delivered.clear()  # noqa: SLF001 - as kombu does
         try:
             self._return(qos)
@@ -92,9 +96,14 @@ class Leases:
         Unlike kombu, in two round trips however many they are, and without marking them as delivered before:
         who returns them lives, so they need not run alone, but for those whose batch crashed the child.
         """
-        if not self._left:
+        if not self._left and not self._taken_at:
             return
         with qos.channel.conn_or_acquire() as client:
+            while self._taken_at:
+                moment = self._taken_at[-1]
+                tags = client.zrange(qos.unacked_index_key, moment, moment, byscore=True)
+                self._left += map(bytes_to_str, tags)
+                self._taken_at.pop()
             tags = self._left[::-1]
             arguments: list[Any] = []
             for tag, held in zip(tags, client.hmget(qos.unacked_key, tags), strict=True):

@@ -14,6 +14,7 @@ from celery.utils.log import get_logger
 from redis import Redis
 from redis.exceptions import RedisError
 
+from core.cost import MAX_COST_MS
 from core.errors import LedgerUnavailableError
 from core.jobs import TOO_OLD, Job, JobState, Outcome, job_id_of
 from core.lanes import LANES
@@ -127,7 +128,10 @@ class Reconciler:
         return sent
 
     def _push(self, lane: str, job: Job) -> None:
-        message = self._envelope.message([job.image_key], lane, [job.expires_ms], redelivered=True)
+        # Not as if delivered before: had a worker begun the job, it would hold the message, or would have
+        # returned it.
+        # What it costs to decode, no record says; so each runs by itself.
+        message = self._envelope.message([job.image_key], lane, [job.expires_ms], [MAX_COST_MS])
         self._broker.rpush(QUEUES[lane], message)
 
 

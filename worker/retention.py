@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from core.accounts import Accounts
 from core.errors import WastestreamError
+from core.installation import Installation
 from core.jobs import IMAGES, JobState, accepted_ms, job_ids_in
 from core.ledger import PREFIX, JobStore, connect, hour_of
 from core.objects import ObjectStore
@@ -117,10 +118,10 @@ class Sweeper:
 def sweep(settings: Settings) -> None:
     """Remove what has been kept long enough."""
     client = connect(settings.redis_url.get_secret_value())
+    objects = ObjectStore(settings)
+    Installation(client, objects).compare(make=False)  # A Redis without its data knows of no job that waits.
     now = time.time_ns() // 1_000_000
-    images = Sweep(JobStore(client), ObjectStore(settings)).run(
-        now - round(settings.image_retention_hours * _HOUR_MS)
-    )
+    images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
     rows = Accounts(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
     if images or rows:
         logger.info("Removed %d images and %d rows of the ledger", images, rows)

@@ -17,6 +17,7 @@ const CHUNK = 40; // cards made between two screen refreshes
 const LABELS = { biodegradable: "Biodegradable", non_biodegradable: "Non-biodegradable" };
 const PICTURE_NAME = /\.(jpe?g|png|webp)$/i;
 
+const root = document.body.dataset.root; // a prefix, if a proxy shows the API below one
 const maxBytes = Number(document.body.dataset.maxBytes);
 
 const byId = (id) => document.getElementById(id);
@@ -66,7 +67,7 @@ async function fetchWithin(path, init, timeout, signal) {
   const timer = setTimeout(stop, timeout);
   signal.addEventListener("abort", stop, { once: true });
   try {
-    return await fetch(path, { ...init, signal: limit.signal, credentials: "same-origin", cache: "no-store" });
+    return await fetch(`${root}${path}`, { ...init, signal: limit.signal, credentials: "same-origin", cache: "no-store" });
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", stop);
@@ -320,7 +321,7 @@ function setState(item, state, label) {
 
 function link(item, job) {
   const picture = item.card.querySelector(".picture-link");
-  picture.href = `/v1/jobs/${encodeURIComponent(job.id)}/image`;
+  picture.href = `${root}/v1/jobs/${encodeURIComponent(job.id)}/image`;
   picture.target = "_blank";
   picture.rel = "noopener";
   picture.setAttribute("aria-label", `${item.name}, as stored`);

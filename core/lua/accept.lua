@@ -1,19 +1,22 @@
 -- Accept uploads, each all or nothing, and enqueue the messages that name their jobs.
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
 --       then the idempotency key of each upload that has one
--- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, number of uploads,
---       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), number of jobs,
---         per job: id, hour, camera, format, size, captured ms or '', expires ms or '',
---           images in the object that it shares or '',
+-- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, most cameras that one
+--       owner brings, installation or '', number of uploads,
+--       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
+--           number of jobs,
+--         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
 --       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
--- the ms until the rate limit has an image left, or 'cameras' when there are as many as may be, or 'accepted' or
--- 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain: jobs, ms,
--- since; when accepted within a rate limit also the images left of it and the ms until it is whole.
-local HEAD, WIDTH = 3, 8 -- arguments of an upload before its jobs, and of a job
+-- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
+-- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain:
+-- jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
+-- the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
+local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
-local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[5])
+local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[7])
+local camera_keys, key_cameras = prefix .. 'cameras:key', prefix .. 'keys:cameras'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated = 0, 0, false, false
@@ -43,22 +46,38 @@ local function allow(limit, images)
   return true, string.format(' %d %.0f', left, math.ceil(whole - now))
 end
 
--- Rows and totals stay for each camera, so a client that makes up names must not fill Redis.
-local function too_many_cameras(first, jobs)
-  local seen, new = {}, 0
+-- Return the names of cameras that are not known yet.
+local function new_cameras(first, jobs)
+  local seen, new = {}, {}
   for at = first, first + (jobs - 1) * WIDTH, WIDTH do
     local name = ARGV[at + 2]
     if not seen[name] then
       seen[name] = true
-      if not redis.call('ZSCORE', KEYS[4], name) then new = new + 1 end
+      if not redis.call('ZSCORE', KEYS[4], name) then new[#new + 1] = name end
     end
   end
-  return new > 0 and redis.call('ZCARD', KEYS[4]) + new > tonumber(ARGV[4])
+  return new
 end
 
-local function record(first, jobs, last)
+-- Rows and totals stay for each camera, so a client that makes up names must not fill Redis, nor use up the names
+-- that all may bring. Return which bound these would exceed, if any.
+local function too_many(new, owner)
+  if #new == 0 then return nil end
+  if redis.call('ZCARD', KEYS[4]) + #new > tonumber(ARGV[4]) then return 'all' end
+  if owner == '' then return nil end
+  local brought = tonumber(redis.call('HGET', key_cameras, owner) or 0)
+  return brought + #new > tonumber(ARGV[5]) and 'owner' or nil
+end
+
+local function note_owner(new, owner)
+  if owner == '' or #new == 0 then return end
+  for _, camera in ipairs(new) do redis.call('HSET', camera_keys, camera, owner) end
+  redis.call('HINCRBY', key_cameras, owner, #new)
+end
+
+local function record(first, jobs, last, owner)
   -- Scores grow even if the clock is set back, so places in the queue stay what they were.
-  local score = math.max(now, (last or 0) + 0.001)
+  local lowest, score = math.max(now, (last or 0) + 0.001)
   local rows = {}
   for at = first, first + (jobs - 1) * WIDTH, WIDTH do
     local id, hour, camera = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -71,11 +90,15 @@ local function record(first, jobs, last)
       redis.call('ZADD', KEYS[6], ARGV[at + 6], id)
     end
     if ARGV[at + 7] ~= '' then
-      fields[#fields + 1], fields[#fields + 2] = 'shard_size', ARGV[at + 7]
+      fields[#fields + 1], fields[#fields + 2] = 'shard', ARGV[at + 7]
+    end
+    if owner ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = 'owner', owner
     end
     redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
-    redis.call('ZADD', KEYS[1], string.format('%.3f', score), id)
-    score = score + 0.001
+    -- Counted from the lowest: added up, the steps would be less than 0.001 each, and two scores the same.
+    score = string.format('%.3f', lowest + (at - first) / WIDTH * 0.001)
+    redis.call('ZADD', KEYS[1], score, id)
     local row = hour .. ':' .. camera
     rows[row] = rows[row] or {hour, camera, 0}
     rows[row][3] = rows[row][3] + 1
@@ -84,7 +107,7 @@ local function record(first, jobs, last)
     count('received', row[1], row[2], row[3])
     redis.call('HINCRBY', prefix .. 'ledger:' .. name, 'pending', row[3])
   end
-  return string.format('%.3f', score - 0.001)
+  return score
 end
 
 local function recorded(first)
@@ -92,7 +115,7 @@ local function recorded(first)
 end
 
 -- Accept the upload whose jobs begin at this argument, or say why not.
-local function accept(value, limit, jobs, first)
+local function accept(value, limit, owner, jobs, first)
   local key
   if value ~= '' then
     keyed = keyed + 1
@@ -103,17 +126,19 @@ local function accept(value, limit, jobs, first)
       if repeated then return 'known ' .. known end
       -- The id made for this call tells it from others: repeated after a broken connection it counts once.
       local new = redis.call('SET', prefix .. 'counted:' .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
-      if new and known:match('^%S+') == value:match('^%S+') then
+      local listed = redis.call('ZSCORE', KEYS[4], ARGV[first + 2]) -- else it was forgotten, and stays so
+      if new and listed and known:match('^%S+') == value:match('^%S+') then
         count('duplicates', ARGV[first + 1], ARGV[first + 2], jobs)
       end
       return 'known ' .. known
     end
   end
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
-  local drain = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last')
+  local name = KEYS[1]:match('[^:]+$')
+  local drain = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
   local function answer(word, ahead)
-    local measure = {drain[1] or 0, drain[2] or 0, drain[3] or 0}
-    return string.format('%s %.0f %d %d %s %s %s', word, now, ahead, other, unpack(measure))
+    local measure = {drain[1] or 0, drain[2] or 0, drain[3] or 0, drain[5] or 0, drain[6] or 0}
+    return string.format('%s %.0f %d %d %s %s %s %s %s', word, now, ahead, other, unpack(measure))
   end
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
@@ -124,10 +149,13 @@ local function accept(value, limit, jobs, first)
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
   -- Its allowance has been taken: its image was stored before it is refused here.
-  if too_many_cameras(first, jobs) then return 'cameras' end
+  local cameras = new_cameras(first, jobs)
+  local bound = too_many(cameras, owner)
+  if bound then return 'cameras ' .. bound end
 
   if key then redis.call('SET', key, value, 'EX', ARGV[2]) end
-  local last = record(first, jobs, drain[4])
+  note_owner(cameras, owner)
+  local last = record(first, jobs, drain[4], owner)
   if lane + other == 0 then
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
@@ -137,10 +165,11 @@ local function accept(value, limit, jobs, first)
   return answer('accepted', lane) .. allowance
 end
 
-local starts, at = {}, 6
+if ARGV[6] ~= '' and redis.call('GET', prefix .. 'installation') ~= ARGV[6] then return {'lost'} end
+local starts, at = {}, 8
 for upload = 1, uploads do
   starts[upload] = at
-  at = at + HEAD + tonumber(ARGV[at + 2]) * WIDTH
+  at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
 end
 messages = #ARGV - at + 1
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
@@ -149,7 +178,8 @@ messages = #ARGV - at + 1
 for _, start in ipairs(starts) do repeated = repeated or recorded(start + HEAD) end
 local answers = {}
 for upload, start in ipairs(starts) do
-  answers[upload] = accept(ARGV[start], ARGV[start + 1], tonumber(ARGV[start + 2]), start + HEAD)
+  local value, limit, owner, jobs = unpack(ARGV, start, start + 3)
+  answers[upload] = accept(value, limit, owner, tonumber(jobs), start + HEAD)
 end
 if written then
   for message = at, #ARGV do redis.call('LPUSH', KEYS[7], ARGV[message]) end

@@ -2,33 +2,48 @@
 -- KEYS: drain, withdrawn, expiring, pending of each lane
 -- ARGV: prefix, channel, record seconds, model, '1' if the jobs' messages are elsewhere (so that whoever
 --       meets one must be told that it is cancelled), why a job expired, for the person who asks,
+--       '' or the owner to all others of whom the only job is unknown,
 --       per job: id, hour, state, label, probability, review, error
 -- Returns how many cancelled jobs' messages are still about, then each job's state as it now stands,
 -- '' where there is no record.
-local FIRST, WIDTH, LANES = 7, 7, 4
+local FIRST, WIDTH, LANES = 8, 7, 4
 local FADE_MS = 30000 -- as in core.drain
 local LONGEST_MS = 5000 -- what one call can have taken; beyond it nobody was working
 local prefix, states, settled, worked = ARGV[1], {}, {}, 0
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local moves = {}
+-- Of each lane: when its oldest pending job was accepted, and how many were worked off here.
+local oldest, of_lane = {}, {}
+for lane = LANES, #KEYS do
+  oldest[lane], of_lane[lane] = redis.call('ZRANGE', KEYS[lane], 0, 0, 'WITHSCORES')[2], 0
+end
 
 local function count(camera, row, field)
   moves[row] = moves[row] or {camera, {}}
   moves[row][2][field] = (moves[row][2][field] or 0) + 1
 end
 
+if ARGV[7] ~= '' and redis.call('HGET', prefix .. 'job:' .. ARGV[FIRST], 'owner') ~= ARGV[7] then
+  return {redis.call('ZCARD', KEYS[2]), ''}
+end
 for at = FIRST, #ARGV, WIDTH do
   local id, state = ARGV[at], ARGV[at + 2]
   local key = prefix .. 'job:' .. id
   -- First of all: a script whose first write frees memory may go on when Redis has none left (maxmemory),
   -- so the queue drains then too.
-  for lane = LANES, #KEYS do redis.call('ZREM', KEYS[lane], id) end
+  local home
+  for lane = LANES, #KEYS do
+    if redis.call('ZREM', KEYS[lane], id) == 1 then home = lane end
+  end
   local known = redis.call('HMGET', key, 'state', 'camera', 'expires')
   if known[1] == 'queued' then
     local camera, why = known[2], ARGV[at + 6]
     local row = ARGV[at + 1] .. ':' .. camera
-    if state == 'classified' or state == 'failed' then worked = worked + 1 end
+    if state == 'classified' or state == 'failed' then
+      worked = worked + 1
+      if home then of_lane[home] = of_lane[home] + 1 end
+    end
     -- It became too old while it was worked on: nobody may take the answer for one that came in time.
     if state == 'classified' and known[3] and now > tonumber(known[3]) then state, why = 'expired', ARGV[6] end
     local record = {'state', state, 'settled', string.format('%.0f', now)}
@@ -72,14 +87,24 @@ for row, move in pairs(moves) do
   end
   redis.call('HINCRBY', prefix .. 'ledger:' .. row, 'pending', -ended)
 end
-if worked > 0 then
-  local drain = redis.call('HMGET', KEYS[1], 'jobs', 'ms', 'since')
-  local took = math.max(0, now - (tonumber(drain[3]) or now))
+
+-- Add jobs to the measure of a lane, or of all with '', whose work began when `since` says or later.
+local function measure(lane, jobs, began)
+  local names = {lane .. 'jobs', lane .. 'ms', lane .. 'since'}
+  local drain = redis.call('HMGET', KEYS[1], unpack(names))
+  local took = math.max(0, now - math.max(tonumber(drain[3]) or began, began))
   local keep = math.exp(-took / FADE_MS)
   redis.call('HSET', KEYS[1],
-    'jobs', string.format('%.3f', (tonumber(drain[1]) or 0) * keep + worked),
-    'ms', string.format('%.3f', (tonumber(drain[2]) or 0) * keep + math.min(took, LONGEST_MS)),
-    'since', string.format('%.0f', now))
+    names[1], string.format('%.3f', (tonumber(drain[1]) or 0) * keep + jobs),
+    names[2], string.format('%.3f', (tonumber(drain[2]) or 0) * keep + math.min(took, LONGEST_MS)),
+    names[3], string.format('%.0f', now))
+end
+
+if worked > 0 then
+  measure('', worked, tonumber(redis.call('HGET', KEYS[1], 'since')) or now)
+end
+for lane, jobs in pairs(of_lane) do
+  if jobs > 0 then measure(KEYS[lane]:match('[^:]+$') .. ':', jobs, tonumber(oldest[lane])) end
 end
 if #settled > 0 then redis.call('PUBLISH', ARGV[2], table.concat(settled, ' ')) end
 table.insert(states, 1, redis.call('ZCARD', KEYS[2]))

@@ -1,9 +1,9 @@
 -- Take messages from a queue for a worker, which holds them from then on.
 -- KEYS: queue, unacknowledged messages, when each was taken
--- ARGV: most images, now by the worker's clock (seconds)
+-- ARGV: most images, now by the worker's clock (seconds), most that the images may cost to decode (ms)
 -- Returns the messages, the oldest first: at most half of those that wait, so that others find some too, which
--- name no more images than may be taken.
-local most, images = tonumber(ARGV[1]), 0
+-- name no more images than may be taken, and cost no more.
+local most, left, images = tonumber(ARGV[1]), tonumber(ARGV[3]), 0
 local taken = {}
 for _ = 1, math.min(most, math.ceil(redis.call('LLEN', KEYS[1]) / 2)) do
   local message = redis.call('LINDEX', KEYS[1], -1)
@@ -13,7 +13,10 @@ for _ = 1, math.min(most, math.ceil(redis.call('LLEN', KEYS[1]) / 2)) do
   if type(tag) ~= 'string' then break end -- Not a message; kombu says so when it meets it.
   local headers = type(found.headers) == 'table' and found.headers or {}
   images = images + (tonumber(headers.images) or 1)
-  if images > most then break end
+  if type(headers.costs_ms) == 'table' then
+    for _, cost in ipairs(headers.costs_ms) do left = left - (tonumber(cost) or 0) end
+  end
+  if images > most or left < 0 then break end
   redis.call('RPOP', KEYS[1])
   redis.call('ZADD', KEYS[3], ARGV[2], tag)
   redis.call('HSET', KEYS[2], tag, '[' .. message .. ',"","' .. KEYS[1] .. '"]') -- as kombu keeps it

@@ -18,6 +18,7 @@ from core.queue import QUEUES, Envelope
 from infra.bench.figures import Latency, latency
 from infra.bench.http import Connection, ids_in, parsed, wait_for
 from infra.bench.load import Address
+from infra.bench.stack import empty
 
 _AT_ONCE: Final = 500
 """Jobs in one call while the queue is filled or emptied."""
@@ -84,7 +85,7 @@ def measure_growth(
     _call(address, request, [], max(1, samples // 4))  # Connections, scripts and caches.
     found: list[list[_Calls]] = []
     for _ in range(rounds):
-        jobs.client.flushall()
+        empty(jobs.client)
         empty_bytes = _used(jobs)
         filler = _Filler(jobs, envelope)
         calls, filled_bytes = [], empty_bytes
@@ -95,7 +96,7 @@ def measure_growth(
                 filled_bytes = _used(jobs)
             calls.append(_measure(address, request, filler.ids, count, samples))
         finished_bytes, finished = filler.finish()
-        jobs.client.flushall()
+        empty(jobs.client)
         found.append([*calls, _measure(address, request, [], 0, samples)])
     return Growth(
         waiting=tuple(

@@ -40,7 +40,7 @@ from infra.bench.load import (
 from infra.bench.plan import Plan
 from infra.bench.site import Round, Site
 from infra.bench.sizing import size_fleet
-from infra.bench.stack import Stack
+from infra.bench.stack import Stack, empty
 from infra.bench.stages import Stages
 from infra.bench.startup import api_start, worker_start
 from infra.bench.usage import Memory, memory
@@ -213,7 +213,7 @@ class Run:
                 rounds=plan.rounds,
             )
             accepting = self._measure_accepting(site, frames)
-            stack.jobs.client.flushall()
+            empty(stack.jobs.client)
             self._say("Starts of a worker and of the API")
             starts = {
                 "worker": [worker_start(stack.jobs, stack.environment) for _ in range(plan.starts)],

@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import psutil
+import redis
 
+from core import installation
 from core.accounts import TOTALS, Accounts
 from core.ledger import JobStore, connect
 from core.settings import PREFIX
@@ -165,6 +167,15 @@ class Stack:
         logs = [self._log, *sorted(self.folder.logs.glob("*.log"))]
         words = [f"{log.stem}: {line}" for log in logs for line in tail(log, start=0)[-3:]]
         return "\n".join(["The last lines of the logs:", *(f"  {line}" for line in words)])
+
+
+def empty(client: redis.Redis) -> None:
+    """Empty Redis but for the installation's mark, without which the API would be closed."""
+    mark = str(client.get(installation.KEY))
+    with client.pipeline() as pipe:
+        pipe.flushall()
+        pipe.set(installation.KEY, mark)
+        pipe.execute()
 
 
 @contextmanager

@@ -14,14 +14,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.cameras import CAMERA_RULE, is_camera_id
-from core.errors import WastestreamError
+from core.cameras import camera_id
+from core.errors import CameraIdError, WastestreamError
 from infra.cli.options import key_file, read_key
 from infra.client.classification import Classification
 from infra.client.client import Client
 from infra.client.collect import Source, collect
-from infra.client.errors import CollectError
-from infra.client.report import Tally, table
+from infra.client.errors import CollectError, ProxyError
+from infra.client.report import Tally, table, visible
 from infra.client.results import Result
 
 LONG_WORK: Final = 16
@@ -33,6 +33,14 @@ PIPE_WIDTH: Final = 200
 NOT_ALL_CLASSIFIED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
+def _camera_id(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    del context, option
+    try:
+        return None if text is None else camera_id(text)
+    except CameraIdError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
@@ -49,7 +57,7 @@ INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
     "--json", "as_json", is_flag=True, help="Print one JSON object a line, each as soon as it is known."
 )
 @key_file
-@click.option("--camera", metavar="ID", help="Count the images as this camera's.")
+@click.option("--camera", callback=_camera_id, metavar="ID", help="Count the images as this camera's.")
 def classify(
     paths: tuple[Path, ...], *, url: str, as_json: bool, key_file: Path | None, camera: str | None
 ) -> None:
@@ -61,16 +69,16 @@ def classify(
     """
     if not _is_address(url):
         raise click.BadParameter("it must be like http://127.0.0.1:8000 or https://host", param_hint="--url")
-    if camera is not None and not is_camera_id(camera):
-        raise click.BadParameter(CAMERA_RULE, param_hint="--camera")
     key = read_key(key_file)
     try:
         sources = collect(paths)
     except CollectError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(visible(str(error))) from error
     report = _Report(len(sources), as_json=as_json)
     try:
         asyncio.run(_classify(sources, url.rstrip("/"), camera, key, report))
+    except ProxyError as error:
+        raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
         report.interrupted()
         raise SystemExit(INTERRUPTED) from None
@@ -138,7 +146,7 @@ class _Report:
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the progress bar."""
-        self.progress.console.print(sentence, markup=False)
+        self.progress.console.print(visible(sentence), markup=False)
 
     def end(self) -> None:
         """Print the table and the summary."""

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Final
 
 import click
+import psutil
 
 from infra.cli.options import data_dir
 from infra.local.folder import DataFolder, lives
+from infra.local.state import read_state
 
 _MOST_SECONDS: Final = 120.0
 """More than all graces of a stack together."""
+
+_SILENT_SECONDS: Final = 3.0
+"""An end that takes longer needs a word."""
 
 
 @click.command()
@@ -28,14 +33,33 @@ def down(data_dir: Path) -> None:
         click.echo(f"Nothing runs on {folder.path}.")
         return
     if pid:
-        with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _MOST_SECONDS
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # It has just ended by itself.
+            _tell(pid)
+    since, said = time.monotonic(), False
     while folder.supervisor() is not None or lives(pid):
-        if time.monotonic() > deadline:
+        seconds = time.monotonic() - since
+        if seconds > _SILENT_SECONDS and not said:
+            click.echo(_waiting_for(folder, pid))
+            said = True
+        if seconds > _MOST_SECONDS:
             raise click.ClickException(
                 f"Process {pid} has not stopped within {_MOST_SECONDS:.0f} s. Its log is "
                 f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it and its processes and loses no job."
             )
         time.sleep(0.05)
     click.echo("Stopped.")
+
+
+def _tell(pid: int) -> None:
+    """Ask the supervisor to stop; one that was itself stopped (Ctrl-Z, SIGSTOP) could not hear it."""
+    os.kill(pid, signal.SIGTERM)
+    if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+        click.echo(f"Process {pid} stands still (Ctrl-Z or SIGSTOP); letting it go on, so that it can end.")
+        os.kill(pid, signal.SIGCONT)
+
+
+def _waiting_for(folder: DataFolder, pid: int) -> str:
+    state = read_state(folder)
+    names = [process.name for process in state.processes if process.lives] if state else []
+    what = ", ".join(names) or f"process {pid}"
+    return f"Waiting for {what}: requests and batches in progress are finished first."

@@ -13,6 +13,8 @@ COMMANDS: Final = {
     "status": "Show the processes, their health and the queue.",
     "classify": "Classify images and folders of images.",
     "keys": "Make, list and revoke API keys.",
+    "cameras": "List and forget cameras.",
+    "installation": "Say whether data were lost; begin anew.",
     "worker": "Run workers on this machine for a stack on another one.",
     "train": "Make a model folder from labelled images.",
     "evaluate": "Measure a model folder on labelled images.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -12,7 +13,10 @@ from rich.table import Table
 
 from infra.cli.options import API_KEY, data_dir, key_file, read_key
 from infra.local.folder import DataFolder
+from infra.local.state import ProcessState
 from infra.local.status import Status, read_status
+
+_PATIENCE: Final = 10.0  # seconds: the API asks Redis and storage, which may hang
 
 
 @click.command()
@@ -25,7 +29,7 @@ def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
     Once there are API keys, the queue and the ledger are shown to one with the scope read.
     """
     folder = DataFolder(data_dir.absolute())
-    found = read_status(folder, read_key(key_file))
+    found = read_status(folder, read_key(key_file), patience=_PATIENCE)
     if as_json:
         click.echo(json.dumps(found.as_json()))
     elif not found.running:
@@ -40,18 +44,29 @@ def _print(found: Status) -> None:
     console.print(f"{'Ready' if found.ready else 'Not ready'}{f': {found.url}' if found.url else ''}")
     table = Table("process", "state", "pid", "up", "memory", "restarts", box=None)
     for one in found.processes:
-        state = "ready" if one.ready else "starting" if one.pid else "waiting to start"
+        pid = str(one.pid) if one.lives else ""
         memory = f"{one.memory / 1e6:,.0f} MB"
-        table.add_row(one.name, state, str(one.pid or ""), _duration(one.uptime), memory, str(one.restarts))
+        table.add_row(one.name, _state(one), pid, _duration(one.uptime), memory, str(one.restarts))
     console.print(table)
+    if found.disk is not None:
+        console.print(found.disk, soft_wrap=True)
     for name, answer in found.health.get("checks", {}).items():
-        console.print(f"{name}: {answer}")
+        if name != "disk":
+            console.print(f"{name}: {answer}")
+    for name, warning in found.health.get("warnings", {}).items():
+        console.print(f"warning, {name}: {warning}")
     if found.health.get("pending") is not None:
         workers, pending = found.health.get("workers"), found.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
         console.print(f"ledger: {'balanced' if found.health.get('balanced') else 'NOT balanced'}")
     elif found.ready:
         console.print(f"queue and ledger: shown to an API key with the scope read, in {API_KEY}")
+
+
+def _state(one: ProcessState) -> str:
+    if not one.lives:
+        return "waiting to start"
+    return "ready" if one.ready else "starting"
 
 
 def _duration(seconds: float) -> str:

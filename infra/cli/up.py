@@ -14,13 +14,16 @@ from core.manifest import load_manifest
 from core.settings import PREFIX, load_settings
 from infra.cli.options import DEFAULT_PORT, cores, count_workers, data_dir
 from infra.local import ports
+from infra.local.appendonly import repair
 from infra.local.credentials import load_credentials
 from infra.local.detach import detach
 from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
-from infra.local.folder import DataFolder
-from infra.local.health import read_session
+from infra.local.folder import PRIVATE, DataFolder
+from infra.local.health import lost_data, read_health, read_session
+from infra.local.limits import raise_file_limit
 from infra.local.process import Process
+from infra.local.programs import REDIS, find_program
 from infra.local.run import Life
 from infra.local.stack import StackPlan, make_stack
 from infra.local.status import live_line
@@ -55,7 +58,15 @@ from infra.local.view import View
     metavar="ADDR",
     help="Address that Redis and the S3 server listen on, for workers on other machines.",
 )
-def up(data_dir: Path, port: int, workers: int, host: str, listen: str, *, background: bool) -> None:
+@click.option(
+    "--repair",
+    "damaged",
+    is_flag=True,
+    help="First cut off what cannot be used of damaged Redis files, and keep a copy.",
+)
+def up(
+    data_dir: Path, port: int, workers: int, host: str, listen: str, *, background: bool, damaged: bool
+) -> None:
     """Start everything on this machine and keep it running.
 
     Redis, an S3 server, the API and one worker per core. What ends is started again. Ctrl-C finishes what is
@@ -68,23 +79,29 @@ def up(data_dir: Path, port: int, workers: int, host: str, listen: str, *, backg
         if ready is None:
             return
     try:
-        _run(plan, View(), ready or (lambda: None))
+        _run(plan, View(), ready or (lambda: None), damaged=damaged)
     except InterruptedStartError as error:
         click.echo(str(error), err=True)
         sys.exit(130)
-    except WastestreamError as error:
+    except (WastestreamError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
+def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: bool) -> None:
+    os.umask(PRIVATE)
     clean_environment(ports.dial(plan.listen), ports.dial(plan.host))
     _check_model()
+    warning = raise_file_limit()
     plan.folder.make()
     with plan.folder.lock() as lock:
         plan.check_ports()
+        if damaged:
+            view.say(repair(plan.folder.redis, find_program(*REDIS)))
         stages = make_stack(plan, load_credentials(plan.folder.credentials))
         programs = f"Redis, the S3 server, the API and {count_workers(plan.workers)}"
         view.say(f"Starting {programs} on {plan.folder.path} ...")
+        if warning:
+            view.say(warning)
 
         def announce() -> None:
             _announce(plan, view)
@@ -106,6 +123,10 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None]) -> None:
 
 
 def _announce(plan: StackPlan, view: View) -> None:
+    _, health = read_health(ports.dial(plan.host), plan.port)
+    if lost := lost_data(health):
+        view.say(f"CLOSED: {plan.url}  {lost}")
+        return
     view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
     view.say(
         "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")

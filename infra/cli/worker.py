@@ -9,14 +9,21 @@ from urllib.parse import urlsplit
 
 import click
 
-from core.errors import SettingsError, WastestreamError
+from core.errors import (
+    EvictionError,
+    LedgerUnavailableError,
+    MissingRightsError,
+    SettingsError,
+    WastestreamError,
+)
+from core.ledger import connect
 from core.manifest import load_manifest
+from core.redis_server import check_server
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
 from infra.local.environment import clean_environment, read_variables
 from infra.local.errors import InterruptedStartError, StackError
-from infra.local.folder import DEFAULT_FOLDER, DataFolder
-from infra.local.probes import redis_answers
+from infra.local.folder import DEFAULT_FOLDER, PRIVATE, DataFolder
 from infra.local.run import Life
 from infra.local.stack import worker_services
 from infra.local.status import workers_line
@@ -53,16 +60,17 @@ def worker(env_file: Path | None, processes: int, data_dir: Path) -> None:
     except InterruptedStartError as error:
         click.echo(str(error), err=True)
         sys.exit(130)
-    except WastestreamError as error:
+    except (WastestreamError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
 def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: View) -> None:
+    os.umask(PRIVATE)
     os.environ.update(variables)
     settings = load_settings()
     clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
     load_manifest(settings.model_dir)
-    _check_redis(settings.redis_url.get_secret_value())
+    _check_redis(settings.redis_url.get_secret_value(), view)
     folder.make()
     with folder.lock() as lock:
         services = worker_services(folder, processes, "joined", variables)
@@ -76,22 +84,30 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
         ).run(view)
 
 
-def _check_redis(url: str) -> None:
-    """Name an address that does not answer; the workers would go on trying."""
-    if not redis_answers(url):
-        address = urlsplit(url)
+def _check_redis(url: str, view: View) -> None:
+    """Name an address that does not answer, or lacks rights; the workers would go on trying."""
+    address = urlsplit(url)
+    try:
+        check_server(connect(url, patience=2.0))
+    except MissingRightsError:
+        raise
+    except EvictionError as error:
+        view.say(f"Warning: {error}")
+    except LedgerUnavailableError as error:
         raise StackError(
             f"Redis at {address.hostname}:{address.port} does not answer, or refuses the password. "
-            "Check that the stack runs there, with `up --listen ADDR`, and that the env file is its own."
-        )
+            f"Check that the stack runs there, with `up --listen ADDR`, and that the env file is its own. "
+            f"{error}"
+        ) from error
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:
-    """Return what the file says, with the model folder made absolute: processes run in another folder."""
+    """Return what the file says, with paths made absolute: processes run in another folder."""
     found = read_variables(env_file) if env_file else {}
-    model = found.get(f"{PREFIX}MODEL_DIR", os.environ.get(f"{PREFIX}MODEL_DIR"))
-    if model is not None:
-        found[f"{PREFIX}MODEL_DIR"] = str(Path(model).absolute())
+    for name in (f"{PREFIX}MODEL_DIR", f"{PREFIX}S3_CA_FILE"):
+        path = found.get(name, os.environ.get(name))
+        if path:
+            found[name] = str(Path(path).absolute())
     if _REDIS_URL not in found and _REDIS_URL not in os.environ:
         raise SettingsError(
             "Workers need the addresses of Redis and the S3 server: give --env-file a copy of worker.env "

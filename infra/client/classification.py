@@ -183,10 +183,10 @@ class Classification:
 def _read(source: Source) -> bytes | Result:
     """Return the image's bytes, or the result that it cannot be sent."""
     try:
-        if source.size > MAX_BYTES:  # not worth its way to a server that must refuse it
-            return failed(
-                source, f"The image has {source.size:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
-            )
-        return source.read()
+        data = source.read() if source.size <= MAX_BYTES else b""
     except OSError as error:
         return failed(source, f"The file cannot be read: {error.strerror or error}.")
+    size = max(source.size, len(data))
+    if size > MAX_BYTES:  # not worth its way to a server that must refuse it
+        return failed(source, f"The image has {size:,} bytes; send at most {MAX_BYTES:,} (10 MiB).")
+    return data

@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
 from core.headers import MEDIA_TYPES, sniff
 from infra.client.errors import GaveUpError, KeyRefusedError, NotWastestreamError, RefusedError
 from infra.client.patience import Patience
+from infra.client.proxy import proxy_for
 
 WAIT_SECONDS: Final = 20
 """How long the server may hold one `GET /v1/jobs/ID` open."""
+
+_IN_HEADERS: Final = " :,()@"
+"""What a camera id may hold besides letters and digits and needs no percent-encoding in a header."""
 
 _TIMEOUT: Final = httpx.Timeout(60, connect=5, pool=None)
 
@@ -54,14 +59,20 @@ class Client:
             key: an API key of the server.
             patience: when to give up.
             on_trouble: called with a sentence when calls begin to fail, once until they succeed again.
+
+        Raises:
+            ProxyError: the environment names a proxy that cannot be used.
         """
+        proxy = proxy_for(url)
         self.patience = patience or Patience()
-        self._url = url
-        self._origin = {} if camera is None else {"X-Camera-Id": camera}
+        self._server = url if proxy is None else f"{url}, asked through the proxy {proxy},"
+        self._origin = {} if camera is None else {"X-Camera-Id": quote(camera, safe=_IN_HEADERS)}
         self._on_trouble = on_trouble
         self._in_trouble = False
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, headers=headers)
+        # Given a transport, httpx does not look for proxies itself; it would use them for this machine too.
+        transport = httpx.AsyncHTTPTransport(proxy=None if proxy is None else proxy.url)
+        self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, headers=headers, transport=transport)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -101,7 +112,7 @@ class Client:
         )
         items: list[dict[str, Any]] = answer["items"]
         if len(items) != len(contents):
-            raise NotWastestreamError(f"{self._url} answered for {len(items)} of {len(contents)} images.")
+            raise NotWastestreamError(f"{self._server} answered for {len(items)} of {len(contents)} images.")
         return items
 
     async def wait(self, job: str) -> dict[str, Any]:
@@ -135,12 +146,12 @@ class Client:
             except httpx.TransportError as error:
                 # No connection, cut off, or timed out: whether the call arrived is unknown, and the
                 # idempotency key makes sending it again harmless.
-                trouble = f"{self._url} can't be reached ({_reason(error)})"
+                trouble = f"{self._server} can't be reached ({_reason(error)})"
             else:
                 if response.status_code not in _TRANSIENT:
                     self._in_trouble = False
                     return self._answer(response)
-                trouble = f"{self._url} is not ready ({response.status_code}: {_detail(response)})"
+                trouble = f"{self._server} is not ready ({response.status_code}: {_detail(response)})"
                 retry_after = _retry_after(response)
                 busy = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
             pause, seconds = attempt.pause(retry_after, busy=busy), attempt.seconds(busy=busy)
@@ -156,15 +167,15 @@ class Client:
             body = None
         if not isinstance(body, dict):
             raise NotWastestreamError(
-                f"{self._url} answers, but not as wastestream does ({response.status_code}); check --url."
+                f"{self._server} answers, but not as wastestream does ({response.status_code}); check --url."
             )
         if response.is_success:
             return body
         if response.status_code in _KEY_WANTED:
             detail = body.get("detail") or response.reason_phrase
             raise KeyRefusedError(
-                f"{self._url} refuses the call ({response.status_code}). {detail} This command takes a key "
-                "with the scopes ingest and read from WASTESTREAM_API_KEY or --key-file."
+                f"{self._server} refuses the call ({response.status_code}). {detail} This command takes a "
+                "key with the scopes ingest and read from WASTESTREAM_API_KEY or --key-file."
             )
         raise RefusedError(body.get("detail") or f"The server answered {response.status_code}.")
 
@@ -182,6 +193,8 @@ def _new_key() -> dict[str, str]:
 def _reason(error: httpx.TransportError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
+    if isinstance(error, httpx.ProxyError):
+        return f"the proxy says: {error}"
     return "no connection" if isinstance(error, httpx.ConnectError) else "the connection broke off"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from core.headers import MAX_BYTES
 from infra.client.errors import CollectError
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -33,15 +36,18 @@ class Source:
     size: int
 
     def read(self) -> bytes:
-        """Return the image's bytes.
+        """Return the image's bytes, at most one more than may be sent.
 
         Raises:
-            OSError: the file was moved, or may not be read.
+            OSError: the file was moved, may not be read, or is no regular file.
         """
-        with self.path.open("rb") as stream:
+        # A pipe that nobody writes to would keep a usual `open` waiting.
+        with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is a pipe or a device, not a regular file")
             stream.seek(self.offset)
             # A file on its own is read to its end: it may have grown since it was listed.
-            return stream.read(self.size) if self.offset else stream.read()
+            return stream.read(min(self.size, MAX_BYTES) if self.offset else MAX_BYTES + 1)
 
 
 def collect(paths: Sequence[Path]) -> list[Source]:
@@ -108,6 +114,10 @@ def _raise(error: OSError) -> None:
 
 
 def _in_archive(path: Path) -> Iterator[_Part]:
+    if not path.is_file():
+        raise CollectError(
+            f"{path} is a pipe or a device, not a regular file; it cannot be read as an archive."
+        )
     with tarfile.open(path, "r:") as archive:  # uncompressed: members are then read where they lie
         members = [member for member in archive if member.isreg() and _looks_like_image(member.name)]
     for member in sorted(members, key=lambda member: member.name):

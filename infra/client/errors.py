@@ -9,6 +9,10 @@ class CollectError(WastestreamError):
     """Raised when a path that was named cannot be read, or holds no image."""
 
 
+class ProxyError(WastestreamError):
+    """Raised when the environment names a proxy that cannot be used."""
+
+
 class RefusedError(WastestreamError):
     """Raised when the server refuses a call for good; the message is its own sentence."""
 

@@ -15,6 +15,14 @@ ENOUGH_FOR_A_RATE: Final = 16
 """Images below which a rate says more of the start than of the work."""
 
 
+def visible(text: str) -> str:
+    """Return `text` with what a terminal would obey or hide, such as escapes, written as Python does."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def table(results: Sequence[Result]) -> Table:
     """Return the results as a table, in the order of the command line."""
     made = Table(box=None, header_style="bold", pad_edge=False)
@@ -31,11 +39,17 @@ def table(results: Sequence[Result]) -> Table:
 def _cells(result: Result) -> tuple[Text, ...]:
     milliseconds = "" if result.milliseconds is None else f"{result.milliseconds:,.0f}"
     if result.state != CLASSIFIED:
-        reason = Text(f"{result.state or 'not sent'}: {result.error or 'no reason given'}", style="red")
-        return Text(result.file), reason, Text(), Text(), Text(milliseconds)
+        reason = f"{result.state or 'not sent'}: {result.error or 'no reason given'}"
+        return (
+            Text(visible(result.file)),
+            Text(visible(reason), style="red"),
+            Text(),
+            Text(),
+            Text(milliseconds),
+        )
     return (
-        Text(result.file),
-        Text(result.label or "", style="green" if result.label == "biodegradable" else "blue"),
+        Text(visible(result.file)),
+        Text(visible(result.label or ""), style="green" if result.label == "biodegradable" else "blue"),
         Text(f"{result.probability:.4f}"),
         Text("needs a look", style="yellow") if result.review else Text(),
         Text(milliseconds),

@@ -15,6 +15,14 @@ class FolderBusyError(FolderError):
     """Raised when another supervisor uses the data folder."""
 
 
+class FolderFullError(FolderError):
+    """Raised when nothing more can be written to the data folder; that may pass."""
+
+
+class DamagedFileError(StackError):
+    """Raised when one of Redis' files is damaged and cutting off an unfinished write does not mend it."""
+
+
 class PortInUseError(StackError):
     """Raised when a port that a process needs is taken."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +15,24 @@ from typing import Final
 
 import psutil
 
-from infra.local.errors import FolderBusyError, FolderError
+from infra.local.errors import FolderBusyError, FolderError, FolderFullError
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 DEFAULT_FOLDER: Final = REPOSITORY / "wastestream-data"
+
+PRIVATE: Final = stat.S_IRWXG | stat.S_IRWXO
+"""The mask (umask) of processes whose files no other user may read."""
+
+_PROBE_BYTES: Final = 65_536
+
+_OURS: Final = frozenset(
+    {
+        *("objects", "redis", "logs", "joined"),
+        *("credentials.json", "worker.env", "state.json", "supervisor.lock"),
+    }
+)
+"""Names in a data folder; `joined` is where the workers of `worker` keep their logs."""
 
 _LEFTOVER_SECONDS: Final = 15.0
 """How long `lock` waits for the processes of a supervisor that was killed: its guard ends them in 10."""
@@ -68,22 +83,46 @@ class DataFolder:
         return self.path / "supervisor.lock"
 
     def make(self) -> None:
-        """Make the folder, with the one for logs.
+        """Make the folder, with the one for logs; close what an older version left open to other users.
 
         Raises:
             FolderError: it is no folder, or cannot be written.
+            FolderFullError: there is no room on its disk.
         """
-        try:
+        with self._translated():
             for folder in (self.path, self.logs):
-                folder.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._close_to_others()
+        self.check_writable()
+
+    def check_writable(self) -> None:
+        """Return if the folder takes some bytes; raises as `make`."""
+        probe = self.path / f".writable-{os.getpid()}"
+        with self._translated():
+            try:
+                probe.write_bytes(bytes(_PROBE_BYTES))
+            finally:
+                probe.unlink(missing_ok=True)
+
+    def _close_to_others(self) -> None:
+        for folder in (self.objects, self.redis, self.logs):
+            _close_all(folder)
+        if all(path.name in _OURS for path in self.path.iterdir()):
+            _close(self.path)  # With anything else in it, it may be others' too.
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
         except (FileExistsError, NotADirectoryError) as error:
             raise FolderError(
                 f"{error.filename} is not a folder; name another place with --data-dir."
             ) from error
         except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise FolderFullError(
+                    f"The disk of {self.path} is full ({error.strerror}); make room on it."
+                ) from error
             raise FolderError(
                 f"The data folder {self.path} cannot be written ({error.strerror}); "
                 "change its permissions or name another one with --data-dir."
@@ -96,11 +135,13 @@ class DataFolder:
         Raises:
             FolderBusyError: another supervisor holds it.
         """
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with self._translated():
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._acquire(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, b"%d\n" % os.getpid())
+            with self._translated():
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, b"%d\n" % os.getpid())
             yield descriptor
         finally:
             os.close(descriptor)
@@ -132,6 +173,30 @@ class DataFolder:
                     "Stop that one with `./wastestream down`, or name another folder with --data-dir."
                 )
             time.sleep(0.05)  # If it is gone, its guard still holds the lock and is ending what it left.
+
+
+def _close_all(folder: Path) -> None:
+    """Take other users' rights to a folder and all in it away; quick where that has been done."""
+    if not _is_open(folder):
+        return
+    for path, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            _close(Path(path, name))
+        _close(Path(path))  # The folder itself is the last, so a walk that was interrupted is done again.
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:  # Not made yet, or just gone.
+        return False
+    return not stat.S_ISLNK(mode) and bool(mode & PRIVATE)
+
+
+def _close(path: Path) -> None:
+    if _is_open(path):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # Just gone, or another user's.
+            path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~PRIVATE)
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

@@ -1,4 +1,6 @@
-"""Questions over TCP and HTTP that tell whether a process is ready. None waits longer than half a second.
+"""Questions over TCP and HTTP that tell whether a process is ready.
+
+None waits longer than half a second, unless it is told to.
 
 Without Redis' client, so that `status` does not load it.
 """
@@ -25,17 +27,33 @@ def listens(host: str, port: int) -> bool:
 
 
 def api_ready(host: str, port: int) -> bool:
-    """Return whether the API and all it depends on are ready, by its own word."""
-    status, _ = read_health(host, port)
-    return status == http.client.OK
+    """Return whether the API and all it depends on are ready, by its own word.
+
+    A full disk does not count: results can be read, and what waits is classified. Nor do lost data: they wait
+    for a person, who needs it all running.
+    """
+    status, health = read_health(host, port)
+    failing = {part for part, answer in health.get("checks", {}).items() if answer != "ok"}
+    return status == http.client.OK or (failing != set() and failing <= {"disk", "installation"})
 
 
-def read_health(host: str, port: int, key: str | None = None) -> tuple[int, dict[str, Any]]:
+def lost_data(health: Mapping[str, Any]) -> str | None:
+    """Return the sentence with which the API's `/readyz` says that data were lost, None if it does not."""
+    checks = health.get("checks") or {"installation": "ok"}
+    said: str = checks.get("installation", "ok")
+    return None if said == "ok" else said
+
+
+def read_health(
+    host: str, port: int, key: str | None = None, *, patience: float = _PATIENCE
+) -> tuple[int, dict[str, Any]]:
     """Return `/readyz`: its status and its JSON; 0 and nothing if the API does not answer.
 
-    Where callers need an API key, one without `key` learns what is ready, but no figures.
+    Where callers need an API key, one without `key` learns what is ready, but no figures. The API waits for
+    what it asks, so to be told what does not answer takes `patience`, in seconds.
     """
-    return _get(host, port, "/readyz", {"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return _get(host, port, "/readyz", headers, patience=patience)
 
 
 def read_session(host: str, port: int) -> dict[str, Any]:
@@ -44,9 +62,14 @@ def read_session(host: str, port: int) -> dict[str, Any]:
 
 
 def _get(
-    host: str, port: int, path: str, headers: Mapping[str, str] = MappingProxyType({})
+    host: str,
+    port: int,
+    path: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    patience: float = _PATIENCE,
 ) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+    connection = http.client.HTTPConnection(host, port, timeout=patience)
     try:
         connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()

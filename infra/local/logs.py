@@ -17,7 +17,11 @@ def rotate(path: Path, limit: int = MAX_BYTES) -> None:
     The file itself stays, because its process has it open. Lines written between copy and cut are lost.
     """
     if path.exists() and path.stat().st_size > limit:
-        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        copy = path.with_name(path.name + ".1")
+        try:
+            shutil.copyfile(path, copy)
+        except OSError:  # The disk is full: this log's own bytes are what can be given back.
+            copy.unlink(missing_ok=True)
         os.truncate(path, 0)
 
 

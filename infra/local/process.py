@@ -112,6 +112,7 @@ class Process:
         if self.pid is None or not self.ready or now < self._look_at:
             return False
         self._look_at = now + LOOK_SECONDS
+        self.service.tend()
         if self.service.alive():
             self._silent_since = None
             return False

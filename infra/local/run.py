@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from core.disk import shortage
 from infra.local.folder import DataFolder
 from infra.local.guard import Guard
 from infra.local.process import Process
@@ -39,23 +40,65 @@ class Life:
         """
         with Signals() as signals:
             guard = Guard(self.lock)
+            state = _StateFile(self)
             try:
-                self._supervise(Supervisor(self.stages, guard, signals, view.event, self._write), view)
+                supervisor = Supervisor(self.stages, guard, signals, view.event, state.write)
+                self._supervise(supervisor, view, state)
             finally:
                 guard.close()
                 self.folder.state.unlink(missing_ok=True)
 
-    def _supervise(self, supervisor: Supervisor, view: View) -> None:
+    def _supervise(self, supervisor: Supervisor, view: View, state: _StateFile) -> None:
+        disk = _DiskNotice(self.folder, view)
         supervisor.start()
+
+        def each_tick() -> None:
+            state.write_again(supervisor.processes)
+            disk.look()
+            view.update(lambda: self.status(supervisor.processes))
+
         try:
             self.announce()
             view.open(self.status(supervisor.processes))
-            supervisor.run(lambda: view.update(lambda: self.status(supervisor.processes)))
+            supervisor.run(each_tick)
         finally:
             view.close()
             view.say("Stopping: requests and batches in progress are finished first. Ctrl-C again: at once.")
             supervisor.stop()
         view.say("Stopped.")
 
-    def _write(self, processes: Sequence[Process]) -> None:
-        write_state(self.folder, self.url, self.host, self.port, processes)
+
+class _StateFile:
+    """What `status` reads, written again and again while it cannot be."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._written = True
+
+    def write(self, processes: Sequence[Process]) -> None:
+        """Write it, if it can be written."""
+        life = self._life
+        self._written = write_state(life.folder, life.url, life.host, life.port, processes)
+
+    def write_again(self, processes: Sequence[Process]) -> None:
+        """Write it if it could not be written before."""
+        if not self._written:
+            self.write(processes)
+
+
+class _DiskNotice:
+    """Says once that the disk is full, and once that there is room again."""
+
+    def __init__(self, folder: DataFolder, view: View) -> None:
+        self._folder = folder
+        self._view = view
+        self._full = False
+
+    def look(self) -> None:
+        """Look at the disk."""
+        lacks = shortage(self._folder.path)
+        if lacks is not None and not self._full:
+            self._view.event(lacks)
+        elif lacks is None and self._full:
+            self._view.event(f"The disk of {self._folder.path} has room again.")
+        self._full = lacks is not None

@@ -21,6 +21,11 @@ class Service:
     alive: Callable[[], bool] = lambda: True
     """Asked while it is ready; one that is not alive for `process.SILENT_SECONDS` is killed."""
     before_start: Callable[[], None] = lambda: None
+    tend: Callable[[], None] = lambda: None
+    """Called at each look, every `process.LOOK_SECONDS`, while it is ready."""
+    mend: Callable[[], str | None] = lambda: None
+    """Called when it has ended before it was ready. Says what it changed, so that a new start may succeed;
+    None if it found nothing to change. Raises a `StackError` that says what a person has to do."""
     once: bool = False
     start_seconds: float = 60.0
     """How long it may take to get ready when the stack is started."""

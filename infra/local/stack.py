@@ -11,9 +11,11 @@ import psutil
 
 from core.settings import PREFIX
 from infra.local import health, ports, probes
+from infra.local.appendonly import mend
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
-from infra.local.programs import find_program
+from infra.local.programs import REDIS, find_program
+from infra.local.rewrites import Rewrites
 from infra.local.service import Service
 
 _REDIS_SHARE = 4  # Redis gets this part of the machine's memory; rewriting its file can take as much again
@@ -33,6 +35,12 @@ appendonly yes
 # jobs that were accepted. One fsync covers all commands of an event-loop turn: measured on a virtual disk,
 # a lone SET takes 0.5 ms instead of 0.14, and 16 clients together still get 4,400 SETs a second.
 appendfsync always
+# Each second a line with the time: where the file is damaged, it tells since when. A damaged end is `up`'s to
+# cut off (infra/local/appendonly.py): Redis would tell nobody.
+aof-timestamp-enabled yes
+aof-load-truncated no
+# Allowed by the supervisor while the disk has room (infra/local/rewrites.py).
+auto-aof-rewrite-percentage 0
 # Full, Redis refuses writes and says so, and the API answers 503. Without a bound the system would kill it.
 maxmemory {maxmemory}
 maxmemory-policy noeviction
@@ -80,6 +88,7 @@ def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]
     environment = _addresses(plan, credentials, ports.dial) | {
         f"{PREFIX}HOST": plan.host,
         f"{PREFIX}PORT": str(plan.port),
+        f"{PREFIX}DISK": str(plan.folder.path),
     }
     redis_url = environment[f"{PREFIX}REDIS_URL"]
     stages = [
@@ -98,10 +107,20 @@ def worker_services(
 
 
 def _redis(plan: StackPlan, url: str) -> Service:
+    server = find_program(*REDIS)
+    rewrites = Rewrites(url, plan.folder)
+
+    def begin() -> None:
+        rewrites.begin()
+        plan.folder.check_writable()  # On a full disk Redis would end at its first write.
+
     return Service(
         name="redis",
-        command=[find_program("redis-server"), "redis.conf"],
+        command=[server, "redis.conf"],
         folder=plan.folder.redis,
+        before_start=begin,
+        tend=rewrites.look,
+        mend=lambda: mend(plan.folder.redis, server),
         log=plan.folder.logs / "redis.log",
         ready=lambda: probes.redis_answers(url),
         start_seconds=600,  # It reads its whole file first, at some 100 MB a second.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import psutil
 
 from infra.local.credentials import write_private
-from infra.local.folder import DataFolder
+from infra.local.folder import DataFolder, lives
 from infra.local.process import Process
 
 
@@ -26,9 +26,14 @@ class ProcessState:
     started_at: float
 
     @property
+    def lives(self) -> bool:
+        """Whether the process is there: while the disk is full the supervisor cannot write that it ended."""
+        return self.pid is not None and lives(self.pid)
+
+    @property
     def uptime(self) -> float:
         """Seconds since the last start; 0 while it does not run."""
-        return time.time() - self.started_at if self.pid else 0.0
+        return time.time() - self.started_at if self.lives else 0.0
 
     @property
     def memory(self) -> int:
@@ -48,13 +53,16 @@ class State:
 
 def write_state(
     folder: DataFolder, url: str | None, host: str | None, port: int | None, processes: Sequence[Process]
-) -> None:
-    """Write the state file. It only informs, so a full disk must not stop the supervisor."""
+) -> bool:
+    """Write the state file; return whether that went. It only informs: a full disk must not stop us."""
     found = tuple(
         ProcessState(one.service.name, one.pid, one.ready, one.restarts, one.started_at) for one in processes
     )
-    with contextlib.suppress(OSError):
+    try:
         write_private(folder.state, json.dumps(asdict(State(host, port, url, found)), indent=1) + "\n")
+    except OSError:
+        return False
+    return True
 
 
 def read_state(folder: DataFolder) -> State | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from core.disk import shortage
 from infra.local import ports
 from infra.local.folder import DataFolder
-from infra.local.health import read_health
+from infra.local.health import lost_data, read_health
 from infra.local.process import Process
 from infra.local.state import ProcessState, memory_of, read_state
 
@@ -23,6 +24,8 @@ class Status:
     url: str | None
     processes: tuple[ProcessState, ...]
     health: dict[str, Any]
+    disk: str | None
+    """What the disk lacks; None while there is room."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON's types; memory in bytes, uptime in seconds."""
@@ -34,7 +37,7 @@ class Status:
                 {
                     "name": one.name,
                     "pid": one.pid,
-                    "ready": one.ready,
+                    "ready": one.ready and one.lives,
                     "restarts": one.restarts,
                     "uptime": round(one.uptime, 1),
                     "memory": one.memory,
@@ -42,20 +45,32 @@ class Status:
                 for one in self.processes
             ],
             "health": self.health,
+            "disk": self.disk,
         }
 
 
-def read_status(folder: DataFolder, key: str | None = None) -> Status:
-    """Look at the lock, the state file and the API; `key` is an API key for the API's figures."""
-    state = read_state(folder) if folder.supervisor() else None
+def read_status(folder: DataFolder, key: str | None = None, *, patience: float = 0.5) -> Status:
+    """Look at the lock, the state file, the disk and the API.
+
+    Args:
+        folder: the stack's.
+        key: an API key, for the API's figures.
+        patience: seconds that the API may take to say what it waits for.
+    """
+    supervisor = folder.supervisor()
+    state = read_state(folder) if supervisor else None
+    running = supervisor is not None
+    disk = shortage(folder.path) if running else None
     if state is None:
-        return Status(running=folder.supervisor() is not None, ready=False, url=None, processes=(), health={})
+        return Status(running=running, ready=False, url=None, processes=(), health={}, disk=disk)
     code = int(HTTPStatus.OK)
     health: dict[str, Any] = {}
     if state.host is not None and state.port is not None:
-        code, health = read_health(state.host, state.port, key)
-    ready = code == HTTPStatus.OK and all(one.ready for one in state.processes)
-    return Status(running=True, ready=ready, url=state.url, processes=state.processes, health=health)
+        code, health = read_health(state.host, state.port, key, patience=patience)
+    ready = code == HTTPStatus.OK and all(one.ready and one.lives for one in state.processes)
+    return Status(
+        running=True, ready=ready, url=state.url, processes=state.processes, health=health, disk=disk
+    )
 
 
 def live_line(host: str, port: int, processes: Sequence[Process]) -> str:
@@ -78,6 +93,8 @@ def _readiness(processes: Sequence[Process]) -> str:
 def _queue(health: dict[str, Any]) -> str:
     if not health:
         return "the API does not answer"
+    if lost_data(health):
+        return "CLOSED, data were lost (./wastestream status)"
     pending = health.get("pending")  # which it tells everyone only while it needs no keys
     return "" if pending is None else f"{pending:,} jobs in progress"
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from infra.local.errors import InterruptedStartError, StartError
+from infra.local.errors import InterruptedStartError, StackError, StartError
 from infra.local.guard import Guard
 from infra.local.logs import rotate
 from infra.local.process import MAX_QUICK, SILENT_SECONDS, Process
@@ -105,7 +105,11 @@ class Supervisor:
         if service.once and status == 0:
             return True
         if status is not None:
-            raise StartError(f"{service.name} ended {_how(status)} at its start. {_log(process)}")
+            mended = service.mend()
+            if mended is None:
+                raise StartError(f"{service.name} ended {_how(status)} at its start. {_log(process)}")
+            self._say(mended)
+            process.start()
         if process.age > service.start_seconds:
             raise StartError(
                 f"{service.name} was not ready after {service.start_seconds:.0f} seconds. {_log(process)}"
@@ -118,10 +122,13 @@ class Supervisor:
 
     def _watch(self, process: Process) -> None:
         name = process.service.name
+        was_ready = process.ready
         status = process.ended()
         if status is not None:
             pause = process.plan_restart()
             self._say(f"{name} ended {_how(status)}; {_plan(process, pause)}")
+            if not was_ready:
+                self._mend(process)
             self._changed(self.processes)
         if process.is_silent():
             self._say(f"{name} runs, but has given no sign of life for {SILENT_SECONDS:.0f} s; ending it.")
@@ -132,13 +139,23 @@ class Supervisor:
             self._say(f"{name} is ready again.")
             self._changed(self.processes)
 
+    def _mend(self, process: Process) -> None:
+        try:
+            mended = process.service.mend()
+        except (OSError, StackError) as error:
+            mended = str(error)  # A person has to act, or make room; the others run on until then.
+        if mended is not None:
+            self._say(mended)
+
     def _start_again(self, process: Process) -> None:
         try:
             process.start()
-        except OSError as error:  # No memory for a fork, the disk full: it may pass, and the others run on.
+        except (OSError, StackError) as error:
+            # No memory for a fork, the disk full: it may pass, and the others run on.
             process.quick_deaths += 1
             pause = process.plan_restart()
-            self._say(f"{process.service.name} cannot be started ({error}); {_plan(process, pause)}")
+            if process.quick_deaths < MAX_QUICK:  # After that it would only be said again and again.
+                self._say(f"{process.service.name} cannot be started ({error}); {_plan(process, pause)}")
         self._changed(self.processes)
 
     def _next_look(self) -> float:

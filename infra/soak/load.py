@@ -83,7 +83,10 @@ class Load:
                 task.result()
 
     async def _send_singles(self, number: int) -> None:
-        async with self._client(f"soak-{number}") as client, httpx.AsyncClient(base_url=self._url) as http:
+        async with (
+            self._client(f"soak-{number}") as client,
+            httpx.AsyncClient(base_url=self._url, trust_env=False) as http,
+        ):
             while not self._stop.is_set():
                 await self._pause(VOLLEY_SECONDS)
                 await asyncio.gather(*(self._send_single(client, http) for _ in range(VOLLEY)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.page import PHONE_WIDTH, card_of, choose, expect_classified, expect_count, picture, sign_in
+from tests.support.prefix_proxy import prefix_proxy
+from tests.support.servers import small_api
 from tests.support.stack import Stack
 
 OpenPage = Callable[..., Page]
@@ -96,7 +99,7 @@ def test_pictures_wait_for_a_key_that_was_lost(open_page: OpenPage, locked_stack
 
 def test_the_page_of_another_site_can_do_nothing(open_page: OpenPage, locked_stack: Stack, key: str) -> None:
     """Signed in here, a person's browser neither sends the cookie from there nor signs in or out for it."""
-    page = open_page(locked_stack.url)
+    page = open_page(locked_stack.url, bypass_csp=True)  # The other site's page has a policy of its own.
     sign_in(page, key)
     page.goto(locked_stack.url.replace("127.0.0.1", "lan.test") + "/livez")  # another site to the browser
     send = (
@@ -129,3 +132,28 @@ def test_works_from_the_keyboard(open_page: OpenPage, locked_stack: Stack, key: 
     page.keyboard.type(key)
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
+
+
+def test_the_page_works_below_a_prefix(
+    open_page: OpenPage, locked_stack: Stack, key: str, tmp_path: Path
+) -> None:
+    """Behind a proxy that is trusted: every address is below it, and so is the cookie's path."""
+    lines = (locked_stack.folder / "worker.env").read_text(encoding="utf-8").splitlines()
+    environment = dict(line.split("=", 1) for line in lines if line.startswith("WASTESTREAM_"))
+    environment["WASTESTREAM_TRUSTED_PROXIES"] = "1"
+    with (
+        small_api(environment, tmp_path, places=8, waiting=8) as port,
+        prefix_proxy(port, "/waste") as address,
+    ):
+        page = open_page(address)
+        sign_in(page, key)
+        choose(page, picture("a.jpg"))
+        expect_classified(page, "a.jpg")
+        link = card_of(page, "a.jpg").locator(".picture-link").get_attribute("href")
+        assert link is not None
+        assert link.startswith("/waste/v1/jobs/")
+        (cookie,) = page.context.cookies()
+        assert cookie["path"] == "/waste"
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("API key")).to_be_focused()
+        assert page.context.cookies() == []

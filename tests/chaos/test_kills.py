@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +189,26 @@ def test_a_broker_connection_is_cut(
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
     jobs.client.client_kill_filter(_type="normal", skipme=True)
     finish(jobs, ids)
+
+
+def test_cut_connections_end_no_worker_and_count_no_start(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Many cuts under load, then quiet: batches that ended with a connection are nobody's fault."""
+    limit, begun = 3.0, tmp_path / "begun"
+    options = {"FAULT": "slow", "SLOW_SECONDS": "0.5", "MARKER": str(tmp_path / "m"), "BEGUN": str(begun)}
+    options["WASTESTREAM_BATCH_TIMEOUT"] = str(limit)
+    workers = [start_worker(name, module=FAULTY, **options) for name in ("first", "second")]
+    children = [worker.children() for worker in workers]
+    ids = upload_bulk(client, 200)
+    with uploading(client) as more:
+        for _ in range(24):
+            for kind in ("normal", "pubsub"):
+                jobs.client.client_kill_filter(_type=kind, skipme=True)
+            time.sleep(0.25)
+    ids += more
+    quiet_until = time.monotonic() + 2 * limit + 1
+    finish(jobs, ids)
+    time.sleep(max(0.0, quiet_until - time.monotonic()))
+    assert [worker.children() for worker in workers] == children
+    assert not begun.exists()

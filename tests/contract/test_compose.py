@@ -23,6 +23,7 @@ import yaml
 
 from api.app import create_app
 from core.settings import PREFIX, Settings
+from infra.local.programs import REDIS
 from tests.support.servers import REPOSITORY, Server, free_port, program
 from worker.batching import STOP_SECONDS
 
@@ -126,9 +127,9 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """In the API or in the workers, but for names in storage and the model's folder."""
+    """In the API or in the workers, but for storage of your own, the model's folder and the host's disk."""
     passed = {key for name in ("api", "worker") for key in SERVICES[name]["environment"]}
-    own = {"s3_bucket", "s3_region", "model_dir"}
+    own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir", "disk"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed
 
 
@@ -304,7 +305,9 @@ def redis_in_container(tmp_path: Path) -> Iterator[Server]:
     script.write_text(_changed(REPOSITORY / "infra/docker/redis.sh", changes))
     changes = {"port 6379": f"port {port}", "dir /data": f"dir {tmp_path}", "bind * -::*": "bind 127.0.0.1"}
     (tmp_path / "base.conf").write_text(_changed(REPOSITORY / "infra/docker/redis.conf", changes))
-    path = f"{Path(program('redis-server')).parent}:{os.environ['PATH']}"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "redis-server").symlink_to(program(*REDIS))
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     environment = {"PATH": path, "REDISCLI_AUTH": SECRETS["REDIS_PASSWORD"]}
     server = Server(["/bin/sh", str(script)], tmp_path / "log", environment=environment, port=port)
     server.start()

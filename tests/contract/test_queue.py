@@ -17,10 +17,6 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from flask.testing import FlaskClient
-from gunicorn.http.body import Body, LengthReader
-from gunicorn.http.unreader import Unreader
-from gunicorn.util import write
-from gunicorn.workers.gthread import ThreadWorker
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import virtual
@@ -28,7 +24,7 @@ from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
-from core.jobs import image_key, new_job_id, new_job_ids
+from core.jobs import Shard, image_key, new_job_id
 from core.ledger import JobStore
 from core.queue import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.settings import Settings
@@ -78,7 +74,10 @@ def test_kombu_delivers_our_message(settings: Settings, jobs: JobStore) -> None:
 
 def test_a_bulk_upload_is_a_message_for_each_object(settings: Settings) -> None:
     """So that no object is read by two workers; together they name each image once, in order."""
-    shards = [[image_key(job_id, "belt", "jpeg", size) for job_id in new_job_ids(size)] for size in (16, 13)]
+    shards = [
+        [image_key(job_id, "belt", "jpeg", shard) for job_id in shard.job_ids]
+        for shard in (Shard.new(16), Shard.new(13))
+    ]
     keys = [*shards[0], *shards[1], *_keys(2)]
     messages = Envelope(make_app(settings)).messages(keys, "bulk")
     named = [keys_in(json.loads(message)) for message in messages]
@@ -217,24 +216,6 @@ def test_the_pulse_goes_on_while_the_broker_is_away(
     assert pulse._beats >= 3
 
 
-def test_gunicorn_has_what_api_connections_stands_on() -> None:
-    """`handle` serves one request and says whether the connection stays; the reader keeps what came early.
-
-    So stand `api.sized` on the body's reader, and `api.client_socket` on how answers are sent.
-    """
-    assert _parameters(ThreadWorker.handle) == ["self", "conn"]
-    assert _parameters(ThreadWorker.handle_request) == ["self", "req", "conn"]
-    assert _parameters(ThreadWorker._keepalive_after) == ["self", "conn", "keepalive"]
-    assert _parameters(write) == ["sock", "data", "chunked"]
-    body = Body(LengthReader(Unreader(), 5))
-    assert (body.reader.length, body.failed, body.buf.getvalue()) == (5, False, b"")
-    body.reader.unreader.unread(b"abc")
-    assert body.reader.unreader.take_buffered() == b"abc"
-    assert _parameters(ThreadWorker.finish_request) == ["self", "conn", "fs"]
-    assert "nr_conns" in ThreadWorker.__init__.__code__.co_names
-    assert isinstance(Unreader().buf.getvalue(), bytes)
-
-
 def test_a_message_has_the_parts_that_we_set_and_read(settings: Settings, jobs: JobStore) -> None:
     """worker.broker stores `_raw`; worker.delivery sets `_state`, which makes `acknowledged` true."""
     app = make_app(settings)
@@ -263,6 +244,7 @@ def test_a_running_worker_has_what_we_ask_it_for(
     assert found["initial_prefetch_count"] == 2 * Settings().max_batch
     assert found["num_processes"] == len(found["processes"]) == 1
     assert found["qos_value"] == found["initial_prefetch_count"]
+    assert found["channel"] is True  # leases are those of the channel that messages come from
     assert found["timer"] == []  # call_repeatedly and call_after, if they were missing
     assert upload(client)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
 import json
 import threading
 import time
+import unicodedata
 import zlib
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -104,10 +109,14 @@ def _huge_png() -> bytes:
         (None, {"X-Camera-Id": "../etc"}, 400, "cannot be a camera's id"),
         (None, {"X-Camera-Id": ""}, 400, "cannot be a camera's id"),
         (None, {"X-Camera-Id": "x" * 65}, 400, "1 to 64"),
+        (None, {"X-Camera-Id": "belt #1"}, 400, "it holds '#'"),
+        (None, {"X-Captured-At": "20260131"}, 400, "milliseconds since 1970"),
+        (None, {"X-Max-Age": "1_000"}, 400, "seconds above 0"),
         (None, {"X-Captured-At": "yesterday"}, 400, "RFC 3339"),
         (None, {"X-Captured-At": "2026-01-31T08:15:00"}, 400, "with its zone"),
         (None, {"X-Captured-At": "2236-01-31T08:15:00Z"}, 422, "in the future"),
         (None, {"X-Captured-At": "0001-01-01T00:00:00+14:00"}, 422, "before 1970"),
+        (None, {"X-Captured-At": "1970-01-01T00:00:00+23:59"}, 422, "before 1970"),
         (None, {"Idempotency-Key": "two words"}, 400, "visible ASCII"),
     ],
 )
@@ -150,6 +159,25 @@ def test_a_camera_whose_clock_is_a_little_fast_is_not_refused(client: FlaskClien
     """A minute ahead is no future."""
     soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     assert _post(client, X_Captured_At=soon).status_code == 202
+
+
+def test_a_camera_is_called_what_its_maker_calls_it(
+    client: FlaskClient, jobs: JobStore, objects: ObjectStore
+) -> None:
+    """A MAC address, spaces, umlauts: one name in jobs, storage, ledger and metrics, however it is sent."""
+    name = "00:1A:2B, B\u00e4ndchen (2)"
+    raw, decomposed = name.encode().decode("latin-1"), quote(unicodedata.normalize("NFD", name))
+    ids = [_post(client, X_Camera_Id=sent).get_json()["id"] for sent in (raw, decomposed, name)]
+    files = [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")]
+    ids += [item["job"]["id"] for item in _bulk(client, files, X_Camera_Id=raw).get_json()["items"]]
+    found = [job for job in jobs.read_many(ids) if job is not None]
+    assert [job.camera for job in found] == [name] * 5
+    assert [objects.get(job.image_key) for job in found] == [jpeg()] * 3 + [jpeg(1), jpeg(2)]
+    (row,) = client.get("/v1/ledger", query_string={"camera": name}).get_json()["rows"]
+    assert (row["camera"], row["received"], row["balanced"]) == (name, 5, True)
+    (line,) = list(csv.DictReader(io.StringIO(client.get("/v1/ledger?format=csv").text)))
+    assert line["camera"] == name
+    assert f'wastestream_images_received_total{{camera="{name}"}} 5' in client.get("/metrics").text
 
 
 def test_an_oversized_body_without_a_length_is_refused(settings: Settings) -> None:
@@ -198,6 +226,66 @@ def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, job
     assert {item["job"]["camera"] for item in items if "job" in item} == {"belt-2"}
     (message,) = jobs.client.lrange(QUEUES["bulk"], 0, -1)
     assert len(keys_in(json.loads(message))) == jobs.pending() == 3
+
+
+def test_no_image_of_a_form_is_lost_for_how_its_part_is_written(client: FlaskClient, jobs: JobStore) -> None:
+    """Without a file name, with one in another encoding, as base64 or a data URI; text fields are none."""
+    head, text = b'--edge\r\nContent-Disposition: form-data; name="%d"', b64encode(jpeg())
+    parts = [
+        b"\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(),
+        b"\r\n\r\n" + jpeg(),
+        b"; filename*=UTF-8''b%C3%A4.jpg\r\n\r\n" + jpeg(),
+        b'; filename="b\xe4.jpg"\r\n\r\n' + jpeg(),
+        b"; filename=a\r\nContent-Transfer-Encoding: base64\r\n\r\n" + text,
+        b"\r\n\r\ndata:image/jpeg;base64," + text,
+        b"\r\n\r\nbelt one",
+        b"\r\n\r\n" + text,
+        b"; filename=a\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\nbegin",
+        b"\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b",
+    ]
+    body = b"".join(head % number + part + b"\r\n" for number, part in enumerate(parts)) + b"--edge--"
+    answer = client.post("/v1/images/bulk", data=body, content_type="multipart/form-data; boundary=edge")
+    items = answer.get_json()["items"]
+    assert [(item["file"], item["status"]) for item in items] == [
+        ("0", 202),
+        ("1", 202),
+        ("b\u00e4.jpg", 202),
+        ("b\u00e4.jpg", 202),
+        ("a", 202),
+        ("5", 202),
+        ("7", 415),
+        ("a", 415),
+        ("9", 415),
+    ]
+    assert "base64 text" in items[6]["error"]["detail"]
+    assert "'x-uuencode'" in items[7]["error"]["detail"]
+    images = {client.get(f"/v1/jobs/{item['job']['id']}/image").data for item in items[:6]}
+    assert images == {jpeg()}
+    assert jobs.pending() == 6
+
+
+def test_an_encoded_upload_is_decoded_as_its_header_says(client: FlaskClient) -> None:
+    """Gzip, base64, a data URI, and a whole form in gzip; bombs and others are refused by name."""
+    text = b64encode(jpeg())
+    accepted = [
+        _post(client, gzip.compress(jpeg()), Content_Encoding="gzip"),
+        _post(client, text, Content_Transfer_Encoding="base64"),
+        _post(client, b"data:image/jpeg;base64," + text, Content_Type="text/plain"),
+    ]
+    for answer in accepted:
+        assert answer.status_code == 202
+        assert client.get(f"{answer.headers['Location']}/image").data == jpeg()
+    form = httpx.Request("POST", "http://api", files=[("a", ("a.jpg", jpeg(), "image/jpeg"))])
+    headers = {"Content-Type": form.headers["Content-Type"], "Content-Encoding": "gzip"}
+    answer = client.post("/v1/images/bulk", data=gzip.compress(form.read()), headers=headers)
+    assert answer.get_json()["items"][0]["status"] == 202
+
+    bomb = gzip.compress(jpeg() + bytes(MAX_BYTES))
+    _refused(_post(client, bomb, Content_Encoding="gzip"), 413, "more than 10,485,760 bytes")
+    refused = _post(client, Content_Encoding="zstd")
+    _refused(refused, 415, "'zstd' cannot be undone")
+    assert refused.headers["Accept-Encoding"] == "gzip, deflate"
+    _refused(_post(client, text), 415, "base64 text")
 
 
 def test_images_of_a_bulk_upload_share_objects(
@@ -342,7 +430,7 @@ def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
     assert client.get(f"/v1/jobs/{job_id}?wait=0.05").get_json()["state"] == "queued"
 
 
-@pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan"])
+@pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan", "1_0"])
 def test_an_impossible_wait_is_refused(client: FlaskClient, wait: str) -> None:
     """Seconds from 0 to 30."""
     _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "between 0 and 30")
@@ -409,7 +497,8 @@ def test_readiness_names_the_dependency_that_fails(settings: Settings, client: F
     """200 while all answer; 503 with the one that does not."""
     assert client.get("/livez").status_code == 200
     ready = client.get("/readyz")
-    assert (ready.status_code, ready.get_json()["checks"]) == (200, {"redis": "ok", "storage": "ok"})
+    well = {"redis": "ok", "storage": "ok", "installation": "ok"}
+    assert (ready.status_code, ready.get_json()["checks"]) == (200, well)
     nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
     broken = create_app(nowhere).test_client().get("/readyz")
     assert broken.status_code == 503
@@ -435,7 +524,8 @@ def test_readiness_tells_strangers_only_what_fails(
         answer = client.get("/readyz", headers=stranger)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
-        assert answer.get_json() == {"status": "not ready", "checks": {"redis": "ok", "storage": "fails"}}
+        checks = {"redis": "ok", "storage": "fails", "installation": "ok"}
+        assert answer.get_json() == {"status": "not ready", "checks": checks}
     told = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
     assert str(port) in told["checks"]["storage"]
     assert (told["workers"], told["pending"], told["balanced"]) == (0, 0, True)
@@ -448,7 +538,10 @@ def test_readiness_with_redis_down_is_an_answer_too(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})
     answer = create_app(nowhere).test_client().get("/readyz")
     assert answer.status_code == 503
-    assert answer.get_json() == {"status": "not ready", "checks": {"redis": "fails", "storage": "ok"}}
+    assert answer.get_json() == {
+        "status": "not ready",
+        "checks": {"redis": "fails", "storage": "ok", "installation": "ok"},
+    }
 
 
 def test_readiness_is_asked_for_once_a_second(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,6 +582,50 @@ def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> Non
     assert "POST" in refused.headers["Allow"]
 
 
+def test_a_slash_at_the_end_changes_nothing(client: FlaskClient) -> None:
+    """Clients that join addresses leave one there."""
+    job_id = client.post("/v1/images/", data=jpeg(), headers=JPEG).get_json()["id"]
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/image", "/v1/ledger", "/livez", "/session"):
+        assert client.get(f"{path}/").data == client.get(path).data
+    _refused(client.post("/v1/images/bulk/", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
+    _refused(client.put("/v1/images/"), 405, "not allowed")
+
+
+FORWARDED = {
+    "X-Forwarded-For": "203.0.113.9, 192.0.2.1",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "evil.test, example.com",
+    "X-Forwarded-Prefix": "/evil, /waste/",
+}
+
+
+def test_a_trusted_proxy_may_show_the_api_below_a_prefix(settings: Settings) -> None:
+    """Addresses in answers and on the page begin with it; what the client wrote before it is not believed."""
+    trusting = settings.model_copy(update={"trusted_proxies": 1, "auth": "off"})
+    client = create_app(trusting).test_client()
+    sent = client.post("/v1/images", data=jpeg(), headers={**JPEG, **FORWARDED})
+    assert sent.headers["Location"] == f"/waste/v1/jobs/{sent.get_json()['id']}"
+    page = client.get("/", headers=FORWARDED).text
+    assert 'src="/waste/assets/page.js"' in page
+    assert 'data-root="/waste"' in page
+    out = client.delete("/session", headers={**FORWARDED, "Origin": "https://example.com"})
+    cookie = out.headers["Set-Cookie"].split("; ")
+    assert {"Path=/waste", "Secure"} <= set(cookie)
+    _refused(
+        client.delete("/session", headers={**FORWARDED, "Origin": "https://evil.test"}), 403, "another site"
+    )
+
+
+def test_what_a_client_says_of_a_proxy_means_nothing(client: FlaskClient) -> None:
+    """Unless one is configured."""
+    sent = client.post("/v1/images", data=jpeg(), headers={**JPEG, **FORWARDED})
+    assert sent.headers["Location"] == f"/v1/jobs/{sent.get_json()['id']}"
+    page = client.get("/", headers=FORWARDED).text
+    assert 'src="/assets/page.js"' in page
+    assert 'data-root=""' in page
+    assert "Secure" not in client.delete("/session", headers=FORWARDED).headers["Set-Cookie"]
+
+
 def test_every_route_is_documented(client: FlaskClient) -> None:
     """docs/api.md names each call."""
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -502,6 +639,8 @@ def test_every_route_is_documented(client: FlaskClient) -> None:
 def test_answers_are_not_kept_by_caches(client: FlaskClient) -> None:
     """What is told of jobs and counts, and what is refused, is for the one who asked, and for now."""
     job_id = client.post("/v1/images", data=jpeg(), headers=JPEG).get_json()["id"]
-    for path in (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing"):
+    ours = (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing")
+    for path in (*ours, "/metrics", "/readyz", "/livez", "/session", "/static/page.js"):
         headers = client.get(path).headers
         assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")

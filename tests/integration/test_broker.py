@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
 import pytest
 from kombu.connection import Connection
 
+from core.cost import MAX_TOGETHER_MS
 from core.jobs import image_key, job_id_of, new_job_id
 from core.ledger import JobStore
 from core.queue import QUEUES, Envelope, keys_in, make_app
@@ -28,11 +29,13 @@ def connection(settings: Settings) -> Iterator[Connection]:
         yield connection
 
 
-def _send(settings: Settings, jobs: JobStore, count: int, images: int = 1) -> list[str]:
+def _send(
+    settings: Settings, jobs: JobStore, count: int, images: int = 1, costs_ms: Sequence[int] = ()
+) -> list[str]:
     """Put messages into the queue; return their first jobs' ids in the order in which they are served."""
     envelope = Envelope(make_app(settings))
     keys = [[image_key(new_job_id(), "belt", "jpeg") for _ in range(images)] for _ in range(count)]
-    jobs.client.lpush(_QUEUE, *(envelope.message(each, "single") for each in keys))
+    jobs.client.lpush(_QUEUE, *(envelope.message(each, "single", costs_ms=costs_ms) for each in keys))
     return [job_id_of(each[0]) for each in keys]
 
 
@@ -92,6 +95,34 @@ def test_images_are_counted_not_messages(
     """Single images that were uploaded together are named by one message."""
     ids = _send(settings, jobs, 50, images)
     assert _ids(_drain(connection)) == ids[:taken]
+
+
+def test_no_more_work_is_taken_at_once_than_a_batch_may_hold(
+    settings: Settings, jobs: JobStore, connection: Connection
+) -> None:
+    """Beside the one that was waited for."""
+    ids = _send(settings, jobs, 50, costs_ms=[MAX_TOGETHER_MS // 3])
+    assert _ids(_drain(connection)) == ids[: 1 + 3]
+
+
+def test_a_paused_queue_is_left_alone(settings: Settings, jobs: JobStore, connection: Connection) -> None:
+    """Until the channel is told otherwise; the other queues are served meanwhile."""
+    bulk, seen = QUEUES["bulk"], list[Any]()
+    message = Envelope(make_app(settings)).message([image_key(new_job_id(), "belt", "jpeg")], "bulk")
+    jobs.client.lpush(bulk, message)
+    ids = _send(settings, jobs, 2)
+    queues = [kombu.Queue(bulk), kombu.Queue(_QUEUE)]
+    consumer = kombu.Consumer(connection, queues, accept=["json"], on_message=seen.append)
+    consumer.consume()
+    consumer.channel.pause([bulk])
+    while len(seen) < len(ids):
+        connection.drain_events(timeout=5)  # type: ignore[no-untyped-call]
+    assert _ids(seen) == ids
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.3)  # type: ignore[no-untyped-call]
+    consumer.channel.pause([])
+    connection.drain_events(timeout=5)  # type: ignore[no-untyped-call]
+    assert len(seen) == len(ids) + 1
 
 
 def test_a_message_that_does_not_say_how_many_images_counts_as_one(

@@ -56,11 +56,14 @@ def objects(output: str) -> list[dict[str, Any]]:
 
 def test_a_folder_becomes_a_table(stack: Stack, folder: Path) -> None:
     """Every image of the folder has its row, the summary counts them, and the exit code is 0."""
+    (folder / "sub" / "\x1b]0;title\x07.jpg").write_bytes(jpeg(3))
     done = classify(folder, "--url", stack.url)
     assert done.returncode == 0, done.stderr
     assert all(str(folder / name) in done.stdout for name in ("a.jpg", "b.JPEG", "sub/c.jpg"))
     assert "notes.txt" not in done.stdout
-    assert "3 images: 3 classified" in done.stdout.splitlines()[-1]
+    assert "4 images: 4 classified" in done.stdout.splitlines()[-1]
+    assert r"\x1b]0;title\x07.jpg" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 def test_json_is_one_object_a_line(stack: Stack, folder: Path) -> None:
@@ -75,8 +78,9 @@ def test_json_is_one_object_a_line(stack: Stack, folder: Path) -> None:
 
 
 def test_one_image_alone(stack: Stack, folder: Path) -> None:
-    """A single file is classified, its address taken from the environment."""
-    done = classify(folder / "a.jpg", "--json", WASTESTREAM_URL=stack.url)
+    """A single file is classified, its address taken from the environment; no proxy leads to this machine."""
+    proxies = {"http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
+    done = classify(folder / "a.jpg", "--json", WASTESTREAM_URL=stack.url, **proxies)
     assert done.returncode == 0, done.stderr
     assert [line["state"] for line in objects(done.stdout)] == ["classified"]
 
@@ -97,8 +101,10 @@ def test_an_archive(stack: Stack, folder: Path) -> None:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: bool) -> None:
-    """What is no image, and what breaks off, fails with a reason beside those that succeed; exit code 1."""
+    """What is no image, breaks off, or never ends, fails with a reason beside the others; exit code 1."""
     whole = jpeg(9)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "zero.jpg").symlink_to("/dev/zero")
     broken = folder / "broken.jpg"
     broken.write_bytes(whole[: len(whole) // 2])
     done = classify(folder / "notes.txt", *([] if alone else [folder]), "--url", stack.url, "--json")
@@ -110,6 +116,9 @@ def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: b
         assert lines["broken.jpg"]["state"] == "failed"
         assert lines["broken.jpg"]["error"]
         assert lines["a.jpg"]["state"] == "classified"
+        for name in ("pipe.jpg", "zero.jpg"):
+            assert lines[name]["state"] == "failed"
+            assert "is a pipe or a device" in lines[name]["error"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,7 @@ def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: b
         (["{empty}", "--url", "somewhere"], "must be like http"),
         (["{empty}", "--url", "http://127.0.0.1:99999"], "must be like http"),
         (["{empty}", "--url", "http://exa mple"], "must be like http"),
-        (["{empty}", "--camera", "gate 7"], "letters, digits"),
+        (["{empty}", "--camera", "gate/7"], "it holds '/'"),
     ],
 )
 def test_usage_errors(tmp_path: Path, arguments: list[str], sentence: str) -> None:
@@ -132,11 +141,25 @@ def test_usage_errors(tmp_path: Path, arguments: list[str], sentence: str) -> No
     assert done.stdout == ""
 
 
+def test_a_proxy_that_cannot_be_used(folder: Path) -> None:
+    """Is named, with exit code 2 and without a traceback."""
+    done = classify(folder, "--url", "http://host.test", ALL_PROXY="socks5://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "ALL_PROXY names the proxy socks5://127.0.0.1:9, which cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_camera_is_named(stack: Stack, folder: Path) -> None:
-    """The jobs belong to the camera that --camera names."""
-    done = classify(folder / "a.jpg", "--url", stack.url, "--camera", "gate-7", "--json")
+    """The jobs belong to the camera that --camera names, as those of clients that send its name unescaped."""
+    done = classify(folder / "a.jpg", "--url", stack.url, "--camera", "T\u00fcr 7", "--json")
     (line,) = objects(done.stdout)
-    assert httpx.get(f"{stack.url}/v1/jobs/{line['job']}").json()["camera"] == "gate-7"
+    assert httpx.get(f"{stack.url}/v1/jobs/{line['job']}").json()["camera"] == "T\u00fcr 7"
+    for raw in ("T\u00fcr 7".encode(), "T\u00fcr 7".encode("latin-1")):
+        headers = {b"X-Camera-Id": raw, b"Content-Type": b"image/jpeg"}
+        assert (
+            httpx.post(f"{stack.url}/v1/images", content=jpeg(), headers=headers).json()["camera"]
+            == "T\u00fcr 7"
+        )
 
 
 def test_interrupting(folder: Path) -> None:

@@ -111,6 +111,40 @@ def test_they_share_an_object(
     assert_balanced(jobs)
 
 
+def test_who_shares_an_object_learns_nothing_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    jobs: JobStore,
+    objects: ObjectStore,
+    start_worker: Callable[..., object],
+) -> None:
+    """Not their jobs' ids from its own, not from an error about the object, and no power over them."""
+    keys = KeyStore(jobs.client)
+    tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
+    reader = {"Authorization": f"Bearer {keys.create('reader', [Scope.READ])[1]}"}
+    uploads = [sending(jpeg(at), Authorization=f"Bearer {tokens[at % 2]}") for at in range(6)]
+    app = create_app(settings)
+    first = sending(jpeg(90), Authorization=f"Bearer {tokens[0]}")
+    made = the_jobs(jobs, sent_together(monkeypatch, app, uploads, first))
+    (name,) = {object_key(job.image_key) for job in made}
+    assert made[0].shard is not None
+    client, own = app.test_client(), {"Authorization": f"Bearer {tokens[0]}"}
+    guesses = [job.id[:25] + digit for job in made[::2] for digit in "0123456789ABCDEFGHJKMNPQRSTVWXYZ"]
+    answers = [client.delete(f"/v1/jobs/{guess}", headers=own).status_code for guess in guesses]
+    assert Counter(answers) == {404: 93, 200: 3}
+    assert [job.state.value for job in jobs.read_many([job.id for job in made]) if job is not None] == [
+        "cancelled",
+        "queued",
+    ] * 3
+
+    objects.delete_many([name])
+    start_worker()
+    assert wait_settled(jobs, [job.id for job in made]) == {"cancelled": 3, "failed": 3}
+    for job in made:
+        assert made[0].shard.id not in client.get(f"/v1/jobs/{job.id}", headers=reader).get_data(as_text=True)
+    assert_balanced(jobs)
+
+
 def test_no_more_than_an_object_takes(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore
 ) -> None:
@@ -118,7 +152,7 @@ def test_no_more_than_an_object_takes(
     uploads = [sending(jpeg(number)) for number in range(20)]
     uploads[18] = sending(jpeg() + bytes(MOST_BYTES - len(jpeg())))
     made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
-    assert [job.shard_size for job in made] == [16] * 16 + [2, 2, None, None]
+    assert [job.shard and job.shard.count for job in made] == [16] * 16 + [2, 2, None, None]
     assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
 
 
@@ -128,7 +162,7 @@ def test_what_fills_an_object_goes_alone(
     """It waits for nobody, and nobody for it."""
     monkeypatch.setattr(together.Together, "do", None)
     (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MOST_BYTES))(client)])
-    assert job.shard_size is None
+    assert job.shard is None
 
 
 def test_one_that_is_refused_does_not_touch_the_others(

@@ -51,7 +51,7 @@ def upload_request(data: bytes, *headers: bytes) -> bytes:
 def test_calls_follow_each_other_on_a_connection(connection: HTTPConnection, jobs: JobStore) -> None:
     """Answers with a body and without, with a file, with an error, and calls whose body nobody reads."""
     for _ in range(2):
-        assert answer(connection, "POST", "/v1/images", jpeg())[0] == 202
+        assert answer(connection, "POST", "/v1/images/", jpeg())[0] == 202
         assert answer(connection, "HEAD", "/livez") == (200, b"")
         assert b"<html" in answer(connection, "GET", "/")[1]
         assert answer(connection, "POST", "/livez", b"x" * 20_000)[0] == 405

@@ -17,7 +17,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from api.__main__ import _check_address
+from api.installation import installation_of
 from api.keys import keys as container_keys
+from core.errors import SettingsError
 from core.keys import KeyStore, Scope
 from core.ledger import connect
 from core.settings import Settings, load_settings
@@ -171,10 +174,25 @@ def test_without_a_key_it_does_not_start_where_others_reach_it(settings: Setting
     assert "Traceback" not in ended.stderr
 
 
+def test_without_a_key_it_starts_where_redis_has_lost_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may reach it, but it is closed, and to say so it must run."""
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    reachable = settings.model_copy(update={"host": "192.0.2.1"})
+    installation_of(settings).renew()
+    with pytest.raises(SettingsError, match="no API key is set"):
+        _check_address(reachable)
+    connect(settings.redis_url.get_secret_value()).flushall()
+    _check_address(reachable)
+
+
 def test_the_log_names_keys_and_requests_and_holds_no_secret(
     settings: Settings, start_api: Callable[..., Server]
 ) -> None:
     """A line has the key's name and the request's id; an error's line the id; none has the key itself."""
+    installation_of(settings).renew()  # as an earlier start has made it
     _, token = KeyStore(connect(settings.redis_url.get_secret_value())).create("belt-1", [Scope.INGEST])
     server = start_api(
         WASTESTREAM_ACCESS_LOG="true", WASTESTREAM_S3_ENDPOINT=f"http://127.0.0.1:{free_port()}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,14 +15,18 @@ from core.jobs import image_key, job_id_of, new_job_id
 from core.ledger import JobStore
 from core.queue import QUEUES, Envelope, keys_in, make_app
 from core.settings import Settings
+from tests.support.cuts import lose_answer
+from worker.broker import TRANSPORT
 from worker.leases import Leases
 
-_QUEUE = QUEUES["single"]
+_QUEUE = QUEUES["bulk"]  # whose messages are taken one by one
+
+kombu: Any = import_module("kombu")  # It has no types.
 
 
-def _waiting(jobs: JobStore) -> list[dict[str, Any]]:
+def _waiting(jobs: JobStore, lane: str = "bulk") -> list[dict[str, Any]]:
     """Return the messages in the queue in the order in which they are served."""
-    return [json.loads(message) for message in reversed(jobs.client.lrange(_QUEUE, 0, -1))]
+    return [json.loads(message) for message in reversed(jobs.client.lrange(QUEUES[lane], 0, -1))]
 
 
 @pytest.fixture
@@ -28,14 +34,16 @@ def ids(settings: Settings, jobs: JobStore) -> list[str]:
     """Five jobs' ids, whose messages wait in this order."""
     envelope = Envelope(make_app(settings))
     keys = [image_key(new_job_id(), "belt", "jpeg") for _ in range(5)]
-    jobs.client.lpush(_QUEUE, *(envelope.message([key], "single") for key in keys))
+    jobs.client.lpush(_QUEUE, *(envelope.message([key], "bulk") for key in keys))
     return [job_id_of(key) for key in keys]
 
 
 @pytest.fixture
 def channel(settings: Settings, ids: list[str]) -> Iterator[Any]:
     """A kombu channel that holds the first four messages; the second is acknowledged."""
-    with make_app(settings).connection_for_read() as connection:
+    app = make_app(settings)
+    app.conf.broker_transport = TRANSPORT
+    with app.connection_for_read() as connection:
         queue = connection.SimpleQueue(_QUEUE)
         held = [queue.get(timeout=5) for _ in range(4)]
         held[1].ack()
@@ -52,6 +60,42 @@ def test_a_closed_channel_returns_what_it_holds_in_order_and_unmarked(
     assert [job_id_of(keys_in(message)[0]) for message in found] == [ids[0], *ids[2:]]
     assert not any(message["headers"].get("redelivered") for message in found)
     assert jobs.client.hlen("unacked") == jobs.client.zcard("unacked_index") == 0
+
+
+def _is_taken(answer: Any) -> bool:
+    """Say whether it is the answer of `take.lua`."""
+    return isinstance(answer, list) and str(answer[0]).startswith("b'{")
+
+
+def _is_recorded(answer: Any) -> bool:
+    """Say whether it is the answer to recording a message that was waited for: eight more wait."""
+    return bool(answer == [1, 1, 8])
+
+
+@pytest.mark.parametrize("lost", [_is_taken, _is_recorded])
+def test_messages_of_whose_taking_the_answer_is_lost_are_returned_unmarked(
+    settings: Settings, jobs: JobStore, lost: Callable[[Any], bool]
+) -> None:
+    """Redis holds them for a worker that has never seen them: nobody has begun their jobs."""
+    envelope = Envelope(make_app(settings))
+    ids = [new_job_id() for _ in range(9)]
+    keys = [image_key(job_id, "belt", "jpeg") for job_id in ids]
+    single = QUEUES["single"]
+    jobs.client.lpush(single, *(envelope.message([key], "single") for key in keys))
+    leases = Leases()
+    seen: list[Any] = []
+    with kombu.Connection(settings.redis_url.get_secret_value(), transport=TRANSPORT) as connection:
+        consumer = kombu.Consumer(connection, [kombu.Queue(single)], accept=["json"], on_message=seen.append)
+        consumer.consume()
+        leases.watch(consumer.channel)
+        with lose_answer(lost) as answers, contextlib.suppress(*connection.connection_errors):
+            connection.drain_events(timeout=5)
+        assert answers
+        assert len(seen) < jobs.client.hlen("unacked")
+        consumer.channel.close()
+    found = _waiting(jobs, "single")
+    assert [job_id_of(keys_in(message)[0]) for message in found] == ids
+    assert not any(message["headers"].get("redelivered") for message in found)
 
 
 def test_what_was_returned_by_another_is_not_returned_again(

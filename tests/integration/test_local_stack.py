@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -11,108 +12,17 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from tests.support.pictures import jpeg
+from tests.support.local import Local
 from tests.support.servers import REPOSITORY, three_free_ports, wait_until
-
-_MARK = "STACK_TEST_MARK"
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="finds processes by their environment, in /proc"
 )
-
-
-class Local:
-    """A data folder, three ports and a mark by which every process started for them is found."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = three_free_ports()
-        self.mark = uuid.uuid4().hex
-        self.extra: dict[str, str] = {}
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the processes started here have in their environment."""
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return {**kept, **self.extra, _MARK: self.mark}
-
-    def command(self, name: str, *arguments: str) -> list[str]:
-        """Return a command line for this folder."""
-        return [sys.executable, "-m", "infra.cli", name, "--data-dir", str(self.folder), *arguments]
-
-    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            self.command(name, *arguments),
-            cwd=REPOSITORY,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Start the stack in the background with one worker."""
-        return self.run("up", "--port", str(self.port), "--workers", "1", "--detach", *arguments)
-
-    def status(self) -> dict[str, Any]:
-        """Return what `status --json` says."""
-        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
-        return found
-
-    def pids(self) -> dict[str, int]:
-        """Return the process id of each process by its name, from the supervisor's own file."""
-        state = json.loads((self.folder / "state.json").read_text())
-        return {one["name"]: one["pid"] for one in state["processes"]}
-
-    def supervisor(self) -> int:
-        """Return the supervisor's process id."""
-        return int((self.folder / "supervisor.lock").read_text())
-
-    def alive(self) -> list[psutil.Process]:
-        """Return every process that carries the mark, however it was started."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
-
-    def ledger(self) -> dict[str, Any]:
-        """Return the ledger's sum and whether it balances."""
-        with urllib.request.urlopen(f"{self.url}/v1/ledger", timeout=20) as response:
-            found: dict[str, Any] = json.load(response)
-        return found
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            return process.environ().get(_MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
-
-    def upload(self) -> str:
-        """Upload a picture; return the job's id when it is classified."""
-        headers = {"Content-Type": "image/jpeg"}
-        request = urllib.request.Request(f"{self.url}/v1/images", data=jpeg(), headers=headers)
-        with urllib.request.urlopen(request, timeout=20) as response:
-            job_id = str(json.load(response)["id"])
-        wait_until(lambda: self.job(job_id)["state"] == "classified", f"job {job_id} to be classified")
-        return job_id
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job; an empty one while the API does not answer."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/v1/jobs/{job_id}?wait=5", timeout=20) as response:
-                found: dict[str, Any] = json.load(response)
-        except urllib.error.URLError:
-            return {"state": None}
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +58,15 @@ def test_an_image_is_classified(local: Local) -> None:
 
 
 def test_no_secret_is_on_a_command_line_or_open_to_others(local: Local) -> None:
-    """Passwords go by files that only their owner may read, and by the environment."""
+    """Passwords go by files and by the environment; nothing in the data folder is open to other users."""
     secrets = json.loads((local.folder / "credentials.json").read_text()).values()
     for process in local.alive():
         line = " ".join(process.cmdline())
         assert not [secret for secret in secrets if secret in line]
-    for name in ("credentials.json", "worker.env", "redis/redis.conf"):
-        assert stat.S_IMODE((local.folder / name).stat().st_mode) == 0o600
+    local.upload()
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in (local.folder, *local.folder.rglob("*"))}
+    assert len(modes) > 15
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
 
 def test_redis_and_s3_refuse_strangers(local: Local) -> None:
@@ -215,27 +127,63 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(local: Local) -> N
     assert local.ledger()["balanced"]
 
 
+def _redis_file(local: Local) -> Path:
+    """Return the file that Redis appends to."""
+    (file,) = (local.folder / "redis" / "appendonlydir").glob("*.incr.aof")
+    return file
+
+
 def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
-    """After `kill -9` of all processes, too, what was answered is there."""
+    """What was answered is there; a write that was not finished is cut off, and `up` says so."""
     job_id = local.upload()
     for process in local.alive():
         process.kill()
     wait_until(lambda: local.alive() == [], "every process to end")
-    assert local.up().returncode == 0
+    with _redis_file(local).open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1")
+    done = local.up()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ended with an unfinished write of 15 bytes" in done.stdout
     assert local.job(job_id)["state"] == "classified"
     assert local.ledger()["balanced"]
 
 
 def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
-    """`down` returns when nothing runs any more; a second one says that nothing does."""
+    """`down` returns when nothing runs any more, also if the supervisor stood still."""
     job_id = local.upload()
+    os.kill(local.supervisor(), signal.SIGSTOP)  # as Ctrl-Z does; it could not hear that it is to end
     done = local.run("down")
-    assert (done.returncode, done.stdout) == (0, "Stopped.\n")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Stopped.")
+    assert "stands still (Ctrl-Z or SIGSTOP)" in done.stdout
     assert local.alive() == []
     assert "Nothing runs" in local.run("down").stdout
     assert local.run("status").returncode == 1
     assert local.up().returncode == 0
     assert local.job(job_id)["state"] == "classified"
+    assert local.ledger()["balanced"]
+
+
+def test_up_on_a_redis_that_lost_everything_is_closed(local: Local) -> None:
+    """Its file is gone, the images are there: it says what was lost, until a person begins anew."""
+    local.upload()
+    local.run("down")
+    for file in (local.folder / "redis").iterdir():
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    lost = "Redis has lost its data"
+    local.extra["WASTESTREAM_API_PROCESSES"] = "3"
+    done = local.up()
+    del local.extra["WASTESTREAM_API_PROCESSES"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"CLOSED: {local.url}  {lost}" in done.stdout
+    assert "Ready" not in done.stdout
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        local.upload()
+    assert (refused.value.code, lost in json.load(refused.value)["detail"]) == (503, True)
+    status = local.run("status")
+    assert (status.returncode, f"installation: {lost}" in status.stdout) == (1, True)
+    assert local.run("installation", "renew").returncode == 0
+    wait_until(lambda: bool(local.status()["ready"]), "the API to open", 10)
+    assert local.job(local.upload())["state"] == "classified"
     assert local.ledger()["balanced"]
 
 
@@ -328,10 +276,32 @@ def test_workers_of_another_machine_join(
 def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
     """A process that ends at its start is named with its last words; the exit code is not 0."""
     other = Local(tmp_path / "data")
-    (other.folder / "redis").mkdir(parents=True)
-    (other.folder / "redis" / "appendonly.aof").write_text("not what Redis wrote\n" * 3)
+    (other.folder / "redis" / "appendonlydir").mkdir(parents=True)
+    (other.folder / "redis" / "appendonlydir" / "appendonly.aof.manifest").write_text(
+        "not what Redis wrote\n"
+    )
     done = other.up()
     assert done.returncode != 0
     assert "redis ended with exit code 1" in done.stdout + done.stderr
-    assert "Bad file format" in done.stdout + done.stderr
+    assert "Invalid AOF manifest file format" in done.stdout + done.stderr
     assert other.alive() == []
+
+
+def test_damaged_files_of_redis_are_repaired_on_request(local: Local) -> None:
+    """Where something answered would be lost, `up` starts nothing, tells it, and asks for `--repair`."""
+    job_id = local.upload()
+    local.run("down")
+    file = _redis_file(local)
+    whole = file.read_bytes()
+    place = whole.rindex(job_id.encode())  # in an answered write, which others follow
+    file.write_bytes(whole[:place] + bytes(200) + whole[place + 200 :])
+    refused = local.up()
+    assert refused.returncode == 1
+    assert f"{file} is damaged at byte" in refused.stderr + refused.stdout
+    assert "Nothing has been changed" in refused.stderr + refused.stdout
+    assert local.alive() == []
+    done = local.up("--repair")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "was cut off and is kept in" in done.stdout
+    assert "all that was written after" in done.stdout
+    local.upload()

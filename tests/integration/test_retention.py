@@ -14,7 +14,7 @@ from ulid import ULID
 
 from core.accounts import Accounts
 from core.errors import ObjectNotFoundError
-from core.jobs import IMAGES, JobState, NewJob, Outcome, image_key, job_id_of
+from core.jobs import IMAGES, JobState, NewJob, Outcome, Shard, image_key, job_id_of
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from core.settings import Settings
@@ -67,7 +67,7 @@ def test_images_go_when_their_time_has_come(
     stored: Callable[[], set[str]],
 ) -> None:
     """Old ones of every camera go, also one that was never accepted; what waits and what is fresh stays."""
-    old = [accept(OLD), accept(OLD, "other"), accept(BARELY)]
+    old = [accept(OLD), accept(OLD, "00:1A:2B, B\u00e4nd 2"), accept(BARELY)]
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
     orphan = _id(OLD)
     objects.put_many([(image_key(orphan, "never-accepted", "jpeg"), b"x")])
@@ -95,8 +95,8 @@ def test_images_go_when_their_time_has_come(
 
 def test_images_that_share_an_object_go_together(jobs: JobStore, objects: ObjectStore) -> None:
     """Not before the last of them has settled; they count as the images they are."""
-    first = _id(OLD)[:-1]
-    new = [NewJob(f"{first}{number}", "shared", "jpeg", 1, shard_size=3) for number in range(3)]
+    shard = Shard(_id(OLD), 3)
+    new = [NewJob(job_id, "shared", "jpeg", 1, shard=shard) for job_id in shard.job_ids]
     keys = [one.image_key for one in new]
     objects.put_many([(key, b"x") for key in keys])
     jobs.accept(new, "bulk", "test.queue", ["message"])

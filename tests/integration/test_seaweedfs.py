@@ -24,6 +24,8 @@ from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, upload, upload_bulk
 from worker.retention import Sweep
 
+CAMERA = "00:1A:2B, B\u00e4nd 2 (links)@\u540d"
+
 OTHER = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}}
 
 
@@ -91,6 +93,19 @@ def test_the_bucket_forgets_old_images_by_itself(settings: Settings) -> None:
     assert {name: one["Expiration"]["Days"] for name, one in found.items()} == {"logs": 1, rule["ID"]: 2}
 
 
+def test_a_session_token_goes_with_both_clients_or_with_none(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is another storage's is left out; this server refuses those that it did not make."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of another storage")
+    ensure_bucket(settings)
+    ObjectStore(settings).check_put()
+    temporary = settings.model_copy(update={"s3_session_token": SecretStr("of this one, they say")})
+    for call in (ensure_bucket, lambda settings: ObjectStore(settings).check_put()):
+        with pytest.raises(StorageUnavailableError, match="Storage denies access"):
+            call(temporary)
+
+
 def test_images_are_classified_and_given_back(
     settings: Settings, jobs: JobStore, start_worker: Callable[..., Server]
 ) -> None:
@@ -117,12 +132,12 @@ def test_the_sweep_removes_what_is_due(settings: Settings, jobs: JobStore) -> No
     """Folders and pages are listed as the local server lists them."""
     objects, now = ObjectStore(settings), datetime.now(UTC)
     old, fresh = (
-        NewJob(str(ULID.from_datetime(now - timedelta(days=days))), "b", "jpeg", 1) for days in (9, 1)
+        NewJob(str(ULID.from_datetime(now - timedelta(days=days))), CAMERA, "jpeg", 1) for days in (9, 1)
     )
     many = [image_key(str(ULID.from_datetime(now - timedelta(days=30))), "c", "jpeg") for _ in range(1100)]
     objects.put_many([(key, b"x") for key in (old.image_key, fresh.image_key, *many)])
     limit = round((now - timedelta(days=7)).timestamp() * 1000)
     assert Sweep(jobs, objects).run(limit) >= 1101
-    left = {job_id_of(key) for page in objects.pages("images/b") for key in page}
+    left = {job_id_of(key) for page in objects.pages(f"images/{CAMERA}") for key in page}
     assert left == {fresh.id}
     assert [page for page in objects.pages("images/c") if page] == []

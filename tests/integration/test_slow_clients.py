@@ -1,24 +1,32 @@
-"""Clients that begin an upload and then send nothing, in front of a real API process."""
+"""Clients that are slow on purpose, in front of a real API process: nobody waits for them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import resource
+import signal
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
+import psutil
 import pytest
 
-from api.body import SILENT_SECONDS
+from api.http.limits import GRACE_SECONDS, MAX_PER_ADDRESS
+from core.keys import KeyStore, Scope
+from core.ledger import JobStore, connect
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
-from tests.support.servers import small_api
+from tests.support.servers import Server, small_api, wait_until
+from tests.support.slow_clients import body, header, page, slow_clients
 
 _PLACES, _WAITING = 4, 2
-_THREADS = _PLACES + _WAITING
+_MIB = 1024 * 1024
 _FORM = 'multipart/form-data; boundary="b"'
 
 
@@ -29,89 +37,196 @@ def port(settings: Settings, tmp_path: Path) -> Iterator[int]:
         yield port
 
 
-def _alive(connection: HTTPConnection) -> bool:
-    connection.request("GET", "/livez")
-    with connection.getresponse() as answer:
-        answer.read()
-        return answer.status == 200
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Leave for this process to have as many connections as the attack takes."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/v1/images", "image/jpeg"), ("/v1/images/bulk", _FORM)])
-def test_a_silent_upload_gives_its_thread_back(port: int, path: str, kind: str) -> None:
-    """As many of them as there are threads: each is answered in the end, and the API serves again."""
-    with contextlib.ExitStack() as opened:
-        silent = []
-        for _ in range(_THREADS):
-            each = HTTPConnection("127.0.0.1", port, timeout=SILENT_SECONDS + 30)
-            opened.callback(each.close)
-            each.putrequest("POST", path)
-            each.putheader("Content-Type", kind)
-            each.putheader("Content-Length", "900")
-            each.endheaders(b"--")
-            silent.append(each)
-        answers = [each.getresponse() for each in silent]
-        for answer in answers:
-            # Not more bulk uploads are read at a time than there is memory for; the rest is told so at once.
-            assert answer.status in ({408, 503} if "bulk" in path else {408})
-            if answer.status == 408:
-                assert b"Nothing of the body came" in answer.read()
-        assert 408 in {answer.status for answer in answers}
-        served = HTTPConnection("127.0.0.1", port, timeout=10)
-        opened.callback(served.close)
-        assert _alive(served)
+@pytest.fixture
+def tokens(settings: Settings) -> dict[str, str]:
+    """Two keys that may send."""
+    keys = KeyStore(connect(settings.redis_url.get_secret_value()))
+    return {name: keys.create(name, [Scope.INGEST])[1] for name in ("camera", "attacker")}
 
 
-def _begin_bulk(opened: contextlib.ExitStack, port: int) -> HTTPConnection:
-    """Begin a bulk upload that stays behind."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=SILENT_SECONDS + 30)
+def _upload(port: int, token: str = "") -> tuple[int, float]:
+    """Upload one image on a connection of its own; return the status, and after how many seconds it came."""
+    began = time.monotonic()
+    headers = {"Content-Type": "image/jpeg"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("POST", "/v1/images", jpeg(), headers)
+        with connection.getresponse() as answer:
+            answer.read()
+            return answer.status, time.monotonic() - began
+
+
+def test_slow_clients_of_every_kind_at_once_stop_nobody(
+    port: int, jobs: JobStore, tokens: dict[str, str], many_files: None
+) -> None:
+    """340 that never read, 330 headers, 64 single and 4 bulk bodies with a key, 100 bodies without one."""
+    assert _upload(port, tokens["camera"])[0] == 202
+    attack = [
+        page(340),
+        header(330),
+        body(64, "/v1/images", "image/jpeg", 1_000_000, tokens["attacker"]),
+        body(4, "/v1/images/bulk", _FORM, 100_000_000, tokens["attacker"]),
+        body(100, "/v1/images", "image/jpeg", 1_000_000),
+    ]
+    with slow_clients(port, attack):
+        seen = []
+        for _ in range(20):
+            seen.append(_upload(port, tokens["camera"]))
+            time.sleep(1)
+    assert {status for status, _ in seen} == {202}
+    assert max(seconds for _, seconds in seen) < 2
+    assert jobs.pending() == 21
+
+
+def _begin(opened: contextlib.ExitStack, port: int, path: str, kind: str, length: int) -> HTTPConnection:
+    """Begin an upload that stays behind."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=GRACE_SECONDS + 30)
     opened.callback(connection.close)
-    connection.putrequest("POST", "/v1/images/bulk")
-    connection.putheader("Content-Type", _FORM)
-    connection.putheader("Content-Length", "900")
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Type", kind)
+    connection.putheader("Content-Length", str(length))
     connection.endheaders(b"--")
     return connection
 
 
+def _livez(camera: HTTPConnection) -> socket.socket:
+    """Ask whether the API lives; return the connection's socket."""
+    camera.request("GET", "/livez")
+    with camera.getresponse() as answer:
+        assert answer.status == 200
+        answer.read()
+    return camera.sock
+
+
+def test_what_does_not_come_and_what_nobody_takes_is_given_up(port: int) -> None:
+    """Body and header are answered 408, an answer is dropped; a camera keeps its connection between calls."""
+    with contextlib.ExitStack() as opened:
+        camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        own = _livez(camera)
+        (reader,) = opened.enter_context(slow_clients(port, [page(1)]))
+        first = reader.socket
+        silent = [
+            _begin(opened, port, path, kind, 900)
+            for path, kind in [("/v1/images", "image/jpeg"), ("/v1/images/bulk", _FORM)]
+        ]
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as late:
+            late.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Late: ")
+            text = b"".join(iter(lambda: late.recv(4096), b""))  # to the end of the connection
+        assert text.startswith(b"HTTP/1.1 408 ")
+        assert b"did not come within 10 seconds" in text
+        for each in silent:
+            answer = each.getresponse()
+            assert (answer.status, answer.headers["Connection"]) == (408, "close")
+            assert "2 bytes in 2" in json.load(answer)["detail"]
+        wait_until(lambda: reader.socket is not first, "the connection to be closed", GRACE_SECONDS + 20)
+        assert _livez(camera) is own
+
+
 def test_bulk_uploads_and_waiting_requests_leave_threads_for_others(port: int) -> None:
-    """With all the bulk uploads and all the waiting that may be, a single image is taken at once."""
+    """With all the waiting that may be, and more, a single image is taken at once."""
     single = HTTPConnection("127.0.0.1", port, timeout=10)
     image = {"Content-Type": "image/jpeg"}
     with contextlib.ExitStack() as opened:
         opened.callback(single.close)
         single.request("POST", "/v1/images", jpeg(), image)
         job_id = json.load(single.getresponse())["id"]
-        _begin_bulk(opened, port)
-        for _ in range(_THREADS):
-            waiting = HTTPConnection("127.0.0.1", port, timeout=40)
-            opened.callback(waiting.close)
-            waiting.request("GET", f"/v1/jobs/{job_id}?wait=15")
-        time.sleep(0.5)  # Nothing tells from outside that they are under way.
+        _begin(opened, port, "/v1/images/bulk", _FORM, 900)
+        waiting = [HTTPConnection("127.0.0.1", port, timeout=40) for _ in range(_PLACES + 2 * _WAITING)]
+        for each in waiting:
+            opened.callback(each.close)
+            each.request("GET", f"/v1/jobs/{job_id}?wait=5")
         began = time.monotonic()
         single.request("POST", "/v1/images", jpeg(), image)
         assert single.getresponse().status == 202
-        assert time.monotonic() - began < 10  # not when the others end
+        assert time.monotonic() - began < 4  # not when the others end
+        answers = [each.getresponse() for each in waiting]
+        assert sum(answer.headers["Retry-After"] is None for answer in answers) == _WAITING
 
 
-def test_a_large_bulk_upload_reads_that_all_places_are_taken(port: int) -> None:
-    """503 with what to do, though the client is still sending 20 MB."""
+def test_memory_for_bodies_is_bounded_and_shared(
+    port: int, jobs: JobStore, tokens: dict[str, str], tmp_path: Path
+) -> None:
+    """A client gets a share of it: what is more waits, and is answered 503 while it still sends."""
+    api = next(one for one in psutil.process_iter() if _listens_on(one, port))
+    processes = [api, *api.children(recursive=True)]
+    assert _upload(port, tokens["camera"])[0] == 202
+    before = sum(one.memory_info().rss for one in processes)
+    size = 10 * _MIB
     with contextlib.ExitStack() as opened:
-        _begin_bulk(opened, port)
-        time.sleep(0.5)  # as above
-        large = HTTPConnection("127.0.0.1", port, timeout=30)
-        opened.callback(large.close)
-        large.request("POST", "/v1/images/bulk", bytes(20_000_000), {"Content-Type": _FORM})
-        answer = large.getresponse()
-        assert answer.status == 503
-        assert answer.headers["Retry-After"]
-        assert "send fewer at a time" in json.load(answer)["detail"]
+        clients = []
+        for _ in range(24):
+            client = HTTPConnection("127.0.0.1", port, timeout=60)
+            opened.callback(client.close)
+            client.putrequest("POST", "/v1/images")
+            client.putheader("Content-Type", "image/jpeg")
+            client.putheader("Content-Length", str(size))
+            client.putheader("Authorization", f"Bearer {tokens['attacker']}")
+            client.endheaders()
+            clients.append(client)
+        for client in clients[:6]:
+            client.send(bytes(size - 1))
+        peak = sum(one.memory_info().rss for one in processes)
+        assert 55 * _MIB < peak - before < 110 * _MIB
+        assert _upload(port, tokens["camera"])[0] == 202
+        for client in clients[6:]:
+            client.send(bytes(size))
+            answer = client.getresponse()
+            assert answer.status == 503
+            assert answer.headers["Retry-After"]
+            assert "send fewer at a time" in json.load(answer)["detail"]
+        assert sum(one.memory_info().rss for one in processes) - before < 110 * _MIB
+        for client in clients[:6]:
+            client.send(b"\0")
+            assert client.getresponse().status == 415
+    assert jobs.pending() == 2
 
 
-def test_a_connection_that_is_kept_open_is_no_silent_upload(port: int) -> None:
-    """A camera that sends a picture now and then goes on using its connection."""
-    camera = HTTPConnection("127.0.0.1", port, timeout=10)
-    with contextlib.closing(camera):
-        assert _alive(camera)
-        own = camera.sock
-        time.sleep(SILENT_SECONDS + 2)
-        assert _alive(camera)
-        assert camera.sock is own
+def _listens_on(process: psutil.Process, port: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("WASTESTREAM_PORT") == str(port)
+    return False
+
+
+def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> None:
+    """The one that has done nothing for longest makes room for a new one."""
+    with contextlib.ExitStack() as opened:
+        camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        sockets = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            for _ in range(MAX_PER_ADDRESS + 50)
+        ]
+        own = _livez(camera)
+        for closed in sockets[:50]:
+            with contextlib.suppress(ConnectionResetError):
+                assert closed.recv(1) == b""
+        sockets[-1].sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sockets[-1].recv(12) == b"HTTP/1.1 200"
+        assert _livez(camera) is own
+        assert _upload(port)[0] == 202
+
+
+def test_a_frozen_redis_does_not_make_the_api_look_dead(
+    port: int, jobs: JobStore, tokens: dict[str, str], redis_server: Server
+) -> None:
+    """Whoever watches the process hears from it at once, though all others wait for Redis."""
+    assert _upload(port, tokens["camera"])[0] == 202
+    assert redis_server.process is not None
+    watcher = HTTPConnection("127.0.0.1", port, timeout=2)
+    with contextlib.closing(watcher), ThreadPoolExecutor(20) as cameras:
+        redis_server.process.send_signal(signal.SIGSTOP)
+        try:
+            uploads = [cameras.submit(_upload, port, token) for token in 10 * ["ws_wrong", tokens["camera"]]]
+            for _ in range(6):
+                _livez(watcher)
+                time.sleep(0.5)
+        finally:
+            redis_server.process.send_signal(signal.SIGCONT)
+        assert {upload.result()[0] for upload in uploads} <= {202, 401, 503}

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from infra.local import status
+from infra.local.folder import DataFolder
 from tests.support.servers import REPOSITORY, wait_until
 from tests.support.stack import Stack
 
 
-def _status(stack: Stack, **environment: str) -> str:
+def _status(stack: Stack, *options: str, ready: bool | None = True, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "infra.cli", "status", "--data-dir", str(stack.folder)],
-        check=True,
+        [sys.executable, "-m", "infra.cli", "status", "--data-dir", str(stack.folder), *options],
+        check=False,
         cwd=REPOSITORY,
         env={**os.environ, **environment},
         timeout=60,
         capture_output=True,
         text=True,
     )
+    assert ready is None or done.returncode == (0 if ready else 1), done.stdout + done.stderr
     return done.stdout
 
 
@@ -43,6 +47,10 @@ def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
     [
         ({}, "0 processes ready · the API does not answer · "),
         ({"status": "ready"}, "0 processes ready · 0 MB"),
+        (
+            {"status": "not ready", "checks": {"installation": "Lost."}},
+            "0 processes ready · CLOSED, data were",
+        ),
         ({"status": "ready", "pending": 1200}, "0 processes ready · 1,200 jobs in progress · "),
     ],
 )
@@ -52,3 +60,18 @@ def test_the_live_line_tells_what_it_knows(
     """An API that keeps its figures to itself does answer."""
     monkeypatch.setattr(status, "read_health", lambda *_: (200, health))
     assert status.live_line("127.0.0.1", 1, []).startswith(says)
+
+
+def test_a_storage_that_hangs_is_named(locked_stack: Stack) -> None:
+    """`status` waits until the API has found out, and says why."""
+    key = locked_stack.make_key("night", "read")
+    processes = json.loads(_status(locked_stack, "--json"))["processes"]
+    (storage,) = [one["pid"] for one in processes if one["name"] == "s3"]
+    os.kill(storage, signal.SIGSTOP)
+    words = "storage: Storage does not answer"
+    try:
+        wait_until(lambda: words in _status(locked_stack, ready=None, WASTESTREAM_API_KEY=key), words)
+        _status(locked_stack, ready=False)
+    finally:
+        os.kill(storage, signal.SIGCONT)
+    wait_until(lambda: status.read_status(DataFolder(locked_stack.folder)).ready, "the stack to be ready")

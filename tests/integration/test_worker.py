@@ -53,7 +53,7 @@ def test_bad_images_fail_alone(
         assert "damaged or cut off" in (job.error or "")
     for job in jobs.read_many([missing, *shared]):
         assert job is not None
-        assert "Storage has no object" in (job.error or "")
+        assert job.error == "Storage does not have the image; send it again."  # and no name of an object
     assert_balanced(jobs)
 
 

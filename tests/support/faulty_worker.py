@@ -1,9 +1,10 @@
 """A worker with a fault built in: `python -m tests.support.faulty_worker --name NAME`, as `python -m worker`.
 
 FAULT says which; MARKER is a file whose presence means that a fault of the kind "once" has happened.
-RUNS, if set, is a file that gets a line with the ids of every batch. VISIBILITY, if set, is the seconds after
-which messages of a worker that does not renew its leases are delivered again. STOP, if set, is the seconds
-that a batch may take once the worker was told to stop.
+RUNS, if set, is a file that gets a line with the ids of every batch, and BEGUN one with the id of every job
+whose start was counted. VISIBILITY, if set, is the seconds after which messages of a worker that does not
+renew its leases are delivered again. STOP, if set, is the seconds that a batch may take once the worker was
+told to stop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from core import queue
 from core.engine import LiteRtEngine
 from core.errors import StorageUnavailableError
-from core.jobs import object_key
+from core.jobs import job_ids_in, object_key
 from core.ledger import JobStore
 from core.objects import ObjectStore
 from core.settings import Settings
@@ -38,9 +39,10 @@ if "VISIBILITY" in os.environ:
     leases.RENEW_SECONDS = 0.5  # type: ignore[misc]
 if "STOP" in os.environ:
     batching.STOP_SECONDS = float(os.environ["STOP"])  # type: ignore[misc]
-_classified, _settle, _append, _logits, _get_many = (
+_classified, _settle, _begin, _append, _logits, _get_many = (
     Classifier._classified,
     JobStore.settle,
+    JobStore.begin,
     QoS.append,
     LiteRtEngine.logits,
     ObjectStore.get_many,
@@ -56,7 +58,8 @@ def _die_once(pid: int) -> None:
 
 def _is_poison(item: Item) -> bool:
     """Any image of the camera `poison`, or the first of an upload of `first-is-poison`."""
-    return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id.endswith("0"))
+    first = job_ids_in(object_key(item.key))[0]
+    return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id == first)
 
 
 def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]:
@@ -71,6 +74,12 @@ def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]
     if _fault == "slow":
         time.sleep(float(os.environ.get("SLOW_SECONDS", "0.1")))
     return _classified(self, items)
+
+
+def _begin_and_tell(self: JobStore, job_id: str) -> Any:
+    with Path(os.environ["BEGUN"]).open("a") as begun:
+        begun.write(job_id + "\n")
+    return _begin(self, job_id)
 
 
 def _settle_then_die(self: JobStore, *arguments: Any) -> Any:
@@ -116,6 +125,8 @@ def _fails_at_first(messages: Iterable[Any]) -> None:
     ack_all(messages)
 
 
+if "BEGUN" in os.environ:
+    JobStore.begin = _begin_and_tell  # type: ignore[method-assign]
 if _fault in {"crash", "hang", "slow", "none"}:
     Classifier._classified = _classified_with_fault  # type: ignore[method-assign]
 elif _fault == "after settle":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,16 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from infra.local.errors import StackError
+from infra.local.programs import find_program
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def program(name: str) -> str:
-    """Return the path of redis-server or rclone: what the bootstrap installed, or what is on the PATH."""
-    places = [REPOSITORY / ".wastestream" / "servers" / "bin", Path(sys.executable).parent]
-    found = shutil.which(name, path=os.pathsep.join([*map(str, places), os.environ.get("PATH", "")]))
-    if found is None:
-        raise FileNotFoundError(f"{name} is not installed; run the tests by ./wastestream test")
-    return found
+def program(*names: str) -> str:
+    """Return the path of Redis or rclone, as the stack finds it."""
+    try:
+        return find_program(*names)
+    except StackError as error:
+        raise FileNotFoundError(f"{names[0]} is missing; run the tests by ./wastestream test") from error
 
 
 _PORTS: Final = (

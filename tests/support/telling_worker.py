@@ -18,6 +18,7 @@ def _tell(sender: Any, **_: Any) -> None:
         "initial_prefetch_count": sender.initial_prefetch_count,
         "qos_value": sender.qos.value,
         "num_processes": sender.pool.num_processes,
+        "channel": sender.task_consumer.channel is sender.connection.default_channel,
         "processes": sender.pool.info["processes"],
         "timer": [name for name in ("call_repeatedly", "call_after") if not hasattr(sender.timer, name)],
     }

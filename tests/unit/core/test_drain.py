@@ -54,3 +54,13 @@ def test_a_lane_gets_its_share_until_the_other_is_empty(
 def test_a_clock_set_back_is_no_standing_still() -> None:
     """A measure of the future counts as one of now."""
     assert _drain(single=1, since=NOW + 3_600_000).rate == 100
+
+
+def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
+    """Twenty cheap jobs a second say nothing of bulk uploads of which one takes two seconds."""
+    measures = {"single": [20_000, 1_000_000], "bulk": [500, 1_000_000]}
+    drain = Drain.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
+    assert drain.place("bulk", 99).eta_seconds == pytest.approx(200)
+    assert drain.place("single", 0).eta_seconds == pytest.approx(1 / 15, rel=0.05)
+    still = Drain.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW - 30_000], measures)
+    assert (still.place("bulk", 99).eta_seconds or 0) > 200

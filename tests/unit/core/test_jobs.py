@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from hypothesis import given
@@ -11,13 +12,13 @@ from ulid import ULID
 from core.jobs import (
     Job,
     JobState,
+    Shard,
     accepted_ms,
     image_key,
     is_job_id,
     job_id_of,
     job_ids_in,
     new_job_id,
-    new_job_ids,
     object_key,
     timestamp,
 )
@@ -48,30 +49,46 @@ def test_an_image_key_names_camera_day_and_job() -> None:
 
 
 def test_images_that_share_an_object_are_told_by_its_name() -> None:
-    """Their ids are a row, so whoever lists the bucket knows all the jobs."""
-    ids = new_job_ids(16)
-    keys = [image_key(job_id, "x.tar", "png", 16) for job_id in ids]
+    """It holds the shard's id, which tells the jobs' ids: whoever lists the bucket knows all the jobs."""
+    shard = Shard.new(16)
+    ids = shard.job_ids
+    keys = [image_key(job_id, "x.tar", "png", shard) for job_id in ids]
     (name,) = {object_key(key) for key in keys}
     assert [job_id_of(key) for key in keys] == ids == job_ids_in(name)
     assert all(is_job_id(job_id) for job_id in ids)
-    assert sorted(set(ids)) == ids
+    assert Shard.named(shard.name) == Shard.of(ids[7], shard.suffix) == shard
 
     alone = image_key(ids[3], "x.tar", "png")
     assert object_key(alone) == alone
     assert object_key(name) == name
     assert job_ids_in(alone) == [ids[3]]
-    first = ids[0]
+    first = shard.id
     for other in ("notes.jpeg", "notes-16.tar", ".ping", f"{first}", f"{first}.tar", f"{first}-notes.jpeg"):
         assert job_ids_in(f"images/belt/{other}") == []
-    for other in ("", "1", "33", "016", "-2", "x"):
+    for other in ("", "0", "1", "100", "016", "-2", "x", "16.tar"):
         assert job_ids_in(f"images/belt/{first}-{other}.tar") == []
-    assert job_ids_in(f"images/belt/{ids[1]}-16.tar") == []
 
 
-def test_no_two_rows_of_ids_meet() -> None:
-    """However many are made in one millisecond, nor does an id of its own lie in one."""
-    ids = [job_id for _ in range(2000) for job_id in (*new_job_ids(16), new_job_id())]
+def test_the_ids_in_a_shard_tell_nothing_of_each_other() -> None:
+    """They have its time, and are as different as any: each of the other digits takes every value."""
+    shards = [Shard.new(16) for _ in range(200)]
+    ids = [job_id for shard in shards for job_id in shard.job_ids]
+    assert len(set(ids)) == 3200
+    assert {job_id[10:] for job_id in ids}.isdisjoint(shard.id[10:] for shard in shards)
+    assert all(
+        {accepted_ms(job_id) for job_id in shard.job_ids} == {accepted_ms(shard.id)} for shard in shards
+    )
+    assert [len({job_id[place] for job_id in ids}) for place in range(10, 26)] == [32] * 16
+    assert Shard(shards[0].id, 2).job_ids == ids[:2]
+
+
+def test_ids_made_at_the_same_time_tell_nothing_of_each_other() -> None:
+    """Within one millisecond they do not count up, as ULIDs may."""
+    ids = [new_job_id() for _ in range(2000)]
     assert len(set(ids)) == len(ids)
+    neighbours = [(one, two) for one, two in itertools.pairwise(ids) if one[:10] == two[:10]]
+    assert neighbours
+    assert not [one for one, two in neighbours if one[:24] == two[:24]]
 
 
 def test_what_is_no_id_is_told_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,28 @@ def test_an_impossible_rate_is_named(monkeypatch: pytest.MonkeyPatch, rate: str)
     monkeypatch.setenv("WASTESTREAM_KEY_RATE", rate)
     with pytest.raises(SettingsError, match=r"WASTESTREAM_KEY_RATE.*0 for no limit, or from 0\.001"):
         load_settings()
+
+
+def test_no_traceback_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the error that the sentence was made of: Celery's tools print both."""
+    monkeypatch.setenv("WASTESTREAM_REDIS_URL", "redis://:hunter2/@localhost:6379/0")
+    with pytest.raises(SettingsError, match=r"WASTESTREAM_REDIS_URL.*percent-encode") as caught:
+        load_settings()
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_authority_of_storage_is_a_file_with_certificates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that cannot be read ends the program at once; an empty variable is none."""
+    monkeypatch.setenv("WASTESTREAM_S3_CA_FILE", "")
+    assert load_settings().s3_ca_file is None
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "nowhere.pem"):
+        monkeypatch.setenv("WASTESTREAM_S3_CA_FILE", str(tmp_path / name))
+        load_settings.cache_clear()
+        with pytest.raises(SettingsError, match=rf"WASTESTREAM_S3_CA_FILE.*{name} holds no certificate"):
+            load_settings()
 
 
 def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.cost import MAX_TOGETHER_MS
 from core.shards import MOST_BYTES, MOST_IMAGES, contents, pack, split
 
 IMAGES = {f"{number}.jpeg": bytes([number]) * (500 + 3 * number) for number in range(10)}
@@ -62,13 +63,15 @@ def test_a_name_must_fit() -> None:
         packed({"x" * 101: b""})
 
 
-@given(st.lists(st.integers(1, 10 * 1024 * 1024), min_size=1, max_size=64))
-def test_images_share_objects_of_bounded_size(sizes: list[int]) -> None:
-    """Each image is in one of them, in order; a large one may be alone; none could take the next."""
-    shards = split(sizes)
-    assert [number for shard in shards for number in shard] == list(range(len(sizes)))
-    for shard in shards:
-        assert 1 <= len(shard) <= MOST_IMAGES
-        assert len(shard) == 1 or sum(sizes[number] for number in shard) <= MOST_BYTES
-    for shard, following in pairwise(shards):
-        assert len(shard) == MOST_IMAGES or sum(sizes[shard.start : following.start + 1]) > MOST_BYTES
+@given(st.lists(st.tuples(st.integers(1, 10 * 1024 * 1024), st.integers(0, 2_000)), min_size=1, max_size=64))
+def test_images_share_objects_of_bounded_size_and_cost(images: list[tuple[int, int]]) -> None:
+    """Each image is in one of them, in order; a large or dear one may be alone; none could take the next."""
+    shards = split(images)
+    assert [number for shard in shards for number in shard] == list(range(len(images)))
+
+    def fits(numbers: range) -> bool:
+        sizes, costs = zip(*(images[number] for number in numbers), strict=True)
+        return len(numbers) <= MOST_IMAGES and sum(sizes) <= MOST_BYTES and sum(costs) <= MAX_TOGETHER_MS
+
+    assert all(len(shard) == 1 or fits(shard) for shard in shards)
+    assert not any(fits(range(shard.start, following.start + 1)) for shard, following in pairwise(shards))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,12 @@ class Checkout:
         (self.bin / "uv").chmod(0o755)
 
     def run(
-        self, *arguments: str, script: Path | None = None, cwd: Path | None = None
+        self,
+        *arguments: str,
+        script: Path | None = None,
+        cwd: Path | None = None,
+        umask: int = 0o022,
+        user: int | None = None,
     ) -> tuple[int, str, str]:
         """Run the script; return exit code, standard output and standard error."""
         done = subprocess.run(
@@ -57,6 +65,8 @@ class Checkout:
             text=True,
             check=False,
             timeout=60,
+            umask=umask,
+            user=user,
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -149,6 +159,45 @@ def test_it_works_from_any_folder_and_by_a_link(checkout: Checkout, tmp_path: Pa
     (elsewhere / "link").symlink_to("../notes-root/wastestream")
     code, out, _ = checkout.run("status", script=elsewhere / "link", cwd=elsewhere)
     assert (code, out) == (0, f"{elsewhere}|{checkout.root}|-P -m infra.cli status\n")
+
+
+_NOBODY = 65534  # a user who is not the one that runs the tests, if that is root
+
+
+@pytest.fixture
+def shared() -> Iterator[Checkout]:
+    """A fresh clone in a folder that other users can reach; pytest's own is private."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a program as another user")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield Checkout(folder)
+    shutil.rmtree(folder)
+
+
+def test_what_another_user_installed_runs(shared: Checkout) -> None:
+    """Nothing has to be written, so no right to write is needed, whatever mask the other one had."""
+    assert shared.run("up", umask=0o077)[0] == 0
+    code, out, err = shared.run("up", user=_NOBODY)
+    assert (code, err) == (0, "")
+    assert out.strip().endswith("-m infra.cli up")
+
+
+def test_who_cannot_install_is_told_what_to_do(shared: Checkout) -> None:
+    """An environment to be installed, or one whose Python is another user's own, each in a sentence."""
+    code, _, err = shared.run("status", user=_NOBODY)
+    assert code == 1
+    assert "has to install something" in err
+    shared.run("status")
+    private = shared.root / "private"
+    private.mkdir(mode=0o700)
+    python = shared.root / ".wastestream" / "serve" / "bin" / "python"
+    (private / "python").write_bytes(python.read_bytes())
+    python.unlink()
+    python.symlink_to(private / "python")
+    code, _, err = shared.run("status", user=_NOBODY)
+    assert code == 1
+    assert f"runs on {private / 'python'}, which you may not run" in err
 
 
 def test_without_python_and_uv_it_says_what_to_install(checkout: Checkout) -> None:

@@ -50,6 +50,18 @@ def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
     assert (down.exit_code, "Nothing runs" in down.output) == (0, True)
 
 
+def test_keys_speak_of_the_folder_that_is_named(tmp_path: Path) -> None:
+    """--data-dir counts before and after the command's name; help needs no stack."""
+    makes = ["create", "belt", "--scope", "ingest"]
+    option = ["--data-dir", str(tmp_path / "none")]
+    for words in ([*option, *makes], [*makes, *option], ["list", *option], ["revoke", "belt", *option]):
+        result = CliRunner().invoke(cli, ["keys", *words])
+        assert (result.exit_code, f"Nothing runs on {tmp_path / 'none'}" in result.output) == (1, True)
+    for command in ("create", "list", "revoke"):
+        result = CliRunner().invoke(cli, ["keys", command, "--help"])
+        assert (result.exit_code, "--data-dir" in result.output) == (0, True)
+
+
 def test_a_joining_worker_needs_addresses(tmp_path: Path) -> None:
     """Without an env file and without variables, the sentence says what to give."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WASTESTREAM_")}

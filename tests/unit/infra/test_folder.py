@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -31,6 +32,39 @@ def test_an_unwritable_place_is_named() -> None:
     """A place where nothing can be written is refused by name."""
     with pytest.raises(FolderError, match=r"/proc/wastestream cannot be written .*--data-dir"):
         DataFolder(Path("/proc/wastestream")).make()
+
+
+def _old(folder: Path) -> DataFolder:
+    """Make a data folder as older versions did, open to all."""
+    (folder / "objects" / "wastestream" / "images").mkdir(parents=True)
+    (folder / "redis").mkdir()
+    (folder / "objects" / "wastestream" / "images" / "a.jpeg").touch()
+    (folder / "redis" / "appendonly.aof").touch()
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return DataFolder(folder)
+
+
+def _open_to_others(folder: Path) -> list[str]:
+    return [path.name for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
+
+
+def test_the_folder_of_an_older_version_is_closed_to_others(tmp_path: Path) -> None:
+    """What lies in it, and then the folder itself; the owner's rights stay."""
+    folder = _old(tmp_path / "data")
+    folder.make()
+    assert _open_to_others(folder.path) == []
+    assert stat.S_IMODE((folder.redis / "appendonly.aof").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.objects.stat().st_mode) == 0o700
+
+
+def test_a_folder_of_others_too_stays_theirs(tmp_path: Path) -> None:
+    """In a folder with other things, /tmp say, only what is ours is closed."""
+    folder = _old(tmp_path / "data")
+    (folder.path / "letter").touch(0o644)
+    (folder.path / "letter").chmod(0o644)
+    folder.make()
+    assert _open_to_others(folder.path) == ["data", "letter"]
 
 
 def test_one_supervisor_at_a_time(tmp_path: Path) -> None:

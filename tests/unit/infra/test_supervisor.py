@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infra.local import process as process_module
-from infra.local.errors import InterruptedStartError, StartError
+from infra.local.errors import DamagedFileError, FolderFullError, InterruptedStartError, StartError
 from infra.local.guard import Guard
 from infra.local.service import Service
 from infra.local.signals import Signals
@@ -105,6 +105,52 @@ def test_a_death_at_the_start_ends_it_with_the_log(bench: Bench) -> None:
     with pytest.raises(StartError, match=r"(?s)bad ended with exit code 3 .*bad\.log.*no such database"):
         supervisor.start()
     assert [one.pid for one in supervisor.processes] == [None, None]
+
+
+def test_what_can_be_mended_is_started_again(bench: Bench) -> None:
+    """A process that ended before it was ready gets another start once its fault was put right."""
+    flag, ready = bench.folder / "right", bench.folder / "ready"
+
+    def mend() -> str | None:
+        if flag.exists():
+            return None
+        flag.touch()
+        return "put right"
+
+    script = f"test -e {flag} || exit 1; touch {ready}; exec sleep 60"
+    supervisor = bench.supervisor([bench.service("one", script, ready=ready.exists, mend=mend)])
+    supervisor.start()
+    assert bench.said == ["put right"]
+    supervisor.stop()
+
+
+def test_what_a_person_has_to_mend_is_said_while_the_rest_goes_on(bench: Bench) -> None:
+    """Later on, damage and a full disk end nothing but their own process, which starts when it can."""
+    broken, full = bench.folder / "broken", bench.folder / "full"
+
+    def before_start() -> None:
+        if full.exists():
+            raise FolderFullError("The disk is full.")
+
+    def mend() -> str | None:
+        raise DamagedFileError("It is damaged.")
+
+    hooks = {"ready": lambda: not broken.exists(), "before_start": before_start, "mend": mend}
+    supervisor = bench.supervisor(
+        [bench.service("one", f"test ! -e {broken} || exit 1; exec sleep 60", **hooks)]
+    )
+    supervisor.start()
+    full.touch()
+    os.kill(supervisor.processes[0].pid or 0, signal.SIGKILL)
+    bench.run_until(supervisor, lambda: any("(The disk is full.)" in line for line in bench.said))
+    full.unlink()
+    broken.touch()
+    bench.signals.stops = 0
+    bench.run_until(supervisor, lambda: "It is damaged." in bench.said)
+    broken.unlink()
+    bench.signals.stops = 0
+    bench.run_until(supervisor, lambda: supervisor.ready)
+    supervisor.stop()
 
 
 def test_a_process_that_never_gets_ready_ends_the_start(bench: Bench) -> None:

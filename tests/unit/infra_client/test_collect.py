@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from core.headers import MAX_BYTES
 from infra.client.collect import GROUP_BYTES, GROUP_FILES, Source, collect, groups
 from infra.client.errors import CollectError
 from tests.support.pictures import jpeg
@@ -70,6 +72,27 @@ def test_a_broken_archive_is_an_error(tmp_path: Path) -> None:
     archive = write(tmp_path / "data.tar", jpeg())
     with pytest.raises(CollectError, match="cannot be read as a tar archive"):
         collect([archive])
+
+
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    """A pipe and a device cannot be read as an image, nor as an archive."""
+    for name in ("pipe", "pipe.tar"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.tar").symlink_to("/dev/zero")
+    for found in collect([tmp_path / "pipe", Path("/dev/zero")]):
+        with pytest.raises(OSError, match="is a pipe or a device"):
+            found.read()
+    for name in ("pipe.tar", "zero.tar"):
+        with pytest.raises(CollectError, match=rf"{name} is a pipe or a device"):
+            collect([tmp_path / name])
+
+
+def test_a_file_that_grows_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    """One byte more tells that it is too large."""
+    (found,) = collect([write(tmp_path / "a.jpg")])
+    with (tmp_path / "a.jpg").open("ab") as stream:
+        stream.truncate(2 * MAX_BYTES)
+    assert len(found.read()) == MAX_BYTES + 1
 
 
 def test_a_name_that_is_no_utf8_can_be_shown(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from infra.client.collect import Source
-from infra.client.report import Tally, table
+from infra.client.report import Tally, table, visible
 from infra.client.results import Result, failed, settled, unfinished
 
 SOURCE = Source(0, "a.jpg", Path("a.jpg"), 0, 1)
@@ -50,6 +51,28 @@ def test_the_header_says_what_the_milliseconds_are() -> None:
 def test_a_failure_shows_its_sentence() -> None:
     """A failed image's row says why."""
     assert "failed: The image is damaged." in shown(failed(SOURCE, "The image is damaged."))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("B\u00e4nd 1/\u540d.jpg", "B\u00e4nd 1/\u540d.jpg"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("a\nb\x07\x9b", r"a\nb\x07\x9b"),
+        ("\u202egpj", r"\u202egpj"),
+    ],
+)
+def test_a_terminal_obeys_no_text(text: str, shown: str) -> None:
+    """Escapes, line ends and turns of direction are written out; letters of any script stay."""
+    assert visible(text) == shown
+
+
+def test_a_row_shows_names_and_sentences_as_text() -> None:
+    """Neither a file's name nor a server's sentence can act on the terminal."""
+    row = shown(failed(Source(0, "a\x1b[2J.jpg", Path("a"), 0, 1), "no\x1b[2J"))
+    assert r"a\x1b[2J.jpg" in row
+    assert r"no\x1b[2J" in row
+    assert "\x1b" not in row
 
 
 def test_rows_stand_in_the_order_of_the_command_line() -> None:

@@ -33,7 +33,7 @@ def test_a_turn_waits_for_storage_once(
 
     monkeypatch.setattr(Classifier, "_attempt", attempt)
     nothing = cast(Any, None)
-    classifier = Classifier(nothing, nothing, nothing)
+    classifier = Classifier(nothing, nothing, nothing, timeout=60)
     items = [Item(f"images/c/2026/01/01/{at}.jpeg", repeated=True) for at in range(3)]
     try:
         assert classifier.run(items) == results

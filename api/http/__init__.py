@@ -1,0 +1,1 @@
+"""How HTTP reaches the application: connections in an event loop, requests in threads."""

@@ -1,0 +1,70 @@
+"""Room on the disk that Redis and storage fill."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from core.errors import DiskFullError
+
+_RESERVE: Final = 256 << 20
+_SHARE: Final = 20
+"""Bytes kept free, or this part of a small disk: Redis' file grows while what waits is classified."""
+
+_FILES: Final = 1_000
+"""Files (inodes) kept free, or the same part of a small disk's."""
+
+_FRESH: Final = 1.0
+"""Seconds for which an answer of `Disk` holds."""
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes the disk of `folder` still takes; raises `OSError` as `os.statvfs`."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def shortage(folder: Path) -> str | None:
+    """Say what the disk of `folder` lacks, and what to do; None while there is room."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError as error:
+        return f"The disk of {folder} cannot be read ({error.strerror})."
+    free, reserve = disk.f_bavail * disk.f_frsize, min(_RESERVE, disk.f_blocks * disk.f_frsize // _SHARE)
+    if free < reserve:
+        return (
+            f"The disk of {folder} is full: {free / 1e6:,.1f} MB are left, and uploads need more than "
+            f"{reserve / 1e6:,.1f}. Make room on it; everything goes on by itself then."
+        )
+    if disk.f_favail < min(_FILES, disk.f_files // _SHARE):
+        return (
+            f"The disk of {folder} is full: it has no room for more files (inodes). "
+            "Remove some; everything goes on by itself then."
+        )
+    return None
+
+
+class Disk:
+    """The disk of a folder, looked at once a second at most; of none, one that is never full."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._last: tuple[float, str | None] = (-_FRESH, None)  # when it was looked at, monotonic seconds
+
+    @property
+    def shortage(self) -> str | None:
+        """What the disk lacks, as the function says it."""
+        if self._folder is not None and time.monotonic() - self._last[0] >= _FRESH:
+            self._last = time.monotonic(), shortage(self._folder)
+        return self._last[1]
+
+    def check(self) -> None:
+        """Return if there is room.
+
+        Raises:
+            DiskFullError: there is too little.
+        """
+        if self.shortage is not None:
+            raise DiskFullError(self.shortage)

@@ -1,0 +1,182 @@
+"""Whether a Redis server is fit for wastestream: it drops nothing, and its user may do what the programs do.
+
+A server that is not lets jobs vanish, or takes them and keeps the workers out; both look like success.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import redis
+from redis.client import Pipeline
+from redis.exceptions import ExecAbortError, NoPermissionError
+
+from core.errors import EvictionError, LedgerUnavailableError, MissingRightsError
+from core.lanes import SINGLE
+from core.ledger import SETTLED_CHANNEL, translated
+from core.queue import QUEUES
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 60.0
+"""Seconds between two looks at a server that is fit."""
+
+LOOK_AGAIN_SECONDS: Final = 1.0
+"""The same while it is not, so that everything goes on soon after it was set right."""
+
+_KEY: Final = "ws:totals:all"
+_CHANNEL: Final = SETTLED_CHANNEL
+_CONTROL: Final = "/{db}.celery.pidbox"  # of Celery's remote control
+
+_COMMANDS: Final = """
+    BRPOP k 1, DEL k, EVAL s 1 k, EVALSHA s 1 k, EXISTS k, EXPIRE k 1, GET k, HDEL k f, HGET k f, HGETALL k,
+    HINCRBY k f 1, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v, LRANGE k 0 0,
+    PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s,
+    SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, ZADD k 1 m,
+    ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0,
+    ZREVRANGE k 0 0, ZSCORE k m
+"""
+"""What the programs, their Lua scripts and kombu use; `k` is a key, `c` a channel."""
+
+_OUTSIDE: Final = {"EXEC": "command EXEC", "WATCH k": "keys ws:*", "UNWATCH": ""}
+"""Commands that are no part of a transaction, and what they are about. They do no harm outside one."""
+
+_KEYS: Final = {
+    "ws:*": (_KEY,),
+    "wastestream.*": tuple(QUEUES.values()),
+    "unacked*": ("unacked", "unacked_index", "unacked_mutex"),
+    "_kombu.binding*": (f"_kombu.binding.{QUEUES[SINGLE]}", "_kombu.binding_deadlines"),
+    "*.celery.pidbox": ("_.reply.celery.pidbox",),
+}
+"""Pattern to keys like it that are in use."""
+
+
+def acl_rules(db: int = 0) -> str:
+    """Return the rules of the user with the fewest rights that will do, for Redis' `ACL SETUSER`."""
+    commands = [*_commands(), *_OUTSIDE, "MULTI", "DISCARD", "PSUBSCRIBE"]
+    names = sorted({_name(command).lower().replace(" ", "|") for command in commands})
+    rules = [f"~{pattern}" for pattern in _KEYS]
+    rules += [f"&{channel}" for channel in (_CHANNEL, _CONTROL.format(db=db))]
+    return " ".join(["resetkeys", "resetchannels", "-@all", *rules, *(f"+{name}" for name in names)])
+
+
+class RedisServer:
+    """Looks at a server every `LOOK_SECONDS`. Safe to share between threads, not across a fork."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._next = 0.0  # on the monotonic clock
+        self._unfit: EvictionError | MissingRightsError | None = None
+
+    def check(self) -> None:
+        """Return if the server is fit, or was at the last look.
+
+        Raises:
+            MissingRightsError, EvictionError: it is not.
+            LedgerUnavailableError: it cannot be asked.
+        """
+        # While one thread looks, which can take a time-out, others go by what was last seen, if anything was.
+        if time.monotonic() >= self._next and self._lock.acquire(blocking=self._next == 0):
+            try:
+                if time.monotonic() >= self._next:
+                    self._look()
+            finally:
+                self._lock.release()
+        if self._unfit is not None:
+            raise type(self._unfit)(str(self._unfit))  # a new one: errors gather tracebacks
+
+    def _look(self) -> None:
+        pause = LOOK_AGAIN_SECONDS
+        try:
+            check_server(self._client)
+            self._unfit, pause = None, LOOK_SECONDS
+        except (EvictionError, MissingRightsError) as error:
+            self._unfit = error.with_traceback(None)
+        finally:
+            self._next = time.monotonic() + pause
+
+
+def check_server(client: redis.Redis) -> None:
+    """Return if the server is fit.
+
+    Raises:
+        MissingRightsError: its user may not do something; the message names it.
+        EvictionError: it drops keys when its memory is full.
+        LedgerUnavailableError: it cannot be asked.
+    """
+    with translated():
+        missing = list(dict.fromkeys(_missing(client)))
+        if missing:
+            raise MissingRightsError(
+                f"Redis' user may not use: {', '.join(missing)}. Give it the rights in docs/operations.md."
+            )
+        policy = client.info("memory").get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise EvictionError(
+            f"Redis drops jobs when its memory is full: its maxmemory-policy is {policy}. "
+            "Set it to noeviction."
+        )
+
+
+def log_unfit(client: redis.Redis) -> None:
+    """Say in the log if the server is not fit."""
+    try:
+        check_server(client)
+    except (EvictionError, MissingRightsError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the sentence is all there is to know
+    except LedgerUnavailableError as error:
+        logger.debug("Not known whether Redis is fit: %s", error)
+
+
+def _missing(client: redis.Redis) -> Iterator[str]:
+    """Yield what the user may not use, in words."""
+    yield from _refused(client, _OUTSIDE.items())
+    ends = _refused(client, [("DISCARD", "")]) or _refused(client, [("MULTI", ""), ("DISCARD", "")])
+    if ends:
+        yield from ends
+    else:
+        # Redis refuses between MULTI and DISCARD what it would refuse outside, and runs nothing.
+        yield from _refused(client, [("MULTI", ""), *_questions(client), ("DISCARD", "")])
+
+
+def _questions(client: redis.Redis) -> Iterator[tuple[str, str]]:
+    """Yield commands, and the keys or the channel that each is about."""
+    for command in _commands():
+        yield command, f"channel {_CHANNEL}" if command.endswith((" c", " c m")) else "keys ws:*"
+    for pattern, keys in _KEYS.items():
+        for key in keys:
+            yield f"EXISTS {key}", f"keys {pattern}"
+            yield f"DEL {key}", f"keys {pattern}"
+    control = _CONTROL.format(db=client.connection_pool.connection_kwargs.get("db", 0))
+    yield f"PUBLISH {control} m", f"channel {control}"
+    yield f"PSUBSCRIBE {control}", f"channel {control}"
+
+
+def _refused(client: redis.Redis, questions: Iterable[tuple[str, str]]) -> list[str]:
+    """Send commands as they are; return what stands in the way of those that the user may not use."""
+    asked = list(questions)
+    pipe = Pipeline(client.connection_pool, {}, transaction=False, shard_hint=None)
+    for command, _ in asked:
+        words = [{"k": _KEY, "c": _CHANNEL}.get(word, word) for word in command.split()]
+        pipe.pipeline_execute_command(*words)
+    answers = pipe.execute(raise_on_error=False)
+    return [
+        f"command {_name(command)}" if "command" in str(answer) else subject
+        for (command, subject), answer in zip(asked, answers, strict=True)
+        if isinstance(answer, NoPermissionError | ExecAbortError)  # The latter is how EXEC says it.
+    ]
+
+
+def _commands() -> list[str]:
+    return [command.strip() for command in _COMMANDS.split(",")]
+
+
+def _name(command: str) -> str:
+    """Return a command's name, which may be of two words."""
+    name, *rest = command.split()
+    return f"{name} {rest[0]}" if name == "SCRIPT" else name

@@ -1,0 +1,15 @@
+"""`wastestream cameras`: cameras of the stack on this machine, or of another one's Redis."""
+
+from __future__ import annotations
+
+from api.cameras import COMMANDS, CameraBook
+from infra.cli.target import target_group
+
+
+@target_group(CameraBook.of, COMMANDS)
+def cameras() -> None:
+    """List and forget the cameras that the ledger knows.
+
+    They belong to the stack that runs on the data folder or, where WASTESTREAM_REDIS_URL is set and no
+    --data-dir is given, to that Redis.
+    """

@@ -1,0 +1,239 @@
+"""Redis' append-only file: damage found, told and cut off, with a copy of what was cut.
+
+Redis can cut a damaged end off by itself, but it tells only its log and keeps no copy, so `redis.conf`
+forbids that. When Redis ends before it is ready, `mend` looks for damage. An unfinished write at the very
+end, as a power failure leaves it, is cut off at once: nobody had been answered for it. Any other repair loses
+what was answered, so a person has to ask for it: `up --repair`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from infra.local.credentials import write_private
+from infra.local.errors import DamagedFileError
+
+_MANIFEST: Final = Path("appendonlydir", "appendonly.aof.manifest")
+_SNAPSHOTS: Final = (b"VALKEY", b"REDIS")
+"""What a base file begins with when it is a snapshot (RDB) rather than commands."""
+
+_MOST_UNFINISHED: Final = 16 << 20
+"""Bytes at the end that can be one unfinished write; more than Redis ever has in its hands at a time."""
+
+_TIMESTAMPS: Final = 8 << 20
+"""Bytes before the damage in which the last time stamp is looked for; Redis writes one a second."""
+
+_HEAD: Final = re.compile(rb"\*(\d+)\r\n|#[^\n]*\n")
+_SIZE: Final = re.compile(rb"\$(\d+)\r\n")
+"""The beginning of a command (or a comment, such as the time), and of one of its words."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Where one of Redis' files stops making sense.
+
+    Attributes:
+        file: the damaged file.
+        position: bytes before the damage, all of them whole commands.
+        size: bytes of the file.
+        later: files that continue it, and make no sense without it.
+        unfinished: whether the damage is a write that was not finished, at the very end of all files.
+    """
+
+    file: Path
+    position: int
+    size: int
+    later: tuple[Path, ...]
+    unfinished: bool
+
+    def loss(self) -> str:
+        """Return what of which file is lost, as a sentence without its end."""
+        since = _time_before(self.file, self.position)
+        when = f", all that was written after {since}" if since else ""
+        rest = self.size - self.position + sum(path.stat().st_size for path in self.later)
+        return (
+            f"Redis' file {self.file} is damaged at byte {self.position:,} of {self.size:,}: "
+            f"from there on {rest:,} bytes cannot be used{when}"
+        )
+
+
+def mend(folder: Path, server: str) -> str | None:
+    """Cut an unfinished write off the end of Redis' files; return what was done, None if nothing was wrong.
+
+    Args:
+        folder: the folder of Redis' data.
+        server: path of the Redis server, which is also the program that checks files.
+
+    Raises:
+        DamagedFileError: there is other damage; nothing has been changed.
+    """
+    damage = _find_damage(folder, server)
+    if damage is None:
+        return None
+    if not damage.unfinished:
+        raise DamagedFileError(
+            f"{damage.loss()}. Nothing has been changed. Put a backup of the data folder in its place, "
+            "or run `./wastestream up --repair`: it keeps a copy and goes on with what is before it."
+        )
+    rest = damage.size - damage.position
+    kept = _cut(folder, damage)
+    return (
+        f"Redis' file {damage.file} ended with an unfinished write of {rest:,} bytes, as after a power "
+        f"failure. Nobody had been answered for it. It was cut off and is kept in {kept}."
+    )
+
+
+def repair(folder: Path, server: str) -> str:
+    """Cut off what cannot be used of Redis' files, and say what that was.
+
+    Raises:
+        DamagedFileError: the damage cannot be cut off.
+    """
+    damage = _find_damage(folder, server)
+    if damage is None:
+        return f"Redis' files in {folder} are in order: there is nothing to repair."
+    loss = damage.loss()
+    kept = _cut(folder, damage)
+    return (
+        f"{loss}. That was cut off and is kept in {kept}. "
+        "Jobs that were accepted in it are unknown now, and those that settled in it wait again."
+    )
+
+
+def _find_damage(folder: Path, server: str) -> Damage | None:
+    """Return the first damage in the files that the manifest lists, in their order."""
+    files = _files(folder)
+    for number, file in enumerate(files):
+        position = _check(file, server)
+        if position is not None:
+            later, size = tuple(files[number + 1 :]), file.stat().st_size
+            unfinished = not later and _is_unfinished(file, position, size)
+            return Damage(file, position, size, later, unfinished)
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return base and incremental files in the order in which Redis reads them."""
+    manifest = folder / _MANIFEST
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []  # Redis says in its log what it thinks of that.
+    entries = [re.fullmatch(r"file (\S+) seq \d+ type ([bi])\b.*", line) for line in lines]
+    return [manifest.with_name(entry[1]) for entry in entries if entry]
+
+
+def _check(file: Path, server: str) -> int | None:
+    """Return how many bytes of the file are good; None if all are.
+
+    Raises:
+        DamagedFileError: the file is missing, or a damaged snapshot, of which no part can be used.
+    """
+    snapshot = _is_snapshot(file)
+    # The server is also the program that checks files, when it is called so.
+    name = "valkey-check-rdb" if snapshot else "valkey-check-aof"
+    if "valkey" not in Path(server).name:
+        name = name.replace("valkey", "redis")
+    done = subprocess.run(  # noqa: S603 - our own command
+        [name, str(file)],
+        executable=server,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is the supervisor's to handle.
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    good = re.search(rb"ok_up_to=(\d+)", done.stdout)
+    if snapshot or good is None:
+        raise DamagedFileError(
+            f"Redis' file {file} is {'damaged' if file.exists() else 'missing'}, and nothing can repair it. "
+            "Nothing has been changed. Put a backup of the data folder in its place."
+        )
+    return int(good[1])
+
+
+def _is_snapshot(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(6).startswith(_SNAPSHOTS)
+    except OSError:
+        return False
+
+
+def _is_unfinished(file: Path, position: int, size: int) -> bool:
+    """Return whether what follows `position` is the beginning of one write and nothing more."""
+    if size - position > _MOST_UNFINISHED:
+        return False
+    with file.open("rb") as opened:
+        opened.seek(position)
+        # After a power failure the end may be blocks that the file system had given out and not yet filled.
+        return _runs_out(opened.read().rstrip(b"\0"))
+
+
+def _runs_out(data: bytes) -> bool:
+    """Return whether these are commands that break off at the end, and are well-formed until then."""
+    position = 0
+    while position < len(data):
+        head = _HEAD.match(data, position)
+        if head is None:
+            return re.fullmatch(rb"[*#][^\n]{0,40}", data[position:]) is not None
+        position = head.end()
+        for _ in range(int(head[1] or 0)):
+            size = _SIZE.match(data, position)
+            if size is None:
+                return re.fullmatch(rb"(\$\d*\r?)?", data[position:]) is not None
+            end = size.end() + int(size[1])
+            if end + 2 > len(data):
+                # A damaged length would reach over whole commands.
+                return re.search(rb"\r\n\*\d+\r\n\$\d+\r\n", data[size.end() :]) is None
+            if data[end : end + 2] != b"\r\n":
+                return False
+            position = end + 2
+    return True  # of a transaction whose end is missing
+
+
+def _time_before(file: Path, position: int) -> str | None:
+    """Return the last time that Redis noted before `position`; None in files of older versions."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, position - _TIMESTAMPS))
+        stamps = re.findall(rb"#TS:(\d+)\r\n", opened.read(min(position, _TIMESTAMPS)))
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(int(stamps[-1]))) if stamps else None
+
+
+def _cut(folder: Path, damage: Damage) -> Path:
+    """Move what cannot be used into a folder of its own; return that folder."""
+    (folder / "damaged").mkdir(mode=0o700, exist_ok=True)
+    now = time.strftime("%Y%m%d-%H%M%S-", time.gmtime())
+    kept = Path(tempfile.mkdtemp(prefix=now, dir=folder / "damaged"))
+    copy = kept / f"{damage.file.name}.from-{damage.position}"
+    with damage.file.open("r+b") as file, copy.open("wb") as end:
+        file.seek(damage.position)
+        shutil.copyfileobj(file, end, 1 << 20)
+        end.flush()
+        os.fsync(end.fileno())
+        for path in damage.later:
+            shutil.copy2(path, kept)
+        if damage.later:
+            _strike(folder / _MANIFEST, damage.later)
+        file.truncate(damage.position)
+        os.fsync(file.fileno())
+    for path in damage.later:
+        path.unlink()
+    return kept
+
+
+def _strike(manifest: Path, files: tuple[Path, ...]) -> None:
+    """Take files out of the manifest."""
+    names = {file.name for file in files}
+    lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
+    write_private(manifest, "".join(line for line in lines if line.split(" ")[1] not in names))

@@ -1,0 +1,189 @@
+"""Damage to Redis' append-only file: found, told, cut off with a copy, never silently."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import redis
+
+from infra.local.appendonly import mend, repair
+from infra.local.errors import DamagedFileError
+from infra.local.programs import REDIS
+from tests.support.servers import Server, free_port, program, wait_until
+
+_COUNT = 40
+_WRITE = "redis.call('set', KEYS[1], ARGV[1]); return redis.call('incr', 'count')"
+
+
+class Files:
+    """A Redis, configured as `up` does, and its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        options = ["--port", str(self.port), "--dir", str(folder), "--save", "", "--appendonly", "yes"]
+        options += ["--appendfsync", "always", "--aof-load-truncated", "no", "--aof-timestamp-enabled", "yes"]
+        self.server = Server([program(*REDIS), *options], folder / "log", port=self.port)
+
+    @property
+    def last(self) -> Path:
+        """The file that Redis appends to."""
+        return max((self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.name)
+
+    def run(self, use: Callable[[redis.Redis], object]) -> None:
+        """Start Redis, use it, and kill it."""
+        self.server.start()
+        with redis.Redis(port=self.port) as client:
+            wait_until(lambda: _has_read(client), "Redis to have read its files")
+            use(client)
+        self.server.kill()
+
+    def count(self) -> int:
+        """Return how many transactions Redis finds in its files."""
+        counts: list[int] = []
+        self.run(lambda client: counts.append(int(client.get("count") or 0)))
+        return counts[0]
+
+    def mend(self) -> str | None:
+        """Mend the files as the supervisor does."""
+        return mend(self.folder, program(*REDIS))
+
+    def kept(self) -> bytes:
+        """Return what was cut off."""
+        (file,) = (self.folder / "damaged").glob("*/*.from-*")
+        return file.read_bytes()
+
+
+def _has_read(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.BusyLoadingError:
+        return False
+
+
+def _write(client: redis.Redis) -> None:
+    for number in range(_COUNT):
+        client.eval(_WRITE, 1, f"key-{number}", "x" * 50)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Redis that did some transactions and was killed."""
+    made = Files(tmp_path_factory.mktemp("original"))
+    made.run(_write)
+    return made.folder
+
+
+@pytest.fixture
+def files(original: Path, tmp_path: Path) -> Iterator[Files]:
+    """A copy of those files, to damage."""
+    shutil.copytree(original / "appendonlydir", tmp_path / "appendonlydir")
+    made = Files(tmp_path)
+    yield made
+    made.server.stop()
+
+
+def test_files_in_order_are_left_alone(files: Files) -> None:
+    """Nothing is wrong, nothing is said, nothing is changed; `repair` says so."""
+    before = files.last.read_bytes()
+    assert files.mend() is None
+    assert "are in order" in repair(files.folder, program(*REDIS))
+    assert files.last.read_bytes() == before
+    assert not (files.folder / "damaged").exists()
+
+
+@pytest.mark.parametrize("cut", [1, 30, 60, 95])
+def test_an_unfinished_write_is_cut_off_and_kept(files: Files, cut: int) -> None:
+    """Wherever the last transaction breaks off: it goes as a whole, and what was cut off is kept and told."""
+    whole = files.last.read_bytes()
+    files.last.write_bytes(whole[:-cut])
+    said = files.mend() or ""
+    assert re.search(r"unfinished write of \d+ bytes.*cut off and is kept in .*/damaged/", said)
+    assert files.last.read_bytes() + files.kept() == whole[:-cut]
+    assert files.mend() is None
+    assert files.count() == _COUNT - 1
+
+
+def test_blocks_that_were_never_filled_are_cut_off(files: Files) -> None:
+    """Zeros at the end, as some file systems leave them when the power fails, are no loss."""
+    with files.last.open("ab") as file:
+        file.write(bytes(5_000))
+    assert "unfinished write of 5,000 bytes" in (files.mend() or "")
+    assert files.count() == _COUNT
+
+
+def _overwritten(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(4) + data[len(data) // 2 + 4 :]
+
+
+def _longer(data: bytes) -> bytes:
+    middle = data.index(b"$50\r\n", len(data) // 2)
+    return data[:middle] + b"$50000\r\n" + data[middle + 5 :]
+
+
+@pytest.mark.parametrize("damaged", [_overwritten, _longer])
+def test_damage_in_the_middle_waits_for_a_person(files: Files, damaged: Callable[[bytes], bytes]) -> None:
+    """It is told with its place, size and time, and nothing is changed; `repair` keeps what it cuts off."""
+    data = damaged(files.last.read_bytes())
+    files.last.write_bytes(data)
+    told = (
+        r"damaged at byte [\d,]+ of [\d,]+: from there on [\d,]+ bytes .* written after [-\d]+ [:\d]+ UTC\. "
+    )
+    with pytest.raises(
+        DamagedFileError, match=told + "Nothing has been changed.*`./wastestream up --repair`"
+    ):
+        files.mend()
+    assert files.last.read_bytes() == data
+    said = repair(files.folder, program(*REDIS))
+    assert re.search(told + "That was cut off and is kept in .*/damaged/", said)
+    assert files.last.read_bytes() + files.kept() == data
+    assert 0 < files.count() < _COUNT
+
+
+def test_files_that_continue_a_damaged_one_go_with_it(files: Files) -> None:
+    """What was written after the damage makes no sense without what was before, wherever it stands."""
+    first = files.last
+    second = first.with_name("appendonly.aof.2.incr.aof")
+    second.write_bytes(b"*2\r\n$4\r\nINCR\r\n$5\r\ncount\r\n")
+    with first.with_name("appendonly.aof.manifest").open("a") as manifest:
+        manifest.write(f"file {second.name} seq 2 type i\n")
+    first.write_bytes(first.read_bytes()[:-1])
+    with pytest.raises(DamagedFileError, match="Nothing has been changed"):
+        files.mend()
+    repair(files.folder, program(*REDIS))
+    assert not second.exists()
+    assert [path.name for path in (files.folder / "damaged").glob("*/*.incr.aof")] == [second.name]
+    assert files.count() == _COUNT - 1
+
+
+def test_a_damaged_snapshot_cannot_be_repaired(files: Files) -> None:
+    """Of the file that a rewrite leaves no part can be used; that is said, and a backup asked for."""
+    (base,) = files.last.parent.glob("*.base.rdb")
+    data = base.read_bytes()
+    base.write_bytes(data[:-20])
+    for way in (files.mend, lambda: repair(files.folder, program(*REDIS))):
+        with pytest.raises(DamagedFileError, match=r"damaged, and nothing can repair it.*backup"):
+            way()
+    base.unlink()
+    with pytest.raises(DamagedFileError, match="missing, and nothing can repair it"):
+        files.mend()
+
+
+@pytest.mark.parametrize("cut", [0, 10])
+def test_the_file_of_an_older_redis_is_taken_over(tmp_path: Path, cut: int) -> None:
+    """Redis 6 had one file; it becomes the first of several, and its end is mended like theirs."""
+    files = Files(tmp_path)
+    old = b"*2\r\n$4\r\nINCR\r\n$5\r\ncount\r\n" * _COUNT
+    (tmp_path / "appendonly.aof").write_bytes(old[: len(old) - cut])
+    if cut:
+        with suppress(AssertionError):
+            files.server.start()
+        assert files.server.process is not None
+        assert files.server.process.wait(timeout=10) == 1  # when it has read the file
+        assert "unfinished write" in (files.mend() or "")
+    assert files.count() == _COUNT - (1 if cut else 0)

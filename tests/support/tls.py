@@ -1,0 +1,79 @@
+"""A proxy that speaks TLS in front of a server that does not, as a managed service does."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import trustme
+
+
+class TlsProxy:
+    """Listens on loopback, for a name that its certificate bears.
+
+    Args:
+        target: port of the server.
+        certificate: what it shows.
+    """
+
+    def __init__(self, target: int, certificate: trustme.LeafCert) -> None:
+        self.beginnings: list[bytes] = []
+        """The first bytes of every connection, as they came."""
+        self._target = target
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(self._context)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def in_clear(self) -> list[bytes]:
+        """How connections began that did not begin with TLS' handshake."""
+        return [beginning for beginning in self.beginnings if not beginning.startswith(b"\x16\x03")]
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        # Either end may break off at any time, and clients should not trust every certificate.
+        with connection, contextlib.suppress(OSError):
+            beginning = connection.recv(64, socket.MSG_PEEK)
+            if beginning:
+                self.beginnings.append(beginning)
+            with (
+                self._context.wrap_socket(connection, server_side=True) as client,
+                socket.create_connection(("127.0.0.1", self._target)) as server,
+            ):
+                _relay(client, server)
+
+
+def _relay(client: ssl.SSLSocket, server: socket.socket) -> None:
+    while True:
+        readable = [client] if client.pending() else select.select([client, server], [], [])[0]
+        for source in readable:
+            data = source.recv(65536)
+            if not data:
+                return
+            (server if source is client else client).sendall(data)
+
+
+@contextlib.contextmanager
+def tls_proxy(target: int, certificate: trustme.LeafCert) -> Iterator[TlsProxy]:
+    """Run a proxy."""
+    proxy = TlsProxy(target, certificate)
+    try:
+        yield proxy
+    finally:
+        proxy.close()

@@ -1,0 +1,88 @@
+"""core.cameras: which names cameras may have."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.cameras import MAX_LENGTH, camera_id, camera_id_in_header
+from core.errors import CameraIdError
+from core.jobs import NewJob, new_job_id
+from core.shards import contents, pack
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "belt-1",
+        "00:1A:2B:3C:4D:5E",
+        "Halle 2, B\u00e4ndchen (links)",
+        "ipc@192.168.1.20",
+        "\u540d\u524d",
+        "7",
+    ],
+)
+def test_names_as_cameras_have_them_are_ids(name: str) -> None:
+    """MAC addresses, spaces, umlauts, other scripts; also in a header, raw or percent-encoded."""
+    assert camera_id(name) == name
+    assert camera_id_in_header(name.encode().decode("latin-1")) == name
+    escaped = "".join(f"%{byte:02x}" for byte in name.encode())
+    assert camera_id_in_header(escaped) == name
+
+
+def test_one_name_has_one_form() -> None:
+    """Composed (NFC), without spaces around; Latin-1 in a header is understood where it is no UTF-8."""
+    assert camera_id(" B\u0061\u0308nd ") == "B\u00e4nd"
+    assert camera_id_in_header("B\u00e4nd") == "B\u00e4nd"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is empty"),
+        ("  ", "it is empty"),
+        ("a/b", "it holds '/'"),
+        ("a+b", r"it holds '\+'"),
+        ("a#b", "it holds '#'"),
+        ('a"b', "it holds '\"'"),
+        ("a\\b", "it holds "),
+        ("a\nb", r"it holds U\+000A"),
+        ("a\u202eb", r"it holds U\+202E"),
+        ("a\u00a0b", r"it holds U\+00A0"),
+        ("100%", "it holds '%'"),
+        ("..", "does not begin with a letter"),
+        ("_shared", "does not begin with a letter"),
+        ("=1", "it holds '='"),
+        ("@cmd", "does not begin with a letter"),
+        ("\u0308a", "does not begin with a letter"),
+        ("x" * 65, "it has 65 bytes"),
+        ("\u00e4" * 33, "it has 66 bytes"),
+    ],
+)
+def test_what_is_no_id_is_named(text: str, reason: str) -> None:
+    """The sentence says which character offends, and what to use."""
+    with pytest.raises(CameraIdError, match=rf"cannot be a camera's id: .*{reason}.*Use 1 to 64 bytes"):
+        camera_id(text)
+
+
+@pytest.mark.parametrize("value", ["a%2Fb", "a%", "a%C3", "%zz"])
+def test_escapes_hide_nothing(value: str) -> None:
+    """What an escape stands for is judged as if it had been written; a broken one is no id."""
+    with pytest.raises(CameraIdError, match=r"it holds '[/%]'"):
+        camera_id_in_header(value)
+
+
+@given(st.text(max_size=MAX_LENGTH))
+def test_ids_are_safe_where_they_go(text: str) -> None:
+    """Any text is refused, or its id is stable, stays in its folder and fits a name in an archive."""
+    try:
+        name = camera_id(text)
+    except CameraIdError:
+        return
+    assert camera_id(name) == name
+    assert not set(name) & set("/+#%\"'\\\r\n\0$=&<>")
+    key = NewJob(new_job_id(), name, "jpeg", 1).image_key
+    assert key.split("/")[1] == name
+    (stored,) = contents(b"".join(bytes(piece) for piece in pack([(f"{name}/{key.split('/')[-1]}", b"x")])))
+    assert stored.startswith(f"{name}/")
