@@ -49,7 +49,6 @@ def sent_together(
     They wait for that one, `first`, in the order given, and then go together.
     """
     monkeypatch.setattr(together, "PATIENCE", 60)
-    app.extensions["wastestream"].integrity.check()  # It stores the installation's mark.
     arrived, go = threading.Event(), threading.Event()
     put_many = ObjectStore.put_many
 
