@@ -54,9 +54,8 @@ class Integrity:
                 finally:
                     self._lock.release()
         if self._verdict is not None:
-            raise copy.copy(
-                self._verdict
-            )  # Threads that raised the same would add to each other's traceback.
+            # A copy: threads that raised the same would add to each other's traceback.
+            raise copy.copy(self._verdict)
 
     def remember(self) -> None:
         """Return unless the data were missing when they were last looked for; raises `DataLostError`."""

@@ -84,7 +84,7 @@ class Keyring:
     @property
     def has_any(self) -> bool:
         """Whether any key was ever made, as far as this process knows."""
-        return self._extra is not None or bool(self._copy.keys)
+        return self._seen
 
     @property
     def is_stale(self) -> bool:
@@ -99,7 +99,8 @@ class Keyring:
         Raises:
             LedgerUnavailableError: Redis is down.
         """
-        self._seen = self._seen or bool(self._read(FRESH).keys)
+        if not self._seen:
+            self._read(FRESH)
         return self._seen
 
     def _read(self, age: float, *, wait: bool = False) -> _Copy:
@@ -127,4 +128,5 @@ class Keyring:
         except LedgerUnavailableError:
             self._retry_at = time.monotonic() + _PAUSE
             raise
+        self._seen = self._seen or bool(keys)
         return _Copy(version, keys, now)

@@ -111,7 +111,7 @@ class ObjectStore:
             asyncio.run(self._put_all(objects))
         else:
             for name, within in objects.items():
-                self._put(name, _packed(name, within))
+                self.put(name, _packed(name, within))
 
     def get(self, key: str) -> bytes:
         """Return the image's bytes.
@@ -163,7 +163,7 @@ class ObjectStore:
         try:
             self.get(_PROBE)
         except ObjectNotFoundError:
-            self._put(_PROBE, b"Read to see whether storage works.")
+            self.put(_PROBE, b"Read to see whether storage works.")
             self.get(_PROBE)
 
     def check_put(self) -> None:
@@ -178,7 +178,8 @@ class ObjectStore:
                 obstore.put(self._probe_store, _PUT_PROBE, bytes(size), use_multipart=False)
         self._refused_bytes = 0
 
-    def _put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
+    def put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
+        """Store one object as it is, given in one piece or several."""
         with self._putting(name, data):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
 

@@ -293,14 +293,14 @@ def test_an_outage_of_storage_is_told_to_all(
 ) -> None:
     """Each is to come again, and the next group is stored."""
     app = create_app(settings)
-    put = ObjectStore._put
+    put = ObjectStore.put
 
     def fails(store: ObjectStore, name: str, data: bytes) -> None:
         if name.endswith(".tar"):
             raise StorageUnavailableError("Storage is away.")
         put(store, name, data)
 
-    monkeypatch.setattr(ObjectStore, "_put", fails)
+    monkeypatch.setattr(ObjectStore, "put", fails)
     answers = sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
     assert [answer.status_code for answer in answers] == [503] * 3
     assert jobs.pending() == 1

@@ -191,19 +191,19 @@ def test_a_first_start_that_was_killed_is_made_up_for(
     marks: Installation, monkeypatch: pytest.MonkeyPatch, jobs: JobStore, objects: ObjectStore
 ) -> None:
     """Before storage had the mark, and after it: the next start ends what it began."""
-    put_many = ObjectStore.put_many
+    put = ObjectStore.put
     for stored in (False, True):
 
-        def killed(store: ObjectStore, images: Any, *, after: bool = stored) -> None:
+        def killed(store: ObjectStore, name: str, data: bytes, *, after: bool = stored) -> None:
             if after:
-                put_many(store, images)
+                put(store, name, data)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(ObjectStore, "put_many", killed)
+        monkeypatch.setattr(ObjectStore, "put", killed)
         with pytest.raises(KeyboardInterrupt):
             marks.compare(make=True)
         assert marks.in_redis() is None
-        monkeypatch.setattr(ObjectStore, "put_many", put_many)
+        monkeypatch.setattr(ObjectStore, "put", put)
         assert marks.compare(make=True) == marks.in_redis() == objects.get(OBJECT).decode()
         jobs.client.flushall()
         objects.delete_many([OBJECT])
