@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import httpx
 
-from core.headers import MEDIA_TYPES, sniff
 from infra.client.errors import GaveUpError, KeyRefusedError, NotWastestreamError, RefusedError
 from infra.client.patience import Patience
 from infra.client.proxy import proxy_for
@@ -92,9 +91,7 @@ class Client:
         Raises:
             RefusedError: the image is none, or is not acceptable.
         """
-        # Undeclared bytes would be refused for their type; declared as JPEG, for what is wrong with them.
-        media_type = MEDIA_TYPES[sniff(data) or "jpeg"]
-        headers = {**self._origin, **_new_key(), "Content-Type": media_type}
+        headers = {**self._origin, **_new_key(), "Content-Type": "application/octet-stream"}
         return await self._call("POST", "/v1/images", content=data, headers=headers)
 
     async def upload_bulk(self, contents: Sequence[bytes]) -> list[dict[str, Any]]:
