@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from celery import Celery
 from kombu.connection import Connection
+from ulid import ULID
 from redis.connection import parse_url
 
-from core.jobs import job_id_of, new_job_id, object_key
+from core.jobs import job_id_of, object_key
 from core.lanes import LANES, SINGLE
 from core.redis_url import TLS
 from core.settings import Settings
@@ -137,7 +138,8 @@ class Envelope:
             **self._template["properties"],
             "correlation_id": task_id,
             "delivery_info": {"exchange": "", "routing_key": QUEUES[lane]},
-            "delivery_tag": new_job_id(),
+            # Unlike a job's id it counts up within a millisecond, so that messages of one moment keep their order.
+            "delivery_tag": str(ULID()),
         }
         different = list(dict.fromkeys(expires_ms))
         deadline = different[0] if len(different) == 1 else list(expires_ms) or None

@@ -26,6 +26,7 @@ _AT_ONCE: Final = 500
 _PREDICTION: Final = Prediction("non_biodegradable", 0.987654, review=False)
 _NEVER_MS: Final = 2**53  # later than any job was accepted
 _MODEL: Final = "2026.01.31-0715+0123456789ab"  # as long as a real one
+_LOOK_AGAIN: Final = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +182,7 @@ async def _timed(connection: Connection, request: bytes, expected: int) -> tuple
 
 
 def _used(jobs: JobStore) -> int:
-    """Return the bytes that Redis' data take."""
-    return int(jobs.client.info("memory")["used_memory"])
+    """Return the bytes that Redis' data take, once it has freed in the background what was deleted."""
+    while (memory := jobs.client.info("memory"))["lazyfree_pending_objects"]:
+        time.sleep(_LOOK_AGAIN)
+    return int(memory["used_memory"])
