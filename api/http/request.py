@@ -15,7 +15,13 @@ from httptools import (
     parse_url,
 )
 
+from api.http.limits import MAX_HEAD
+
 HEAD_END: Final = b"\r\n\r\n"
+
+_BAD_CHUNKS: Final = "The body's chunks are malformed; send a Content-Length instead."
+
+_LEAST_SHARE: Final = 16  # Of so many bytes of chunks one is of the body, even of chunks of one byte.
 
 _OWN_NAMES: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
@@ -79,9 +85,12 @@ def _variable(name: bytes) -> str | None:
 class Chunks:
     """A body that comes in chunks (RFC 9112, 7.1)."""
 
+    __slots__ = ("_framing", "_message", "_parser")
+
     def __init__(self, parser: HttpRequestParser, message: _Message) -> None:
         self._parser = parser
         self._message = message
+        self._framing = 0  # bytes beyond what the body's own allow
 
     @property
     def is_complete(self) -> bool:
@@ -92,14 +101,18 @@ class Chunks:
         """Return the pieces of the body in what came from the connection; what follows it is dropped.
 
         Raises:
-            MalformedRequestError: it is no chunk.
+            MalformedRequestError: it is no chunk, or there is too much beside the body: the parser collects
+                the fields that follow it, in a time that grows with the square of their length.
         """
         try:
-            _feed(self._parser, data, "The body's chunks are malformed; send a Content-Length instead.")
+            _feed(self._parser, data, _BAD_CHUNKS)
         except MalformedRequestError:
             if not self.is_complete:
                 raise
         pieces, self._message.body = self._message.body, []
+        self._framing = max(0, self._framing + len(data) - _LEAST_SHARE * sum(map(len, pieces)))
+        if self._framing > MAX_HEAD and not self.is_complete:
+            raise MalformedRequestError(_BAD_CHUNKS)
         return pieces
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import repeat
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.request import MalformedRequestError, Request, parse_head
+from api.http.limits import MAX_HEAD
+from api.http.request import Chunks, MalformedRequestError, Request, parse_head
 
 
 def parse(line: str, *fields: str) -> Request:
@@ -81,6 +85,41 @@ def test_fields_after_the_body_change_nothing() -> None:
     assert request.chunks.is_complete
     assert request.environ["HTTP_X_CAMERA_ID"] == "a"
     assert "HTTP_COOKIE" not in request.environ
+
+
+def in_chunks() -> Chunks:
+    """A body whose first chunk is yet to come."""
+    chunks = parse("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked").chunks
+    assert chunks is not None
+    return chunks
+
+
+@pytest.mark.parametrize(
+    ("before", "again"),
+    [
+        (b"1\r\nx\r\n0\r\nX: ", 999 * b"y"),
+        (b"0\r\n", b"X: y\r\n"),
+        (b"1;", 999 * b"y"),
+        (b"", b"1;" + 999 * b"y" + b"\r\nx\r\n"),
+        (b"100000\r\n" + 0x100000 * b"x" + b"\r\n0\r\nX: ", 999 * b"y"),
+    ],
+)
+def test_what_is_sent_beside_the_body_is_bounded(before: bytes, again: bytes) -> None:
+    """Trailers and the extensions of chunks, though bytes of the body come between."""
+    chunks = in_chunks()
+    chunks.feed(before)
+    with pytest.raises(MalformedRequestError, match="send a Content-Length"):
+        deque(map(chunks.feed, repeat(again, 2 * MAX_HEAD // len(again))), maxlen=0)
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"00000001\r\nx\r\n"])
+def test_the_smallest_chunks_may_come(chunk: bytes) -> None:
+    """As many as a body has bytes, and fields after them."""
+    chunks = in_chunks()
+    count = sum(len(piece) for _ in range(2 * MAX_HEAD) for piece in chunks.feed(chunk))
+    assert count == 2 * MAX_HEAD
+    chunks.feed(b"0\r\nX: y\r\n\r\n")
+    assert chunks.is_complete
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
