@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Final, NamedTuple
+from urllib.parse import parse_qs
 
 from flask import Flask
 
@@ -37,6 +38,7 @@ _BULK_THREADS: Final = 4  # each has up to four shards of 8 MiB on their way to 
 _SHARE: Final = 4  # one thread in so many, besides, for bulk uploads, and for requests without a valid key
 
 _LIVENESS: Final = "/livez"  # Who gets no answer there ends the process.
+_READINESS: Final = "/readyz"  # Anyone may ask, and each waits for all whom it asks.
 
 _BUSY: Final = {
     BULK: "All places for bulk uploads are taken; send fewer at a time. Single uploads go on.",
@@ -169,16 +171,20 @@ class Admission:
         return request.length or self._rules[_route(request)].most
 
     def _lane(self, request: Request, client: Client) -> Lane:
-        if _route(request) == _LIVENESS:
+        """Return who serves a request; only those of one lane may wait for a job."""
+        request.environ[MAY_WAIT] = False
+        route = _route(request)
+        if route == _LIVENESS:
             return self._liveness
-        if not client.trusted:
+        if route == _READINESS or not client.trusted:
             return self._strangers
-        if "wait=" in request.environ["QUERY_STRING"]:
-            if self._waiting.has_room:
-                return self._waiting
-            request.environ[MAY_WAIT] = False
-        rule = self._rules.get(_route(request))
-        return self._bulk if rule is not None and rule.kind == BULK else self._ordinary
+        rule = self._rules.get(route)
+        if rule is not None and rule.kind == BULK:
+            return self._bulk
+        if "wait" in parse_qs(request.environ["QUERY_STRING"]) and self._waiting.has_room:
+            request.environ[MAY_WAIT] = True
+            return self._waiting
+        return self._ordinary
 
 
 class _Rule(NamedTuple):

@@ -1,0 +1,52 @@
+"""api.http.admission: which threads serve a request, and how much memory its body may hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from api.app import create_app
+from api.http.admission import Admission, Terms
+from api.http.request import parse_head
+from api.waiting import MAY_WAIT
+from core.settings import Settings
+
+LANES = ("ordinary", "bulk", "strangers", "waiting", "liveness")
+"""As `Admission.lanes` has them."""
+
+
+def admit(line: str, *fields: str) -> tuple[Terms, str, bool]:
+    """Return the terms of a request where no key is needed, the name of its lane, and whether it may wait."""
+
+    async def ask() -> tuple[Terms, str, bool]:
+        app = create_app(Settings(auth="off"))
+        admission = Admission(app, asyncio.get_running_loop())
+        head = "\r\n".join([f"{line} HTTP/1.1", "Host: x", *fields, "", ""]).encode()
+        request = parse_head(head, {"REMOTE_ADDR": "192.0.2.1"})
+        terms = admission.at_once(request, "192.0.2.1")
+        admission.close()
+        assert terms is not None
+        return terms, LANES[admission.lanes.index(terms.lane)], request.environ[MAY_WAIT]
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("line", "lane", "may_wait"),
+    [
+        ("GET /v1/jobs/x", "ordinary", False),
+        ("GET /v1/jobs/x?wait=3", "waiting", True),
+        ("GET /v1/jobs/x?a=b&%77ait=3", "waiting", True),
+        ("GET /v1/jobs/x?nowait=3", "ordinary", False),
+        ("POST /v1/images?wait=3", "waiting", True),
+        ("POST /v1/images/bulk", "bulk", False),
+        ("POST /v1/images/bulk?wait=3", "bulk", False),
+        ("GET /livez?wait=3", "liveness", False),
+        ("GET /readyz", "strangers", False),
+        ("GET /readyz/?wait=3", "strangers", False),
+    ],
+)
+def test_each_kind_of_request_has_its_threads(line: str, lane: str, *, may_wait: bool) -> None:
+    """However the query is written; only on threads for it may a request wait."""
+    assert admit(line)[1:] == (lane, may_wait)
