@@ -12,6 +12,7 @@ from flask import Flask
 
 from api.access import MOST_KEY_LENGTH, needs_key, scope_of, token_in
 from api.body import JSON, BodyRule
+from api.encodings import PLAIN
 from api.http.answer import Answer, refusal
 from api.http.lanes import Lane
 from api.http.limits import WAIT_SECONDS
@@ -167,8 +168,10 @@ class Admission:
         return rule if rule is not None and request.length <= rule.most else None
 
     def _size(self, request: Request) -> int:
-        """Return the bytes that a request's body may have."""
-        return request.length or self._rules[_route(request)].most
+        """Return the bytes that a request's body may have, decompressed if it says that it is compressed."""
+        coding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+        known = request.length if coding in PLAIN else 0
+        return known or self._rules[_route(request)].most
 
     def _lane(self, request: Request, client: Client) -> Lane:
         """Return who serves a request; only those of one lane may wait for a job."""

@@ -10,6 +10,7 @@ from api.app import create_app
 from api.http.admission import Admission, Terms
 from api.http.request import parse_head
 from api.waiting import MAY_WAIT
+from core.headers import MAX_BYTES
 from core.settings import Settings
 
 LANES = ("ordinary", "bulk", "strangers", "waiting", "liveness")
@@ -50,3 +51,19 @@ def admit(line: str, *fields: str) -> tuple[Terms, str, bool]:
 def test_each_kind_of_request_has_its_threads(line: str, lane: str, *, may_wait: bool) -> None:
     """However the query is written; only on threads for it may a request wait."""
     assert admit(line)[1:] == (lane, may_wait)
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        (["Content-Length: 5"], 5),
+        (["Content-Length: 5", "Content-Encoding: Identity"], 5),
+        (["Content-Length: 5", "Content-Encoding: GZIP"], MAX_BYTES),
+        (["Transfer-Encoding: chunked"], MAX_BYTES),
+    ],
+)
+def test_a_body_has_a_place_for_all_that_it_may_become(fields: list[str], size: int) -> None:
+    """Five bytes, or as many as any image if nobody knows."""
+    place = admit("POST /v1/images", *fields)[0].place
+    assert place is not None
+    assert place.size == size
