@@ -188,7 +188,10 @@ class Connection(asyncio.BufferedProtocol):
         """Begin the next request if its header is there."""
         while self._ahead.startswith(_EMPTY_LINE):  # RFC 9112, 2.2
             del self._ahead[: len(_EMPTY_LINE)]
-        if self._ahead and self._head_since is None:
+        if not self._ahead:
+            self._searched, self._head_since = 0, None
+            return
+        if self._head_since is None:
             self._head_since = time.monotonic()
         end = self._ahead.find(HEAD_END, max(0, self._searched - len(HEAD_END)))
         self._searched = len(self._ahead)
