@@ -67,3 +67,10 @@ def test_a_body_has_a_place_for_all_that_it_may_become(fields: list[str], size: 
     place = admit("POST /v1/images", *fields)[0].place
     assert place is not None
     assert place.size == size
+
+
+def test_a_key_to_sign_in_takes_little_memory() -> None:
+    """Anyone may send one, and two of 1 MiB would be all that an address has."""
+    place = admit("POST /session", "Transfer-Encoding: chunked")[0].place
+    assert place is not None
+    assert place.size == 4096
