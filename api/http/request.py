@@ -26,6 +26,15 @@ _LEAST_SHARE: Final = 16  # Of so many bytes of chunks one is of the body, even 
 _OWN_NAMES: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 
+_ONLY_ONE: Final = {
+    "HTTP_X_CAMERA_ID": "X-Camera-Id",
+    "HTTP_X_CAPTURED_AT": "X-Captured-At",
+    "HTTP_X_MAX_AGE": "X-Max-Age",
+    "HTTP_IDEMPOTENCY_KEY": "Idempotency-Key",
+}
+"""Fields that have one value, though one with a comma may be a camera's id."""
+
+
 class MalformedRequestError(Exception):
     """Raised when bytes are no HTTP request; the message is a sentence for their sender."""
 
@@ -37,6 +46,7 @@ class _Message:
         self.environ = environ
         self.target = b""
         self.hosts = 0
+        self.repeated = ""
         self.begun = 0
         self.has_head = False
         self.is_complete = False
@@ -55,6 +65,7 @@ class _Message:
         text = value.decode("latin-1")
         before = self.environ.get(variable)
         if before is not None:  # RFC 9110, 5.3; cookies are the exception
+            self.repeated = _ONLY_ONE.get(variable, self.repeated)
             text = f"{before}{'; ' if variable == 'HTTP_COOKIE' else ', '}{text}"
         self.environ[variable] = text
         self.hosts += variable == "HTTP_HOST"
@@ -177,6 +188,10 @@ def parse_head(head: bytes, base: Mapping[str, Any]) -> Request:
         raise MalformedRequestError(f"HTTP/{version} is not spoken here; send HTTP/1.1.")
     if message.hosts > 1 or (version == "1.1" and not message.hosts):
         raise MalformedRequestError("The request must have one Host header field; send it again with one.")
+    if message.repeated:
+        raise MalformedRequestError(
+            f"The request has more than one {message.repeated} header field; send it again with one."
+        )
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     if coding is not None and (version == "1.0" or coding.lower() != "chunked"):
         raise MalformedRequestError("The Transfer-Encoding is not understood; send a Content-Length instead.")

@@ -77,6 +77,14 @@ def test_what_could_be_read_in_two_ways_is_refused(fields: list[str]) -> None:
         parse("POST / HTTP/1.1", *fields)
 
 
+@pytest.mark.parametrize("name", ["X-Camera-Id", "X-Captured-At", "X-Max-Age", "Idempotency-Key"])
+def test_fields_of_one_value_may_come_once(name: str) -> None:
+    """Else two cameras would become a third, of the name `a, b`."""
+    with pytest.raises(MalformedRequestError, match=f"more than one {name} "):
+        parse("POST / HTTP/1.1", "Host: x", f"{name}: a", f"{name.lower()}: b")
+    assert parse("POST / HTTP/1.1", "Host: x", f"{name}: a, b", "Accept: a", "Accept: b")
+
+
 def test_fields_after_the_body_change_nothing() -> None:
     """Who sends what was decided before."""
     request = parse("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "X-Camera-Id: a")
