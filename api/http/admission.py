@@ -100,14 +100,14 @@ class Admission:
         """All threads there are."""
         return (self._ordinary, self._bulk, self._strangers, self._waiting, self._liveness)
 
-    def at_once(self, request: Request, address: str) -> Terms | None:
+    def at_once(self, request: Request) -> Terms | None:
         """Return the terms of a request; None if Redis must be asked for them, or a place waited for."""
-        client = self._known(request, address)
+        client = self._known(request)
         return None if client is None else self._terms(request, client)
 
-    async def in_time(self, request: Request, address: str) -> Terms:
+    async def in_time(self, request: Request) -> Terms:
         """Return the terms when it is known who the client is, and a place has become free."""
-        client = self._known(request, address) or await self._look_up(request, address)
+        client = self._known(request) or await self._look_up(request)
         terms = self._terms(request, client)
         if terms is not None:
             return terms
@@ -127,32 +127,32 @@ class Admission:
             lane.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
-    def _known(self, request: Request, address: str) -> Client | None:
+    def _known(self, request: Request) -> Client | None:
         """Return who sends a request, if this process knows."""
         if self._settings.auth == "off":
-            return Client(address, trusted=True)
+            return Client(request.address, trusted=True)
         token = token_in(request.environ)
         if token:
             key = self._keyring.known(token)
             return None if key is None else Client(key.id, trusted=True)
         if not self._keyring.is_stale:
-            return Client(address, trusted=not needs_key(self._settings, self._keyring, ask=False))
-        return None if self._rule(request) else Client(address, trusted=False)
+            return Client(request.address, trusted=not needs_key(self._settings, self._keyring, ask=False))
+        return None if self._rule(request) else Client(request.address, trusted=False)
 
-    async def _look_up(self, request: Request, address: str) -> Client:
+    async def _look_up(self, request: Request) -> Client:
         """Have a thread ask Redis who sends a request."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                return await self._loop.run_in_executor(self._lookups, self._ask, request, address)
+                return await self._loop.run_in_executor(self._lookups, self._ask, request)
         except (TimeoutError, LedgerUnavailableError):
-            return Client(address, trusted=False)  # The application says what is wrong.
+            return Client(request.address, trusted=False)  # The application says what is wrong.
 
-    def _ask(self, request: Request, address: str) -> Client:
+    def _ask(self, request: Request) -> Client:
         token = token_in(request.environ)
         if not needs_key(self._settings, self._keyring):
-            return Client(address, trusted=True)
+            return Client(request.address, trusted=True)
         key = self._keyring.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
-        return Client(address, trusted=False) if key is None else Client(key.id, trusted=True)
+        return Client(request.address, trusted=False) if key is None else Client(key.id, trusted=True)
 
     def _terms(self, request: Request, client: Client) -> Terms | None:
         """Return the terms of a client's request; None if there is no place for its body now."""

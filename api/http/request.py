@@ -16,6 +16,7 @@ from httptools import (
 )
 
 from api.http.limits import MAX_HEAD
+from api.proxy import client_address
 
 HEAD_END: Final = b"\r\n\r\n"
 
@@ -131,6 +132,7 @@ class Request:
     """One request, whose body may still be on its way.
 
     Attributes:
+        address: of the client; behind proxies that are believed, not of the connection.
         environ: for the application, still without `wsgi.input`.
         chunks: reads the body, if that has no length.
         length: of the body, bytes; 0 of one in chunks.
@@ -138,11 +140,12 @@ class Request:
         expects_continue: whether it waits for leave to send the body (RFC 9110, 10.1.1).
     """
 
-    __slots__ = ("chunks", "environ", "expects_continue", "keep_alive", "length")
+    __slots__ = ("address", "chunks", "environ", "expects_continue", "keep_alive", "length")
 
-    def __init__(self, environ: dict[str, Any], chunks: Chunks | None) -> None:
+    def __init__(self, environ: dict[str, Any], chunks: Chunks | None, proxies: int) -> None:
         old = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
         wishes = {wish.strip() for wish in environ.get("HTTP_CONNECTION", "").lower().split(",")}
+        self.address = client_address(environ, proxies)
         self.environ = environ
         self.chunks = chunks
         self.length = int(environ.get("CONTENT_LENGTH", "0"))
@@ -168,12 +171,13 @@ class Request:
         return self.chunks is not None or self.length > 0
 
 
-def parse_head(head: bytes, base: Mapping[str, Any]) -> Request:
+def parse_head(head: bytes, base: Mapping[str, Any], proxies: int = 0) -> Request:
     """Return the request that `head` begins.
 
     Args:
         head: request line and header fields, to the empty line.
         base: variables of the environment that all requests of the connection share.
+        proxies: how many in front of the API are believed.
 
     Raises:
         MalformedRequestError: it is no HTTP request.
@@ -201,7 +205,7 @@ def parse_head(head: bytes, base: Mapping[str, Any]) -> Request:
     environ["PATH_INFO"] = (
         unquote_to_bytes(path).decode("latin-1") if b"%" in path else path.decode("latin-1")
     )
-    return Request(environ, None if coding is None else Chunks(parser, message))
+    return Request(environ, None if coding is None else Chunks(parser, message), proxies)
 
 
 def _feed(parser: HttpRequestParser, data: bytes | memoryview, complaint: str) -> None:

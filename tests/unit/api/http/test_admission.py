@@ -25,7 +25,7 @@ def admit(line: str, *fields: str) -> tuple[Terms, str, bool]:
         admission = Admission(app, asyncio.get_running_loop())
         head = "\r\n".join([f"{line} HTTP/1.1", "Host: x", *fields, "", ""]).encode()
         request = parse_head(head, {"REMOTE_ADDR": "192.0.2.1"})
-        terms = admission.at_once(request, "192.0.2.1")
+        terms = admission.at_once(request)
         admission.close()
         assert terms is not None
         return terms, LANES[admission.lanes.index(terms.lane)], request.environ[MAY_WAIT]
@@ -74,3 +74,21 @@ def test_a_key_to_sign_in_takes_little_memory() -> None:
     place = admit("POST /session", "Transfer-Encoding: chunked")[0].place
     assert place is not None
     assert place.size == 4096
+
+
+def test_each_client_behind_a_proxy_has_a_share_of_its_own() -> None:
+    """One that fills its own leaves the others theirs."""
+
+    async def ask() -> None:
+        admission = Admission(create_app(Settings(auth="off")), asyncio.get_running_loop())
+
+        def terms(address: str) -> Terms | None:
+            fields = f"Host: x\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: {address}"
+            head = f"POST /v1/jobs/query HTTP/1.1\r\n{fields}\r\n\r\n".encode()
+            return admission.at_once(parse_head(head, {"REMOTE_ADDR": "127.0.0.1"}, proxies=1))
+
+        assert [terms("203.0.113.1") is None for _ in range(9)] == [*8 * [False], True]
+        assert terms("203.0.113.2") is not None
+        admission.close()
+
+    asyncio.run(ask())

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from api.http.limits import MAX_HEAD
 from api.http.request import Chunks, MalformedRequestError, Request, parse_head
 
+BASE = {"REMOTE_ADDR": "192.0.2.9"}
+
 
 def parse(line: str, *fields: str) -> Request:
     """Parse a header of a request line and fields."""
-    return parse_head("\r\n".join([line, *fields, "", ""]).encode("latin-1"), {"BASE": 1})
+    return parse_head("\r\n".join([line, *fields, "", ""]).encode("latin-1"), BASE)
 
 
 def test_a_header_becomes_an_environment() -> None:
@@ -24,7 +26,7 @@ def test_a_header_becomes_an_environment() -> None:
         "GET /a%20b?c=%20 HTTP/1.1", "Host: x", "Accept: a", "Accept: b", "Cookie: a=1", "Cookie: b=2"
     )
     assert request.environ == {
-        "BASE": 1,
+        **BASE,
         "HTTP_ACCEPT": "a, b",
         "HTTP_COOKIE": "a=1; b=2",
         "HTTP_HOST": "x",
@@ -75,6 +77,23 @@ def test_what_could_be_read_in_two_ways_is_refused(fields: list[str]) -> None:
     """Else a proxy in front might see another request than we."""
     with pytest.raises(MalformedRequestError):
         parse("POST / HTTP/1.1", *fields)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told", "address"),
+    [
+        (0, "203.0.113.1", "192.0.2.9"),
+        (1, "203.0.113.1, 2001:db8::1", "2001:db8::1"),
+        (2, "evil, 203.0.113.1 ,198.51.100.1", "203.0.113.1"),
+        (2, "203.0.113.1", "192.0.2.9"),
+        (1, "", "192.0.2.9"),
+        (1, 'x" 200', "192.0.2.9"),
+    ],
+)
+def test_the_address_is_what_believed_proxies_say(proxies: int, told: str, address: str) -> None:
+    """The connection's where they say nothing that is one."""
+    head = f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {told}\r\n\r\n".encode()
+    assert parse_head(head, BASE, proxies).address == address
 
 
 @pytest.mark.parametrize("name", ["X-Camera-Id", "X-Captured-At", "X-Max-Age", "Idempotency-Key"])
@@ -134,7 +153,7 @@ def test_the_smallest_chunks_may_come(chunk: bytes) -> None:
 def test_whatever_comes_is_a_request_or_malformed(before: bytes, after: bytes) -> None:
     """Nothing else is raised."""
     try:
-        request = parse_head(b"POST / HTTP/1.1\r\nHost: x\r\n" + before + b"\r\n" + after + b"\r\n\r\n", {})
+        request = parse_head(b"POST / HTTP/1.1\r\nHost: x\r\n" + before + b"\r\n" + after + b"\r\n\r\n", BASE)
     except MalformedRequestError:
         return
     assert request.method == "POST"
