@@ -119,13 +119,17 @@ def body_done() -> None:
     request.environ.get(DONE, lambda: None)()
 
 
-def read_json() -> Any:
+def read_json(most: int = MOST_JSON_BYTES) -> Any:
     """Return the current request's body as JSON; None if it is none.
+
+    Args:
+        most: bytes of the body.
 
     Raises:
         RequestError: 400, it is nested more deeply than anything that is asked for here.
-        RequestEntityTooLarge: it has more than `MOST_JSON_BYTES`.
+        RequestEntityTooLarge: it has more bytes.
     """
+    request.max_content_length = most
     try:
         return request.get_json(silent=True)
     except RecursionError as error:

@@ -16,6 +16,9 @@ from api.problems import RequestError
 from core.headers import sniff
 from core.layout import ImageBytes
 
+PLAIN: Final = frozenset({"", "identity"})
+"""Values of `Content-Encoding`, in small letters, that say that nothing was done to the bytes."""
+
 _IMAGE_STARTS: Final = frozenset(b"\xff\x89R")
 """First bytes of JPEG, PNG and WebP: what begins with one is not encoded, and is not looked at further."""
 
@@ -46,7 +49,7 @@ def decode(
     coding = content_encoding.strip().lower()
     if coding in {"gzip", "x-gzip", "deflate"}:
         data = _decompress(data, coding, most)
-    elif coding not in {"", "identity"}:
+    elif coding not in PLAIN:
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Encoding {coding[:40]!r} cannot be undone; send gzip, deflate, or none.",

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
+
+_ADDRESS: Final = re.compile(r"[0-9A-Fa-f.:]{2,45}")
+
+
+def client_address(environ: Mapping[str, Any], proxies: int) -> str:
+    """Return the address of who sent a request, as the first of the proxies says; else the connection's."""
+    told = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    first = told[-proxies].strip() if 0 < proxies <= len(told) else ""
+    return first if _ADDRESS.fullmatch(first) else str(environ["REMOTE_ADDR"])
 
 
 def register(app: Flask, proxies: int) -> None:

@@ -10,13 +10,15 @@ from typing import Any, Final, TypedDict
 from flask import Blueprint, Response, jsonify, request
 
 from api.access import COOKIE, MOST_KEY_LENGTH, needs_key, public, refuse_other_sites, signed_in, unknown_key
-from api.body import JSON, MOST_JSON_BYTES, read_json, takes
+from api.body import JSON, read_json, takes
 from api.problems import RequestError
 from api.services import services
 from core.keys import Key
 
 DAYS: Final = 30
 """How long a browser stays signed in, unless the key expires or is revoked before."""
+
+_MOST_BYTES: Final = 4096  # a key, however it is escaped; anyone may send a body here, and it takes memory
 
 
 class _CookieOptions(TypedDict):
@@ -42,11 +44,11 @@ def show() -> Response:
 
 @blueprint.post("")
 @public
-@takes(MOST_JSON_BYTES, JSON)
+@takes(_MOST_BYTES, JSON)
 def sign_in() -> Response:
     """Take a key and give the browser a cookie with it."""
     refuse_other_sites(request)
-    token = _token(read_json())
+    token = _token(read_json(_MOST_BYTES))
     services().integrity.check()
     key = services().keyring.find(token)
     if key is None:

@@ -6,11 +6,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Final, NamedTuple
+from urllib.parse import parse_qs
 
 from flask import Flask
 
 from api.access import MOST_KEY_LENGTH, needs_key, scope_of, token_in
 from api.body import JSON, BodyRule
+from api.encodings import PLAIN
 from api.http.answer import Answer, refusal
 from api.http.lanes import Lane
 from api.http.limits import WAIT_SECONDS
@@ -37,6 +39,7 @@ _BULK_THREADS: Final = 4  # each has up to four shards of 8 MiB on their way to 
 _SHARE: Final = 4  # one thread in so many, besides, for bulk uploads, and for requests without a valid key
 
 _LIVENESS: Final = "/livez"  # Who gets no answer there ends the process.
+_READINESS: Final = "/readyz"  # Anyone may ask, and each waits for all whom it asks.
 
 _BUSY: Final = {
     BULK: "All places for bulk uploads are taken; send fewer at a time. Single uploads go on.",
@@ -97,14 +100,14 @@ class Admission:
         """All threads there are."""
         return (self._ordinary, self._bulk, self._strangers, self._waiting, self._liveness)
 
-    def at_once(self, request: Request, address: str) -> Terms | None:
+    def at_once(self, request: Request) -> Terms | None:
         """Return the terms of a request; None if Redis must be asked for them, or a place waited for."""
-        client = self._known(request, address)
+        client = self._known(request)
         return None if client is None else self._terms(request, client)
 
-    async def in_time(self, request: Request, address: str) -> Terms:
+    async def in_time(self, request: Request) -> Terms:
         """Return the terms when it is known who the client is, and a place has become free."""
-        client = self._known(request, address) or await self._look_up(request, address)
+        client = self._known(request) or await self._look_up(request)
         terms = self._terms(request, client)
         if terms is not None:
             return terms
@@ -124,32 +127,32 @@ class Admission:
             lane.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
-    def _known(self, request: Request, address: str) -> Client | None:
+    def _known(self, request: Request) -> Client | None:
         """Return who sends a request, if this process knows."""
         if self._settings.auth == "off":
-            return Client(address, trusted=True)
+            return Client(request.address, trusted=True)
         token = token_in(request.environ)
         if token:
             key = self._keyring.known(token)
             return None if key is None else Client(key.id, trusted=True)
         if not self._keyring.is_stale:
-            return Client(address, trusted=not needs_key(self._settings, self._keyring, ask=False))
-        return None if self._rule(request) else Client(address, trusted=False)
+            return Client(request.address, trusted=not needs_key(self._settings, self._keyring, ask=False))
+        return None if self._rule(request) else Client(request.address, trusted=False)
 
-    async def _look_up(self, request: Request, address: str) -> Client:
+    async def _look_up(self, request: Request) -> Client:
         """Have a thread ask Redis who sends a request."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                return await self._loop.run_in_executor(self._lookups, self._ask, request, address)
+                return await self._loop.run_in_executor(self._lookups, self._ask, request)
         except (TimeoutError, LedgerUnavailableError):
-            return Client(address, trusted=False)  # The application says what is wrong.
+            return Client(request.address, trusted=False)  # The application says what is wrong.
 
-    def _ask(self, request: Request, address: str) -> Client:
+    def _ask(self, request: Request) -> Client:
         token = token_in(request.environ)
         if not needs_key(self._settings, self._keyring):
-            return Client(address, trusted=True)
+            return Client(request.address, trusted=True)
         key = self._keyring.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
-        return Client(address, trusted=False) if key is None else Client(key.id, trusted=True)
+        return Client(request.address, trusted=False) if key is None else Client(key.id, trusted=True)
 
     def _terms(self, request: Request, client: Client) -> Terms | None:
         """Return the terms of a client's request; None if there is no place for its body now."""
@@ -165,20 +168,26 @@ class Admission:
         return rule if rule is not None and request.length <= rule.most else None
 
     def _size(self, request: Request) -> int:
-        """Return the bytes that a request's body may have."""
-        return request.length or self._rules[_route(request)].most
+        """Return the bytes that a request's body may have, decompressed if it says that it is compressed."""
+        coding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+        known = request.length if coding in PLAIN else 0
+        return known or self._rules[_route(request)].most
 
     def _lane(self, request: Request, client: Client) -> Lane:
-        if _route(request) == _LIVENESS:
+        """Return who serves a request; only those of one lane may wait for a job."""
+        request.environ[MAY_WAIT] = False
+        route = _route(request)
+        if route == _LIVENESS:
             return self._liveness
-        if not client.trusted:
+        if route == _READINESS or not client.trusted:
             return self._strangers
-        if "wait=" in request.environ["QUERY_STRING"]:
-            if self._waiting.has_room:
-                return self._waiting
-            request.environ[MAY_WAIT] = False
-        rule = self._rules.get(_route(request))
-        return self._bulk if rule is not None and rule.kind == BULK else self._ordinary
+        rule = self._rules.get(route)
+        if rule is not None and rule.kind == BULK:
+            return self._bulk
+        if "wait" in parse_qs(request.environ["QUERY_STRING"]) and self._waiting.has_room:
+            request.environ[MAY_WAIT] = True
+            return self._waiting
+        return self._ordinary
 
 
 class _Rule(NamedTuple):

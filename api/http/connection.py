@@ -48,6 +48,9 @@ class Service(Protocol):
 
     closing: bool
 
+    proxies: int
+    """How many in front of the API are believed."""
+
     def opened(self, connection: Connection) -> None:
         """Count a connection."""
 
@@ -60,10 +63,10 @@ class Service(Protocol):
     def environ(self, connection: Connection) -> Mapping[str, Any]:
         """Return the environment that its requests share."""
 
-    def at_once(self, request: Request, address: str) -> Terms | None:
+    def at_once(self, request: Request) -> Terms | None:
         """See `Admission.at_once`."""
 
-    async def in_time(self, request: Request, address: str) -> Terms:
+    async def in_time(self, request: Request) -> Terms:
         """See `Admission.in_time`."""
 
     def serve(self, request: Request, terms: Terms, answered: Callable[[Answer], None]) -> None:
@@ -188,7 +191,10 @@ class Connection(asyncio.BufferedProtocol):
         """Begin the next request if its header is there."""
         while self._ahead.startswith(_EMPTY_LINE):  # RFC 9112, 2.2
             del self._ahead[: len(_EMPTY_LINE)]
-        if self._ahead and self._head_since is None:
+        if not self._ahead:
+            self._searched, self._head_since = 0, None
+            return
+        if self._head_since is None:
             self._head_since = time.monotonic()
         end = self._ahead.find(HEAD_END, max(0, self._searched - len(HEAD_END)))
         self._searched = len(self._ahead)
@@ -203,12 +209,12 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self, head: bytes) -> None:
         self._searched, self._head_since, self._request_since = 0, None, time.monotonic()
         try:
-            request = parse_head(head, self._environ)
+            request = parse_head(head, self._environ, self._service.proxies)
         except MalformedRequestError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
         self._request, self._keep_alive = request, request.keep_alive
-        terms = self._service.at_once(request, self.address)
+        terms = self._service.at_once(request)
         if terms is not None:
             self._receive(request, terms)
         else:
@@ -216,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
             self._admission = self._loop.create_task(self._wait_for_terms(request))
 
     async def _wait_for_terms(self, request: Request) -> None:
-        terms = await self._service.in_time(request, self.address)
+        terms = await self._service.in_time(request)
         self._admission = None
         if self.transport.is_closing():
             if terms.place is not None:

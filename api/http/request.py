@@ -15,9 +15,25 @@ from httptools import (
     parse_url,
 )
 
+from api.http.limits import MAX_HEAD
+from api.proxy import client_address
+
 HEAD_END: Final = b"\r\n\r\n"
 
+_BAD_CHUNKS: Final = "The body's chunks are malformed; send a Content-Length instead."
+
+_LEAST_SHARE: Final = 16  # Of so many bytes of chunks one is of the body, even of chunks of one byte.
+
 _OWN_NAMES: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+_ONLY_ONE: Final = {
+    "HTTP_X_CAMERA_ID": "X-Camera-Id",
+    "HTTP_X_CAPTURED_AT": "X-Captured-At",
+    "HTTP_X_MAX_AGE": "X-Max-Age",
+    "HTTP_IDEMPOTENCY_KEY": "Idempotency-Key",
+}
+"""Fields that have one value, though one with a comma may be a camera's id."""
 
 
 class MalformedRequestError(Exception):
@@ -31,6 +47,7 @@ class _Message:
         self.environ = environ
         self.target = b""
         self.hosts = 0
+        self.repeated = ""
         self.begun = 0
         self.has_head = False
         self.is_complete = False
@@ -49,6 +66,7 @@ class _Message:
         text = value.decode("latin-1")
         before = self.environ.get(variable)
         if before is not None:  # RFC 9110, 5.3; cookies are the exception
+            self.repeated = _ONLY_ONE.get(variable, self.repeated)
             text = f"{before}{'; ' if variable == 'HTTP_COOKIE' else ', '}{text}"
         self.environ[variable] = text
         self.hosts += variable == "HTTP_HOST"
@@ -79,9 +97,12 @@ def _variable(name: bytes) -> str | None:
 class Chunks:
     """A body that comes in chunks (RFC 9112, 7.1)."""
 
+    __slots__ = ("_framing", "_message", "_parser")
+
     def __init__(self, parser: HttpRequestParser, message: _Message) -> None:
         self._parser = parser
         self._message = message
+        self._framing = 0  # bytes beyond what the body's own allow
 
     @property
     def is_complete(self) -> bool:
@@ -92,14 +113,18 @@ class Chunks:
         """Return the pieces of the body in what came from the connection; what follows it is dropped.
 
         Raises:
-            MalformedRequestError: it is no chunk.
+            MalformedRequestError: it is no chunk, or there is too much beside the body: the parser collects
+                the fields that follow it, in a time that grows with the square of their length.
         """
         try:
-            _feed(self._parser, data, "The body's chunks are malformed; send a Content-Length instead.")
+            _feed(self._parser, data, _BAD_CHUNKS)
         except MalformedRequestError:
             if not self.is_complete:
                 raise
         pieces, self._message.body = self._message.body, []
+        self._framing = max(0, self._framing + len(data) - _LEAST_SHARE * sum(map(len, pieces)))
+        if self._framing > MAX_HEAD and not self.is_complete:
+            raise MalformedRequestError(_BAD_CHUNKS)
         return pieces
 
 
@@ -107,6 +132,7 @@ class Request:
     """One request, whose body may still be on its way.
 
     Attributes:
+        address: of the client; behind proxies that are believed, not of the connection.
         environ: for the application, still without `wsgi.input`.
         chunks: reads the body, if that has no length.
         length: of the body, bytes; 0 of one in chunks.
@@ -114,11 +140,12 @@ class Request:
         expects_continue: whether it waits for leave to send the body (RFC 9110, 10.1.1).
     """
 
-    __slots__ = ("chunks", "environ", "expects_continue", "keep_alive", "length")
+    __slots__ = ("address", "chunks", "environ", "expects_continue", "keep_alive", "length")
 
-    def __init__(self, environ: dict[str, Any], chunks: Chunks | None) -> None:
+    def __init__(self, environ: dict[str, Any], chunks: Chunks | None, proxies: int) -> None:
         old = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
         wishes = {wish.strip() for wish in environ.get("HTTP_CONNECTION", "").lower().split(",")}
+        self.address = client_address(environ, proxies)
         self.environ = environ
         self.chunks = chunks
         self.length = int(environ.get("CONTENT_LENGTH", "0"))
@@ -144,12 +171,13 @@ class Request:
         return self.chunks is not None or self.length > 0
 
 
-def parse_head(head: bytes, base: Mapping[str, Any]) -> Request:
+def parse_head(head: bytes, base: Mapping[str, Any], proxies: int = 0) -> Request:
     """Return the request that `head` begins.
 
     Args:
         head: request line and header fields, to the empty line.
         base: variables of the environment that all requests of the connection share.
+        proxies: how many in front of the API are believed.
 
     Raises:
         MalformedRequestError: it is no HTTP request.
@@ -164,6 +192,10 @@ def parse_head(head: bytes, base: Mapping[str, Any]) -> Request:
         raise MalformedRequestError(f"HTTP/{version} is not spoken here; send HTTP/1.1.")
     if message.hosts > 1 or (version == "1.1" and not message.hosts):
         raise MalformedRequestError("The request must have one Host header field; send it again with one.")
+    if message.repeated:
+        raise MalformedRequestError(
+            f"The request has more than one {message.repeated} header field; send it again with one."
+        )
     coding = environ.get("HTTP_TRANSFER_ENCODING")
     if coding is not None and (version == "1.0" or coding.lower() != "chunked"):
         raise MalformedRequestError("The Transfer-Encoding is not understood; send a Content-Length instead.")
@@ -173,7 +205,7 @@ def parse_head(head: bytes, base: Mapping[str, Any]) -> Request:
     environ["PATH_INFO"] = (
         unquote_to_bytes(path).decode("latin-1") if b"%" in path else path.decode("latin-1")
     )
-    return Request(environ, None if coding is None else Chunks(parser, message))
+    return Request(environ, None if coding is None else Chunks(parser, message), proxies)
 
 
 def _feed(parser: HttpRequestParser, data: bytes | memoryview, complaint: str) -> None:

@@ -40,6 +40,7 @@ class Server:
         services: Services = app.extensions["wastestream"]
         self.scratch = memoryview(bytearray(_SCRATCH))
         self.closing = False
+        self.proxies = services.settings.trusted_proxies
         self._app = app
         self._loop = loop
         self._admission = Admission(app, loop)
@@ -153,10 +154,11 @@ class Server:
         own = self._connections[connection.address]
         del own[connection]  # It comes last now.
         own[connection] = None
+        address = connection.address if request is None else request.address
         if answer.problem:
-            self._errors.warn(f"{connection.address} was answered {answer.status}: {answer.problem}")
+            self._errors.warn(f"{address} was answered {answer.status}: {answer.problem}")
         if self._access_log is not None:
-            self._access_log.write(connection.address, request, answer, seconds)
+            self._access_log.write(address, request, answer, seconds)
 
     # ---- Smaller parts ---------------------------------------------------------------------------
 

@@ -561,6 +561,7 @@ def test_a_key_of_broken_characters_is_unknown(settings: Settings, body: str) ->
 def test_what_is_no_sign_in_is_refused(client: FlaskClient, body: Any) -> None:
     """With what to send."""
     refused(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
+    refused(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
 
 
 # ---- Request ids, names of objects -------------------------------------------------------------

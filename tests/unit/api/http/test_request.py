@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import repeat
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.request import MalformedRequestError, Request, parse_head
+from api.http.limits import MAX_HEAD
+from api.http.request import Chunks, MalformedRequestError, Request, parse_head
+
+BASE = {"REMOTE_ADDR": "192.0.2.9"}
 
 
 def parse(line: str, *fields: str) -> Request:
     """Parse a header of a request line and fields."""
-    return parse_head("\r\n".join([line, *fields, "", ""]).encode("latin-1"), {"BASE": 1})
+    return parse_head("\r\n".join([line, *fields, "", ""]).encode("latin-1"), BASE)
 
 
 def test_a_header_becomes_an_environment() -> None:
@@ -20,7 +26,7 @@ def test_a_header_becomes_an_environment() -> None:
         "GET /a%20b?c=%20 HTTP/1.1", "Host: x", "Accept: a", "Accept: b", "Cookie: a=1", "Cookie: b=2"
     )
     assert request.environ == {
-        "BASE": 1,
+        **BASE,
         "HTTP_ACCEPT": "a, b",
         "HTTP_COOKIE": "a=1; b=2",
         "HTTP_HOST": "x",
@@ -73,6 +79,31 @@ def test_what_could_be_read_in_two_ways_is_refused(fields: list[str]) -> None:
         parse("POST / HTTP/1.1", *fields)
 
 
+@pytest.mark.parametrize(
+    ("proxies", "told", "address"),
+    [
+        (0, "203.0.113.1", "192.0.2.9"),
+        (1, "203.0.113.1, 2001:db8::1", "2001:db8::1"),
+        (2, "evil, 203.0.113.1 ,198.51.100.1", "203.0.113.1"),
+        (2, "203.0.113.1", "192.0.2.9"),
+        (1, "", "192.0.2.9"),
+        (1, 'x" 200', "192.0.2.9"),
+    ],
+)
+def test_the_address_is_what_believed_proxies_say(proxies: int, told: str, address: str) -> None:
+    """The connection's where they say nothing that is one."""
+    head = f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {told}\r\n\r\n".encode()
+    assert parse_head(head, BASE, proxies).address == address
+
+
+@pytest.mark.parametrize("name", ["X-Camera-Id", "X-Captured-At", "X-Max-Age", "Idempotency-Key"])
+def test_fields_of_one_value_may_come_once(name: str) -> None:
+    """Else two cameras would become a third, of the name `a, b`."""
+    with pytest.raises(MalformedRequestError, match=f"more than one {name} "):
+        parse("POST / HTTP/1.1", "Host: x", f"{name}: a", f"{name.lower()}: b")
+    assert parse("POST / HTTP/1.1", "Host: x", f"{name}: a, b", "Accept: a", "Accept: b")
+
+
 def test_fields_after_the_body_change_nothing() -> None:
     """Who sends what was decided before."""
     request = parse("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "X-Camera-Id: a")
@@ -83,11 +114,46 @@ def test_fields_after_the_body_change_nothing() -> None:
     assert "HTTP_COOKIE" not in request.environ
 
 
+def in_chunks() -> Chunks:
+    """A body whose first chunk is yet to come."""
+    chunks = parse("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked").chunks
+    assert chunks is not None
+    return chunks
+
+
+@pytest.mark.parametrize(
+    ("before", "again"),
+    [
+        (b"1\r\nx\r\n0\r\nX: ", 999 * b"y"),
+        (b"0\r\n", b"X: y\r\n"),
+        (b"1;", 999 * b"y"),
+        (b"", b"1;" + 999 * b"y" + b"\r\nx\r\n"),
+        (b"100000\r\n" + 0x100000 * b"x" + b"\r\n0\r\nX: ", 999 * b"y"),
+    ],
+)
+def test_what_is_sent_beside_the_body_is_bounded(before: bytes, again: bytes) -> None:
+    """Trailers and the extensions of chunks, though bytes of the body come between."""
+    chunks = in_chunks()
+    chunks.feed(before)
+    with pytest.raises(MalformedRequestError, match="send a Content-Length"):
+        deque(map(chunks.feed, repeat(again, 2 * MAX_HEAD // len(again))), maxlen=0)
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"00000001\r\nx\r\n"])
+def test_the_smallest_chunks_may_come(chunk: bytes) -> None:
+    """As many as a body has bytes, and fields after them."""
+    chunks = in_chunks()
+    count = sum(len(piece) for _ in range(2 * MAX_HEAD) for piece in chunks.feed(chunk))
+    assert count == 2 * MAX_HEAD
+    chunks.feed(b"0\r\nX: y\r\n\r\n")
+    assert chunks.is_complete
+
+
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_whatever_comes_is_a_request_or_malformed(before: bytes, after: bytes) -> None:
     """Nothing else is raised."""
     try:
-        request = parse_head(b"POST / HTTP/1.1\r\nHost: x\r\n" + before + b"\r\n" + after + b"\r\n\r\n", {})
+        request = parse_head(b"POST / HTTP/1.1\r\nHost: x\r\n" + before + b"\r\n" + after + b"\r\n\r\n", BASE)
     except MalformedRequestError:
         return
     assert request.method == "POST"
