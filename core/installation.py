@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import redis
 
-from core.errors import DataLostError, ObjectNotFoundError, StorageUnavailableError
+from core.errors import DataLostError, ObjectNotFoundError
 from core.jobs import new_job_id
 from core.ledger import PREFIX, translated
 from core.objects import ObjectStore
@@ -76,10 +76,7 @@ class Installation:
         return self._finish(mark)
 
     def _finish(self, mark: str) -> str:
-        try:
-            self._objects.put_many([(OBJECT, mark.encode())])
-        except ObjectNotFoundError as error:  # what S3 says where there is no bucket
-            raise StorageUnavailableError(f"Storage cannot be written: {error}") from error
+        self._objects.put_many([(OBJECT, mark.encode())])
         with translated():
             self._client.set(KEY, mark, xx=True)  # unless Redis was emptied meanwhile
         return mark
