@@ -84,7 +84,7 @@ class Keyring:
     @property
     def has_any(self) -> bool:
         """Whether any key was ever made, as far as this process knows."""
-        return self._extra is not None or bool(self._copy.keys)
+        return self._seen or bool(self._copy.keys)
 
     @property
     def is_stale(self) -> bool:
