@@ -11,6 +11,7 @@ import click
 
 from api.commands import CommandGroup, print_table
 from core.accounts import Accounts, Camera
+from core.cameras import camera_id
 from core.errors import CameraBusyError, KeyNotFoundError
 from core.keys import KeyStore
 from core.ledger import connect
@@ -85,7 +86,7 @@ def forget(opened: Callable[[], CameraBook], *, names: tuple[str, ...], key: str
     if bool(names) is bool(key):
         raise click.UsageError("Name the cameras to forget, or the key that brought them with --key.")
     book, busy = opened(), False
-    for name in book.names_brought_by(key) if key else names:
+    for name in book.names_brought_by(key) if key else map(camera_id, names):
         try:
             images = book.accounts.forget_camera(name)
         except CameraBusyError as error:

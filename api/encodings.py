@@ -28,6 +28,8 @@ _DATA_URI: Final = re.compile(rb"\s*data:([^,]*),", re.IGNORECASE)  # RFC 2397
 _HEAD: Final = 256  # bytes in which a data URI says what it holds
 _ANY_WINDOW: Final = zlib.MAX_WBITS | 32  # headers of gzip as well as of zlib
 _CODINGS: Final = {"Accept-Encoding": "gzip, deflate"}
+_MOST_MEMBERS: Final = 64  # of gzip: each costs a copy of what follows it
+_ENDS_WRONGLY: Final = "The body's {} data breaks off, or other data follows it"
 
 Data = TypeVar("Data", bound=ImageBytes)
 
@@ -106,20 +108,46 @@ def holds_image(data: ImageBytes) -> bool:
     return sniff(head) is not None or text.startswith(_BASE64_STARTS) or text[:11].lower() == b"data:image/"
 
 
-def _decompress(data: bytes | bytearray, coding: str, most: int) -> bytes:
-    stream = zlib.decompressobj(_ANY_WINDOW)
-    try:
-        plain = stream.decompress(data, most + 1)
-    except zlib.error as error:
-        raise _broken(f"Content-Encoding says {coding}, but the body is not") from error
-    if len(plain) > most:
-        raise RequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"Decompressed, the body has more than {most:,} bytes; send less.",
-        )
-    if not stream.eof or stream.unused_data:
-        raise _broken(f"The body's {coding} data breaks off, or other data follows it")
+def _decompress(data: bytes | bytearray, coding: str, most: int) -> bytes | bytearray:
+    raw = coding == "deflate" and not _has_zlib_header(data)  # as many clients send it
+    window = -zlib.MAX_WBITS if raw else _ANY_WINDOW
+    plain: bytes | bytearray = b""
+    rest: bytes | bytearray | memoryview = data
+    for _ in range(_MOST_MEMBERS):
+        stream = zlib.decompressobj(window)
+        try:
+            member = stream.decompress(rest, most + 1 - len(plain))
+        except zlib.error as error:
+            if rest is not data:
+                raise _broken(_ENDS_WRONGLY.format(coding)) from error
+            raise _broken(f"Content-Encoding says {coding}, but the body is not") from error
+        plain = _joined(plain, member)
+        if len(plain) > most:
+            raise RequestError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"Decompressed, the body has more than {most:,} bytes; send less.",
+            )
+        if not stream.eof or (stream.unused_data and bytes(data[:2]) != _GZIP):
+            raise _broken(_ENDS_WRONGLY.format(coding))
+        rest = stream.unused_data
+        if not rest:
+            return plain
+    raise _broken(f"The body's gzip data has more than {_MOST_MEMBERS} members")
+
+
+def _joined(plain: bytes | bytearray, member: bytes) -> bytes | bytearray:
+    """Return both, in the one copy there is if one of them is empty."""
+    if not plain:
+        return member
+    plain = plain if isinstance(plain, bytearray) else bytearray(plain)
+    plain += member
     return plain
+
+
+def _has_zlib_header(data: bytes | bytearray) -> bool:
+    """Return whether data begin as RFC 1950 or RFC 1952 says."""
+    head = bytes(data[:2])
+    return head == _GZIP or (head[:1] == b"\x78" and int.from_bytes(head) % 31 == 0)
 
 
 def _from_base64(text: bytes) -> bytes:

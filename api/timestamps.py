@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Final
@@ -18,6 +19,11 @@ _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d:)60(?=\D|$)", re.ASCII)
 
 _EPOCH: Final = re.compile(r"(?:(\d{9,10})|(\d{12,13}))(?:\.\d+)?", re.ASCII)
 """Seconds since 1970, or milliseconds. Not 8 or 14 digits, which are rather a date without a zone."""
+
+_COMPACT_DATES: Final = ("%Y%m%d%H%M", "%y%m%d%H%M%S")
+"""Dates of 12 digits, as controllers write them. Milliseconds of years up to 2001 have as many."""
+
+_COMPACT_DIGITS: Final = 12
 
 
 def parse_number(text: str) -> float | None:
@@ -69,6 +75,15 @@ def captured_ms(text: str | None) -> int | None:
 
 def _parse_epoch(text: str) -> datetime | None:
     match = _EPOCH.fullmatch(text)
-    if match is None:
+    if match is None or (len(match[0]) == _COMPACT_DIGITS and _is_date(match[0])):
         return None
     return datetime.fromtimestamp(float(text) / (1 if match[1] else 1000), UTC)
+
+
+def _is_date(digits: str) -> bool:
+    """Return whether the digits are a date and time without a zone, rather than a number."""
+    for form in _COMPACT_DATES:
+        with suppress(ValueError):
+            datetime.strptime(digits, form).replace(tzinfo=UTC)
+            return True
+    return False

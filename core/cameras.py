@@ -18,6 +18,11 @@ MAX_LENGTH: Final = 64
 _PUNCTUATION: Final = frozenset(" ._-:,()@")
 # Never "/" (object keys), "+" and "#" (MQTT), "%" (escapes in headers), quotes and "\" (metrics).
 
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that nobody sees (Unicode's Default_Ignorable_Code_Point): names would look the same."""
+
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Most ids. They need no second look."""
 
@@ -35,7 +40,9 @@ def camera_id(text: str) -> str:
     name = unicodedata.normalize("NFC", text.strip(" "))
     for character in name:
         # Letters, digits and the marks on them, in any script.
-        if unicodedata.category(character)[0] not in "LMN" and character not in _PUNCTUATION:
+        if (unicodedata.category(character)[0] not in "LMN" and character not in _PUNCTUATION) or (
+            _INVISIBLE.match(character)
+        ):
             raise CameraIdError(text, f"it holds {_described(character)}")
     if not name or unicodedata.category(name[0])[0] not in "LN":
         raise CameraIdError(text, "it does not begin with a letter or digit" if name else "it is empty")
@@ -70,4 +77,5 @@ def _decoded(value: str) -> str:
 
 
 def _described(character: str) -> str:
-    return repr(character) if character.isprintable() else f"U+{ord(character):04X}"
+    seen = character.isprintable() and not _INVISIBLE.match(character)
+    return repr(character) if seen else f"U+{ord(character):04X}"

@@ -70,6 +70,8 @@ _CAUSES: Final = (
 )
 """What failed calls are put down to: a pattern in what the client says, and the sentence for the operator."""
 
+_NOT_FOUND: Final = "Storage has no such bucket: check WASTESTREAM_S3_ENDPOINT and WASTESTREAM_S3_BUCKET"
+
 
 @contextmanager
 def _translated(key: str) -> Iterator[None]:
@@ -93,7 +95,7 @@ class ObjectStore:
     def __init__(self, settings: Settings) -> None:
         self._store = _store(settings, _REQUEST_SECONDS, _RETRY_SECONDS)
         self._probe_store = _store(settings, _PROBE_SECONDS, _PROBE_RETRY_SECONDS)
-        self._refused_bytes = 0  # size of the latest object that storage did not take, until it takes a probe
+        self._refused_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._kept: _Found | None = None
 
     def put_many(self, images: Sequence[tuple[str, ImageBytes]]) -> None:
@@ -174,8 +176,9 @@ class ObjectStore:
         """
         refused = min(self._refused_bytes, _PROBE_BYTES)
         for size in [refused, 1] if refused else [1]:  # The last one stays, and room is for images.
-            with _translated(_PUT_PROBE):
-                obstore.put(self._probe_store, _PUT_PROBE, bytes(size), use_multipart=False)
+            data = bytes(size)
+            with self._putting(_PUT_PROBE, data):
+                obstore.put(self._probe_store, _PUT_PROBE, data, use_multipart=False)
         self._refused_bytes = 0
 
     def put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
@@ -189,8 +192,11 @@ class ObjectStore:
         try:
             with _translated(name):
                 yield
-        except StorageUnavailableError:
-            self._refused_bytes = sum(map(len, data)) if isinstance(data, list) else len(data)
+        except (ObjectNotFoundError, StorageUnavailableError) as error:
+            size = sum(map(len, data)) if isinstance(data, list) else len(data)
+            self._refused_bytes = max(self._refused_bytes, size)
+            if isinstance(error, ObjectNotFoundError):  # the bucket, in other words
+                raise StorageUnavailableError(f"{_NOT_FOUND} ({_summary(str(error.__cause__))}).") from error
             raise
 
     async def _put_all(self, objects: Mapping[str, Sequence[tuple[str, ImageBytes]]]) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from celery import Celery
 from kombu.connection import Connection
-from ulid import ULID
 from redis.connection import parse_url
+from ulid import ULID
 
 from core.jobs import job_id_of, object_key
 from core.lanes import LANES, SINGLE
@@ -138,7 +138,7 @@ class Envelope:
             **self._template["properties"],
             "correlation_id": task_id,
             "delivery_info": {"exchange": "", "routing_key": QUEUES[lane]},
-            # Unlike a job's id it counts up within a millisecond, so that messages of one moment keep their order.
+            # Unlike a job's id it counts up within a millisecond: messages of one moment keep their order.
             "delivery_tag": str(ULID()),
         }
         different = list(dict.fromkeys(expires_ms))

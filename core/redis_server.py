@@ -28,7 +28,7 @@ LOOK_SECONDS: Final = 60.0
 LOOK_AGAIN_SECONDS: Final = 1.0
 """The same while it is not, so that everything goes on soon after it was set right."""
 
-_KEY: Final = "ws:totals:all"
+_KEY: Final = "ws:rights"  # Nothing is ever kept here.
 _CHANNEL: Final = SETTLED_CHANNEL
 _CONTROL: Final = "/{db}.celery.pidbox"  # of Celery's remote control
 
@@ -140,6 +140,10 @@ def _missing(client: redis.Redis) -> Iterator[str]:
     if ends:
         yield from ends
     else:
+        # A proxy, or a renamed command, would have what follows run.
+        if any(answer not in {"OK", b"OK"} for answer in _answers(client, ["MULTI", "DISCARD"])):
+            yield "command MULTI"
+            return
         # Redis refuses between MULTI and DISCARD what it would refuse outside, and runs nothing.
         yield from _refused(client, [("MULTI", ""), *_questions(client), ("DISCARD", "")])
 
@@ -151,7 +155,7 @@ def _questions(client: redis.Redis) -> Iterator[tuple[str, str]]:
     for pattern, keys in _KEYS.items():
         for key in keys:
             yield f"EXISTS {key}", f"keys {pattern}"
-            yield f"DEL {key}", f"keys {pattern}"
+        yield f"DEL {pattern.replace('*', '.rights')}", f"keys {pattern}"  # a key that never exists
     control = _CONTROL.format(db=client.connection_pool.connection_kwargs.get("db", 0))
     yield f"PUBLISH {control} m", f"channel {control}"
     yield f"PSUBSCRIBE {control}", f"channel {control}"
@@ -160,16 +164,21 @@ def _questions(client: redis.Redis) -> Iterator[tuple[str, str]]:
 def _refused(client: redis.Redis, questions: Iterable[tuple[str, str]]) -> list[str]:
     """Send commands as they are; return what stands in the way of those that the user may not use."""
     asked = list(questions)
-    pipe = Pipeline(client.connection_pool, {}, transaction=False, shard_hint=None)
-    for command, _ in asked:
-        words = [{"k": _KEY, "c": _CHANNEL}.get(word, word) for word in command.split()]
-        pipe.pipeline_execute_command(*words)
-    answers = pipe.execute(raise_on_error=False)
+    answers = _answers(client, [command for command, _ in asked])
     return [
         f"command {_name(command)}" if "command" in str(answer) else subject
         for (command, subject), answer in zip(asked, answers, strict=True)
         if isinstance(answer, NoPermissionError | ExecAbortError)  # The latter is how EXEC says it.
     ]
+
+
+def _answers(client: redis.Redis, commands: Iterable[str]) -> list[object]:
+    """Send commands as they are; return the answers, errors among them."""
+    pipe = Pipeline(client.connection_pool, {}, transaction=False, shard_hint=None)
+    for command in commands:
+        words = [{"k": _KEY, "c": _CHANNEL}.get(word, word) for word in command.split()]
+        pipe.pipeline_execute_command(*words)
+    return list(pipe.execute(raise_on_error=False))
 
 
 def _commands() -> list[str]:

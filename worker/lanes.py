@@ -81,8 +81,13 @@ class Lanes:
             self._lane(entry).put_back(entry)
 
     def full(self) -> set[str]:
-        """Return the lanes whose waiting jobs cost as much as a batch may: no more is needed here."""
-        return {name for name, lane in self._waiting.items() if lane.cost_ms >= MAX_TOGETHER_MS}
+        """Return the lanes whose jobs here, also those delivered before, cost as much as a batch may."""
+        return {
+            name
+            for name, lane in self._waiting.items()
+            if lane.cost_ms + sum(one.cost_ms for one in self._alone.entries if one.lane == name)
+            >= MAX_TOGETHER_MS
+        }
 
     def take(self, most: int) -> list[Entry]:
         """Remove and return the next batch: at most `most` jobs (2 or more), none if there are none.

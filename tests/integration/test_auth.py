@@ -277,6 +277,18 @@ def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch
         ring.find(token)
 
 
+def test_losing_every_key_opens_nothing(keys: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when Redis is asked, nor when only what the process knows decides."""
+    keys.create("k", [Scope.READ])
+    ring = Keyring(keys)
+    assert ring.any()
+    for name in keys._client.scan_iter("ws:*"):
+        keys._client.delete(name)  # as a Redis that loses its data
+    monkeypatch.setattr(keyring, "FRESH", -1.0)
+    assert ring.any()
+    assert ring.has_any
+
+
 # ---- Where it listens --------------------------------------------------------------------------
 
 

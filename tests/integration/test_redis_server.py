@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -19,7 +20,7 @@ from core.queue import QUEUES, make_app
 from core.redis_server import acl_rules, check_server
 from core.settings import Settings
 from tests.support.pictures import jpeg
-from tests.support.servers import REPOSITORY, Server, wait_until
+from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import finish, upload, upload_bulk, wait_settled
 from worker.broker import TRANSPORT
 from worker.retention import sweep
@@ -163,6 +164,23 @@ def test_what_is_missing_is_named(jobs: JobStore, allow: AllowUser, without: lis
         check_server(client)
     assert jobs.client.keys() == []
     client.close()
+
+
+def test_without_transactions_nothing_is_asked(redis_server: Server, tmp_path: Path) -> None:
+    """Where MULTI is renamed, the commands that follow it would run."""
+    port = free_port()
+    options = ["--port", str(port), "--dir", str(tmp_path), "--rename-command", "MULTI", "RENAMED"]
+    server = Server([redis_server.command[0], *options], tmp_path / "log", port=port)
+    server.start()
+    client = connect(f"redis://127.0.0.1:{port}/0")
+    try:
+        client.rpush(QUEUES["single"], "job")
+        with pytest.raises(MissingRightsError, match="command MULTI"):
+            check_server(client)
+        assert client.keys() == [QUEUES["single"]]
+    finally:
+        client.close()
+        server.stop()
 
 
 def test_a_worker_without_channels_says_so_and_ends(

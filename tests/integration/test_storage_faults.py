@@ -151,6 +151,7 @@ def test_a_server_that_hangs_is_named_while_someone_waits(settings: Settings) ->
         (403, "RequestTimeTooSkewed", "clock"),
         (403, "AccessDenied", "denies access"),
         (404, "NoSuchBucket", "does not exist"),
+        (404, "NoSuchKey", "Storage has no such bucket"),
         (500, "InternalError", "its own log says why"),
     ],
 )
@@ -169,8 +170,10 @@ def test_what_other_servers_say_is_understood(status: int, code: str, sentence: 
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         objects = ObjectStore(Settings(s3_endpoint=f"http://127.0.0.1:{server.server_port}"))
         with pytest.raises(StorageUnavailableError, match=sentence):
             objects.check_put()
+        with pytest.raises(StorageUnavailableError, match=sentence):
+            objects.put_many([("images/belt/a.jpeg", b"image")])
         server.shutdown()

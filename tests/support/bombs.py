@@ -136,6 +136,7 @@ def transparent() -> bytes:
 REFUSED: Final[tuple[Callable[[], bytes], ...]] = (
     empty_segments,
     empty_segments_among_scans,
+    fill_bytes,
     fill_bytes_before_none,
     tables,
     scans,
@@ -148,5 +149,5 @@ REFUSED: Final[tuple[Callable[[], bytes], ...]] = (
 FAILING: Final[tuple[Callable[[], bytes], ...]] = (empty_pixel_chunks, second_size)
 """Those that only reading on gives away."""
 
-HARMLESS: Final[tuple[Callable[[], bytes], ...]] = (fill_bytes, large_metadata, compressed_profiles)
+HARMLESS: Final[tuple[Callable[[], bytes], ...]] = (large_metadata, compressed_profiles)
 """Those whose pixels are good: what is beside them is not read."""

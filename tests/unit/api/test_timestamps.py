@@ -39,6 +39,8 @@ def test_a_time_may_be_written_in_several_ways(text: str, milliseconds: int) -> 
         "20260131",
         "20260131081500",
         "17698473000",
+        "202601310815",  # a date without a zone
+        "260131081500",
         "37",
         "1_769_847_300",
         "-1769847300",

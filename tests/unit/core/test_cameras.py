@@ -50,6 +50,8 @@ def test_one_name_has_one_form() -> None:
         ("a\nb", r"it holds U\+000A"),
         ("a\u202eb", r"it holds U\+202E"),
         ("a\u00a0b", r"it holds U\+00A0"),
+        ("\u3164", r"it holds U\+3164"),
+        ("a\u034f", r"it holds U\+034F"),
         ("100%", "it holds '%'"),
         ("..", "does not begin with a letter"),
         ("_shared", "does not begin with a letter"),

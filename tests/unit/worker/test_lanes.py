@@ -129,3 +129,12 @@ def test_a_lane_is_full_when_enough_work_waits_in_it() -> None:
     while lanes.take(32):
         pass
     assert lanes.full() == set()
+
+
+def test_dear_jobs_that_were_delivered_before_fill_their_lane() -> None:
+    """Those of a killed worker are left to the other workers too."""
+    lanes = Lanes()
+    lanes.add(_entry("r", "bulk", repeated=True, cost_ms=MAX_TOGETHER_MS))
+    assert lanes.full() == {"bulk"}
+    lanes.take(32)
+    assert lanes.full() == set()
