@@ -147,7 +147,9 @@ def _joined(plain: bytes | bytearray, member: bytes) -> bytes | bytearray:
 def _has_zlib_header(data: bytes | bytearray) -> bool:
     """Return whether data begin as RFC 1950 or RFC 1952 says."""
     head = bytes(data[:2])
-    return head == _GZIP or (head[:1] == b"\x78" and int.from_bytes(head) % 31 == 0)
+    return head == _GZIP or (
+        len(head) == len(_GZIP) and head[0] & 0xF == zlib.DEFLATED and int.from_bytes(head) % 31 == 0
+    )
 
 
 def _from_base64(text: bytes) -> bytes:

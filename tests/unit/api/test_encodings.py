@@ -30,6 +30,7 @@ def compress(data: bytes) -> bytes:
         (compress(b"image"), " X-GZIP ", "8bit"),
         (zlib.compress(b"image"), "deflate", ""),
         (zlib.compress(b"image", wbits=-15), "deflate", ""),
+        (zlib.compress(b"image", wbits=9), "deflate", ""),
         (compress(b"im") + compress(b"") + compress(b"age"), "gzip", ""),
         (b"aW1h\r\nZ2U=\r\n", "", "base64"),
         (b"aW1hZ2U", "", " Base64"),
