@@ -31,9 +31,12 @@ _MOST_UNFINISHED: Final = 16 << 20
 _TIMESTAMPS: Final = 8 << 20
 """Bytes before the damage in which the last time stamp is looked for; Redis writes one a second."""
 
-_HEAD: Final = re.compile(rb"\*(\d+)\r\n|#[^\n]*\n")
-_SIZE: Final = re.compile(rb"\$(\d+)\r\n")
-"""The beginning of a command (or a comment, such as the time), and of one of its words."""
+_HEAD: Final = re.compile(rb"\*([1-9]\d{0,8})\r\n|#TS:\d+\r\n")
+_SIZE: Final = re.compile(rb"\$(\d{1,9})\r\n")
+"""The beginning of a command (or a note of the time), and of one of its words."""
+
+_BROKEN_HEAD: Final = re.compile(rb"\*\d*\r?|#(T(S(:\d*\r?)?)?)?")
+_BROKEN_SIZE: Final = re.compile(rb"(\$\d*\r?)?")
 
 
 @dataclass(frozen=True)
@@ -181,25 +184,37 @@ def _is_unfinished(file: Path, position: int, size: int) -> bool:
 
 
 def _runs_out(data: bytes) -> bool:
-    """Return whether these are commands that break off at the end, and are well-formed until then."""
-    position = 0
+    """Return whether this is the beginning of one write: of one command, or of one transaction.
+
+    To the program that checks files, all that follows a MULTI whose EXEC is damaged is one transaction. But
+    whole transactions are in there, and they had been answered.
+    """
+    position, inside = 0, False
     while position < len(data):
         head = _HEAD.match(data, position)
         if head is None:
-            return re.fullmatch(rb"[*#][^\n]{0,40}", data[position:]) is not None
+            return _BROKEN_HEAD.fullmatch(data, position) is not None
         position = head.end()
-        for _ in range(int(head[1] or 0)):
+        if head[1] is None:
+            continue
+        words: list[bytes] = []
+        for _ in range(int(head[1])):
             size = _SIZE.match(data, position)
             if size is None:
-                return re.fullmatch(rb"(\$\d*\r?)?", data[position:]) is not None
+                return words[:1] != [b"EXEC"] and _BROKEN_SIZE.fullmatch(data, position) is not None
             end = size.end() + int(size[1])
             if end + 2 > len(data):
-                # A damaged length would reach over whole commands.
-                return re.search(rb"\r\n\*\d+\r\n\$\d+\r\n", data[size.end() :]) is None
-            if data[end : end + 2] != b"\r\n":
-                return False
+                # A damaged length reaches over what is whole.
+                return re.search(rb"\r\n(\*\d+\r\n\$\d+\r\n|\Z)", data[size.end() :]) is None
+            words.append(data[size.end() : end])
             position = end + 2
-    return True  # of a transaction whose end is missing
+            if data[end:position] != b"\r\n":
+                return False
+        # Only MULTI, first, and EXEC have a single word, whatever damage has left of their names.
+        if (len(words) == 1) is inside or (words[0] == b"MULTI") is inside or words[0] == b"EXEC":
+            return False
+        inside = True
+    return True
 
 
 def _time_before(file: Path, position: int) -> str | None:

@@ -145,6 +145,49 @@ def test_damage_in_the_middle_waits_for_a_person(files: Files, damaged: Callable
     assert 0 < files.count() < _COUNT
 
 
+def _flipped(data: bytes, what: bytes, after: int) -> bytes:
+    at = data.index(what, after) + what.index(what.strip(b"\r\n$*")[:1])
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("what", [b"EXEC", b"MULTI", b"$4\r\n", b"*1\r\n", b"*3\r\n", b"\r\nincr"])
+@pytest.mark.parametrize("quarter", [1, 3])
+def test_whole_transactions_are_never_an_unfinished_write(files: Files, what: bytes, quarter: int) -> None:
+    """One bit goes over among answered transactions: nothing is cut off that nobody asked to cut off."""
+    whole = files.last.read_bytes()
+    data = _flipped(whole, what, len(whole) * quarter // 4)
+    files.last.write_bytes(data)
+    if what == b"\r\nincr":
+        assert files.mend() is None  # It is a whole command still, and Redis names the one it does not know.
+    else:
+        with pytest.raises(DamagedFileError, match=r"Nothing has been changed.*`./wastestream up --repair`"):
+            files.mend()
+    assert files.last.read_bytes() == data
+    assert not (files.folder / "damaged").exists()
+
+
+def test_a_bit_of_the_last_transaction_is_no_unfinished_write(files: Files) -> None:
+    """Whichever byte of the last answered transaction is damaged: it is kept until a person decides."""
+    whole = files.last.read_bytes()
+    for at in range(whole.rindex(b"*1\r\n$5\r\nMULTI"), len(whole)):
+        data = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        files.last.write_bytes(data)
+        with suppress(DamagedFileError):
+            assert files.mend() is None
+        assert files.last.read_bytes() == data
+
+
+def test_every_beginning_of_a_write_is_an_unfinished_one(files: Files) -> None:
+    """Wherever the last transaction breaks off, a note of the time in it or not, nobody is asked."""
+    whole = files.last.read_bytes()
+    start = whole.rindex(b"*1\r\n$5\r\nMULTI")
+    write = whole[start:].replace(b"*3\r\n", b"#TS:1700000000\r\n*3\r\n")
+    for size in range(1, len(write)):
+        files.last.write_bytes(whole[:start] + write[:size])
+        assert f"unfinished write of {size} bytes" in (files.mend() or "")
+        assert files.last.read_bytes() == whole[:start]
+
+
 def test_files_that_continue_a_damaged_one_go_with_it(files: Files) -> None:
     """What was written after the damage makes no sense without what was before, wherever it stands."""
     first = files.last
