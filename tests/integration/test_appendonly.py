@@ -103,18 +103,37 @@ def test_an_unfinished_write_is_cut_off_and_kept(files: Files, cut: int) -> None
     whole = files.last.read_bytes()
     files.last.write_bytes(whole[:-cut])
     said = files.mend() or ""
-    assert re.search(r"unfinished write of \d+ bytes.*cut off and is kept in .*/damaged/", said)
+    assert re.search(
+        r"unfinished write of \d+ bytes.*Nobody had been answered for it.*cut off and is kept in .*/damaged/",
+        said,
+    )
     assert files.last.read_bytes() + files.kept() == whole[:-cut]
     assert files.mend() is None
     assert files.count() == _COUNT - 1
 
 
 def test_blocks_that_were_never_filled_are_cut_off(files: Files) -> None:
-    """Zeros at the end, as some file systems leave them when the power fails, are no loss."""
+    """A few zeros at the end, as some file systems leave them when the power fails; they may be a loss."""
     with files.last.open("ab") as file:
         file.write(bytes(5_000))
-    assert "unfinished write of 5,000 bytes" in (files.mend() or "")
+    said = files.mend() or ""
+    assert "unfinished write of 5,000 bytes" in said
+    assert "The last 5,000 of them are zeros" in said
+    assert "Nobody had been answered" not in said
     assert files.count() == _COUNT
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_more_zeros_than_blocks_of_one_write_wait_for_a_person(files: Files, share: float) -> None:
+    """Zeros over transactions, or after them, that no unfinished write can have left."""
+    whole = files.last.read_bytes()
+    data = whole[: int(len(whole) * share)] + bytes((64 << 10) + 1)
+    files.last.write_bytes(data)
+    with pytest.raises(DamagedFileError, match=r"Nothing has been changed.*`./wastestream up --repair`"):
+        files.mend()
+    assert files.last.read_bytes() == data
+    files.last.write_bytes(data[:-1])
+    assert "The last 65,536 of them are zeros" in (files.mend() or "")
 
 
 def _overwritten(data: bytes) -> bytes:
