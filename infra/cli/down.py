@@ -33,8 +33,10 @@ def down(data_dir: Path) -> None:
         click.echo(f"Nothing runs on {folder.path}.")
         return
     if pid:
-        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # It has just ended by itself.
+        try:
             _tell(pid)
+        except PermissionError as error:
+            raise folder.foreign() from error
     since, said = time.monotonic(), False
     while folder.supervisor() is not None or lives(pid):
         seconds = time.monotonic() - since
@@ -52,10 +54,13 @@ def down(data_dir: Path) -> None:
 
 def _tell(pid: int) -> None:
     """Ask the supervisor to stop; one that was itself stopped (Ctrl-Z, SIGSTOP) could not hear it."""
-    os.kill(pid, signal.SIGTERM)
-    if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-        click.echo(f"Process {pid} stands still (Ctrl-Z or SIGSTOP); letting it go on, so that it can end.")
-        os.kill(pid, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # It has just ended by itself.
+        os.kill(pid, signal.SIGTERM)
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            click.echo(
+                f"Process {pid} stands still (Ctrl-Z or SIGSTOP); letting it go on, so that it can end."
+            )
+            os.kill(pid, signal.SIGCONT)
 
 
 def _waiting_for(folder: DataFolder, pid: int) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from core.errors import WastestreamError
 
 COMMANDS: Final = {
     "up": "Start everything on this machine and keep it running.",
@@ -46,6 +48,13 @@ class LazyGroup(click.Group):
             raise TypeError(f"infra.cli.{cmd_name}.{cmd_name} is not a click command")
         del ctx
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its errors end it with their sentence and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except WastestreamError as error:
+            raise click.ClickException(str(error)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

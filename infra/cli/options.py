@@ -18,7 +18,7 @@ API_KEY: Final = "WASTESTREAM_API_KEY"
 
 data_dir = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     default=DEFAULT_FOLDER,
     metavar="DIR",
     help="Folder of this stack's data [wastestream-data, beside the program].",

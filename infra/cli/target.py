@@ -63,7 +63,7 @@ def target_group(
 
     data_dir = click.Option(
         ["--data-dir"],
-        type=click.Path(path_type=Path),
+        type=click.Path(readable=False, path_type=Path),
         metavar="DIR",
         expose_value=False,
         callback=choose,

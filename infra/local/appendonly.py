@@ -2,8 +2,8 @@
 
 Redis can cut a damaged end off by itself, but it tells only its log and keeps no copy, so `redis.conf`
 forbids that. When Redis ends before it is ready, `mend` looks for damage. An unfinished write at the very
-end, as a power failure leaves it, is cut off at once: nobody had been answered for it. Any other repair loses
-what was answered, so a person has to ask for it: `up --repair`.
+end, as a power failure leaves it, is cut off at once: nobody had been answered for it. So are a few
+zeros, and that is told. Any other repair loses what was answered, so a person has to ask: `up --repair`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ _SNAPSHOTS: Final = (b"VALKEY", b"REDIS")
 _MOST_UNFINISHED: Final = 16 << 20
 """Bytes at the end that can be one unfinished write; more than Redis ever has in its hands at a time."""
 
+_MOST_ZEROS: Final = 64 << 10
+"""Zeros at the end that can be blocks which the file system had given out and not yet filled."""
+
 _TIMESTAMPS: Final = 8 << 20
 """Bytes before the damage in which the last time stamp is looked for; Redis writes one a second."""
 
-_HEAD: Final = re.compile(rb"\*(\d+)\r\n|#[^\n]*\n")
-_SIZE: Final = re.compile(rb"\$(\d+)\r\n")
-"""The beginning of a command (or a comment, such as the time), and of one of its words."""
+_HEAD: Final = re.compile(rb"\*([1-9]\d{0,8})\r\n|#TS:\d+\r\n")
+_SIZE: Final = re.compile(rb"\$(\d{1,9})\r\n")
+"""The beginning of a command (or a note of the time), and of one of its words."""
+
+_BROKEN_HEAD: Final = re.compile(rb"\*\d*\r?|#(T(S(:\d*\r?)?)?)?")
+_BROKEN_SIZE: Final = re.compile(rb"(\$\d*\r?)?")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Damage:
         size: bytes of the file.
         later: files that continue it, and make no sense without it.
         unfinished: whether the damage is a write that was not finished, at the very end of all files.
+        zeros: how many bytes at its end are zero; they are counted up to one more than can be unfinished.
     """
 
     file: Path
@@ -53,6 +60,7 @@ class Damage:
     size: int
     later: tuple[Path, ...]
     unfinished: bool
+    zeros: int
 
     def loss(self) -> str:
         """Return what of which file is lost, as a sentence without its end."""
@@ -85,9 +93,15 @@ def mend(folder: Path, server: str) -> str | None:
         )
     rest = damage.size - damage.position
     kept = _cut(folder, damage)
+    answered = (
+        f"The last {damage.zeros:,} of them are zeros: unless the power failed, the disk has lost what "
+        "stood there, and jobs may have been accepted or settled in it."
+        if damage.zeros
+        else "Nobody had been answered for it."
+    )
     return (
         f"Redis' file {damage.file} ended with an unfinished write of {rest:,} bytes, as after a power "
-        f"failure. Nobody had been answered for it. It was cut off and is kept in {kept}."
+        f"failure. {answered} It was cut off and is kept in {kept}."
     )
 
 
@@ -115,8 +129,9 @@ def _find_damage(folder: Path, server: str) -> Damage | None:
         position = _check(file, server)
         if position is not None:
             later, size = tuple(files[number + 1 :]), file.stat().st_size
-            unfinished = not later and _is_unfinished(file, position, size)
-            return Damage(file, position, size, later, unfinished)
+            zeros = _count_zeros(file, position)
+            unfinished = not later and zeros <= _MOST_ZEROS and _is_unfinished(file, position, size - zeros)
+            return Damage(file, position, size, later, unfinished, zeros)
     return None
 
 
@@ -170,36 +185,56 @@ def _is_snapshot(file: Path) -> bool:
         return False
 
 
-def _is_unfinished(file: Path, position: int, size: int) -> bool:
-    """Return whether what follows `position` is the beginning of one write and nothing more."""
-    if size - position > _MOST_UNFINISHED:
+def _count_zeros(file: Path, position: int) -> int:
+    """Return how many bytes are zero at the end of the file, after `position`; no more than one too many."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(position, size - _MOST_ZEROS - 1))
+        end = opened.read()
+    return len(end) - len(end.rstrip(b"\0"))
+
+
+def _is_unfinished(file: Path, position: int, end: int) -> bool:
+    """Return whether the bytes from `position` to `end` are the beginning of one write and nothing more."""
+    if end - position > _MOST_UNFINISHED:
         return False
     with file.open("rb") as opened:
         opened.seek(position)
-        # After a power failure the end may be blocks that the file system had given out and not yet filled.
-        return _runs_out(opened.read().rstrip(b"\0"))
+        return _runs_out(opened.read(end - position))
 
 
 def _runs_out(data: bytes) -> bool:
-    """Return whether these are commands that break off at the end, and are well-formed until then."""
-    position = 0
+    """Return whether this is the beginning of one write: of one command, or of one transaction.
+
+    To the program that checks files, all that follows a MULTI whose EXEC is damaged is one transaction. But
+    whole transactions are in there, and they had been answered.
+    """
+    position, inside = 0, False
     while position < len(data):
         head = _HEAD.match(data, position)
         if head is None:
-            return re.fullmatch(rb"[*#][^\n]{0,40}", data[position:]) is not None
+            return _BROKEN_HEAD.fullmatch(data, position) is not None
         position = head.end()
-        for _ in range(int(head[1] or 0)):
+        if head[1] is None:
+            continue
+        words: list[bytes] = []
+        for _ in range(int(head[1])):
             size = _SIZE.match(data, position)
             if size is None:
-                return re.fullmatch(rb"(\$\d*\r?)?", data[position:]) is not None
+                return words[:1] != [b"EXEC"] and _BROKEN_SIZE.fullmatch(data, position) is not None
             end = size.end() + int(size[1])
             if end + 2 > len(data):
-                # A damaged length would reach over whole commands.
-                return re.search(rb"\r\n\*\d+\r\n\$\d+\r\n", data[size.end() :]) is None
-            if data[end : end + 2] != b"\r\n":
-                return False
+                # A damaged length reaches over what is whole.
+                return re.search(rb"\r\n(\*\d+\r\n\$\d+\r\n|\Z)", data[size.end() :]) is None
+            words.append(data[size.end() : end])
             position = end + 2
-    return True  # of a transaction whose end is missing
+            if data[end:position] != b"\r\n":
+                return False
+        # Only MULTI, first, and EXEC have a single word, whatever damage has left of their names.
+        if (len(words) == 1) is inside or (words[0] == b"MULTI") is inside or words[0] == b"EXEC":
+            return False
+        inside = True
+    return True
 
 
 def _time_before(file: Path, position: int) -> str | None:

@@ -150,11 +150,16 @@ class DataFolder:
         """Return the process id of the supervisor that holds the folder; None if nothing runs here.
 
         0 if the supervisor is gone, but not yet all of its processes.
+
+        Raises:
+            FolderError: the folder is another user's.
         """
         try:
             descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise self.foreign() from error
         try:
             if _try_lock(descriptor, fcntl.LOCK_SH):
                 return None
@@ -162,6 +167,10 @@ class DataFolder:
         finally:
             os.close(descriptor)
         return pid if lives(pid) else 0
+
+    def foreign(self) -> FolderError:
+        """Return the error for who has not the rights of the folder's owner."""
+        return FolderError(f"{self.path} belongs to another user; run this as that one.")
 
     def _acquire(self, descriptor: int) -> None:
         since = time.monotonic()

@@ -103,18 +103,37 @@ def test_an_unfinished_write_is_cut_off_and_kept(files: Files, cut: int) -> None
     whole = files.last.read_bytes()
     files.last.write_bytes(whole[:-cut])
     said = files.mend() or ""
-    assert re.search(r"unfinished write of \d+ bytes.*cut off and is kept in .*/damaged/", said)
+    assert re.search(
+        r"unfinished write of \d+ bytes.*Nobody had been answered for it.*cut off and is kept in .*/damaged/",
+        said,
+    )
     assert files.last.read_bytes() + files.kept() == whole[:-cut]
     assert files.mend() is None
     assert files.count() == _COUNT - 1
 
 
 def test_blocks_that_were_never_filled_are_cut_off(files: Files) -> None:
-    """Zeros at the end, as some file systems leave them when the power fails, are no loss."""
+    """A few zeros at the end, as some file systems leave them when the power fails; they may be a loss."""
     with files.last.open("ab") as file:
         file.write(bytes(5_000))
-    assert "unfinished write of 5,000 bytes" in (files.mend() or "")
+    said = files.mend() or ""
+    assert "unfinished write of 5,000 bytes" in said
+    assert "The last 5,000 of them are zeros" in said
+    assert "Nobody had been answered" not in said
     assert files.count() == _COUNT
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_more_zeros_than_blocks_of_one_write_wait_for_a_person(files: Files, share: float) -> None:
+    """Zeros over transactions, or after them, that no unfinished write can have left."""
+    whole = files.last.read_bytes()
+    data = whole[: int(len(whole) * share)] + bytes((64 << 10) + 1)
+    files.last.write_bytes(data)
+    with pytest.raises(DamagedFileError, match=r"Nothing has been changed.*`./wastestream up --repair`"):
+        files.mend()
+    assert files.last.read_bytes() == data
+    files.last.write_bytes(data[:-1])
+    assert "The last 65,536 of them are zeros" in (files.mend() or "")
 
 
 def _overwritten(data: bytes) -> bytes:
@@ -143,6 +162,49 @@ def test_damage_in_the_middle_waits_for_a_person(files: Files, damaged: Callable
     assert re.search(told + "That was cut off and is kept in .*/damaged/", said)
     assert files.last.read_bytes() + files.kept() == data
     assert 0 < files.count() < _COUNT
+
+
+def _flipped(data: bytes, what: bytes, after: int) -> bytes:
+    at = data.index(what, after) + what.index(what.strip(b"\r\n$*")[:1])
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("what", [b"EXEC", b"MULTI", b"$4\r\n", b"*1\r\n", b"*3\r\n", b"\r\nincr"])
+@pytest.mark.parametrize("quarter", [1, 3])
+def test_whole_transactions_are_never_an_unfinished_write(files: Files, what: bytes, quarter: int) -> None:
+    """One bit goes over among answered transactions: nothing is cut off that nobody asked to cut off."""
+    whole = files.last.read_bytes()
+    data = _flipped(whole, what, len(whole) * quarter // 4)
+    files.last.write_bytes(data)
+    if what == b"\r\nincr":
+        assert files.mend() is None  # It is a whole command still, and Redis names the one it does not know.
+    else:
+        with pytest.raises(DamagedFileError, match=r"Nothing has been changed.*`./wastestream up --repair`"):
+            files.mend()
+    assert files.last.read_bytes() == data
+    assert not (files.folder / "damaged").exists()
+
+
+def test_a_bit_of_the_last_transaction_is_no_unfinished_write(files: Files) -> None:
+    """Whichever byte of the last answered transaction is damaged: it is kept until a person decides."""
+    whole = files.last.read_bytes()
+    for at in range(whole.rindex(b"*1\r\n$5\r\nMULTI"), len(whole)):
+        data = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        files.last.write_bytes(data)
+        with suppress(DamagedFileError):
+            assert files.mend() is None
+        assert files.last.read_bytes() == data
+
+
+def test_every_beginning_of_a_write_is_an_unfinished_one(files: Files) -> None:
+    """Wherever the last transaction breaks off, a note of the time in it or not, nobody is asked."""
+    whole = files.last.read_bytes()
+    start = whole.rindex(b"*1\r\n$5\r\nMULTI")
+    write = whole[start:].replace(b"*3\r\n", b"#TS:1700000000\r\n*3\r\n")
+    for size in range(1, len(write)):
+        files.last.write_bytes(whole[:start] + write[:size])
+        assert f"unfinished write of {size} bytes" in (files.mend() or "")
+        assert files.last.read_bytes() == whole[:start]
 
 
 def test_files_that_continue_a_damaged_one_go_with_it(files: Files) -> None:

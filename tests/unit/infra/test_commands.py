@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from infra.cli.main import COMMANDS, cli
+from infra.local.folder import DataFolder
 from tests.support.servers import REPOSITORY
 
 
@@ -48,6 +52,62 @@ def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
     assert (status.exit_code, "Nothing runs" in status.output) == (1, True)
     down = CliRunner().invoke(cli, ["down", *options])
     assert (down.exit_code, "Nothing runs" in down.output) == (0, True)
+
+
+_AS_NOBODY = """
+import os, sys
+import infra.cli.down, infra.cli.keys, infra.cli.status  # Python itself may lie where only root can read.
+from infra.cli.main import cli
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+cli(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def running() -> Iterator[DataFolder]:
+    """A folder that root's process holds, in one that other users can reach; pytest's own is private."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a program as another user")
+    parent = Path(tempfile.mkdtemp())
+    parent.chmod(0o755)
+    folder = DataFolder(parent / "data")
+    folder.make()
+    with folder.lock():
+        yield folder
+    shutil.rmtree(parent)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+@pytest.mark.parametrize("command", [["down"], ["status"], ["status", "--json"], ["keys", "list"]])
+def test_the_stack_of_another_user_is_said_to_be_theirs(
+    running: DataFolder, command: list[str], mode: int
+) -> None:
+    """Whoever may not open the folder, or the lock in it, is told so in one line."""
+    running.path.chmod(mode)
+    assert _run_as_nobody(running, *command) == (
+        1,
+        f"Error: {running.path} belongs to another user; run this as that one.\n",
+    )
+
+
+def test_down_says_that_it_may_not_stop_the_process_of_another_user(running: DataFolder) -> None:
+    """In a folder that older versions left open the lock can be read, but its process not be told."""
+    running.path.chmod(0o755)
+    running.lock_file.chmod(0o644)
+    code, said = _run_as_nobody(running, "down")
+    assert (code, "belongs to another user" in said, "Traceback" in said) == (1, True, False)
+
+
+def _run_as_nobody(folder: DataFolder, *command: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, *command, "--data-dir", str(folder.path)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
 
 
 def test_keys_speak_of_the_folder_that_is_named(tmp_path: Path) -> None:
