@@ -466,7 +466,6 @@ def test_an_8_bit_model_that_differs_is_left_out(
     """The float model is shipped alone, the run says why, and a worker asked for the other is told."""
     monkeypatch.setattr("trainer.quantise.MIN_AGREEMENT", 1.1)
     arguments = _arguments(data, weights, tmp_path, "model")
-    (tmp_path / "tiny.toml").write_text(CONFIG.replace("sides = [32]", "sides = []"))
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
     assert "the 8-bit model is left out" in result.output
