@@ -181,7 +181,7 @@ KINDS: Final = (
     Kind("rolling restart of the workers", _roll_workers),
     Kind("CLIENT KILL of every connection", _drop_connections),
     Kind(f"CLIENT KILL of every connection, {_CUTS} times", _drop_connections_repeatedly, outage=True),
-    Kind(f"838 slow clients for {SLOW:.0f} s", _be_slow, promised_answer=PROMISED_ANSWER),
+    Kind(f"838 slow clients for {SLOW:.0f} s", _be_slow, outage=True, promised_answer=PROMISED_ANSWER),
     Kind(f"CLIENT PAUSE for {OUTAGE:.0f} s", _pause_redis, outage=True),
     Kind(f"Redis frozen for {OUTAGE:.0f} s", _freeze_redis, outage=True),
     Kind(f"the S3 server frozen for {OUTAGE:.0f} s", _freeze_s3, outage=True),
