@@ -114,7 +114,7 @@ def test_redis_is_killed_under_load(
             wait_until(lambda before=seen: len(more) > before, "uploads")  # type: ignore[misc]
             redis_server.kill()
             try:  # An answer of before holds for a second.
-                wait_until(lambda: client.get("/readyz").status_code == 503, "the API to notice")
+                wait_until(lambda: client.get("/readyz").status_code == 503, "the API to notice", 5)
             finally:
                 redis_server.start()  # Other tests need it, too.
             wait_until(lambda: client.get("/readyz").status_code == 200, "the API to be ready again")
