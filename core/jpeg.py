@@ -120,8 +120,9 @@ def read_jpeg(data: ImageBytes) -> JpegLayout:
 def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
     """Return what the decoder is to read.
 
-    Many cameras leave the end marker out, or write something else in its place. It is supplied, but in a
-    way that tells whether the pixels are all there: libjpeg would fill those missing with grey.
+    Many cameras leave the end marker out, or write something else in its place; some lose pixels and write
+    it all the same. So it is taken away and supplied, in a way that tells whether the pixels are all there:
+    libjpeg would fill those missing with grey.
 
     - If the file has one scan, its decoder is done once the last row is there. So it gets no end marker,
       only bits enough to read ahead, and asks for more if a row is missing.
@@ -132,10 +133,15 @@ def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
     Raises:
         CorruptImageError: a whole scan is missing.
     """
-    end = _padded_at(data)
-    if data[end - 2 : end] == _END or layout.coding not in _HUFFMAN:
+    if layout.coding not in _HUFFMAN:
         return _as_it_is(data, layout)
-    end += len(bytes(data[end : end + _MOST_PADDING]).partition(b"\xff")[0])
+    end = _padded_at(data)
+    if data[end - 2 : end] == _END:
+        end -= len(_END)
+        if not layout.many_scans:  # Most cameras' images, and the scan's end need not be looked for.
+            return JpegSource(_up_to(end, data, layout))
+    else:
+        end += len(bytes(data[end : end + _MOST_PADDING]).partition(b"\xff")[0])
     scans, ended = _scans(data, layout.pixels, end)
     if ended:
         return _as_it_is(data, layout)

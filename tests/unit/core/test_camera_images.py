@@ -39,7 +39,10 @@ def test_damage_beside_the_pixels_is_not_seen() -> None:
     assert number > 200
 
 
-@pytest.mark.parametrize("padding", [b"", b"\xff\r\n", bytes(40_000)], ids=["", "half a marker", "zeros"])
+_ENDINGS = {"": b"", "half a marker": b"\xff\r\n", "zeros": bytes(40_000), "end marker": b"\xff\xd9"}
+
+
+@pytest.mark.parametrize("padding", _ENDINGS.values(), ids=_ENDINGS)
 def test_a_jpeg_that_lacks_pixels_is_refused(padding: bytes) -> None:
     """Wherever it is cut off; what a few bytes at its end say, nobody sees."""
     for coding, whole in jpegs().items():
@@ -68,8 +71,9 @@ def test_a_jpeg_that_lacks_a_scan_is_refused(coding: str) -> None:
     scans = 0
     while (at := whole.find(b"\xff\xda", at)) >= 0:
         for end in range(at - 40, at + 20):
-            with pytest.raises(CorruptImageError, match="cut off"):
-                decode(whole[:end])
+            for ending in (b"", b"\xff\xd9"):
+                with pytest.raises(CorruptImageError, match="cut off"):
+                    decode(whole[:end] + ending)
         scans, at = scans + 1, at + 2
     assert scans >= 2
 
