@@ -95,8 +95,7 @@ class Readiness:
             if self._jobs.unattended(UNATTENDED):
                 warnings["workers"] = _NO_WORKER
         with _noting(failures, "storage"):
-            self._objects.check_put()
-            self._objects.ping()
+            self._objects.check()
         with _noting(failures, INSTALLATION):
             self._compare(failures)
         with _noting(failures, "disk"):

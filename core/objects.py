@@ -11,6 +11,7 @@ import math
 import re
 import ssl
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
 _TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
 _PROBE: Final = ".ping"
-_PUT_PROBE: Final = ".ping-put"
 _PROBE_BYTES: Final = 1024 * 1024  # at most
+_PROBE_PUT_SECONDS: Final = 10
+"""Between probes that put while all goes well: buckets that keep versions keep each of them."""
+
 _PUT_AT_ONCE: Final = 4
 _DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 _LIFECYCLE_ID: Final = "wastestream-images"
@@ -96,6 +99,7 @@ class ObjectStore:
         self._store = _store(settings, _REQUEST_SECONDS, _RETRY_SECONDS)
         self._probe_store = _store(settings, _PROBE_SECONDS, _PROBE_RETRY_SECONDS)
         self._refused_bytes = 0  # of the largest object that storage did not take, until it takes a probe
+        self._probed = -math.inf  # when storage last took one, on the monotonic clock
         self._kept: _Found | None = None
 
     def put_many(self, images: Sequence[tuple[str, ImageBytes]]) -> None:
@@ -160,26 +164,36 @@ class ObjectStore:
                 return
             yield [item["path"] for item in page]
 
+    def check(self) -> None:
+        """Return if the server takes what uploads put, and can read it."""
+        if self._refused_bytes or time.monotonic() - self._probed >= _PROBE_PUT_SECONDS:
+            self._put_probe()
+        self.ping()
+
     def ping(self) -> None:
         """Return if the server can read from the bucket; it may know what it holds and yet not be able to."""
         try:
-            self.get(_PROBE)
+            self._get_probe()
         except ObjectNotFoundError:
-            self.put(_PROBE, b"Read to see whether storage works.")
-            self.get(_PROBE)
+            self._put_probe()
+            self._get_probe()
 
-    def check_put(self) -> None:
-        """Return if the server takes what uploads put.
+    def _get_probe(self) -> None:
+        with _translated(_PROBE):
+            obstore.get(self._probe_store, _PROBE).bytes()
 
-        The probe is tiny, unless an upload has failed since the last one that passed: a disk can be full for
-        images and still have room for a byte.
+    def _put_probe(self) -> None:
+        """Put a tiny object, unless an upload has failed since the last probe.
+
+        A disk can be full for images and still have room for a byte.
         """
         refused = min(self._refused_bytes, _PROBE_BYTES)
         for size in [refused, 1] if refused else [1]:  # The last one stays, and room is for images.
             data = bytes(size)
-            with self._putting(_PUT_PROBE, data):
-                obstore.put(self._probe_store, _PUT_PROBE, data, use_multipart=False)
+            with self._putting(_PROBE, data):
+                obstore.put(self._probe_store, _PROBE, data, use_multipart=False)
         self._refused_bytes = 0
+        self._probed = time.monotonic()
 
     def put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
         """Store one object as it is, given in one piece or several."""

@@ -99,9 +99,9 @@ def test_a_session_token_goes_with_both_clients_or_with_none(
     """One that is another storage's is left out; this server refuses those that it did not make."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another storage")
     ensure_bucket(settings)
-    ObjectStore(settings).check_put()
+    ObjectStore(settings).check()
     temporary = settings.model_copy(update={"s3_session_token": SecretStr("of this one, they say")})
-    for call in (ensure_bucket, lambda settings: ObjectStore(settings).check_put()):
+    for call in (ensure_bucket, lambda settings: ObjectStore(settings).check()):
         with pytest.raises(StorageUnavailableError, match="Storage denies access"):
             call(temporary)
 

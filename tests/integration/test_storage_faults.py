@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -173,7 +174,51 @@ def test_what_other_servers_say_is_understood(status: int, code: str, sentence: 
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         objects = ObjectStore(Settings(s3_endpoint=f"http://127.0.0.1:{server.server_port}"))
         with pytest.raises(StorageUnavailableError, match=sentence):
-            objects.check_put()
+            objects.check()
         with pytest.raises(StorageUnavailableError, match=sentence):
             objects.put_many([("images/belt/a.jpeg", b"image")])
+        server.shutdown()
+
+
+def test_probes_put_seldom_while_all_goes_well(settings: Settings) -> None:
+    """A bucket that keeps versions would keep each of them; an upload that fails is reason for the next."""
+    log: list[str] = []
+    full = threading.Event()
+
+    class Storage(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            log.append("PUT")
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(507 if full.is_set() else 200)
+
+        def do_GET(self) -> None:
+            log.append("GET")
+            self._answer(200)
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.send_header("ETag", '"0"')
+            self.send_header("Last-Modified", "Fri, 27 Nov 2026 00:00:00 GMT")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Storage) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        objects = ObjectStore(settings.model_copy(update={"s3_endpoint": endpoint}))
+        for _ in range(3):
+            objects.check()
+        assert log == ["PUT", "GET", "GET", "GET"]
+        full.set()
+        for call in (partial(objects.put, "images/belt/a.jpeg", b"image"), objects.check):
+            with pytest.raises(StorageUnavailableError, match="Storage is full"):
+                call()
+        full.clear()
+        log.clear()
+        objects.check()
+        objects.check()
+        assert log == ["PUT", "PUT", "GET", "GET"]
         server.shutdown()

@@ -163,7 +163,7 @@ def test_both_clients_of_storage_trust_an_authority_of_its_own(
         unknown = settings.model_copy(
             update={"s3_endpoint": f"https://localhost:{proxy.port}", "s3_bucket": "of-its-own"}
         )
-        for call in (ensure_bucket, lambda settings: ObjectStore(settings).check_put()):
+        for call in (ensure_bucket, lambda settings: ObjectStore(settings).check()):
             with pytest.raises(StorageUnavailableError, match="WASTESTREAM_S3_CA_FILE"):
                 call(unknown)
         known = unknown.model_copy(update={"s3_ca_file": authority.file})
