@@ -15,10 +15,10 @@ from api.http.worker import HttpWorker
 from api.installation import LOST
 from api.keyring import Keyring, settings_key
 from core.errors import SettingsError
-from core.keys import KeyStore
-from core.ledger import connect
 from core.memory import keep_freed_memory
-from core.redis_server import log_unfit
+from core.redis.api_keys import KeyStore
+from core.redis.job_store import connect
+from core.redis.server import log_unfit
 from core.settings import Settings, load_settings
 
 _MOST_KEPT: Final = 64 * 1024 * 1024

@@ -18,8 +18,8 @@ from api.keyring import Keyring
 from api.problems import RequestError
 from api.services import services
 from core.errors import LedgerUnavailableError, SettingsError, WastestreamError
-from core.keys import Key, Scope
-from core.ledger import RateLimit
+from core.redis.api_keys import Key, Scope
+from core.redis.job_store import RateLimit
 from core.settings import PREFIX, Settings
 
 logger = logging.getLogger(__name__)

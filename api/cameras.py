@@ -10,11 +10,11 @@ from typing import Any, Final
 import click
 
 from api.commands import CommandGroup, print_table
-from core.accounts import Accounts, Camera
 from core.cameras import camera_id
 from core.errors import CameraBusyError, KeyNotFoundError
-from core.keys import KeyStore
-from core.ledger import connect
+from core.redis.api_keys import KeyStore
+from core.redis.job_store import connect
+from core.redis.ledger import Accounts, Camera
 from core.settings import Settings, load_settings
 
 

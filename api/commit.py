@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from api.together import Together
 from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
+from core.formats.layout import ImageBytes
 from core.jobs import NewJob, Shard, new_job_id, object_key
 from core.lanes import SINGLE
-from core.layout import ImageBytes
-from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
-from core.objects import ObjectStore
-from core.queue import QUEUES, Envelope
+from core.messages import QUEUES, Envelope
+from core.redis.job_store import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
 from core.shards import MOST_BYTES, split
+from core.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Images that are accepted all or none; other fields as of `core.ledger.Submission`."""
+    """Images that are accepted all or none; other fields as of `core.redis.job_store.Submission`."""
 
     images: Sequence[Image]
     lane: str

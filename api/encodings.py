@@ -13,8 +13,8 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 from api.problems import RequestError
-from core.headers import sniff
-from core.layout import ImageBytes
+from core.formats.layout import ImageBytes
+from core.image_header import sniff
 
 PLAIN: Final = frozenset({"", "identity"})
 """Values of `Content-Encoding`, in small letters, that say that nothing was done to the bytes."""

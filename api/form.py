@@ -18,7 +18,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.encodings import decode_transfer, holds_image, unwrap
 from api.problems import RequestError
-from core.layout import ImageBytes
+from core.formats.layout import ImageBytes
 
 _MOST_HEADER: Final = 4096  # bytes of one part's header
 _LINE_END: Final = b"\r\n"

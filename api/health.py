@@ -11,8 +11,8 @@ from api.access import may, public
 from api.problems import RETRY_AFTER
 from api.readiness import INSTALLATION, PARTS
 from api.services import services
-from core.keys import Scope
-from core.models import running_models
+from core.redis.api_keys import Scope
+from core.redis.models import running_models
 
 blueprint = Blueprint("health", __name__)
 

@@ -20,10 +20,10 @@ from api.throttle import limit_headers
 from api.uploads import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
 from api.waiting import wait_seconds, when_settled
 from core.errors import ImageError, LedgerUnavailableError, RateLimitError
-from core.headers import MAX_BYTES
-from core.keys import Scope
+from core.image_header import MAX_BYTES
 from core.lanes import BULK, SINGLE
-from core.ledger import Accepted
+from core.redis.api_keys import Scope
+from core.redis.job_store import Accepted
 
 MOST_FILES: Final = 64
 """Files in one bulk upload."""

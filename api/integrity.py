@@ -10,7 +10,7 @@ from typing import Final
 
 from core.errors import DataLostError, LedgerUnavailableError, StorageUnavailableError, WastestreamError
 from core.installation import Installation, everything_lost
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 
 logger = logging.getLogger(__name__)
 

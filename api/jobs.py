@@ -13,9 +13,9 @@ from api.problems import RequestError
 from api.services import services
 from api.waiting import wait_seconds, when_settled
 from core.errors import JobNotFoundError, ObjectNotFoundError
-from core.headers import MEDIA_TYPES
+from core.image_header import MEDIA_TYPES
 from core.jobs import Job, JobState, is_job_id
-from core.keys import Scope
+from core.redis.api_keys import Scope
 
 MOST_IDS: Final = 1000
 """Ids in one query."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import LedgerUnavailableError
-from core.keys import Key, KeyStore, Scope, id_in
+from core.redis.api_keys import Key, KeyStore, Scope, id_in
 from core.settings import Settings
 
 FRESH: Final = 2.0

@@ -13,8 +13,8 @@ import click
 from api.commands import CommandGroup, print_table
 from api.keyring import FRESH
 from core.jobs import timestamp
-from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
-from core.ledger import connect
+from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
+from core.redis.job_store import connect
 from core.settings import RATE_RULE, Settings, is_rate, load_settings
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds

@@ -17,10 +17,10 @@ from api.access import requires
 from api.problems import RequestError
 from api.services import services
 from api.timestamps import parse_rfc3339
-from core.accounts import COUNTERS, TOTALS, LedgerRow, total
 from core.cameras import camera_id
 from core.jobs import timestamp
-from core.keys import Scope
+from core.redis.api_keys import Scope
+from core.redis.ledger import COUNTERS, TOTALS, LedgerRow, total
 
 MOST_ROWS: Final = 100_000
 """Rows in one answer: a month of 130 cameras."""

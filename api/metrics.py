@@ -9,12 +9,12 @@ from flask import Blueprint, Response
 
 from api.access import requires
 from api.services import services
-from core.accounts import TERMINAL
 from core.jobs import accepted_ms, is_job_id
-from core.keys import Scope
 from core.lanes import LANES
-from core.ledger import JobStore, hour_of
-from core.models import running_models
+from core.redis.api_keys import Scope
+from core.redis.job_store import JobStore, hour_of
+from core.redis.ledger import TERMINAL
+from core.redis.models import running_models
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

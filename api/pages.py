@@ -11,7 +11,7 @@ from flask import Blueprint, Response, render_template
 
 from api.access import public
 from api.session import DAYS
-from core.headers import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
+from core.image_header import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 
 blueprint = Blueprint(
     "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/assets"

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.integrity import Integrity
-from core.accounts import Accounts, Balance
 from core.disk import Disk
 from core.errors import LedgerUnavailableError, StorageUnavailableError, WastestreamError
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from core.redis_server import RedisServer
+from core.redis.job_store import JobStore
+from core.redis.ledger import Accounts, Balance
+from core.redis.server import RedisServer
+from core.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ from api.keyring import Keyring, settings_key
 from api.readiness import Readiness
 from api.throttle import Throttle
 from api.waiters import Waiters
-from core.accounts import Accounts
 from core.disk import Disk
 from core.installation import Installation
-from core.keys import KeyStore
-from core.ledger import JobStore, connect
-from core.objects import ObjectStore
-from core.queue import Envelope, make_app
-from core.redis_server import RedisServer
+from core.messages import Envelope, make_app
+from core.redis.api_keys import KeyStore
+from core.redis.job_store import JobStore, connect
+from core.redis.ledger import Accounts
+from core.redis.server import RedisServer
 from core.settings import Settings
+from core.storage import ObjectStore
 
 _EXTENSION: Final = "wastestream"
 

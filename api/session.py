@@ -13,7 +13,7 @@ from api.access import COOKIE, MOST_KEY_LENGTH, needs_key, public, refuse_other_
 from api.body import JSON, read_json, takes
 from api.problems import RequestError
 from api.services import services
-from core.keys import Key
+from core.redis.api_keys import Key
 
 DAYS: Final = 30
 """How long a browser stays signed in, unless the key expires or is revoked before."""

@@ -6,11 +6,11 @@ import math
 import time
 
 from core.errors import RateLimitError
-from core.ledger import Accepted, RateLimit
+from core.redis.job_store import Accepted, RateLimit
 
 
 class Throttle:
-    """Remembers which limits are used up. `core.ledger` is what decides, for all API processes together."""
+    """Remembers which limits are used up. Redis decides, for all API processes together."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}  # as many as there are API keys with a limit

@@ -20,12 +20,12 @@ from api.timestamps import captured_ms, parse_number
 from core import lanes
 from core.cameras import DEFAULT_CAMERA, camera_id_in_header
 from core.cost import decode_ms, is_huge
-from core.drain import Place
 from core.errors import LedgerFullError, QueueFullError, RateLimitError
-from core.headers import MAX_BYTES, read_header
+from core.formats.layout import ImageBytes
+from core.image_header import MAX_BYTES, read_header
 from core.jobs import Job, queued
-from core.layout import ImageBytes
-from core.ledger import Accepted, Idempotency, RateLimit
+from core.redis.eta import Place
+from core.redis.job_store import Accepted, Idempotency, RateLimit
 
 MOST_MAX_AGE: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
@@ -117,7 +117,7 @@ def check(data: ImageBytes, media_type: str) -> Checked:
 
     Raises:
         RequestError: 400 empty, 413 too many bytes, 415 another image type than the one declared.
-        ImageError: as `core.headers.read_header`.
+        ImageError: as `core.image_header.read_header`.
     """
     if not data:
         raise RequestError(HTTPStatus.BAD_REQUEST, "The image is empty; send its bytes.")
@@ -190,7 +190,7 @@ def submit(
 
     Raises:
         DiskFullError, StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again. So
-            while Redis is not fit (`core.redis_server`).
+            while Redis is not fit (`core.redis.server`).
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
         RateLimitError: nothing is left of the limit; nothing was accepted.

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 
 from core.jobs import Job
-from core.ledger import SETTLED_CHANNEL
+from core.redis.job_store import SETTLED_CHANNEL
 
 logger = logging.getLogger(__name__)
 

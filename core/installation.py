@@ -12,8 +12,8 @@ import redis
 
 from core.errors import DataLostError, ObjectNotFoundError
 from core.jobs import new_job_id
-from core.ledger import PREFIX, translated
-from core.objects import ObjectStore
+from core.redis.job_store import PREFIX, translated
+from core.storage import ObjectStore
 
 KEY: Final = PREFIX + "installation"
 """Key in Redis that holds the id; behind `_NEW` until storage has it too."""

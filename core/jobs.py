@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ulid import ULID
 
-from core.manifest import Prediction
+from core.model.manifest import Prediction
 
 _CROCKFORD: Final = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")
 """Digits of Crockford's base 32, as ULIDs have them, to those that `int` takes."""

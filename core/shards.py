@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from core.cost import MAX_TOGETHER_MS
-from core.layout import ImageBytes
+from core.formats.layout import ImageBytes
 
 MOST_IMAGES: Final = 16
 """Most images in one object, and so most jobs in one message (0.3 ms to send and 0.7 to consume)."""

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from api.app import create_app
 from core.errors import LedgerUnavailableError
 from core.installation import OBJECT
-from core.ledger import JobStore, connect
-from core.objects import ObjectStore, ensure_bucket
+from core.redis.job_store import JobStore, connect
 from core.settings import Settings
+from core.storage import ObjectStore, ensure_bucket
 from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stack import Stack, run_stack

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from core.engine import LiteRtEngine
 from core.images import SIDE
-from core.manifest import (
+from core.model.engine import LiteRtEngine
+from core.model.manifest import (
     INT8_NAME,
     MANIFEST_NAME,
     SAVED_MODEL_NAME,

@@ -18,9 +18,9 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from core.engine import Engine, LiteRtEngine
 from core.images import SIDE
-from core.manifest import INT8_NAME, Int8Entry, ModelManifest
+from core.model.engine import Engine, LiteRtEngine
+from core.model.manifest import INT8_NAME, Int8Entry, ModelManifest
 from trainer.calibrate import Calibration, to_probabilities
 from trainer.export import write_manifest
 from trainer.metrics import roc_auc
@@ -40,7 +40,7 @@ MAX_ROC_AUC_LOSS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How near the 8-bit model comes to the float model on held-out images; see `core.manifest.Int8Entry`."""
+    """How near the 8-bit model is to the float model on held-out images: `core.model.manifest.Int8Entry`."""
 
     agreement: float
     roc_auc_loss: float

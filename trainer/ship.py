@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.engine import Engine, LiteRtEngine
-from core.manifest import ModelManifest
+from core.model.engine import Engine, LiteRtEngine
+from core.model.manifest import ModelManifest
 from trainer import fit
 from trainer.calibrate import Calibration, by_source, calibrate
 from trainer.config import TrainConfig

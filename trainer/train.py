@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from core.manifest import ModelManifest
+from core.model.manifest import ModelManifest
 from trainer import fit
 from trainer.audit import Audit
 from trainer.blend import blend, fit_blend

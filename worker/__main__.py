@@ -10,9 +10,9 @@ import warnings
 from celery.platforms import SecurityWarning
 
 from core.errors import LedgerUnavailableError, MissingRightsError, SettingsError
-from core.ledger import connect
-from core.queue import QUEUES
-from core.redis_server import check_server
+from core.messages import QUEUES
+from core.redis.job_store import connect
+from core.redis.server import check_server
 from core.settings import Settings
 
 

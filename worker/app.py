@@ -16,12 +16,12 @@ from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
 from core.errors import LedgerUnavailableError, ModelError
-from core.ledger import JobStore, connect
-from core.models import reported
-from core.queue import QUEUES, Envelope, make_app
-from core.redis_server import LOOK_SECONDS, log_unfit
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.job_store import JobStore, connect
+from core.redis.models import reported
+from core.redis.oom import OomTolerantRedis
+from core.redis.server import LOOK_SECONDS, log_unfit
 from core.settings import load_settings
-from core.urgent import UrgentRedis
 from worker import child, retention
 from worker.batching import STOP_SECONDS, ClassifyTask
 from worker.broker import TRANSPORT
@@ -86,7 +86,7 @@ def _start_child(**_: Any) -> None:
 def _keep_watch(sender: Any, **_: Any) -> None:
     """Start the parent's timers; they live as long as the worker, across reconnects."""
     name = sender.hostname
-    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE, kind=UrgentRedis)
+    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE, kind=OomTolerantRedis)
     jobs = JobStore(client, retention_hours=settings.retention_hours)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     liveness = Liveness(lambda: sum(client.llen(queue) for queue in QUEUES.values()))

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from core.cost import MAX_COST_MS
 from core.jobs import JobState
-from core.queue import CLASSIFY, QUEUES
+from core.messages import CLASSIFY, QUEUES
 from core.settings import Settings
 from worker import child
 from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result

@@ -12,9 +12,9 @@ from kombu.transport import virtual
 
 from core.cost import MAX_TOGETHER_MS
 from core.lanes import SINGLE
-from core.ledger import script
-from core.queue import QUEUES
-from core.urgent import UrgentRedis
+from core.messages import QUEUES
+from core.redis.job_store import script
+from core.redis.oom import OomTolerantRedis
 
 TRANSPORT: Final = "worker.broker:Transport"
 """Name of the transport, for Celery's `broker_transport`."""
@@ -90,7 +90,7 @@ class Channel(kombu_redis.Channel):
 
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[no-untyped-call]  # It checks redis-py's version.
-        return UrgentRedis
+        return OomTolerantRedis
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         if not self._paused:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.engine import Engine, LiteRtEngine, choose_weights
-from core.ledger import JobStore, connect
-from core.manifest import SAVED_MODEL_NAME, load_manifest
 from core.memory import keep_freed_memory
-from core.models import Running
-from core.objects import ObjectStore
+from core.model.engine import Engine, LiteRtEngine, choose_weights
+from core.model.manifest import SAVED_MODEL_NAME, load_manifest
+from core.redis.job_store import JobStore, connect
+from core.redis.models import Running
 from core.settings import Settings
+from core.storage import ObjectStore
 from worker import tensorflow_engine
 from worker.classify import PUT_BACK, Classifier, Item, Result
 from worker.epoch import Epoch

@@ -11,7 +11,6 @@ from typing import Final, Literal
 import numpy as np
 from celery.utils.log import get_logger
 
-from core.engine import Engine
 from core.errors import (
     ImageError,
     ImageTooLargeError,
@@ -22,8 +21,9 @@ from core.errors import (
 )
 from core.images import Pixels, decode
 from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.model.engine import Engine
+from core.redis.job_store import JobStore
+from core.storage import ObjectStore
 from worker.tally import Spent
 from worker.time_limit import killed_after, time_limit
 

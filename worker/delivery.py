@@ -12,7 +12,7 @@ from kombu.transport.virtual import QoS
 
 from core.jobs import is_job_id, job_id_of
 from core.lanes import LANES
-from core.queue import COSTS, EXPIRES, QUEUES
+from core.messages import COSTS, EXPIRES, QUEUES
 from worker.classify import Item
 
 MOST_MISSES: Final = 6
@@ -64,7 +64,7 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     """Return one entry for each job that the message names.
 
     Args:
-        message: a kombu message of the task `core.queue.CLASSIFY`.
+        message: a kombu message of the task `core.messages.CLASSIFY`.
         context: what `celery.worker.request.Request` takes besides: app, task, hostname, eventer, ...
 
     Raises:

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from core.errors import LedgerUnavailableError, WastestreamError
-from core.ledger import JobStore, connect
+from core.redis.job_store import JobStore, connect
 from core.settings import load_settings
 
 

@@ -12,14 +12,14 @@ from kombu.exceptions import OperationalError
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
-from core.ledger import script
+from core.redis.job_store import script
 
 logger = get_logger(__name__)
 
 _GIVE_BACK: Final = script("give_back")
 
 RENEW_SECONDS: Final = 2.0
-"""How often leases are renewed: several times within `core.queue.VISIBILITY_TIMEOUT`."""
+"""How often leases are renewed: several times within `core.messages.VISIBILITY_TIMEOUT`."""
 
 
 class Leases:

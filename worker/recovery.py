@@ -18,8 +18,8 @@ from core.cost import MAX_COST_MS
 from core.errors import LedgerUnavailableError
 from core.jobs import TOO_OLD, Job, JobState, Outcome, job_id_of
 from core.lanes import LANES
-from core.ledger import PREFIX, JobStore
-from core.queue import QUEUES, Envelope, keys_in
+from core.messages import QUEUES, Envelope, keys_in
+from core.redis.job_store import PREFIX, JobStore
 
 logger = get_logger(__name__)
 

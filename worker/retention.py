@@ -20,13 +20,13 @@ from typing import Final
 from redis import Redis
 from redis.exceptions import RedisError
 
-from core.accounts import Accounts
 from core.errors import WastestreamError
 from core.installation import Installation
 from core.jobs import IMAGES, JobState, accepted_ms, job_ids_in
-from core.ledger import PREFIX, JobStore, connect, hour_of
-from core.objects import ObjectStore
+from core.redis.job_store import PREFIX, JobStore, connect, hour_of
+from core.redis.ledger import Accounts
 from core.settings import Settings, load_settings
+from core.storage import ObjectStore
 from worker.orphans import die_with_parent
 
 logger = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ class Tally:
         self._totals.update({"busy": seconds, **asdict(spent)})
 
     def totals(self) -> dict[str, float]:
-        """Return the totals: what `core.ledger.JobStore.worker_seen` takes.
+        """Return the totals: what `core.redis.job_store.JobStore.worker_seen` takes.
 
         `batches`, `images`; `size:N`, batches with at most N images, and more than N/2; in seconds `queued`
         (summed over images, from acceptance to the start of the batch), `busy` (from handing a batch to the

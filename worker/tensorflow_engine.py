@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import ModelError
-from core.manifest import SAVED_MODEL_NAME, load_manifest
+from core.model.manifest import SAVED_MODEL_NAME, load_manifest
 
 
 class TensorFlowEngine:
-    """See `core.engine.Engine`. Must be made in the process that uses it: TensorFlow does not survive a fork.
+    """See `core.model.engine.Engine`. Make it in the process that uses it: TensorFlow does not survive a fork.
 
     A batch is padded to the next power of two: GPU kernels are chosen anew for each shape, which takes
     longer than the padding.

@@ -12,9 +12,9 @@ from typing import Final
 
 from core.jobs import JobState, NewJob, Outcome, new_job_id
 from core.lanes import SINGLE
-from core.ledger import JobStore
-from core.manifest import Prediction
-from core.queue import QUEUES, Envelope
+from core.messages import QUEUES, Envelope
+from core.model.manifest import Prediction
+from core.redis.job_store import JobStore
 from infra.bench.figures import Latency, latency
 from infra.bench.http import Connection, ids_in, parsed, wait_for
 from infra.bench.load import Address

@@ -17,8 +17,8 @@ from typing import Final, Self
 
 import numpy as np
 
-from core.engine import SUB_BATCH, LiteRtEngine, Weights
 from core.images import decode
+from core.model.engine import SUB_BATCH, LiteRtEngine, Weights
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _SOON: Final = 0.2  # seconds until processes that were told to begin all do

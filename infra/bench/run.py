@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from core.engine import LiteRtEngine, Weights, choose_weights
-from core.manifest import load_manifest
-from core.queue import Envelope, make_app
+from core.messages import Envelope, make_app
+from core.model.engine import LiteRtEngine, Weights, choose_weights
+from core.model.manifest import load_manifest
 from core.settings import Settings, load_settings
 from infra.bench import machine, report, summary
 from infra.bench.errors import BenchError

@@ -19,8 +19,8 @@ import psutil
 import redis
 
 from core import installation
-from core.accounts import TOTALS, Accounts
-from core.ledger import JobStore, connect
+from core.redis.job_store import JobStore, connect
+from core.redis.ledger import TOTALS, Accounts
 from core.settings import PREFIX
 from infra.bench.errors import BenchError, BrokenPipelineError
 from infra.local.folder import REPOSITORY, DataFolder

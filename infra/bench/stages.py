@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 from infra.bench.errors import BrokenPipelineError
 
 STAGES: Final = ("fetch", "decode", "model", "settle")

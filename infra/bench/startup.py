@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 from core.settings import PREFIX
 from infra.bench.errors import BenchError
 from infra.bench.stack import HOST

@@ -16,9 +16,9 @@ from core.errors import (
     SettingsError,
     WastestreamError,
 )
-from core.ledger import connect
-from core.manifest import load_manifest
-from core.redis_server import check_server
+from core.model.manifest import load_manifest
+from core.redis.job_store import connect
+from core.redis.server import check_server
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
 from infra.local.environment import clean_environment, read_variables

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from infra.client.client import Client
 from infra.client.collect import Source, groups
 from infra.client.errors import GaveUpError, RefusedError

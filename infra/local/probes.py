@@ -7,7 +7,7 @@ import socket
 from typing import Final
 
 from core.errors import WastestreamError
-from core.ledger import JobStore, connect
+from core.redis.job_store import JobStore, connect
 
 _PATIENCE: Final = 0.5  # seconds
 

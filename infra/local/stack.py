@@ -166,7 +166,7 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
 def _bucket(plan: StackPlan, environment: Mapping[str, str]) -> Service:
     return Service(
         name="bucket",
-        command=[sys.executable, "-m", "core.objects"],
+        command=[sys.executable, "-m", "core.storage"],
         folder=REPOSITORY,
         log=plan.folder.logs / "bucket.log",
         environment=environment,

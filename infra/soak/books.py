@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from core.accounts import TERMINAL, Accounts
+from core.redis.ledger import TERMINAL, Accounts
 
 _MOST_ROWS: Final = 100_000  # of cameras and hours: more than any soak makes
 

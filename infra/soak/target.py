@@ -15,9 +15,9 @@ import psutil
 from redis import Redis
 
 from api.keyring import FRESH
-from core.accounts import Accounts
-from core.keys import KeyStore, Scope
-from core.ledger import connect
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import connect
+from core.redis.ledger import Accounts
 from core.settings import PREFIX
 from infra.local.errors import StackError
 from infra.local.folder import REPOSITORY, DataFolder

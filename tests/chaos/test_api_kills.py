@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from core.accounts import Accounts
 from core.jobs import job_id_of
-from core.ledger import JobStore
-from core.queue import QUEUES, keys_in
+from core.messages import QUEUES, keys_in
+from core.redis.job_store import JobStore
+from core.redis.ledger import Accounts
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg

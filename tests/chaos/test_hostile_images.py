@@ -11,10 +11,10 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from core.jobs import NewJob, new_job_id
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from core.queue import QUEUES, Envelope, make_app
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.support import bombs
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import Server, wait_until

@@ -10,9 +10,9 @@ from pathlib import Path
 from flask.testing import FlaskClient
 from PIL import Image
 
-from core.drain import Place
 from core.jobs import accepted_ms
-from core.ledger import JobStore
+from core.redis.eta import Place
+from core.redis.job_store import JobStore
 from tests.support.pictures import encoded
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload

@@ -13,8 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.jobs import JobState
-from core.ledger import JobStore
-from core.queue import keys_in
+from core.messages import keys_in
+from core.redis.job_store import JobStore
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload, upload_bulk, upload_together, uploading
 

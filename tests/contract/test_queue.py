@@ -25,8 +25,8 @@ from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
 from core.jobs import Shard, image_key, new_job_id
-from core.ledger import JobStore
-from core.queue import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
+from core.messages import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.servers import Server, wait_until
 from tests.support.stream import upload

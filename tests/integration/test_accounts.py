@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families  # it comes with Flower
 from ulid import ULID
 
-from core.accounts import Accounts
 from core.jobs import JobState, NewJob, Outcome
-from core.ledger import Idempotency, JobStore
-from core.manifest import Prediction
-from core.models import Running, reported
+from core.model.manifest import Prediction
+from core.redis.job_store import Idempotency, JobStore
+from core.redis.ledger import Accounts
+from core.redis.models import Running, reported
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD = Prediction("biodegradable", 0.9, review=False)

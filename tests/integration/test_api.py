@@ -29,14 +29,14 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.readiness import FRESH
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from core.jobs import IMAGES, JobState, Outcome, new_job_id, object_key
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore
-from core.manifest import Prediction
-from core.objects import ObjectStore
-from core.queue import QUEUES, keys_in
+from core.messages import QUEUES, keys_in
+from core.model.manifest import Prediction
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.support.cuts import lose_answer
 from tests.support.pictures import encoded, jpeg, picture
 from tests.support.servers import free_port

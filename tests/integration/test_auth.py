@@ -22,12 +22,12 @@ from api.app import create_app
 from api.keyring import Keyring, settings_key
 from core.errors import LedgerUnavailableError, SettingsError
 from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import PENDING, JobStore, connect
-from core.manifest import Prediction
-from core.objects import ObjectStore
-from core.queue import QUEUES
+from core.messages import QUEUES
+from core.model.manifest import Prediction
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import PENDING, JobStore, connect
 from core.settings import Settings
+from core.storage import ObjectStore
 from infra.local.programs import REDIS
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, program, wait_until

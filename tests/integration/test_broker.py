@@ -12,8 +12,8 @@ from kombu.connection import Connection
 
 from core.cost import MAX_TOGETHER_MS
 from core.jobs import image_key, job_id_of, new_job_id
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from worker.broker import MOST_TAKEN, TRANSPORT
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.accounts import Accounts
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
+from core.redis.ledger import Accounts
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg

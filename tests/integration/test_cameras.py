@@ -13,10 +13,10 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.cameras import cameras as container_cameras
-from core.accounts import Accounts
 from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import Idempotency, JobStore, Submission, hour_of
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import Idempotency, JobStore, Submission, hour_of
+from core.redis.ledger import Accounts
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.support.pictures import jpeg

@@ -19,15 +19,15 @@ from flask.testing import FlaskClient
 
 from api import together
 from api.app import create_app
-from core.accounts import Accounts
 from core.errors import LedgerFullError, LedgerUnavailableError, StorageUnavailableError
 from core.jobs import IMAGES, Job, job_ids_in, object_key
-from core.keys import KeyStore, Scope
-from core.ledger import PENDING, JobStore, connect
-from core.objects import ObjectStore
-from core.queue import QUEUES, keys_in
+from core.messages import QUEUES, keys_in
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import PENDING, JobStore, connect
+from core.redis.ledger import Accounts
 from core.settings import Settings
 from core.shards import MOST_BYTES
+from core.storage import ObjectStore
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced, upload_together, wait_settled

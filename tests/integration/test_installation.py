@@ -19,10 +19,10 @@ from api.installation import installation as container_installation
 from core.errors import DataLostError, LedgerUnavailableError, StorageUnavailableError
 from core.installation import KEY, OBJECT, Installation
 from core.jobs import IMAGES
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import JobStore
 from core.settings import Settings, load_settings
+from core.storage import ObjectStore
 from infra.cli.main import cli
 from tests.support.pictures import jpeg
 from tests.support.servers import free_port, wait_until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from core.jobs import image_key, job_id_of, new_job_id
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.cuts import lose_answer
 from worker.broker import TRANSPORT

@@ -1,4 +1,4 @@
-"""core.ledger on a real Redis: every transition is atomic, and counters move only with the state."""
+"""core.redis.job_store on a real Redis: every transition is atomic, and counters move only with the state."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core.accounts import Accounts, LedgerRow
 from core.errors import IdempotencyConflictError, LedgerUnavailableError, QueueFullError, RateLimitError
 from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Submission, connect
-from core.manifest import Prediction
+from core.model.manifest import Prediction
+from core.redis.job_store import Accepted, Idempotency, JobStore, RateLimit, Submission, connect
+from core.redis.ledger import Accounts, LedgerRow
 from tests.support.cuts import lose_answer
 from tests.support.servers import free_port
 

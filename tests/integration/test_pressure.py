@@ -13,9 +13,9 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from core.jobs import TOO_OLD, JobState, NewJob, Outcome, new_job_id
-from core.ledger import JobStore
-from core.manifest import Prediction
-from core.queue import QUEUES
+from core.messages import QUEUES
+from core.model.manifest import Prediction
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server

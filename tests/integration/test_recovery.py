@@ -8,8 +8,8 @@ import pytest
 
 from core.jobs import JobState, NewJob, Outcome, job_id_of, new_job_id
 from core.lanes import LANES
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from worker.recovery import Reconciler
 

@@ -1,4 +1,4 @@
-"""core.redis_server and its users: a Redis that would lose jobs, or keep the workers out, is named."""
+"""core.redis.server and its users: a Redis that would lose jobs, or keep the workers out, is named."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from api import readiness
 from api.app import create_app
 from core.errors import MissingRightsError
 from core.jobs import NewJob, new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import PENDING, JobStore, connect
-from core.queue import QUEUES, make_app
-from core.redis_server import acl_rules, check_server
+from core.messages import QUEUES, make_app
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import PENDING, JobStore, connect
+from core.redis.server import acl_rules, check_server
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until

@@ -12,12 +12,12 @@ import pytest
 from flask.testing import FlaskClient
 from ulid import ULID
 
-from core.accounts import Accounts
 from core.errors import ObjectNotFoundError
 from core.jobs import IMAGES, JobState, NewJob, Outcome, Shard, image_key, job_id_of
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.redis.job_store import JobStore
+from core.redis.ledger import Accounts
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.servers import REPOSITORY, Server, wait_until
 from tests.support.stream import assert_balanced, upload

@@ -15,9 +15,9 @@ from ulid import ULID
 from api.app import create_app
 from core.errors import StorageUnavailableError
 from core.jobs import NewJob, image_key, job_id_of
-from core.ledger import JobStore
-from core.objects import ObjectStore, ensure_bucket
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore, ensure_bucket
 from tests.support import seaweedfs
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until

@@ -16,10 +16,10 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from core.errors import LedgerUnavailableError, StorageUnavailableError
-from core.ledger import JobStore, connect
-from core.objects import ObjectStore, ensure_bucket
-from core.queue import make_app
+from core.messages import make_app
+from core.redis.job_store import JobStore, connect
 from core.settings import Settings
+from core.storage import ObjectStore, ensure_bucket
 from infra.local import probes
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
@@ -172,7 +172,7 @@ def test_both_clients_of_storage_trust_an_authority_of_its_own(
             "WASTESTREAM_S3_BUCKET": known.s3_bucket,
             "WASTESTREAM_S3_CA_FILE": str(authority.file),
         }
-        made = _run(environment, "core.objects")
+        made = _run(environment, "core.storage")
         assert (made.returncode, made.stderr) == (0, "")
         ObjectStore(known).put_many([("images/belt/a.jpeg", jpeg())])
         assert ObjectStore(known).get("images/belt/a.jpeg") == jpeg()

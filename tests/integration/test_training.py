@@ -18,12 +18,12 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from PIL import Image
 
-from core.engine import LiteRtEngine, choose_weights
 from core.errors import ModelError
 from core.images import decode
 from core.jobs import JobState
-from core.ledger import JobStore
-from core.manifest import file_entry, load_manifest
+from core.model.engine import LiteRtEngine, choose_weights
+from core.model.manifest import file_entry, load_manifest
+from core.redis.job_store import JobStore
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
 from tests.support.pth import tiny_teacher, write_pth

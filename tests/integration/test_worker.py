@@ -14,10 +14,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.jobs import NewJob, new_job_id
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from core.queue import QUEUES, Envelope, make_app
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.damage import frames
 from tests.support.pictures import jpeg

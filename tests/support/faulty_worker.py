@@ -19,13 +19,13 @@ from typing import Any
 
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from core import queue
-from core.engine import LiteRtEngine
+from core import messages as queue
 from core.errors import StorageUnavailableError
 from core.jobs import job_ids_in, object_key
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.model.engine import LiteRtEngine
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore
 from worker import batching, child, leases, liveness, retention
 from worker.__main__ import main
 from worker.broker import QoS

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from flask.testing import FlaskClient
 
 from api.commit import Image, Upload
-from core.accounts import TOTALS, Accounts, total
 from core.jobs import JobState
 from core.lanes import SINGLE
-from core.ledger import JobStore
-from core.queue import QUEUES
+from core.messages import QUEUES
+from core.redis.job_store import JobStore
+from core.redis.ledger import TOTALS, Accounts, total
 from tests.support.pictures import jpeg
 from tests.support.servers import wait_until
 

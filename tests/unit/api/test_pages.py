@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import pages
-from core.headers import MAX_BYTES, MEDIA_TYPES
+from core.image_header import MAX_BYTES, MEDIA_TYPES
 
 
 @pytest.fixture

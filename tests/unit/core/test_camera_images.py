@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from core.errors import CorruptImageError
-from core.headers import read_header
+from core.image_header import read_header
 from core.images import SIDE, decode
 from tests.support.damage import frames, jpegs, noisy, with_chunk, with_segment, with_webp_exif
 from tests.support.mutations import join_jpeg, split_jpeg

@@ -22,7 +22,7 @@ from core.jobs import (
     object_key,
     timestamp,
 )
-from core.manifest import Prediction
+from core.model.manifest import Prediction
 
 
 def test_ids_sort_by_the_time_they_were_made() -> None:

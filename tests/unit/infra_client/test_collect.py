@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from infra.client.collect import GROUP_BYTES, GROUP_FILES, Source, collect, groups
 from infra.client.errors import CollectError
 from tests.support.pictures import jpeg

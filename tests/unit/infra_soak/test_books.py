@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from core.accounts import Accounts, Balance, Counts, LedgerRow
+from core.redis.ledger import Accounts, Balance, Counts, LedgerRow
 from infra.soak.books import Books, Verdict, judge
 from infra.soak.report import Disturbance, Report
 

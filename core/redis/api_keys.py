@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 import redis
 
 from core.errors import KeyNotFoundError, NameTakenError
-from core.ledger import PREFIX, RateLimit, translated
+from core.redis.job_store import PREFIX, RateLimit, translated
 
 _KEYS: Final = PREFIX + "keys"
 _VERSION: Final = PREFIX + "keys:version"

@@ -6,7 +6,15 @@ import struct
 import zlib
 from typing import Final
 
-from core.layout import MAX_PARTS, MAX_SEGMENTS, ImageBytes, Layout, too_many_parts, unreadable, without
+from core.formats.layout import (
+    MAX_PARTS,
+    MAX_SEGMENTS,
+    ImageBytes,
+    Layout,
+    too_many_parts,
+    unreadable,
+    without,
+)
 
 _HEADER: Final = 13  # bytes in IHDR
 _AROUND: Final = 12  # bytes of a chunk beside what it holds: length, name, checksum

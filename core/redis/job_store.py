@@ -1,6 +1,6 @@
 """Where jobs stand: `JobStore`, on Redis. Every change of state is one atomic Lua call.
 
-Keys (this module and `core.accounts` are the only code that names them):
+Keys (this module and `core.redis.ledger` are the only code that names them):
 
 | key | type | holds |
 |---|---|---|
@@ -8,7 +8,7 @@ Keys (this module and `core.accounts` are the only code that names them):
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by when accepted: ms, never falling |
 | `ws:expiring` | sorted set | ids of jobs not settled that become too old, by when (ms) |
 | `ws:withdrawn` | sorted set | ids of jobs cancelled while their messages are under way, by when (ms) |
-| `ws:drain` | hash | how fast queue and lanes drain: see `core.drain`; `last` time given in `ws:pending` |
+| `ws:drain` | hash | how fast queue and lanes drain (`core.redis.eta`); `last` time given in `ws:pending` |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour; hour is UTC, yyyymmddhh |
 | `ws:ledgers` | sorted set | which `{hour}:{camera}` there are, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -40,7 +40,6 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
-from core.drain import Drain, Place
 from core.errors import (
     DataLostError,
     IdempotencyConflictError,
@@ -52,7 +51,8 @@ from core.errors import (
 )
 from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, Shard, accepted_ms
 from core.lanes import LANES, room
-from core.manifest import Prediction
+from core.model.manifest import Prediction
+from core.redis.eta import Drain, Place
 
 PREFIX: Final = "ws:"
 SETTLED_CHANNEL: Final = PREFIX + "settled"
@@ -224,7 +224,7 @@ class JobStore:
             submissions: at least one.
             lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
-            messages: from `core.queue`, together naming every job.
+            messages: from `core.messages`, together naming every job.
 
         Returns:
             What became of each; where the same idempotency key was accepted before, nothing was
@@ -492,7 +492,7 @@ class JobStore:
         """Record that this worker is alive and what it has done, and forget those long gone."""
         now = self.now_ms() / 1000
         report: dict[Any, Any] = {**done, "at": now}
-        with translated(), self.client.pipeline() as pipe:  # a transaction, which `core.urgent` lets pass
+        with translated(), self.client.pipeline() as pipe:  # a transaction, which `core.redis.oom` lets pass
             pipe.zadd(_WORKERS, {name: now})
             pipe.zremrangebyscore(_WORKERS, "-inf", now - 10 * WORKER_TTL)
             pipe.hset(_worker_key(name), mapping=report)
@@ -543,7 +543,7 @@ def _other(lane: str) -> str:
 
 def script(name: str) -> str:
     """Return the text of a Lua script."""
-    return (files("core") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (files("core.redis") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _job_key(job_id: str) -> str:

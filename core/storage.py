@@ -1,7 +1,7 @@
 """Image bytes in S3-compatible storage: `ObjectStore`.
 
 obstore moves the bytes (a put costs 0.16 ms of CPU time, boto3's 2.8); boto3 makes the bucket.
-`python -m core.objects` makes the bucket and exits.
+`python -m core.storage` makes the bucket and exits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
-from core.headers import MEDIA_TYPES
+from core.formats.layout import ImageBytes
+from core.image_header import MEDIA_TYPES
 from core.jobs import ARCHIVE, IMAGES, object_key
-from core.layout import ImageBytes
 from core.settings import Settings, load_settings
 from core.shards import contents, pack
 
@@ -51,7 +51,7 @@ _PROBE_RETRY_SECONDS: Final = 1
 """The same for a probe, so that who asks for readiness is told what fails before giving up."""
 
 _CAUSES: Final = (
-    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.objects`"),
+    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.storage`"),
     ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
     (
         "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",

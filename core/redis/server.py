@@ -17,8 +17,8 @@ from redis.exceptions import ExecAbortError, NoPermissionError
 
 from core.errors import EvictionError, LedgerUnavailableError, MissingRightsError
 from core.lanes import SINGLE
-from core.ledger import SETTLED_CHANNEL, translated
-from core.queue import QUEUES
+from core.messages import QUEUES
+from core.redis.job_store import SETTLED_CHANNEL, translated
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.processor import multiplies_bytes
+from core.model.cpu import multiplies_bytes
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""core.drain: what follows from how fast the queue drains."""
+"""core.redis.eta: what follows from how fast the queue drains."""
 
 from __future__ import annotations
 
 import pytest
 
-from core.drain import Drain
+from core.redis.eta import Drain
 
 NOW = 1_700_000_000_000
 

@@ -1,4 +1,4 @@
-"""core.manifest: reading a model's output, and refusing a model folder that is not whole."""
+"""core.model.manifest: reading a model's output, and refusing a model folder that is not whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError
-from core.manifest import (
+from core.model.manifest import (
     BIODEGRADABLE,
     MANIFEST_NAME,
     NON_BIODEGRADABLE,

@@ -18,10 +18,10 @@ from redis.exceptions import OutOfMemoryError
 _NOTHING: Final = "ws:nothing"
 """A key that is never set."""
 
-_SCRIPT: Final = (files("core") / "lua" / "urgent.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = (files("core.redis") / "lua" / "oom.lua").read_text(encoding="utf-8")
 
 
-class UrgentRedis(redis.Redis):
+class OomTolerantRedis(redis.Redis):
     """Repeats commands, transactions and scripts that are refused for want of memory so that they pass.
 
     Pipelines that are no transactions are refused as ever: part of them may have been done.
@@ -65,9 +65,9 @@ class UrgentRedis(redis.Redis):
 
 
 class UrgentPipeline(Pipeline):
-    """A pipeline of an `UrgentRedis`."""
+    """A pipeline of an `OomTolerantRedis`."""
 
-    def __init__(self, client: UrgentRedis, transaction: Any, shard_hint: Any) -> None:
+    def __init__(self, client: OomTolerantRedis, transaction: Any, shard_hint: Any) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
         self._client = client
 

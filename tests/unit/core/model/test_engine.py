@@ -1,4 +1,4 @@
-"""core.engine: the shipped model on LiteRT."""
+"""core.model.engine: the shipped model on LiteRT."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.engine import SUB_BATCH, LiteRtEngine
 from core.errors import ModelError
 from core.images import decode
-from core.manifest import MANIFEST_NAME, TFLITE_NAME, file_entry
+from core.model.engine import SUB_BATCH, LiteRtEngine
+from core.model.manifest import MANIFEST_NAME, TFLITE_NAME, file_entry
 from core.settings import SHIPPED_MODEL
 from tests.support.pictures import jpeg
 

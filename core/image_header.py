@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.errors import ImageTooLargeError, UnsupportedImageError
-from core.jpeg import read_jpeg
-from core.layout import ImageBytes, Layout, unreadable
-from core.png import read_png
-from core.webp import read_webp
+from core.formats.jpeg import read_jpeg
+from core.formats.layout import ImageBytes, Layout, unreadable
+from core.formats.png import read_png
+from core.formats.webp import read_webp
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 """Largest upload, bytes. A 1080p JPEG frame has 0.2-1 MB; 10 MiB leaves room for a 4K PNG."""

@@ -1,7 +1,7 @@
 """Redis' address: what `WASTESTREAM_REDIS_URL` may be.
 
 Two libraries read it, redis-py and kombu, and they differ on what is unusual. What passes here means the same
-to both (see `core.queue`).
+to both (see `core.messages`).
 """
 
 from __future__ import annotations

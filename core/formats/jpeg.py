@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.errors import CorruptImageError
-from core.layout import MAX_PARTS, MAX_SEGMENTS, ImageBytes, Layout, too_many_parts, unreadable, without
+from core.formats.layout import (
+    MAX_PARTS,
+    MAX_SEGMENTS,
+    ImageBytes,
+    Layout,
+    too_many_parts,
+    unreadable,
+    without,
+)
 
 MAX_SCANS: Final = 100
 """Most scans. Encoders write 1-14; a decoder goes over the whole picture once for each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.models import Running, reported, running_models
+from core.redis.models import Running, reported, running_models
 
 
 def test_what_is_reported_is_counted() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from core.layout import ImageBytes
+from core.formats.layout import ImageBytes
 
 _ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
 """The first bytes of a TIFF header to the byte order of all that follows."""

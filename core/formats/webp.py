@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from core.layout import MAX_PARTS, ImageBytes, Layout, too_many_parts, unreadable, without
+from core.formats.layout import MAX_PARTS, ImageBytes, Layout, too_many_parts, unreadable, without
 
 _FIRST: Final = 12  # where the first chunk begins
 _PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})

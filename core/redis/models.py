@@ -25,7 +25,7 @@ def running_models(reports: Mapping[str, Mapping[str, float]]) -> Counter[Runnin
     """Count the workers of each model.
 
     Args:
-        reports: by worker, of `core.ledger.JobStore.worker_reports`.
+        reports: by worker, of `core.redis.job_store.JobStore.worker_reports`.
     """
     fields = (field for report in reports.values() for field in report if field.startswith(_FIELD))
     return Counter(Running(*field.removeprefix(_FIELD).split(":", 1)) for field in fields)

@@ -12,7 +12,7 @@ import redis
 
 from core.errors import CameraBusyError, CameraNotFoundError
 from core.jobs import JobState
-from core.ledger import PENDING, PREFIX, script, translated
+from core.redis.job_store import PENDING, PREFIX, script, translated
 
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
 TOTALS: Final = ("received", *TERMINAL, "duplicates")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from PIL import Image, ImageFile
 
 from core.errors import CorruptImageError
-from core.layout import ImageBytes
+from core.formats.layout import ImageBytes
 
 MAX_READS: Final = 20_000
 """How often Pillow may read from one image.
@@ -27,7 +27,7 @@ class Source(io.BytesIO):
     Args:
         data: a file.
         ending: what follows it, one piece for each call of `read`; the decoder must take each of them
-            before the next, or the image is cut off (`core.jpeg.jpeg_source` says why).
+            before the next, or the image is cut off (`core.formats.jpeg.jpeg_source` says why).
     """
 
     def __init__(self, data: ImageBytes, ending: Sequence[bytes] = ()) -> None:

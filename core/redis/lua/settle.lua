@@ -7,7 +7,7 @@
 -- Returns how many cancelled jobs' messages are still about, then each job's state as it now stands,
 -- '' where there is no record.
 local FIRST, WIDTH, LANES = 8, 7, 4
-local FADE_MS = 30000 -- as in core.drain
+local FADE_MS = 30000 -- as in core.redis.eta
 local LONGEST_MS = 5000 -- what one call can have taken; beyond it nobody was working
 local prefix, states, settled, worked = ARGV[1], {}, {}, 0
 local clock = redis.call('TIME')

@@ -21,7 +21,7 @@ from ulid import ULID
 
 from core.jobs import job_id_of, object_key
 from core.lanes import LANES, SINGLE
-from core.redis_url import TLS
+from core.redis.url import TLS
 from core.settings import Settings
 
 CLASSIFY: Final = "wastestream.classify"
