@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from flask import Flask
 
-from api import (
-    access,
-    answers,
-    health,
-    images,
-    jobs,
-    ledger,
-    metrics,
-    pages,
-    problems,
-    proxy,
-    request_id,
-    session,
-)
-from api.body import MOST_JSON_BYTES
+from api.auth import policy, session
+from api.http import default_headers, problems, proxy, request_id
+from api.http.body import MOST_JSON_BYTES
+from api.routes import health, images, jobs, ledger, metrics, pages
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -40,9 +29,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["wastestream"] = Services.open(settings)
     problems.register(app)
     request_id.register(app)
-    answers.register(app)
-    access.register(app)
+    default_headers.register(app)
+    policy.register(app)
     proxy.register(app, settings.trusted_proxies)
-    for room in (images, jobs, ledger, metrics, health, session, pages):
-        app.register_blueprint(room.blueprint)
+    for routes in (images, jobs, ledger, metrics, health, session, pages):
+        app.register_blueprint(routes.blueprint)
     return app

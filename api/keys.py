@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import click
 
+from api.auth.key_cache import FRESH
 from api.commands import CommandGroup, print_table
-from api.keyring import FRESH
 from core.jobs import timestamp
 from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
 from core.redis.job_store import connect

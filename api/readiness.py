@@ -33,7 +33,7 @@ _NO_WORKER: Final = (
 INSTALLATION: Final = "installation"
 
 PARTS: Final = ("redis", "storage", INSTALLATION)
-"""What can fail; the last is whether Redis and storage hold data that belong together."""
+"""What can fail; the last is whether Redis and storage hold data that belong group_commit."""
 
 
 @dataclass(frozen=True, slots=True)

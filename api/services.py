@@ -7,13 +7,13 @@ from typing import Final, cast
 
 from flask import current_app
 
-from api.commit import Commits
-from api.gate import Gate
+from api.auth.key_cache import KeyCache, settings_key
+from api.events import Waiters
+from api.ingest.commit import Commits
+from api.ingest.gate import Gate
+from api.ingest.throttle import Throttle
 from api.integrity import Integrity
-from api.keyring import Keyring, settings_key
 from api.readiness import Readiness
-from api.throttle import Throttle
-from api.waiters import Waiters
 from core.disk import Disk
 from core.installation import Installation
 from core.messages import Envelope, make_app
@@ -39,7 +39,7 @@ class Services:
     commits: Commits
     waiters: Waiters
     gate: Gate
-    keyring: Keyring
+    key_cache: KeyCache
     throttle: Throttle
     integrity: Integrity
     readiness: Readiness
@@ -68,7 +68,7 @@ class Services:
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_waiting),
             gate=Gate(),
-            keyring=Keyring(KeyStore(client), settings_key(settings)),
+            key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
             integrity=integrity,
             readiness=Readiness(server, jobs, accounts, objects, integrity=integrity, disk=disk),

@@ -14,7 +14,7 @@ from core.model.manifest import SAVED_MODEL_NAME, load_manifest
 
 
 class TensorFlowEngine:
-    """See `core.model.engine.Engine`. Make it in the process that uses it: TensorFlow does not survive a fork.
+    """See `core.model.engine`. Make it in the process that uses it: TensorFlow does not survive a fork.
 
     A batch is padded to the next power of two: GPU kernels are chosen anew for each shape, which takes
     longer than the padding.

@@ -10,16 +10,16 @@ from urllib.parse import parse_qs
 
 from flask import Flask
 
-from api.access import MOST_KEY_LENGTH, needs_key, scope_of, token_in
-from api.body import JSON, BodyRule
-from api.encodings import PLAIN
+from api.auth.policy import MOST_KEY_LENGTH, needs_key, scope_of, token_in
 from api.http.answer import Answer, refusal
+from api.http.body import JSON, BodyRule
+from api.http.encodings import PLAIN
 from api.http.lanes import Lane
 from api.http.limits import WAIT_SECONDS
+from api.http.long_poll import MAY_WAIT
 from api.http.places import Place, Places
 from api.http.request import Request
 from api.services import Services
-from api.waiting import MAY_WAIT
 from core.errors import LedgerUnavailableError
 from core.lanes import BULK, SINGLE
 
@@ -82,7 +82,7 @@ class Admission:
     def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
         services: Services = app.extensions["wastestream"]
         self._settings = services.settings
-        self._keyring = services.keyring
+        self._keyring = services.key_cache
         self._loop = loop
         self._rules = _rules(app)
         self._places = {kind: Places(total, share) for kind, (total, share) in _MEMORY.items()}

@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 from redis import Redis
 
-from api.keyring import FRESH
+from api.auth.key_cache import FRESH
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.job_store import connect
 from core.redis.ledger import Accounts

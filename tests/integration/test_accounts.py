@@ -148,7 +148,7 @@ def test_more_rows_than_one_answer_holds_are_refused(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is cut off in silence."""
-    monkeypatch.setattr("api.ledger.MOST_ROWS", 2)
+    monkeypatch.setattr("api.routes.ledger.MOST_ROWS", 2)
     response = client.get("/v1/ledger?from=2026-03-01&to=2026-03-02")
     assert response.status_code == 400
     assert "more than 2 rows" in response.get_json(force=True)["detail"]

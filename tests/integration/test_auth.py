@@ -16,10 +16,10 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from api import keyring
-from api.access import COOKIE, check_address, scope_of
 from api.app import create_app
-from api.keyring import Keyring, settings_key
+from api.auth import key_cache
+from api.auth.key_cache import KeyCache, settings_key
+from api.auth.policy import COOKIE, check_address, scope_of
 from core.errors import LedgerUnavailableError, SettingsError
 from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
 from core.messages import QUEUES
@@ -200,7 +200,7 @@ def test_changes_are_known_soon(client: FlaskClient, keys: KeyStore) -> None:
     wait_until(lambda: ask(client, second) == 404, "the new key to work", 5)
     keys.revoke("second")
     wait_until(lambda: ask(client, second) == 401, "the revoked key to be refused", 10)
-    assert keyring.FRESH <= 2
+    assert key_cache.FRESH <= 2
     assert ask(client, first) == 404
 
 
@@ -227,7 +227,7 @@ def test_checking_keys_asks_redis_nothing(settings: Settings, client: FlaskClien
     def commands() -> int:
         return int(redis.info("stats")["total_commands_processed"])
 
-    for name, allowed_in_a_second in ((token, 1 / keyring.FRESH), ("ws_0123456789_x", 1 / keyring.MISS)):
+    for name, allowed_in_a_second in ((token, 1 / key_cache.FRESH), ("ws_0123456789_x", 1 / key_cache.MISS)):
         before, began = commands(), time.monotonic()
         for _ in range(300):
             ask(client, name)
@@ -269,9 +269,9 @@ def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch
     """With Redis gone, even a key that was good is refused for want of an answer, with 503."""
     store = KeyStore(connect(settings.redis_url.get_secret_value()))
     _, token = store.create("k", [Scope.READ])
-    ring = Keyring(store)
+    ring = KeyCache(store)
     assert ring.find(token) is not None
-    monkeypatch.setattr(keyring, "FRESH", -1.0)
+    monkeypatch.setattr(key_cache, "FRESH", -1.0)
     monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5))
     with pytest.raises(LedgerUnavailableError):
         ring.find(token)
@@ -280,11 +280,11 @@ def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch
 def test_losing_every_key_opens_nothing(keys: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither when Redis is asked, nor when only what the process knows decides."""
     keys.create("k", [Scope.READ])
-    ring = Keyring(keys)
+    ring = KeyCache(keys)
     assert ring.any()
     for name in keys._client.scan_iter("ws:*"):
         keys._client.delete(name)  # as a Redis that loses its data
-    monkeypatch.setattr(keyring, "FRESH", -1.0)
+    monkeypatch.setattr(key_cache, "FRESH", -1.0)
     assert ring.any()
     assert ring.has_any
 
@@ -296,21 +296,21 @@ def test_losing_every_key_opens_nothing(keys: KeyStore, monkeypatch: pytest.Monk
 def test_an_address_that_others_reach_needs_a_key(settings: Settings, keys: KeyStore, host: str) -> None:
     """The sentence says how to get one; with one, or told so, it listens, but never to nobody."""
     there = settings.model_copy(update={"host": host})
-    ring = Keyring(keys)
+    ring = KeyCache(keys)
     with pytest.raises(SettingsError, match=rf"listen on {host}.*keys create.*AUTH=off"):
         check_address(there, ring)
     check_address(there.model_copy(update={"auth": "off"}), ring)
     hashed = there.model_copy(update={"admin_key_sha256": "0" * 64})
-    check_address(hashed, Keyring(keys, settings_key(hashed)))
+    check_address(hashed, KeyCache(keys, settings_key(hashed)))
     refused(upload(create_app(there).test_client()), 401, "needs an API key")
     keys.create("k", [Scope.ADMIN])
-    check_address(there, Keyring(keys))
+    check_address(there, KeyCache(keys))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_needs_none(settings: Settings, keys: KeyStore, host: str) -> None:
     """It says in the log that it is open."""
-    check_address(settings.model_copy(update={"host": host}), Keyring(keys))
+    check_address(settings.model_copy(update={"host": host}), KeyCache(keys))
 
 
 def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> None:

@@ -83,7 +83,7 @@ def test_others_are_left_half_of_what_waits(
 def test_no_more_are_taken_than_may_be_held(
     settings: Settings, jobs: JobStore, connection: Connection
 ) -> None:
-    """The prefetch limit bounds both kinds together."""
+    """The prefetch limit bounds both kinds group_commit."""
     ids = _send(settings, jobs, 50)
     assert _ids(_drain(connection, prefetch=5)) == ids[:5]
 

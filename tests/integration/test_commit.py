@@ -17,8 +17,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api import together
 from api.app import create_app
+from api.ingest import group_commit as together
 from core.errors import LedgerFullError, LedgerUnavailableError, StorageUnavailableError
 from core.jobs import IMAGES, Job, job_ids_in, object_key
 from core.messages import QUEUES, keys_in
@@ -46,7 +46,7 @@ def sent_together(
 ) -> list[Any]:
     """Send uploads from threads while the image of one before them is on its way; return their answers.
 
-    They wait for that one, `first`, in the order given, and then go together.
+    They wait for that one, `first`, in the order given, and then go group_commit.
     """
     monkeypatch.setattr(together, "PATIENCE", 60)
     arrived, go = threading.Event(), threading.Event()
@@ -160,7 +160,7 @@ def test_what_fills_an_object_goes_alone(
     monkeypatch: pytest.MonkeyPatch, client: FlaskClient, jobs: JobStore
 ) -> None:
     """It waits for nobody, and nobody for it."""
-    monkeypatch.setattr(together.Together, "do", None)
+    monkeypatch.setattr(together.GroupCommit, "do", None)
     (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MOST_BYTES))(client)])
     assert job.shard is None
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from flask.testing import FlaskClient
 
-from api.commit import Image, Upload
+from api.ingest.commit import Image, Upload
 from core.jobs import JobState
 from core.lanes import SINGLE
 from core.messages import QUEUES

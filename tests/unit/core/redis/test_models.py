@@ -1,4 +1,4 @@
-"""Workers report which weights they run; those of one model are counted together."""
+"""Workers report which weights they run; those of one model are counted group_commit."""
 
 from __future__ import annotations
 

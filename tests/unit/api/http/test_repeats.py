@@ -1,4 +1,4 @@
-"""api.repeats: what clients can repeat is logged once a second, with a count."""
+"""api.http.repeats: what clients can repeat is logged once a second, with a count."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from api.repeats import Repeats
+from api.http.repeats import Repeats
 
 
 def test_a_warning_is_logged_at_once_and_then_counted(
@@ -14,7 +14,7 @@ def test_a_warning_is_logged_at_once_and_then_counted(
 ) -> None:
     """Also when there are too many different ones to be told apart."""
     now = [100.0]
-    monkeypatch.setattr("api.repeats.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("api.http.repeats.time.monotonic", lambda: now[0])
     repeats = Repeats(logging.getLogger("test"))
     for _ in range(3):
         repeats.warn("again", " and again")

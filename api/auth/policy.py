@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from flask import Flask, Request, current_app, g, request
 from werkzeug.http import parse_cookie
 
-from api.keyring import Keyring
-from api.problems import RequestError
+from api.auth.key_cache import KeyCache
+from api.http.problems import RequestError
 from api.services import services
 from core.errors import LedgerUnavailableError, SettingsError, WastestreamError
 from core.redis.api_keys import Key, Scope
@@ -41,7 +41,7 @@ def requires(scope: Scope) -> Callable[[View], View]:
     """Let a route be called with `scope` only: `@blueprint.get("/x")` above, `@requires(Scope.READ)` below.
 
     What shows something takes `READ`; what brings images in or withdraws them takes `INGEST`, which gives no
-    power over the jobs of others: see `api.jobs.cancel`.
+    power over the jobs of others: see `api.routes.jobs.cancel`.
     """
 
     def mark(view: View) -> View:
@@ -96,12 +96,12 @@ def register(app: Flask) -> None:
     app.before_request(_check)
 
 
-def needs_key(settings: Settings, keyring: Keyring, *, ask: bool = True) -> bool:
+def needs_key(settings: Settings, key_cache: KeyCache, *, ask: bool = True) -> bool:
     """Return whether callers need a key.
 
     Args:
         settings: the process's.
-        keyring: the keys.
+        key_cache: the keys.
         ask: whether Redis may be asked; else what this process knows decides.
 
     Raises:
@@ -111,10 +111,10 @@ def needs_key(settings: Settings, keyring: Keyring, *, ask: bool = True) -> bool
         return False
     if settings.auth == "required" or settings.reachable:
         return True
-    return keyring.any() if ask else keyring.has_any
+    return key_cache.any() if ask else key_cache.has_any
 
 
-def check_address(settings: Settings, keyring: Keyring) -> None:
+def check_address(settings: Settings, key_cache: KeyCache) -> None:
     """Return if the API may listen where its settings say, and say in the log who can call it.
 
     Raises:
@@ -124,7 +124,7 @@ def check_address(settings: Settings, keyring: Keyring) -> None:
         logger.warning("%sAUTH is off: whoever reaches %s can do everything.", PREFIX, settings.host)
         return
     try:
-        keys = keyring.any()
+        keys = key_cache.any()
     except LedgerUnavailableError as error:
         logger.warning("%s Until it does, requests are answered with 503.", error)
         return
@@ -162,10 +162,10 @@ def may(scope: Scope) -> bool:
 def _admit(scope: Scope) -> Caller:
     """Return who sends the current request, if they may."""
     deps = services()
-    if not needs_key(deps.settings, deps.keyring):
+    if not needs_key(deps.settings, deps.key_cache):
         _refuse_strange_pages(request, own_names_only=deps.settings.auth != "off")
         return _ANYONE
-    key = signed_in(request, deps.keyring)
+    key = signed_in(request, deps.key_cache)
     if key is None:
         raise _unauthorized(request)
     _check_scope(key, scope)
@@ -193,7 +193,7 @@ def _check_scope(key: Key, scope: Scope) -> None:
         )
 
 
-def signed_in(request: Request, keyring: Keyring) -> Key | None:
+def signed_in(request: Request, key_cache: KeyCache) -> Key | None:
     """Return the valid key that the request brings, in `Authorization` or in the page's cookie.
 
     Raises:
@@ -202,12 +202,12 @@ def signed_in(request: Request, keyring: Keyring) -> Key | None:
     """
     scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
-        return _find(keyring, token.strip())
+        return _find(key_cache, token.strip())
     cookie = request.cookies.get(COOKIE)  # also when a proxy in front has credentials of its own there
     if cookie is None:
         return None
     refuse_other_sites(request, needs_proof=True)
-    return _find(keyring, cookie)
+    return _find(key_cache, cookie)
 
 
 def token_in(environ: Mapping[str, Any]) -> str:
@@ -218,8 +218,8 @@ def token_in(environ: Mapping[str, Any]) -> str:
     return parse_cookie(environ.get("HTTP_COOKIE", "")).get(COOKIE, "")
 
 
-def _find(keyring: Keyring, token: str) -> Key | None:
-    return keyring.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
+def _find(key_cache: KeyCache, token: str) -> Key | None:
+    return key_cache.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
 
 
 def refuse_other_sites(request: Request, *, needs_proof: bool = False) -> None:

@@ -9,12 +9,12 @@ from typing import Final
 
 from flask import Blueprint, Response, render_template
 
-from api.access import public
-from api.session import DAYS
+from api.auth.policy import public
+from api.auth.session import DAYS
 from core.image_header import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 
 blueprint = Blueprint(
-    "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/assets"
+    "pages", "api", template_folder="templates", static_folder="static", static_url_path="/assets"
 )
 
 _POLICY: Final = (

@@ -10,7 +10,7 @@ from core.redis.job_store import Accepted, RateLimit
 
 
 class Throttle:
-    """Remembers which limits are used up. Redis decides, for all API processes together."""
+    """Remembers which limits are used up. Redis decides, for all API processes group_commit."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}  # as many as there are API keys with a limit

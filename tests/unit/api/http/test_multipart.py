@@ -1,4 +1,4 @@
-"""api.form: files in a form, without copies."""
+"""api.http.multipart: files in a form, without copies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from multipart import MultipartError, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.form import File, files_in
-from api.problems import RequestError
+from api.http.multipart import File, files_in
+from api.http.problems import RequestError
 from tests.support.pictures import jpeg
 
 EDGE = "edge"

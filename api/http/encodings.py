@@ -12,7 +12,7 @@ import zlib
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-from api.problems import RequestError
+from api.http.problems import RequestError
 from core.formats.layout import ImageBytes
 from core.image_header import sniff
 

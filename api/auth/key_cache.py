@@ -43,7 +43,7 @@ def settings_key(settings: Settings) -> Key | None:
     return Key("settings", "settings", frozenset({Scope.ADMIN}), digest, created_ms=0) if digest else None
 
 
-class Keyring:
+class KeyCache:
     """The keys, at most `FRESH` seconds old. Safe to share between threads.
 
     Args:

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from werkzeug.datastructures import Headers
 
-from api.commit import Image, Upload
-from api.problems import RequestError
+from api.http.problems import RequestError
+from api.http.timestamps import captured_ms, parse_number
+from api.ingest.commit import Image, Upload
 from api.services import Services
-from api.timestamps import captured_ms, parse_number
 from core import lanes
 from core.cameras import DEFAULT_CAMERA, camera_id_in_header
 from core.cost import decode_ms, is_huge

@@ -8,9 +8,9 @@ from typing import Final
 
 from flask import request
 
-from api.problems import RequestError
+from api.http.problems import RequestError
+from api.http.timestamps import parse_number
 from api.services import services
-from api.timestamps import parse_number
 from core.jobs import Job
 
 MOST_WAIT: Final = 30.0

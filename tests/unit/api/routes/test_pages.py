@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api import pages
+from api.routes import pages
 from core.image_header import MAX_BYTES, MEDIA_TYPES
 
 

@@ -9,9 +9,17 @@ from typing import Any, Final, TypedDict
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.access import COOKIE, MOST_KEY_LENGTH, needs_key, public, refuse_other_sites, signed_in, unknown_key
-from api.body import JSON, read_json, takes
-from api.problems import RequestError
+from api.auth.policy import (
+    COOKIE,
+    MOST_KEY_LENGTH,
+    needs_key,
+    public,
+    refuse_other_sites,
+    signed_in,
+    unknown_key,
+)
+from api.http.body import JSON, read_json, takes
+from api.http.problems import RequestError
 from api.services import services
 from core.redis.api_keys import Key
 
@@ -37,9 +45,9 @@ def show() -> Response:
     """Say whether a key is needed, and which one this browser has signed in with."""
     deps = services()
     deps.integrity.check()
-    if not needs_key(deps.settings, deps.keyring):
+    if not needs_key(deps.settings, deps.key_cache):
         return jsonify({"required": False, "key": None})
-    return _said(signed_in(request, deps.keyring))
+    return _said(signed_in(request, deps.key_cache))
 
 
 @blueprint.post("")
@@ -50,7 +58,7 @@ def sign_in() -> Response:
     refuse_other_sites(request)
     token = _token(read_json(_MOST_BYTES))
     services().integrity.check()
-    key = services().keyring.find(token)
+    key = services().key_cache.find(token)
     if key is None:
         raise unknown_key()
     response = _said(key)

@@ -1,4 +1,4 @@
-"""api.encodings: gzip, base64 and data URIs."""
+"""api.http.encodings: gzip, base64 and data URIs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
-from api.encodings import decode, decode_transfer, holds_image, unwrap
-from api.problems import RequestError
+from api.http.encodings import decode, decode_transfer, holds_image, unwrap
+from api.http.problems import RequestError
 from tests.support.pictures import encoded, jpeg
 
 LIMIT = 1000

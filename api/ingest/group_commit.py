@@ -49,7 +49,7 @@ class _Member(Generic[Item, Outcome]):
             del outcome
 
 
-class Together(Generic[Item, Outcome]):
+class GroupCommit(Generic[Item, Outcome]):
     """Does items one group after the other; those that come while a group is under way make the next.
 
     Nobody waits for company: an item that comes while nothing is under way goes at once, alone. The thread of

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.access import requires
-from api.problems import RequestError
+from api.auth.policy import requires
+from api.http.problems import RequestError
+from api.http.timestamps import parse_rfc3339
 from api.services import services
-from api.timestamps import parse_rfc3339
 from core.cameras import camera_id
 from core.jobs import timestamp
 from core.redis.api_keys import Scope

@@ -11,9 +11,9 @@ from typing import Any, Final, NoReturn, TypeVar
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from api.encodings import decode
-from api.form import File, files_in
-from api.problems import RequestError
+from api.http.encodings import decode
+from api.http.multipart import File, files_in
+from api.http.problems import RequestError
 from core.errors import BusyError
 
 MOST_JSON_BYTES: Final = 1024 * 1024
@@ -89,7 +89,7 @@ def read_body(most: int) -> bytes | bytearray:
     Raises:
         ClientDisconnected: it broke off.
         BusyError: it was dropped.
-        RequestError: as `api.encodings.decode`.
+        RequestError: as `api.http.encodings.decode`.
     """
     body = _received(most)
     coding = request.environ.get("HTTP_CONTENT_ENCODING", "")

@@ -1,11 +1,11 @@
-"""api.timestamps: times and numbers as clients write them."""
+"""api.http.timestamps: times and numbers as clients write them."""
 
 from __future__ import annotations
 
 import pytest
 
-from api.problems import RequestError
-from api.timestamps import captured_ms, parse_number
+from api.http.problems import RequestError
+from api.http.timestamps import captured_ms, parse_number
 
 QUARTER_PAST = 1_769_847_300_000
 """2026-01-31T08:15:00Z, ms since 1970."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api.access import may, public
-from api.problems import RETRY_AFTER
+from api.auth.policy import may, public
+from api.http.problems import RETRY_AFTER
 from api.readiness import INSTALLATION, PARTS
 from api.services import services
 from core.redis.api_keys import Scope

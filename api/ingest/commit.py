@@ -1,7 +1,7 @@
 """The moment in which uploads become jobs: images stored, then jobs recorded and enqueued.
 
 Single uploads that come while others are being stored share an object and a call to Redis with each other
-(`api.together`): storage costs by the object, about half as much for an image among several.
+(`api.ingest.group_commit`): storage costs by the object, about half as much for an image among several.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from api.together import Together
+from api.ingest.group_commit import GroupCommit
 from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
 from core.formats.layout import ImageBytes
 from core.jobs import NewJob, Shard, new_job_id, object_key
@@ -71,7 +71,7 @@ class Commits:
         self._jobs = jobs
         self._objects = objects
         self._envelope = envelope
-        self._singles = Together(self._commit, _fit)
+        self._singles = GroupCommit(self._commit, _fit)
 
     def commit(self, upload: Upload) -> Committed:
         """Accept an upload; when this returns, its images and jobs are safe.

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.access import caller, requires
-from api.body import JSON, MOST_JSON_BYTES, read_json, takes
-from api.problems import RequestError
+from api.auth.policy import caller, requires
+from api.http.body import JSON, MOST_JSON_BYTES, read_json, takes
+from api.http.long_poll import wait_seconds, when_settled
+from api.http.problems import RequestError
 from api.services import services
-from api.waiting import wait_seconds, when_settled
 from core.errors import JobNotFoundError, ObjectNotFoundError
 from core.image_header import MEDIA_TYPES
 from core.jobs import Job, JobState, is_job_id

@@ -1,4 +1,4 @@
-"""api.gate: one refusal stands for those that follow at once."""
+"""api.ingest.gate: one refusal stands for those that follow at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from api.gate import SHUT_SECONDS, Gate
+from api.ingest.gate import SHUT_SECONDS, Gate
 from core.errors import LedgerFullError, QueueFullError
 from core.lanes import BULK, SINGLE
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from flask import Blueprint, Response
 
-from api.access import requires
+from api.auth.policy import requires
 from api.services import services
 from core.jobs import accepted_ms, is_job_id
 from core.lanes import LANES
@@ -41,7 +41,7 @@ def show() -> Response:
 def _lines() -> Iterator[str]:
     deps = services()
     totals, balance = deps.accounts.totals(), deps.accounts.balance()
-    deps.integrity.check(fresh=0)  # as in api.ledger
+    deps.integrity.check(fresh=0)  # as in api.routes.ledger
     pending, drain = deps.accounts.pending(_first_hour(deps.jobs)), deps.jobs.drain()
     yield from _metric(
         "wastestream_images_received_total",

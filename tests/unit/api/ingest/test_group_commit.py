@@ -12,8 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from api import together
-from api.together import Together
+from api.ingest import group_commit as together
+from api.ingest.group_commit import GroupCommit
 from core.errors import QueueFullError
 from tests.support.servers import wait_until
 
@@ -27,7 +27,7 @@ class Bench:
         self.groups: list[list[int]] = []
         self.gate = threading.Semaphore(0)
         self.error: BaseException | None = None
-        self.together: Together[int, int] = Together(self.work, lambda items: min(MOST, len(items)))
+        self.together: GroupCommit[int, int] = GroupCommit(self.work, lambda items: min(MOST, len(items)))
         self.pool = ThreadPoolExecutor(32)
 
     def work(self, items: list[int]) -> Sequence[int | Exception]:
@@ -134,7 +134,7 @@ def test_an_error_does_not_keep_its_item(*, whole: bool) -> None:
             raise ValueError("no")
         return [ValueError("no") for _ in items]
 
-    refused: Together[Upload, int] = Together(work, len)
+    refused: GroupCommit[Upload, int] = GroupCommit(work, len)
     item = Upload()
     seen = weakref.ref(item)
     gc.disable()
@@ -170,7 +170,7 @@ def test_everybody_is_served_exactly_once() -> None:
         done.extend(items)
         return [-item for item in items]
 
-    served: Together[int, int] = Together(work, lambda items: min(MOST, len(items)))
+    served: GroupCommit[int, int] = GroupCommit(work, lambda items: min(MOST, len(items)))
     with ThreadPoolExecutor(24) as pool:
         assert list(pool.map(served.do, range(1, 2001))) == [-item for item in range(1, 2001)]
     assert sorted(done) == list(range(1, 2001))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
-from api.problems import RequestError
+from api.http.problems import RequestError
 
 _CLOCK_SKEW_SECONDS: Final = 300
 

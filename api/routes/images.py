@@ -9,16 +9,16 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.access import caller, check_scope, requires
-from api.body import body_done, read_body, read_files, takes
-from api.encodings import unwrap
-from api.form import File
-from api.jobs import blueprint as jobs
-from api.problems import RequestError, problem_of, respond
+from api.auth.policy import caller, check_scope, requires
+from api.http.body import body_done, read_body, read_files, takes
+from api.http.encodings import unwrap
+from api.http.long_poll import wait_seconds, when_settled
+from api.http.multipart import File
+from api.http.problems import RequestError, problem_of, respond
+from api.ingest.throttle import limit_headers
+from api.ingest.upload import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
+from api.routes.jobs import blueprint as jobs
 from api.services import services
-from api.throttle import limit_headers
-from api.uploads import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
-from api.waiting import wait_seconds, when_settled
 from core.errors import ImageError, LedgerUnavailableError, RateLimitError
 from core.image_header import MAX_BYTES
 from core.lanes import BULK, SINGLE

@@ -12,8 +12,8 @@ from typing import Any, Final
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
-from api.repeats import Repeats
-from api.request_id import request_id
+from api.http.repeats import Repeats
+from api.http.request_id import request_id
 from api.services import services
 from core.errors import (
     BusyError,

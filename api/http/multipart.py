@@ -16,8 +16,8 @@ from urllib.parse import unquote
 from multipart import parse_content_disposition, parse_options_header
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.encodings import decode_transfer, holds_image, unwrap
-from api.problems import RequestError
+from api.http.encodings import decode_transfer, holds_image, unwrap
+from api.http.problems import RequestError
 from core.formats.layout import ImageBytes
 
 _MOST_HEADER: Final = 4096  # bytes of one part's header
@@ -46,7 +46,7 @@ class File:
         """Return the bytes without the encoding that the header declares, and their media type.
 
         Raises:
-            RequestError: 400, 415; as of `api.encodings`.
+            RequestError: 400, 415; as of `api.http.encodings`.
         """
         encoded = self.content_encoding or self.transfer_encoding
         return unwrap(self._decoded() if encoded else self.data, self.media_type)
