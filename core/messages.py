@@ -44,7 +44,7 @@ COSTS: Final = "costs_ms"
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
 
-Living workers renew theirs every 2 seconds (`worker.leases`), so a slow batch is never delivered twice.
+Living workers renew theirs every 2 s (`worker.transport.leases`): a slow batch is never delivered twice.
 """
 
 

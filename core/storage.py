@@ -350,7 +350,7 @@ def ensure_bucket(settings: Settings) -> None:
 
 
 def _set_lifecycle(client: Any, settings: Settings) -> None:
-    """Have images removed a day after `worker.retention` would, should no worker run; keep others' rules."""
+    """Have images removed a day after workers would, should none run; keep the rules of others."""
     rule = {
         "ID": _LIFECYCLE_ID,
         "Status": "Enabled",

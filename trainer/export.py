@@ -98,9 +98,9 @@ def write_model(
 
     Args:
         folder: an empty folder.
-        network: of `trainer.fold.folded`.
+        network: of `trainer.bn_folding.folded`.
         calibration: how its logits are read.
-        int8: the 8-bit model, of `trainer.quantise`.
+        int8: the 8-bit model, of `trainer.quantize`.
         data: for the manifest, what it was trained on.
         training: for the manifest, how.
         parity_pixels: uint8 (N, 128, 128, 3), what both graphs are run on.

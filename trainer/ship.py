@@ -29,7 +29,7 @@ from trainer.export import (
 from trainer.load import Data
 from trainer.network import Model
 from trainer.progress import Reporter
-from trainer.quantise import (
+from trainer.quantize import (
     MAX_ROC_AUC_LOSS,
     MIN_AGREEMENT,
     RANGE_IMAGES,
@@ -52,7 +52,7 @@ def ship(
     """Write the model folder `out` from a trained network.
 
     Args:
-        served: of `trainer.fold.folded`.
+        served: of `trainer.bn_folding.folded`.
         data: of the run.
         about: for the manifest, how it was trained.
         config: of the run.

@@ -57,7 +57,7 @@ def main() -> int:
         quiet=True,
     )
     worker.start()
-    return worker.exitcode or task.ending.exit_code
+    return worker.exitcode or task.shutdown.exit_code
 
 
 if __name__ == "__main__":

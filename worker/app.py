@@ -22,15 +22,15 @@ from core.redis.models import reported
 from core.redis.oom import OomTolerantRedis
 from core.redis.server import LOOK_SECONDS, log_unfit
 from core.settings import load_settings
-from worker import child, retention
+from worker import child
 from worker.batching import STOP_SECONDS, ClassifyTask
-from worker.broker import TRANSPORT
-from worker.connection import PromptConnection
-from worker.leases import RENEW_SECONDS
-from worker.liveness import STUCK_SECONDS, Liveness
-from worker.pulse import Pulse
-from worker.recovery import RECONCILE_SECONDS, Reconciler
-from worker.retention import Sweeper
+from worker.periodic import retention
+from worker.periodic.recovery import RECONCILE_SECONDS, Reconciler
+from worker.periodic.retention import Sweeper
+from worker.transport.channel import TRANSPORT
+from worker.transport.connection import PromptConnection
+from worker.transport.leases import RENEW_SECONDS
+from worker.watchdog import STUCK_SECONDS, LoopWatchdog, ProgressWatchdog
 
 logger = get_logger(__name__)
 
@@ -51,7 +51,7 @@ settings = load_settings()
 app = make_app(settings)
 app.conf.broker_transport = TRANSPORT
 app.amqp.Connection = PromptConnection
-pulse = PromptConnection.pulse = Pulse()
+watchdog = PromptConnection.watchdog = LoopWatchdog()
 task = ClassifyTask(settings)
 app.register_task(task)
 
@@ -78,7 +78,7 @@ def _start_child(**_: Any) -> None:
     except Exception:
         # Celery would log it and keep a child that cannot classify, and replace it for ever if it ended.
         logger.exception("The worker's child cannot start; the worker ends")
-        task.ending.fail()
+        task.shutdown.fail()
         os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
 
@@ -89,17 +89,17 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE, kind=OomTolerantRedis)
     jobs = JobStore(client, retention_hours=settings.retention_hours)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
-    liveness = Liveness(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
+    progress = ProgressWatchdog(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
 
     runs = reported(child.running(settings))
 
     def seen() -> None:
-        pulse.beat()
+        watchdog.beat()
         try:
-            if liveness.stuck(task.batcher):
+            if progress.stuck(task.batcher):
                 _give_up(jobs, name)
             else:
-                jobs.worker_seen(name, task.tally.totals() | runs)
+                jobs.worker_seen(name, task.stats.totals() | runs)
         except (LedgerUnavailableError, RedisError) as error:
             logger.warning("Not recorded as alive: %s", error)
 
@@ -113,7 +113,7 @@ def _keep_watch(sender: Any, **_: Any) -> None:
             logger.debug("Leases not renewed: %r", error)
 
     seen()
-    pulse.start()
+    watchdog.start()
     _check_clock(jobs)
     sender.timer.call_repeatedly(SEEN_SECONDS, seen)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
@@ -131,13 +131,13 @@ def _give_up(jobs: JobStore, name: str) -> None:
         "Jobs wait, and for %.0f s this worker has taken none: it ends, to be replaced", STUCK_SECONDS
     )
     jobs.worker_gone(name)
-    task.ending.fail()
+    task.shutdown.fail()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _finish(**_: Any) -> None:
     """The last batch runs on while the event loop rests: keep its messages, but not for ever."""
-    pulse.stop()
+    watchdog.stop()
     threading.Thread(target=task.leases.keep, name="leases", daemon=True).start()
     threading.Thread(target=_end_last_batch, name="last batch", daemon=True).start()
 

@@ -10,15 +10,15 @@ from typing import Final
 from core.memory import keep_freed_memory
 from core.model.engine import Engine, LiteRtEngine, choose_weights
 from core.model.manifest import SAVED_MODEL_NAME, load_manifest
+from core.parent_death import die_with_parent
 from core.redis.job_store import JobStore, connect
 from core.redis.models import Running
 from core.settings import Settings
 from core.storage import ObjectStore
-from worker import tensorflow_engine
 from worker.classify import PUT_BACK, Classifier, Item, Result
-from worker.epoch import Epoch
-from worker.orphans import die_with_parent
-from worker.tally import Spent
+from worker.engines import tensorflow as tensorflow_engine
+from worker.stats import Spent
+from worker.transport.epoch import Epoch
 
 _MOST_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a child keeps: a batch of images."""

@@ -24,7 +24,7 @@ from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
 from core.model.engine import Engine
 from core.redis.job_store import JobStore
 from core.storage import ObjectStore
-from worker.tally import Spent
+from worker.stats import Spent
 from worker.time_limit import killed_after, time_limit
 
 logger = get_logger(__name__)

@@ -35,7 +35,7 @@ def choose_weights(wanted: Weights | Literal["auto"], folder: Path) -> Weights:
 
 
 class Engine(Protocol):
-    """What classifies: implemented by `LiteRtEngine` and, for GPUs, `worker.tensorflow_engine`."""
+    """What classifies: implemented by `LiteRtEngine` and, for GPUs, `worker.engines.tensorflow`."""
 
     manifest: ModelManifest
 

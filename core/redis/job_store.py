@@ -19,7 +19,7 @@ Keys (this module and `core.redis.ledger` are the only code that names them):
 | `ws:counted:{word}` | string | that a call has counted its duplicates, for a minute |
 | `ws:rate:{API key's id}` | string | when the key's allowance is whole again (ms, Redis' clock) |
 | `ws:workers` | sorted set | names of workers, by the time each was last seen |
-| `ws:worker:{name}` | hash | what that worker has done (`worker.tally`), and when it said so |
+| `ws:worker:{name}` | hash | what that worker has done (`worker.stats`), and when it said so |
 | `ws:installation` | string | the installation's id: see `core.installation` |
 | `ws:settled` | channel | ids of jobs that have just settled |
 """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -19,8 +17,8 @@ import numpy as np
 
 from core.images import decode
 from core.model.engine import SUB_BATCH, LiteRtEngine, Weights
+from core.parent_death import die_with_parent
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _SOON: Final = 0.2  # seconds until processes that were told to begin all do
 
 
@@ -75,8 +73,7 @@ class _Loaded:
 
 def _load(frames: dict[str, tuple[bytes, ...]], model: Path, weights: Weights) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to handle.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     _Loaded.frames = frames
     _Loaded.engine = LiteRtEngine(model, weights=weights)
 

@@ -28,7 +28,7 @@ from infra.local.guard import Guard
 from infra.local.health import api_ready
 from infra.local.logs import tail
 from infra.local.state import read_state
-from worker import retention
+from worker.periodic import retention
 
 HOST: Final = "127.0.0.1"
 

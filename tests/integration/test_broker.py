@@ -1,4 +1,4 @@
-"""worker.broker on a real Redis: messages taken one by one and at once."""
+"""worker.transport.channel on a real Redis: messages taken one by one and at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.jobs import image_key, job_id_of, new_job_id
 from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from worker.broker import MOST_TAKEN, TRANSPORT
+from worker.transport.channel import MOST_TAKEN, TRANSPORT
 
 _QUEUE = QUEUES["single"]
 

@@ -27,7 +27,7 @@ from infra.cli.main import cli
 from tests.support.pictures import jpeg
 from tests.support.servers import free_port, wait_until
 from tests.support.stream import upload
-from worker import retention
+from worker.periodic import retention
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""worker.leases on a real Redis: how held messages are returned and renewed."""
+"""worker.transport.leases on a real Redis: how held messages are returned and renewed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.cuts import lose_answer
-from worker.broker import TRANSPORT
-from worker.leases import Leases
+from worker.transport.channel import TRANSPORT
+from worker.transport.leases import Leases
 
 _QUEUE = QUEUES["bulk"]  # whose messages are taken one by one
 

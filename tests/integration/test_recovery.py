@@ -1,4 +1,4 @@
-"""worker.recovery on a real Redis: which messages count as lost, and how they are sent again."""
+"""worker.periodic.recovery on a real Redis: which messages count as lost, and how they are sent again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.lanes import LANES
 from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from worker.recovery import Reconciler
+from worker.periodic.recovery import Reconciler
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import finish, upload, upload_bulk, wait_settled
-from worker.broker import TRANSPORT
-from worker.retention import sweep
+from worker.periodic.retention import sweep
+from worker.transport.channel import TRANSPORT
 
 _LUA = REPOSITORY / "core" / "lua"
 

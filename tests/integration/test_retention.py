@@ -21,7 +21,7 @@ from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.servers import REPOSITORY, Server, wait_until
 from tests.support.stream import assert_balanced, upload
-from worker.retention import Sweep
+from worker.periodic.retention import Sweep
 
 NOW = datetime.now(UTC)
 LIMIT_MS = round((NOW - timedelta(hours=168)).timestamp() * 1000)
@@ -125,7 +125,7 @@ def test_a_folder_of_many_is_swept_page_by_page(
 
 def _sweep_process(settings: Settings, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "worker.retention"],
+        [sys.executable, "-m", "worker.periodic.retention"],
         env={**environment_of(settings), **environment},
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,

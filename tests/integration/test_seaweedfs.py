@@ -22,7 +22,7 @@ from tests.support import seaweedfs
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, upload, upload_bulk
-from worker.retention import Sweep
+from worker.periodic.retention import Sweep
 
 CAMERA = "00:1A:2B, B\u00e4nd 2 (links)@\u540d"
 

@@ -26,7 +26,7 @@ from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server
 from tests.support.stream import finish, upload, upload_bulk
 from tests.support.tls import TlsProxy, tls_proxy
-from worker.broker import TRANSPORT
+from worker.transport.channel import TRANSPORT
 
 _PASSWORD = "s3cret-of-tls"  # noqa: S105 - of a user that the test makes
 
@@ -105,7 +105,7 @@ def test_every_program_speaks_tls_with_redis(
     ]
     for program in (
         ["worker.health"],
-        ["worker.retention"],
+        ["worker.periodic.retention"],
         ["infra.cli", "keys", "list"],
     ):
         done = _run(environment_of(secured), *program)

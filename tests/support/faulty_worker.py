@@ -26,11 +26,13 @@ from core.model.engine import LiteRtEngine
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
-from worker import batching, child, leases, liveness, retention
+from worker import batching, child, watchdog
 from worker.__main__ import main
-from worker.broker import QoS
 from worker.classify import Classifier, Item
-from worker.delivery import ack_all
+from worker.periodic import retention
+from worker.transport import leases
+from worker.transport.channel import QoS
+from worker.transport.delivery import ack_all
 
 _fault = os.environ["FAULT"]
 _marker = Path(os.environ["MARKER"])
@@ -139,7 +141,7 @@ elif _fault == "in fetch":
     ObjectStore.get_many = _die_in_fetch  # type: ignore[method-assign]
 elif _fault == "deaf":
     QoS.can_consume = lambda _: _marker.exists()  # type: ignore[method-assign]
-    liveness.STUCK_SECONDS = 1.0  # type: ignore[misc]
+    watchdog.STUCK_SECONDS = 1.0  # type: ignore[misc]
 elif _fault == "not served":
     ObjectStore.get_many = _not_served  # type: ignore[method-assign]
     batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""worker.tally: what a worker counts of its own work."""
+"""worker.stats: what a worker counts of its own work."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 import pytest
 
 from core.jobs import new_job_id
-from worker.tally import Spent, Tally
+from worker.stats import Spent, Stats
 
 
 def test_batches_are_counted_by_size_and_stage() -> None:
     """A size falls into the bucket of the next power of two; times add up."""
-    tally = Tally()
+    stats = Stats()
     for size in (1, 2, 3, 4, 5, 32):
-        tally.end(size, 0.5, Spent(fetch=0.1, decode=0.2, model=0.05, settle=0.01))
-    totals = tally.totals()
+        stats.end(size, 0.5, Spent(fetch=0.1, decode=0.2, model=0.05, settle=0.01))
+    totals = stats.totals()
     assert (totals["batches"], totals["images"]) == (6, 47)
     sizes = {name: count for name, count in totals.items() if name.startswith("size:")}
     assert sizes == {"size:1": 1, "size:2": 1, "size:4": 2, "size:8": 1, "size:32": 1}
@@ -26,8 +26,8 @@ def test_batches_are_counted_by_size_and_stage() -> None:
 
 def test_waiting_is_counted_from_acceptance() -> None:
     """Each job of a batch counts, from the time in its id to now."""
-    tally = Tally()
+    stats = Stats()
     job_ids = [new_job_id(), new_job_id()]
     time.sleep(0.05)
-    tally.begin(job_ids)
-    assert 0.1 <= tally.totals()["queued"] < 60
+    stats.begin(job_ids)
+    assert 0.1 <= stats.totals()["queued"] < 60

@@ -1,4 +1,4 @@
-"""`python -m worker.retention`: one sweep that removes what has been kept long enough, and ends.
+"""`python -m worker.periodic.retention`: one sweep that removes what has been kept long enough, and ends.
 
 Job records remove themselves (Redis expires them). Images and the ledger's rows are removed here, on any
 storage: a bucket's own lifecycle, where there is one, is only the second net. Workers start a sweep every
@@ -23,11 +23,11 @@ from redis.exceptions import RedisError
 from core.errors import WastestreamError
 from core.installation import Installation
 from core.jobs import IMAGES, JobState, accepted_ms, job_ids_in
+from core.parent_death import die_with_parent
 from core.redis.job_store import PREFIX, JobStore, connect, hour_of
 from core.redis.ledger import Accounts
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
-from worker.orphans import die_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Sweeper:
             return
         try:
             if self._client.set(_LOCK, "1", nx=True, ex=SWEEP_SECONDS):
-                self._process = subprocess.Popen([sys.executable, "-m", "worker.retention"])
+                self._process = subprocess.Popen([sys.executable, "-m", "worker.periodic.retention"])
         except (RedisError, OSError) as error:
             logger.warning("The retention sweep has to wait: %s", error)
 

@@ -52,7 +52,7 @@ class Comparison:
 
 
 def to_int8_tflite(network: Model, pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Convert `trainer.fold.folded`'s network: uint8 pixels in, float32 logits out, any batch size.
+    """Convert `trainer.bn_folding.folded`'s network: uint8 pixels in, float32 logits out, any batch size.
 
     The scaling to -1..1 becomes how the input's bytes are read, half a grey level off at most. The head stays
     in float: rounded to 8 bits, logits near the threshold would be the same for many images.

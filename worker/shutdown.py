@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 
 
-class Ending:
+class Shutdown:
     """Knows why the worker ends. Celery does not: it stops one that gives up as one that was asked to.
 
     Its byte is shared with processes that are forked later, so a child that cannot start can say so as well.

@@ -7,7 +7,7 @@ from typing import Final
 
 from core.cost import MAX_TOGETHER_MS
 from core.lanes import BULK, BULK_SHARE, SINGLE
-from worker.delivery import Entry
+from worker.transport.delivery import Entry
 
 ALONE_TURN: Final = 8
 """Most jobs in one turn of those that run alone, one after the other.
@@ -57,7 +57,7 @@ class _Batch:
         return not self.entries or (self._left_ms >= 0 and entry.cost_ms <= self._left_ms)
 
 
-class Lanes:
+class Buffer:
     """Jobs that wait in the worker, in order of arrival within each of three lanes.
 
     Single images go first, bulk uploads always get their share, and jobs that were delivered before run

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from kombu.connection import Connection
 
-from worker.pulse import Pulse
+from worker.watchdog import LoopWatchdog
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 2.0
@@ -15,9 +15,9 @@ is back."""
 
 
 class PromptConnection(Connection):
-    """kombu's connection with short pauses between attempts, in which the worker's pulse goes on."""
+    """kombu's connection with short pauses between attempts, in which the worker's watchdog goes on."""
 
-    pulse: Pulse | None = None
+    watchdog: LoopWatchdog | None = None
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
         """Connect as kombu does; a pause that the caller names goes before ours."""
@@ -29,8 +29,8 @@ class PromptConnection(Connection):
         asked = options.pop("callback", None)
 
         def each_second() -> None:
-            if self.pulse:
-                self.pulse.beat()
+            if self.watchdog:
+                self.watchdog.beat()
             if asked:
                 asked()
 

@@ -1,17 +1,18 @@
-"""worker.liveness: which worker counts as stuck."""
+"""worker.watchdog: an event loop that stands still ends the worker, and which worker counts as stuck."""
 
 from __future__ import annotations
 
+import threading
 from typing import cast
 
 import pytest
 
 from worker.batching import Batcher
-from worker.liveness import STUCK_SECONDS, Liveness
+from worker.watchdog import STUCK_SECONDS, LoopWatchdog, ProgressWatchdog
 
 
 class _Work:
-    """What the liveness sees of a batcher."""
+    """What the watchdog sees of a batcher."""
 
     def __init__(self) -> None:
         self.progress = 0
@@ -19,20 +20,20 @@ class _Work:
 
 
 class Bench:
-    """A worker's liveness, with its clock, its batcher and its backlog at hand."""
+    """A watchdog, with its clock, its batcher and its backlog at hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.backlog = 5
         self.batcher = _Work()
-        self._liveness = Liveness(lambda: self.backlog, lambda: self.now)
+        self._watchdog = ProgressWatchdog(lambda: self.backlog, lambda: self.now)
 
     def stuck_after(self, seconds: float, *, looks: int = 4) -> bool:
         """Look as often within this time; return what the last look says."""
         found = False
         for _ in range(looks):
             self.now += seconds / looks
-            found = self._liveness.stuck(cast(Batcher, self.batcher))
+            found = self._watchdog.stuck(cast(Batcher, self.batcher))
         return found
 
 
@@ -77,3 +78,22 @@ def test_a_new_connection_begins_anew(bench: Bench) -> None:
     bench.batcher = _Work()
     assert not bench.stuck_after(1, looks=1)
     assert bench.stuck_after(STUCK_SECONDS)
+
+
+def test_a_loop_that_stands_still_ends_the_worker() -> None:
+    """Once nothing beats for as many seconds as it may."""
+    ended = threading.Event()
+    LoopWatchdog(ended.set, most=2).start()
+    assert ended.wait(30)
+
+
+def test_a_loop_that_turns_does_not() -> None:
+    """Nor one that rests because the worker stops."""
+    ended = threading.Event()
+    watched = LoopWatchdog(ended.set, most=2)
+    watched.start()
+    for _ in range(40):
+        watched.beat()
+        assert not ended.wait(0.1)
+    watched.stop()
+    assert not ended.wait(3)

@@ -16,7 +16,7 @@ from core.messages import QUEUES
 from core.redis.job_store import script
 from core.redis.oom import OomTolerantRedis
 
-TRANSPORT: Final = "worker.broker:Transport"
+TRANSPORT: Final = "worker.transport.channel:Transport"
 """Name of the transport, for Celery's `broker_transport`."""
 
 MOST_TAKEN: Final = 15

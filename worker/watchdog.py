@@ -1,4 +1,4 @@
-"""Ends a worker whose event loop stands still: what runs in that loop cannot."""
+"""Watchdogs of one worker: for its event loop, and for its progress."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from typing import Final
 
 from celery.utils.log import get_logger
 
+from worker.batching import Batcher
+
 logger = get_logger(__name__)
 
 STILL_SECONDS: Final = 45
 """Seconds without a beat after which the process ends. The longest that calls to a Redis that hangs hold the
 loop up is less."""
 
+STUCK_SECONDS: Final = 20.0
+"""Seconds without progress, while jobs wait, after which a worker counts as stuck."""
+
 
 def _end() -> None:
     os._exit(1)  # Nothing that would wait for the event loop.
 
 
-class Pulse:
-    """A thread that counts seconds without a beat.
+class LoopWatchdog:
+    """Ends a worker whose event loop stands still: a thread that counts seconds without a beat.
 
     It counts its own seconds, so a process that was frozen as a whole goes on when it is thawed.
 
@@ -47,7 +52,7 @@ class Pulse:
 
     def start(self) -> None:
         """Watch in a thread of its own, which ends with the process."""
-        threading.Thread(target=self._watch, name="pulse", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def _watch(self) -> None:
         seen, still = self._beats, 0
@@ -59,3 +64,30 @@ class Pulse:
             seen = self._beats
         logger.error("The worker's event loop has stood still for %d s: it ends, to be replaced", still)
         self._end()
+
+
+class ProgressWatchdog:
+    """Watches one worker's progress, across its connections.
+
+    A worker that runs a batch, waits for storage, is stopping or is reconnecting makes no progress and is
+    not stuck; neither is one that has nothing to do.
+
+    Args:
+        backlog: returns how many messages wait in the queues.
+        clock: returns seconds.
+    """
+
+    def __init__(self, backlog: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+        self._backlog = backlog
+        self._clock = clock
+        self._last: tuple[Batcher | None, int] = (None, 0)
+        self._since = clock()
+
+    def stuck(self, batcher: Batcher | None) -> bool:
+        """Return whether nothing has moved for `STUCK_SECONDS` though it could have."""
+        now = (batcher, batcher.progress if batcher else 0)
+        if now != self._last or batcher is None or batcher.occupied or not self._backlog():
+            self._last = now
+            self._since = self._clock()
+            return False
+        return self._clock() - self._since >= STUCK_SECONDS

@@ -1,4 +1,4 @@
-"""What a worker counts of its own work; it goes out with the sign of life."""
+"""Statistics of one worker, sent with each heartbeat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Spent:
     settle: float = 0.0
 
 
-class Tally:
+class Stats:
     """Totals since the worker started. Counting costs microseconds a batch, and no call to Redis."""
 
     def __init__(self) -> None:

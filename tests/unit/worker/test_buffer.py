@@ -1,4 +1,4 @@
-"""worker.lanes: which jobs go into the next batch."""
+"""worker.buffer: which jobs go into the next batch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import cast
 
 from core.cost import MAX_TOGETHER_MS
 from core.lanes import BULK_SHARE
-from worker.delivery import Entry
-from worker.lanes import ALONE_TURN, Lanes
+from worker.buffer import ALONE_TURN, Buffer
+from worker.transport.delivery import Entry
 
 
 def _entry(name: str, lane: str = "single", *, repeated: bool = False, cost_ms: int = 0) -> Entry:
     return cast(Entry, SimpleNamespace(key=name, lane=lane, repeated=repeated, cost_ms=cost_ms))
 
 
-def _filled(*, single: int = 0, bulk: int = 0, repeated: int = 0) -> Lanes:
-    lanes = Lanes()
+def _filled(*, single: int = 0, bulk: int = 0, repeated: int = 0) -> Buffer:
+    lanes = Buffer()
     for number in range(single):
         lanes.add(_entry(f"s{number}"))
     for number in range(bulk):
@@ -73,15 +73,15 @@ def test_jobs_put_back_go_first_in_their_old_order() -> None:
     assert lanes.take(4) == []
 
 
-def _costing(*costs: tuple[str, int]) -> Lanes:
-    """Lanes with jobs named by their lane's letter and number."""
-    lanes = Lanes()
+def _costing(*costs: tuple[str, int]) -> Buffer:
+    """Buffer with jobs named by their lane's letter and number."""
+    lanes = Buffer()
     for number, (lane, cost_ms) in enumerate(costs):
         lanes.add(_entry(f"{lane[0]}{number}", lane, cost_ms=cost_ms))
     return lanes
 
 
-def _turns(lanes: Lanes) -> list[list[str]]:
+def _turns(lanes: Buffer) -> list[list[str]]:
     return list(iter(lambda: _names(lanes.take(32)), []))
 
 
@@ -133,7 +133,7 @@ def test_a_lane_is_full_when_enough_work_waits_in_it() -> None:
 
 def test_dear_jobs_that_were_delivered_before_fill_their_lane() -> None:
     """Those of a killed worker are left to the other workers too."""
-    lanes = Lanes()
+    lanes = Buffer()
     lanes.add(_entry("r", "bulk", repeated=True, cost_ms=MAX_TOGETHER_MS))
     assert lanes.full() == {"bulk"}
     lanes.take(32)
