@@ -21,7 +21,7 @@ from core.redis.job_store import connect
 from core.redis.server import log_unfit
 from core.settings import Settings, load_settings
 
-_MOST_KEPT: Final = 64 * 1024 * 1024
+_MAX_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a process keeps: a bulk upload of frames."""
 
 
@@ -57,7 +57,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _keep_freed_memory(_server: Any, _worker: Any) -> None:
-    keep_freed_memory(_MOST_KEPT)
+    keep_freed_memory(_MAX_KEPT)
 
 
 def _check_address(settings: Settings) -> None:

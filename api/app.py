@@ -6,7 +6,7 @@ from flask import Flask
 
 from api.auth import policy, session
 from api.http import default_headers, problems, proxy, request_id
-from api.http.body import MOST_JSON_BYTES
+from api.http.body import MAX_JSON_BYTES
 from api.routes import health, images, jobs, ledger, metrics, pages
 from api.services import Services
 from core.settings import Settings, load_settings
@@ -23,7 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     app = Flask(__name__, static_folder=None)  # Files are the page's, with its headers.
     app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
-    app.config["MAX_CONTENT_LENGTH"] = MOST_JSON_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
     settings = settings or load_settings()
     app.extensions["wastestream"] = Services.open(settings)

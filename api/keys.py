@@ -18,7 +18,7 @@ from core.redis.job_store import connect
 from core.settings import RATE_RULE, Settings, is_rate, load_settings
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
-_MOST_DAYS: Final = 36_500
+_MAX_DAYS: Final = 36_500
 
 
 def _lifetime(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -28,8 +28,8 @@ def _lifetime(context: click.Context, option: click.Parameter, text: str | None)
         return None
     match = re.fullmatch(r"([1-9]\d{0,6})([hd])", text)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 0 < seconds <= _MOST_DAYS * _UNITS["d"]:
-        raise click.BadParameter(f"{text!r} is no time from 1h to {_MOST_DAYS}d; write 12h or 90d.")
+    if not 0 < seconds <= _MAX_DAYS * _UNITS["d"]:
+        raise click.BadParameter(f"{text!r} is no time from 1h to {_MAX_DAYS}d; write 12h or 90d.")
     return seconds * 1000
 
 

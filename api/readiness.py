@@ -12,9 +12,9 @@ from typing import Final
 
 from api.integrity import Integrity
 from core.disk import Disk
-from core.errors import LedgerUnavailableError, StorageUnavailableError, WastestreamError
+from core.errors import RedisUnavailableError, StorageUnavailableError, WastestreamError
 from core.redis.job_store import JobStore
-from core.redis.ledger import Accounts, Balance
+from core.redis.ledger import Balance, Ledger
 from core.redis.server import RedisServer
 from core.storage import ObjectStore
 
@@ -61,7 +61,7 @@ class Readiness:
         self,
         server: RedisServer,
         jobs: JobStore,
-        accounts: Accounts,
+        ledger: Ledger,
         objects: ObjectStore,
         *,
         integrity: Integrity,
@@ -69,7 +69,7 @@ class Readiness:
     ) -> None:
         self._server = server
         self._jobs = jobs
-        self._accounts = accounts
+        self._ledger = ledger
         self._objects = objects
         self._integrity = integrity
         self._disk = disk
@@ -91,7 +91,7 @@ class Readiness:
         with _noting(failures, "redis"):
             self._server.check()
             self._jobs.ping()
-            balance = self._accounts.balance()
+            balance = self._ledger.balance()
             if self._jobs.unattended(UNATTENDED):
                 warnings["workers"] = _NO_WORKER
         with _noting(failures, "storage"):
@@ -111,7 +111,7 @@ class Readiness:
                 self._integrity.check()
             else:
                 self._integrity.compare()
-        except (LedgerUnavailableError, StorageUnavailableError) as error:
+        except (RedisUnavailableError, StorageUnavailableError) as error:
             logger.debug("Nothing is known of the installation: %s", error)
 
 

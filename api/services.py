@@ -19,7 +19,7 @@ from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.job_store import JobStore, connect
-from core.redis.ledger import Accounts
+from core.redis.ledger import Ledger
 from core.redis.server import RedisServer
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -34,7 +34,7 @@ class Services:
     settings: Settings
     server: RedisServer
     jobs: JobStore
-    accounts: Accounts
+    ledger: Ledger
     objects: ObjectStore
     commits: Commits
     waiters: Waiters
@@ -57,13 +57,13 @@ class Services:
             key_cameras=settings.key_cameras,
         )
         server, disk = RedisServer(client), Disk(settings.disk)
-        accounts, objects = Accounts(client), ObjectStore(settings)
+        ledger, objects = Ledger(client), ObjectStore(settings)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             server=server,
             jobs=jobs,
-            accounts=accounts,
+            ledger=ledger,
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_waiting),
@@ -71,7 +71,7 @@ class Services:
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             throttle=Throttle(),
             integrity=integrity,
-            readiness=Readiness(server, jobs, accounts, objects, integrity=integrity, disk=disk),
+            readiness=Readiness(server, jobs, ledger, objects, integrity=integrity, disk=disk),
             disk=disk,
         )
 

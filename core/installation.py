@@ -32,7 +32,7 @@ _RENEW: Final = (
 class Installation:
     """Compares the marks, and makes them at the first start.
 
-    Every method raises `LedgerUnavailableError` or `StorageUnavailableError` while one of the two is down.
+    Every method raises `RedisUnavailableError` or `StorageUnavailableError` while one of the two is down.
     """
 
     def __init__(self, client: redis.Redis, objects: ObjectStore) -> None:

@@ -12,10 +12,10 @@ from typing import Final
 from core.cost import MAX_TOGETHER_MS
 from core.formats.layout import ImageBytes
 
-MOST_IMAGES: Final = 16
+MAX_IMAGES: Final = 16
 """Most images in one object, and so most jobs in one message (0.3 ms to send and 0.7 to consume)."""
 
-MOST_BYTES: Final = 8 * 1024 * 1024
+MAX_BYTES: Final = 8 * 1024 * 1024
 """Most bytes of images in one object, which is always read whole; a larger image has one to itself."""
 
 _BLOCK: Final = tarfile.BLOCKSIZE
@@ -30,7 +30,7 @@ def split(images: Sequence[tuple[int, int]]) -> list[range]:
     found: list[range] = []
     begin = total = cost = 0
     for number, (size, cost_ms) in enumerate(images):
-        full = number - begin == MOST_IMAGES or total + size > MOST_BYTES or cost + cost_ms > MAX_TOGETHER_MS
+        full = number - begin == MAX_IMAGES or total + size > MAX_BYTES or cost + cost_ms > MAX_TOGETHER_MS
         if full and number > begin:
             found.append(range(begin, number))
             begin, total, cost = number, 0, 0

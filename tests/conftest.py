@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from api.app import create_app
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.installation import OBJECT
 from core.redis.job_store import JobStore, connect
 from core.settings import Settings
@@ -125,7 +125,7 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
     def known(name: str) -> bool:
         try:
             return any(worker.startswith(f"{name}@") for worker in jobs.workers())
-        except LedgerUnavailableError:
+        except RedisUnavailableError:
             return False  # Redis may just have been started, and load its file.
 
     def start(

@@ -9,7 +9,7 @@ import warnings
 
 from celery.platforms import SecurityWarning
 
-from core.errors import LedgerUnavailableError, MissingRightsError, SettingsError
+from core.errors import MissingRightsError, RedisUnavailableError, SettingsError
 from core.messages import QUEUES
 from core.redis.job_store import connect
 from core.redis.server import check_server
@@ -23,7 +23,7 @@ def _check_rights(settings: Settings) -> None:
         check_server(client)
     except MissingRightsError:
         raise
-    except LedgerUnavailableError:  # Celery waits for it; `worker.app` says what else is wrong.
+    except RedisUnavailableError:  # Celery waits for it; `worker.app` says what else is wrong.
         return
     finally:
         client.close()

@@ -15,7 +15,7 @@ from celery import signals
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
-from core.errors import LedgerUnavailableError, ModelError
+from core.errors import ModelError, RedisUnavailableError
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.job_store import JobStore, connect
 from core.redis.models import reported
@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 SEEN_SECONDS: Final = 1.0
 """How often a worker records that it is alive, and what it has done."""
 
-MOST_SKEW: Final = 2.0
+MAX_SKEW: Final = 2.0
 """Seconds that the clocks of a worker and of Redis may differ without a warning."""
 
 MAINTAIN_SECONDS: Final = 0.25
@@ -100,7 +100,7 @@ def _keep_watch(sender: Any, **_: Any) -> None:
                 _give_up(jobs, name)
             else:
                 jobs.worker_seen(name, task.stats.totals() | runs)
-        except (LedgerUnavailableError, RedisError) as error:
+        except (RedisUnavailableError, RedisError) as error:
             logger.warning("Not recorded as alive: %s", error)
 
     def renew() -> None:
@@ -156,9 +156,9 @@ def _check_clock(jobs: JobStore) -> None:
     """Leases of messages are times by the workers' own clocks, so these must agree."""
     try:
         ahead = time.time() - jobs.now_ms() / 1000
-    except LedgerUnavailableError:
+    except RedisUnavailableError:
         return  # seen() has said so.
-    if abs(ahead) > MOST_SKEW:
+    if abs(ahead) > MAX_SKEW:
         logger.warning(
             "This machine's clock is %.1f s off that of Redis: jobs may run twice or recover late. "
             "Synchronise the clocks (NTP).",
@@ -171,7 +171,7 @@ def _sign_off(sender: Any, **_: Any) -> None:
         JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(
             sender.hostname
         )
-    except LedgerUnavailableError:
+    except RedisUnavailableError:
         logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")
 
 

@@ -20,7 +20,7 @@ from worker.engines import tensorflow as tensorflow_engine
 from worker.stats import Spent
 from worker.transport.epoch import Epoch
 
-_MOST_KEPT: Final = 64 * 1024 * 1024
+_MAX_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a child keeps: a batch of images."""
 
 
@@ -63,7 +63,7 @@ def running(settings: Settings) -> Running:
 def start(settings: Settings) -> None:
     """Open this child's own connections. Those of the parent must not be shared across the fork."""
     die_with_parent()
-    keep_freed_memory(_MOST_KEPT)
+    keep_freed_memory(_MAX_KEPT)
     _limit_memory(settings.child_memory)
     if settings.engine == "tensorflow":
         _process.engine = tensorflow_engine.TensorFlowEngine(settings.model_dir)

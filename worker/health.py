@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from core.errors import LedgerUnavailableError, WastestreamError
+from core.errors import RedisUnavailableError, WastestreamError
 from core.redis.job_store import JobStore, connect
 from core.settings import load_settings
 
@@ -18,7 +18,7 @@ def main() -> int:
     host = socket.gethostname()
     try:
         workers = JobStore(connect(load_settings().redis_url.get_secret_value(), patience=2.0)).workers()
-    except LedgerUnavailableError as error:
+    except RedisUnavailableError as error:
         sys.stderr.write(f"Not known: {error}\n")
         return 0
     except WastestreamError as error:

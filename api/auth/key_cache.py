@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.redis.api_keys import Key, KeyStore, Scope, id_in
 from core.settings import Settings
 
@@ -63,7 +63,7 @@ class KeyCache:
         """Return the valid key that `token` is, or None.
 
         Raises:
-            LedgerUnavailableError: Redis is down, and what is known does not decide.
+            RedisUnavailableError: Redis is down, and what is known does not decide.
         """
         if self._extra is not None and self._extra.opens_with(token):
             return self._extra
@@ -97,7 +97,7 @@ class KeyCache:
         Revoking or expiring the last one does not undo it, nor does a Redis that loses its data.
 
         Raises:
-            LedgerUnavailableError: Redis is down.
+            RedisUnavailableError: Redis is down.
         """
         if not self._seen:
             self._read(FRESH)
@@ -120,12 +120,12 @@ class KeyCache:
     def _compare(self, copy: _Copy) -> _Copy:
         now = time.monotonic()
         if now < self._retry_at:
-            raise LedgerUnavailableError("Redis has just not answered when it was asked for the API keys.")
+            raise RedisUnavailableError("Redis has just not answered when it was asked for the API keys.")
         try:
             # The version first: a change between the two questions is then seen next time.
             version = self._store.version()
             keys = copy.keys if version == copy.version else {key.id: key for key in self._store.all()}
-        except LedgerUnavailableError:
+        except RedisUnavailableError:
             self._retry_at = time.monotonic() + _PAUSE
             raise
         self._seen = self._seen or bool(keys)

@@ -17,7 +17,7 @@ from werkzeug.http import parse_cookie
 from api.auth.key_cache import KeyCache
 from api.http.problems import RequestError
 from api.services import services
-from core.errors import LedgerUnavailableError, SettingsError, WastestreamError
+from core.errors import RedisUnavailableError, SettingsError, WastestreamError
 from core.redis.api_keys import Key, Scope
 from core.redis.job_store import RateLimit
 from core.settings import PREFIX, Settings
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 COOKIE: Final = "wastestream_key"
 """Holds the key with which the page has signed in."""
 
-MOST_KEY_LENGTH: Final = 256
+MAX_KEY_LENGTH: Final = 256
 """Characters of what is looked at as a key."""
 
 _REALM: Final = 'Bearer realm="wastestream"'
@@ -105,7 +105,7 @@ def needs_key(settings: Settings, key_cache: KeyCache, *, ask: bool = True) -> b
         ask: whether Redis may be asked; else what this process knows decides.
 
     Raises:
-        LedgerUnavailableError: it depends on the keys there are, and Redis is down.
+        RedisUnavailableError: it depends on the keys there are, and Redis is down.
     """
     if settings.auth == "off":
         return False
@@ -125,7 +125,7 @@ def check_address(settings: Settings, key_cache: KeyCache) -> None:
         return
     try:
         keys = key_cache.any()
-    except LedgerUnavailableError as error:
+    except RedisUnavailableError as error:
         logger.warning("%s Until it does, requests are answered with 503.", error)
         return
     if keys or (settings.auth == "required" and not settings.reachable):
@@ -198,7 +198,7 @@ def signed_in(request: Request, key_cache: KeyCache) -> Key | None:
 
     Raises:
         RequestError: 403, another site's page sent the cookie along.
-        LedgerUnavailableError: Redis is down.
+        RedisUnavailableError: Redis is down.
     """
     scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -219,7 +219,7 @@ def token_in(environ: Mapping[str, Any]) -> str:
 
 
 def _find(key_cache: KeyCache, token: str) -> Key | None:
-    return key_cache.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
+    return key_cache.find(token) if 0 < len(token) <= MAX_KEY_LENGTH else None
 
 
 def refuse_other_sites(request: Request, *, needs_proof: bool = False) -> None:

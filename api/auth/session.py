@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.auth.policy import (
     COOKIE,
-    MOST_KEY_LENGTH,
+    MAX_KEY_LENGTH,
     needs_key,
     public,
     refuse_other_sites,
@@ -26,7 +26,7 @@ from core.redis.api_keys import Key
 DAYS: Final = 30
 """How long a browser stays signed in, unless the key expires or is revoked before."""
 
-_MOST_BYTES: Final = 4096  # a key, however it is escaped; anyone may send a body here, and it takes memory
+_MAX_BYTES: Final = 4096  # a key, however it is escaped; anyone may send a body here, and it takes memory
 
 
 class _CookieOptions(TypedDict):
@@ -52,11 +52,11 @@ def show() -> Response:
 
 @blueprint.post("")
 @public
-@takes(_MOST_BYTES, JSON)
+@takes(_MAX_BYTES, JSON)
 def sign_in() -> Response:
     """Take a key and give the browser a cookie with it."""
     refuse_other_sites(request)
-    token = _token(read_json(_MOST_BYTES))
+    token = _token(read_json(_MAX_BYTES))
     services().integrity.check()
     key = services().key_cache.find(token)
     if key is None:
@@ -85,7 +85,7 @@ def _said(key: Key | None) -> Response:
 
 def _token(body: Any) -> str:
     token = body.get("key") if isinstance(body, dict) else None
-    if not isinstance(token, str) or not 0 < len(token.strip()) <= MOST_KEY_LENGTH:
+    if not isinstance(token, str) or not 0 < len(token.strip()) <= MAX_KEY_LENGTH:
         raise RequestError(HTTPStatus.BAD_REQUEST, 'Send the API key as JSON: {"key": "ws_..."}.')
     return token.strip()
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from flask import Flask
 
-from api.auth.policy import MOST_KEY_LENGTH, needs_key, scope_of, token_in
+from api.auth.policy import MAX_KEY_LENGTH, needs_key, scope_of, token_in
 from api.http.answer import Answer, refusal
 from api.http.body import JSON, BodyRule
 from api.http.encodings import PLAIN
@@ -20,7 +20,7 @@ from api.http.long_poll import MAY_WAIT
 from api.http.places import Place, Places
 from api.http.request import Request
 from api.services import Services
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.lanes import BULK, SINGLE
 
 _MIB: Final = 1024 * 1024
@@ -144,14 +144,14 @@ class Admission:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._loop.run_in_executor(self._lookups, self._ask, request)
-        except (TimeoutError, LedgerUnavailableError):
+        except (TimeoutError, RedisUnavailableError):
             return Client(request.address, trusted=False)  # The application says what is wrong.
 
     def _ask(self, request: Request) -> Client:
         token = token_in(request.environ)
         if not needs_key(self._settings, self._keyring):
             return Client(request.address, trusted=True)
-        key = self._keyring.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
+        key = self._keyring.find(token) if 0 < len(token) <= MAX_KEY_LENGTH else None
         return Client(request.address, trusted=False) if key is None else Client(key.id, trusted=True)
 
     def _terms(self, request: Request, client: Client) -> Terms | None:

@@ -16,7 +16,7 @@ from api.http.multipart import File, files_in
 from api.http.problems import RequestError
 from core.errors import BusyError
 
-MOST_JSON_BYTES: Final = 1024 * 1024
+MAX_JSON_BYTES: Final = 1024 * 1024
 """Largest body of a request that is no upload; those have limits of their own."""
 
 JSON: Final = "json"
@@ -119,7 +119,7 @@ def body_done() -> None:
     request.environ.get(DONE, lambda: None)()
 
 
-def read_json(most: int = MOST_JSON_BYTES) -> Any:
+def read_json(most: int = MAX_JSON_BYTES) -> Any:
     """Return the current request's body as JSON; None if it is none.
 
     Args:

@@ -28,7 +28,7 @@ _DATA_URI: Final = re.compile(rb"\s*data:([^,]*),", re.IGNORECASE)  # RFC 2397
 _HEAD: Final = 256  # bytes in which a data URI says what it holds
 _ANY_WINDOW: Final = zlib.MAX_WBITS | 32  # headers of gzip as well as of zlib
 _CODINGS: Final = {"Accept-Encoding": "gzip, deflate"}
-_MOST_MEMBERS: Final = 64  # of gzip: each costs a copy of what follows it
+_MAX_MEMBERS: Final = 64  # of gzip: each costs a copy of what follows it
 _ENDS_WRONGLY: Final = "The body's {} data breaks off, or other data follows it"
 
 Data = TypeVar("Data", bound=ImageBytes)
@@ -113,7 +113,7 @@ def _decompress(data: bytes | bytearray, coding: str, most: int) -> bytes | byte
     window = -zlib.MAX_WBITS if raw else _ANY_WINDOW
     plain: bytes | bytearray = b""
     rest: bytes | bytearray | memoryview = data
-    for _ in range(_MOST_MEMBERS):
+    for _ in range(_MAX_MEMBERS):
         stream = zlib.decompressobj(window)
         try:
             member = stream.decompress(rest, most + 1 - len(plain))
@@ -132,7 +132,7 @@ def _decompress(data: bytes | bytearray, coding: str, most: int) -> bytes | byte
         rest = stream.unused_data
         if not rest:
             return plain
-    raise _broken(f"The body's gzip data has more than {_MOST_MEMBERS} members")
+    raise _broken(f"The body's gzip data has more than {_MAX_MEMBERS} members")
 
 
 def _joined(plain: bytes | bytearray, member: bytes) -> bytes | bytearray:

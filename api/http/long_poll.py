@@ -13,7 +13,7 @@ from api.http.timestamps import parse_number
 from api.services import services
 from core.jobs import Job
 
-MOST_WAIT: Final = 30.0
+MAX_WAIT: Final = 30.0
 """Seconds that a request may wait for its job."""
 
 MAY_WAIT: Final = "wastestream.may_wait"
@@ -30,9 +30,9 @@ def wait_seconds() -> float:
     """
     text = request.args.get("wait", "0")
     seconds = parse_number(text)
-    if seconds is None or seconds > MOST_WAIT:
+    if seconds is None or seconds > MAX_WAIT:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MOST_WAIT:.0f} seconds."
+            HTTPStatus.BAD_REQUEST, f"wait={text[:20]} must be between 0 and {MAX_WAIT:.0f} seconds."
         )
     return seconds
 

@@ -20,7 +20,7 @@ from api.http.encodings import decode_transfer, holds_image, unwrap
 from api.http.problems import RequestError
 from core.formats.layout import ImageBytes
 
-_MOST_HEADER: Final = 4096  # bytes of one part's header
+_MAX_HEADER: Final = 4096  # bytes of one part's header
 _LINE_END: Final = b"\r\n"
 _FIELD_TYPE: Final = re.compile(r"(text/.*|application/(.*\+)?(json|xml|x-www-form-urlencoded))?")
 """Media types of parts that are fields of the form, unless they have a file name."""
@@ -120,7 +120,7 @@ def _content(body: bytes | bytearray, at: int) -> int:
     """Return where the content begins of the part whose boundary ends at `at`."""
     if body[at : at + 2] != _LINE_END:
         raise _broken("a boundary is not followed by a line's end")
-    last = at + 2 + _MOST_HEADER + 4
+    last = at + 2 + _MAX_HEADER + 4
     end = body.find(2 * _LINE_END, at, last)
     if end < 0 and len(body) >= last:
         raise RequestEntityTooLarge

@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from api.ingest.group_commit import GroupCommit
-from core.errors import DataLostError, LedgerFullError, StorageUnavailableError
+from core.errors import DataLostError, RedisFullError, StorageUnavailableError
 from core.formats.layout import ImageBytes
 from core.jobs import NewJob, Shard, new_job_id, object_key
 from core.lanes import SINGLE
 from core.messages import QUEUES, Envelope
 from core.redis.job_store import Accepted, Idempotency, JobStore, RateLimit, Refusal, Submission
-from core.shards import MOST_BYTES, split
+from core.shards import MAX_BYTES, split
 from core.storage import ObjectStore
 
 
@@ -78,11 +78,11 @@ class Commits:
 
         Raises:
             StorageUnavailableError: nothing was accepted.
-            LedgerUnavailableError: nothing may have been accepted.
-            QueueFullError, LedgerFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError,
+            RedisUnavailableError: nothing may have been accepted.
+            QueueFullError, RedisFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError,
             DataLostError: nothing was accepted; see `JobStore.accept_many`.
         """
-        if upload.lane == SINGLE and len(upload.images[0].data) <= MOST_BYTES:
+        if upload.lane == SINGLE and len(upload.images[0].data) <= MAX_BYTES:
             return self._singles.do(upload)
         (outcome,) = self._commit([upload])
         if not isinstance(outcome, Committed):
@@ -124,7 +124,7 @@ class Commits:
         ]
         try:
             return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
-        except (LedgerFullError, DataLostError):
+        except (RedisFullError, DataLostError):
             # A certain no. After any other error the jobs may be accepted, so their images must stay.
             self._discard(keys)
             raise

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from core.errors import LedgerFullError, QueueFullError
+from core.errors import QueueFullError, RedisFullError
 
 SHUT_SECONDS: Final = 0.5
 """How long uploads are refused at once after one was refused. All are told to come back later than that."""
 
-_Refusal = QueueFullError | LedgerFullError
+_Refusal = QueueFullError | RedisFullError
 
-_OPEN: Final = (0.0, partial(LedgerFullError, ""))  # of a lane that nothing has shut
+_OPEN: Final = (0.0, partial(RedisFullError, ""))  # of a lane that nothing has shut
 
 
 class Gate:
@@ -40,5 +40,5 @@ class Gate:
         if isinstance(why, QueueFullError):
             refusal = partial(QueueFullError, str(why), why.retry_after)
         else:
-            refusal = partial(LedgerFullError, str(why))
+            refusal = partial(RedisFullError, str(why))
         self._refusals[lane] = (time.monotonic() + SHUT_SECONDS, refusal)

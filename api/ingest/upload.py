@@ -20,14 +20,14 @@ from api.services import Services
 from core import lanes
 from core.cameras import DEFAULT_CAMERA, camera_id_in_header
 from core.cost import decode_ms, is_huge
-from core.errors import LedgerFullError, QueueFullError, RateLimitError
+from core.errors import QueueFullError, RateLimitError, RedisFullError
 from core.formats.layout import ImageBytes
 from core.image_header import MAX_BYTES, read_header
 from core.jobs import Job, queued
 from core.redis.eta import Place
 from core.redis.job_store import Accepted, Idempotency, RateLimit
 
-MOST_MAX_AGE: Final = 7 * 24 * 3600
+MAX_AGE_SECONDS: Final = 7 * 24 * 3600
 """Longest `X-Max-Age`, seconds."""
 
 _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -189,7 +189,7 @@ def submit(
         ledger said.
 
     Raises:
-        DiskFullError, StorageUnavailableError, LedgerUnavailableError: nothing was accepted; try again. So
+        DiskFullError, StorageUnavailableError, RedisUnavailableError: nothing was accepted; try again. So
             while Redis is not fit (`core.redis.server`).
         QueueFullError: as many jobs wait as may; nothing was accepted.
         IdempotencyConflictError: the key was used for something else.
@@ -212,7 +212,7 @@ def submit(
     except RateLimitError as error:
         services.throttle.learn(limit, error.retry_after)
         raise
-    except (QueueFullError, LedgerFullError) as error:
+    except (QueueFullError, RedisFullError) as error:
         services.gate.shut(lane, error)
         raise
     accepted = committed.accepted
@@ -245,9 +245,9 @@ def _max_age_ms(text: str | None) -> int | None:
     if text is None:
         return None
     seconds = parse_number(text)
-    if seconds is None or not 0 < seconds <= MOST_MAX_AGE:
+    if seconds is None or not 0 < seconds <= MAX_AGE_SECONDS:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"X-Max-Age {text[:80]!r} must be seconds above 0 and up to {MOST_MAX_AGE:,} (7 days).",
+            f"X-Max-Age {text[:80]!r} must be seconds above 0 and up to {MAX_AGE_SECONDS:,} (7 days).",
         )
     return math.ceil(seconds * 1000)

@@ -19,19 +19,19 @@ from api.ingest.throttle import limit_headers
 from api.ingest.upload import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
 from api.routes.jobs import blueprint as jobs
 from api.services import services
-from core.errors import ImageError, LedgerUnavailableError, RateLimitError
+from core.errors import ImageError, RateLimitError, RedisUnavailableError
 from core.image_header import MAX_BYTES
 from core.lanes import BULK, SINGLE
 from core.redis.api_keys import Scope
 from core.redis.job_store import Accepted
 
-MOST_FILES: Final = 64
+MAX_FILES: Final = 64
 """Files in one bulk upload."""
 
-MOST_BULK_BYTES: Final = 128 * 1024 * 1024
+MAX_BULK_BYTES: Final = 128 * 1024 * 1024
 """Bytes of one bulk upload: 64 frames of 2 MB."""
 
-_MOST_PARTS: Final = 1000  # parts that are still counted, to say how many are too many
+_MAX_PARTS: Final = 1000  # parts that are still counted, to say how many are too many
 
 blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
@@ -79,21 +79,21 @@ def _settled(made: Submitted, seconds: float) -> tuple[Submitted, dict[str, str]
             return made, headers
         place = None if job.state.terminal else services().jobs.places([job.id])[0]
         return Submitted(job, place), headers
-    except LedgerUnavailableError:
+    except RedisUnavailableError:
         return made, {}  # It was accepted, and that is what its sender must learn.
 
 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
-@takes(MOST_BULK_BYTES, BULK)
+@takes(MAX_BULK_BYTES, BULK)
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Take up to 64 images; 202 with each one's outcome, in order."""
     if "wait" in request.args:
         raise RequestError(
             HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; ask for their jobs with POST /v1/jobs/query."
         )
-    if (request.content_length or 0) > MOST_BULK_BYTES:
-        raise _too_large(f"The call has more than {MOST_BULK_BYTES:,} bytes; send fewer files in each.")
+    if (request.content_length or 0) > MAX_BULK_BYTES:
+        raise _too_large(f"The call has more than {MAX_BULK_BYTES:,} bytes; send fewer files in each.")
     origin = read_origin(request.headers)
     return _take(_files(), origin)
 
@@ -127,20 +127,20 @@ def _files() -> list[File]:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send multipart/form-data with one file part for each image."
         )
     try:
-        files = read_files(MOST_BULK_BYTES, most_parts=_MOST_PARTS)
+        files = read_files(MAX_BULK_BYTES, most_parts=_MAX_PARTS)
     except RequestEntityTooLarge as error:
         raise _too_large(
-            f"The form has more than {MOST_BULK_BYTES:,} bytes or {_MOST_PARTS:,} parts, or a part's header "
-            f"more than 4 kB; send at most {MOST_FILES} files in one call."
+            f"The form has more than {MAX_BULK_BYTES:,} bytes or {_MAX_PARTS:,} parts, or a part's header "
+            f"more than 4 kB; send at most {MAX_FILES} files in one call."
         ) from error
     if not files:
         raise RequestError(
             HTTPStatus.BAD_REQUEST, "The form holds no file; add one file part for each image."
         )
-    if len(files) > MOST_FILES:
+    if len(files) > MAX_FILES:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"The form holds {len(files)} files; send at most {MOST_FILES} in one call.",
+            f"The form holds {len(files)} files; send at most {MAX_FILES} in one call.",
         )
     return files
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.policy import caller, requires
-from api.http.body import JSON, MOST_JSON_BYTES, read_json, takes
+from api.http.body import JSON, MAX_JSON_BYTES, read_json, takes
 from api.http.long_poll import wait_seconds, when_settled
 from api.http.problems import RequestError
 from api.services import services
@@ -17,7 +17,7 @@ from core.image_header import MEDIA_TYPES
 from core.jobs import Job, JobState, is_job_id
 from core.redis.api_keys import Scope
 
-MOST_IDS: Final = 1000
+MAX_IDS: Final = 1000
 """Ids in one query."""
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -54,7 +54,7 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
-@takes(MOST_JSON_BYTES, JSON)
+@takes(MAX_JSON_BYTES, JSON)
 def query() -> Response:
     """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
     ids = _ids(read_json())
@@ -106,8 +106,8 @@ def _ids(body: Any) -> list[str]:
     ids = body.get("ids") if isinstance(body, dict) else None
     if not isinstance(ids, list) or not all(isinstance(job_id, str) for job_id in ids):
         raise RequestError(HTTPStatus.BAD_REQUEST, 'Send JSON such as {"ids": ["01J...", "01J..."]}.')
-    if len(ids) > MOST_IDS:
+    if len(ids) > MAX_IDS:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MOST_IDS:,} at a time."
+            HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MAX_IDS:,} at a time."
         )
     return ids

@@ -22,7 +22,7 @@ from core.jobs import timestamp
 from core.redis.api_keys import Scope
 from core.redis.ledger import COUNTERS, TOTALS, LedgerRow, total
 
-MOST_ROWS: Final = 100_000
+MAX_ROWS: Final = 100_000
 """Rows in one answer: a month of 130 cameras."""
 
 _DEFAULT_SPAN: Final = timedelta(days=1)
@@ -50,20 +50,18 @@ def show() -> Response:
     if unknown:
         raise _bad(f"{unknown[0][:40]!r} is no parameter of the ledger; use {', '.join(_PARAMETERS)}.")
     camera, span, as_csv = _camera(), _span(), _wants_csv()
-    accounts = services().accounts
-    names = accounts.names(
-        f"{span.first:%Y%m%d%H}", f"{span.last - _HOUR:%Y%m%d%H}", camera, most=MOST_ROWS + 1
-    )
-    if len(names) > MOST_ROWS:
-        raise _bad(f"That is more than {MOST_ROWS:,} rows; ask for one camera, or a shorter time.")
-    rows = list(accounts.rows(names))
+    ledger = services().ledger
+    names = ledger.names(f"{span.first:%Y%m%d%H}", f"{span.last - _HOUR:%Y%m%d%H}", camera, most=MAX_ROWS + 1)
+    if len(names) > MAX_ROWS:
+        raise _bad(f"That is more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
+    rows = list(ledger.rows(names))
     answer = _as_csv(rows) if as_csv else _as_json(rows, span, camera)
     services().integrity.check(fresh=0)  # Of a Redis that has just been emptied nothing is proved.
     return answer
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
-    balance = services().accounts.balance()
+    balance = services().ledger.balance()
     return jsonify(
         {
             "camera": camera,

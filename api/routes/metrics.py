@@ -40,9 +40,9 @@ def show() -> Response:
 
 def _lines() -> Iterator[str]:
     deps = services()
-    totals, balance = deps.accounts.totals(), deps.accounts.balance()
+    totals, balance = deps.ledger.totals(), deps.ledger.balance()
     deps.integrity.check(fresh=0)  # as in api.routes.ledger
-    pending, drain = deps.accounts.pending(_first_hour(deps.jobs)), deps.jobs.drain()
+    pending, drain = deps.ledger.pending(_first_hour(deps.jobs)), deps.jobs.drain()
     yield from _metric(
         "wastestream_images_received_total",
         "counter",

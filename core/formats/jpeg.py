@@ -46,7 +46,7 @@ _END: Final = b"\xff\xd9"
 _PADDING: Final = b"\x00\xff\r\n"
 """What is found in place of the end marker."""
 
-_MOST_PADDING: Final = 4
+_MAX_PADDING: Final = 4
 """Bytes that look like padding and may still be the last ones of the pixels."""
 
 _MAX_FILL: Final = 65_536
@@ -149,7 +149,7 @@ def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
         if not layout.many_scans:  # Most cameras' images, and the scan's end need not be looked for.
             return JpegSource(_up_to(end, data, layout))
     else:
-        end += len(bytes(data[end : end + _MOST_PADDING]).partition(b"\xff")[0])
+        end += len(bytes(data[end : end + _MAX_PADDING]).partition(b"\xff")[0])
     scans, ended = _scans(data, layout.pixels, end)
     if ended:
         return _as_it_is(data, layout)

@@ -18,7 +18,7 @@ from core.formats.layout import (
 
 _HEADER: Final = 13  # bytes in IHDR
 _AROUND: Final = 12  # bytes of a chunk beside what it holds: length, name, checksum
-_MOST_ALPHAS: Final = 256
+_MAX_ALPHAS: Final = 256
 _GREY, _COLOUR, _PALETTE = 0, 2, 3
 _SHORTEST_TRANSPARENCY: Final = {_GREY: 2, _COLOUR: 6, _PALETTE: 1}
 """Colour type to the least bytes of `tRNS`."""
@@ -93,7 +93,7 @@ def png_source(data: ImageBytes, layout: Layout) -> ImageBytes:
 
 def _is_transparency(data: ImageBytes, start: int, length: int, colour: int) -> bool:
     shortest = _SHORTEST_TRANSPARENCY.get(colour)
-    return shortest is not None and shortest <= length <= _MOST_ALPHAS and _is_whole(data, start, length)
+    return shortest is not None and shortest <= length <= _MAX_ALPHAS and _is_whole(data, start, length)
 
 
 def _is_whole(data: ImageBytes, start: int, length: int) -> bool:

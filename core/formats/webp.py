@@ -13,7 +13,7 @@ _PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
 _BESIDE: Final = frozenset({b"ALPH", b"ANIM"})
 _EXIF_FLAG: Final = 8
 _LOSSLESS: Final = 0x2F
-_MOST_MISSING: Final = 8  # bytes at the end of the pixels that may be missing,
+_MAX_MISSING: Final = 8  # bytes at the end of the pixels that may be missing,
 _LEAST_RATIO: Final = 20  # if there are so many times more of them
 _READ_AHEAD: Final = 64  # bytes: the codes that zeros stand for may be longer than those that were there
 
@@ -84,7 +84,7 @@ def _filled(chunks: bytes, missing: int, last: int) -> bytes:
 def _missing(data: ImageBytes, start: int, length: int) -> int:
     """Return how many bytes a chunk lacks: as few as change nothing that anybody sees."""
     missing = max(0, start + 8 + length - len(data))
-    if missing > _MOST_MISSING or missing * _LEAST_RATIO > length:
+    if missing > _MAX_MISSING or missing * _LEAST_RATIO > length:
         raise unreadable("WEBP")
     return missing
 

@@ -109,7 +109,7 @@ def is_key_name(text: str) -> bool:
 
 
 class KeyStore:
-    """Makes, lists and revokes keys. Every method raises `LedgerUnavailableError` while Redis is down."""
+    """Makes, lists and revokes keys. Every method raises `RedisUnavailableError` while Redis is down."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

@@ -43,10 +43,10 @@ from redis.retry import Retry
 from core.errors import (
     DataLostError,
     IdempotencyConflictError,
-    LedgerFullError,
-    LedgerUnavailableError,
     QueueFullError,
     RateLimitError,
+    RedisFullError,
+    RedisUnavailableError,
     TooManyCamerasError,
 )
 from core.jobs import TOO_OLD, Job, JobState, NewJob, Outcome, Shard, accepted_ms
@@ -157,20 +157,20 @@ def connect(url: str, *, patience: float = 5.0, kind: type[redis.Redis] = redis.
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Make every error of Redis in the block a `LedgerUnavailableError`."""
+    """Make every error of Redis in the block a `RedisUnavailableError`."""
     try:
         yield
     except RedisError as error:
         if isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY in str(error):
-            raise LedgerFullError("Redis has no memory left: `maxmemory` is reached.") from error
+            raise RedisFullError("Redis has no memory left: `maxmemory` is reached.") from error
         # Down, loading its file, out of memory, cut off: what the caller can do is the same.
-        raise LedgerUnavailableError(f"Redis does not answer or cannot write ({error}).") from error
+        raise RedisUnavailableError(f"Redis does not answer or cannot write ({error}).") from error
 
 
 class JobStore:
     """Accepts, settles and reads jobs. Safe to share between threads, not across a fork.
 
-    Every method raises `LedgerUnavailableError` while Redis is down or cannot write.
+    Every method raises `RedisUnavailableError` while Redis is down or cannot write.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class JobStore:
               brought as many as one may.
 
         Raises:
-            LedgerFullError: Redis has no memory; nothing was accepted.
+            RedisFullError: Redis has no memory; nothing was accepted.
             DataLostError: Redis is not that of the installation (any more); nothing was accepted.
         """
         keys = [PENDING[lane], PENDING[_other(lane)], _LEDGERS, _CAMERAS, _DRAIN, _EXPIRING, queue]

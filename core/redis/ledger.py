@@ -87,8 +87,8 @@ class Balance:
         return self.counts.owed == self.waiting
 
 
-class Accounts:
-    """Reads the ledger, and forgets what is old. Raises `LedgerUnavailableError` while Redis is down."""
+class Ledger:
+    """Reads the ledger, and forgets what is old. Raises `RedisUnavailableError` while Redis is down."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

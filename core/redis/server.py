@@ -15,7 +15,7 @@ import redis
 from redis.client import Pipeline
 from redis.exceptions import ExecAbortError, NoPermissionError
 
-from core.errors import EvictionError, LedgerUnavailableError, MissingRightsError
+from core.errors import EvictionError, MissingRightsError, RedisUnavailableError
 from core.lanes import SINGLE
 from core.messages import QUEUES
 from core.redis.job_store import SETTLED_CHANNEL, translated
@@ -78,7 +78,7 @@ class RedisServer:
 
         Raises:
             MissingRightsError, EvictionError: it is not.
-            LedgerUnavailableError: it cannot be asked.
+            RedisUnavailableError: it cannot be asked.
         """
         # While one thread looks, which can take a time-out, others go by what was last seen, if anything was.
         if time.monotonic() >= self._next and self._lock.acquire(blocking=self._next == 0):
@@ -107,7 +107,7 @@ def check_server(client: redis.Redis) -> None:
     Raises:
         MissingRightsError: its user may not do something; the message names it.
         EvictionError: it drops keys when its memory is full.
-        LedgerUnavailableError: it cannot be asked.
+        RedisUnavailableError: it cannot be asked.
     """
     with translated():
         missing = list(dict.fromkeys(_missing(client)))
@@ -129,7 +129,7 @@ def log_unfit(client: redis.Redis) -> None:
         check_server(client)
     except (EvictionError, MissingRightsError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the sentence is all there is to know
-    except LedgerUnavailableError as error:
+    except RedisUnavailableError as error:
         logger.debug("Not known whether Redis is fit: %s", error)
 
 

@@ -11,8 +11,8 @@ import click
 
 from core.errors import (
     EvictionError,
-    LedgerUnavailableError,
     MissingRightsError,
+    RedisUnavailableError,
     SettingsError,
     WastestreamError,
 )
@@ -93,7 +93,7 @@ def _check_redis(url: str, view: View) -> None:
         raise
     except EvictionError as error:
         view.say(f"Warning: {error}")
-    except LedgerUnavailableError as error:
+    except RedisUnavailableError as error:
         raise StackError(
             f"Redis at {address.hostname}:{address.port} does not answer, or refuses the password. "
             f"Check that the stack runs there, with `up --listen ADDR`, and that the env file is its own. "

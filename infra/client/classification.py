@@ -17,7 +17,7 @@ from infra.client.results import QUEUED, Result, failed, settled, unfinished
 CALLS: Final = 3
 """Uploads under way at a time. With the bytes of one group each, they bound the memory used."""
 
-MOST_PENDING: Final = 1000
+MAX_PENDING: Final = 1000
 """Accepted images not yet settled; beyond it uploads wait. As many as one query may ask for."""
 
 _SHORTEST_PAUSE: Final = 0.05
@@ -104,7 +104,7 @@ class Classification:
 
     def _start_uploads(self) -> bool:
         """Fill the upload places; return whether any upload is under way."""
-        while len(self._uploads) < CALLS and len(self._pending) < MOST_PENDING:
+        while len(self._uploads) < CALLS and len(self._pending) < MAX_PENDING:
             group = next(self._groups, None)
             if group is None:
                 break
@@ -151,7 +151,7 @@ class Classification:
 
     async def _query(self) -> list[Result]:
         asked = time.monotonic()
-        jobs, unknown = await self._client.query(list(self._pending)[:MOST_PENDING])
+        jobs, unknown = await self._client.query(list(self._pending)[:MAX_PENDING])
         took = time.monotonic() - asked
         results = [settled(self._pending.pop(job["id"]), job) for job in jobs if job["state"] != QUEUED]
         results += [failed(self._pending.pop(job), _LOST, job) for job in unknown]

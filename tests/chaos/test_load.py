@@ -21,7 +21,7 @@ from tests.support.stream import finish, states, upload, upload_bulk, upload_tog
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
 
-_MOST_HELD = 2 * 32 + 32  # jobs that a worker may hold: its prefetch, and the batch that runs
+_MAX_HELD = 2 * 32 + 32  # jobs that a worker may hold: its prefetch, and the batch that runs
 
 
 def _held(jobs: JobStore) -> int:
@@ -63,9 +63,9 @@ def test_an_overload_is_held_in_the_queue_and_drained(
     until = time.monotonic() + 5
     while time.monotonic() < until:
         ids += load()
-        assert _held(jobs) <= _MOST_HELD
+        assert _held(jobs) <= _MAX_HELD
         time.sleep(0.2)
-    assert states(jobs, ids)[JobState.QUEUED] > 2 * _MOST_HELD
+    assert states(jobs, ids)[JobState.QUEUED] > 2 * _MAX_HELD
     finish(jobs, ids)
     assert process.memory_info().rss - before < 30_000_000
 

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis.client import Pipeline
 
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.jobs import JobState
 from core.redis.job_store import JobStore, connect
 from core.redis.oom import OomTolerantRedis
@@ -155,7 +155,7 @@ def test_the_oom_tolerant_client_does_what_others_are_refused(
     plain.delete("z", "h", "s", "e", "l")
     fill()
     assert answers() == usual
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(RedisUnavailableError):
         JobStore(plain).ping()
     JobStore(tolerant).ping()
 

@@ -217,7 +217,7 @@ def test_the_pulse_goes_on_while_the_broker_is_away(
 
 
 def test_a_message_has_the_parts_that_we_set_and_read(settings: Settings, jobs: JobStore) -> None:
-    """`transport.channel` stores `_raw`; `transport.delivery` sets `_state`, which makes `acknowledged` true."""
+    """The channel stores `_raw`; `transport.delivery` sets `_state`, which makes `acknowledged` true."""
     app = make_app(settings)
     text = Envelope(app).message(_keys(1), "single")
     jobs.client.lpush(QUEUES["single"], text)
@@ -273,7 +273,7 @@ def test_signatures_that_we_override_or_call_are_as_before() -> None:
 def test_a_closed_channel_returns_its_messages_by_the_function_that_we_replace(
     settings: Settings, jobs: JobStore
 ) -> None:
-    """`transport.leases` puts its own in the place of `restore_unacked`; kombu calls it when a channel closes."""
+    """Ours replaces `restore_unacked`, which kombu calls when a channel closes."""
     app = make_app(settings)
     jobs.client.lpush(QUEUES["single"], Envelope(app).message(_keys(1), "single"))
     called = []

@@ -20,7 +20,7 @@ from api.app import create_app
 from api.auth import key_cache
 from api.auth.key_cache import KeyCache, settings_key
 from api.auth.policy import COOKIE, check_address, scope_of
-from core.errors import LedgerUnavailableError, SettingsError
+from core.errors import RedisUnavailableError, SettingsError
 from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
 from core.messages import QUEUES
 from core.model.manifest import Prediction
@@ -273,7 +273,7 @@ def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch
     assert ring.find(token) is not None
     monkeypatch.setattr(key_cache, "FRESH", -1.0)
     monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5))
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(RedisUnavailableError):
         ring.find(token)
 
 

@@ -19,14 +19,14 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.ingest import group_commit as together
-from core.errors import LedgerFullError, LedgerUnavailableError, StorageUnavailableError
+from core.errors import RedisFullError, RedisUnavailableError, StorageUnavailableError
 from core.jobs import IMAGES, Job, job_ids_in, object_key
 from core.messages import QUEUES, keys_in
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.job_store import PENDING, JobStore, connect
-from core.redis.ledger import Accounts
+from core.redis.ledger import Ledger
 from core.settings import Settings
-from core.shards import MOST_BYTES
+from core.shards import MAX_BYTES
 from core.storage import ObjectStore
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import wait_until
@@ -150,7 +150,7 @@ def test_no_more_than_an_object_takes(
 ) -> None:
     """16 images, and 8 MiB; the rest go next."""
     uploads = [sending(jpeg(number)) for number in range(20)]
-    uploads[18] = sending(jpeg() + bytes(MOST_BYTES - len(jpeg())))
+    uploads[18] = sending(jpeg() + bytes(MAX_BYTES - len(jpeg())))
     made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
     assert [job.shard and job.shard.count for job in made] == [16] * 16 + [2, 2, None, None]
     assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
@@ -161,7 +161,7 @@ def test_what_fills_an_object_goes_alone(
 ) -> None:
     """It waits for nobody, and nobody for it."""
     monkeypatch.setattr(together.GroupCommit, "do", None)
-    (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MOST_BYTES))(client)])
+    (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MAX_BYTES))(client)])
     assert job.shard is None
 
 
@@ -194,7 +194,7 @@ def test_one_that_is_refused_does_not_touch_the_others(
     assert wait_settled(jobs, shown) == {"classified": 3}
     wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")
     assert_balanced(jobs)
-    assert Accounts(jobs.client).balance().counts["received"] == 4
+    assert Ledger(jobs.client).balance().counts["received"] == 4
 
 
 @pytest.mark.parametrize(
@@ -307,14 +307,12 @@ def test_an_outage_of_storage_is_told_to_all(
     assert sending(jpeg())(app.test_client()).status_code == 202
 
 
-@pytest.mark.parametrize(
-    ("error", "kept"), [(LedgerUnavailableError("cut"), 1), (LedgerFullError("full"), 0)]
-)
+@pytest.mark.parametrize(("error", "kept"), [(RedisUnavailableError("cut"), 1), (RedisFullError("full"), 0)])
 def test_images_stay_unless_redis_said_no(
     monkeypatch: pytest.MonkeyPatch,
     client: FlaskClient,
     objects: ObjectStore,
-    error: LedgerUnavailableError,
+    error: RedisUnavailableError,
     kept: int,
 ) -> None:
     """After an answer that was cut off the job may be accepted; its image must not go."""

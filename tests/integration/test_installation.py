@@ -16,7 +16,7 @@ from api import integrity
 from api.app import create_app
 from api.installation import LOST, installation_of
 from api.installation import installation as container_installation
-from core.errors import DataLostError, LedgerUnavailableError, StorageUnavailableError
+from core.errors import DataLostError, RedisUnavailableError, StorageUnavailableError
 from core.installation import KEY, OBJECT, Installation
 from core.jobs import IMAGES
 from core.redis.api_keys import KeyStore, Scope
@@ -281,5 +281,5 @@ def test_without_redis_there_is_no_verdict(settings: Settings) -> None:
     nowhere = settings.model_copy(
         update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
     )
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(RedisUnavailableError):
         installation_of(nowhere).compare(make=True)

@@ -22,7 +22,7 @@ from tests.support.servers import Server
 from tests.support.stream import assert_balanced, upload, upload_bulk
 
 MOST = 64
-BULK_MOST = 58
+MAX_BULK = 58
 GOOD = Prediction("biodegradable", 0.9, review=False)
 
 
@@ -43,7 +43,7 @@ def _post(client: FlaskClient, count: int = 1, key: str | None = None) -> TestRe
 
 def _fill(client: FlaskClient, jobs: JobStore, count: int) -> None:
     """Let so many jobs wait; the last tenth of the places is for single uploads."""
-    upload_bulk(client, min(count, BULK_MOST) - jobs.pending())
+    upload_bulk(client, min(count, MAX_BULK) - jobs.pending())
     for _ in range(count - jobs.pending()):
         upload(client)
 
@@ -63,7 +63,7 @@ def test_a_full_queue_takes_nothing_more(
     narrow: FlaskClient, jobs: JobStore, s3_server: Server, count: int, key: str | None
 ) -> None:
     """429 with the time to come back; no record, no message, no count, and no image left in storage."""
-    most = MOST if count == 1 else BULK_MOST
+    most = MOST if count == 1 else MAX_BULK
     _fill(narrow, jobs, most - count + 1)
     stored, messages = _stored(s3_server), _messages(jobs)
     for _ in range(2):  # the second is refused by the API process itself, or by its look before storing
@@ -80,8 +80,8 @@ def test_a_full_queue_takes_nothing_more(
 
 def test_bulk_uploads_leave_places_for_single_ones(narrow: FlaskClient, jobs: JobStore) -> None:
     """However many bulk uploads come and are refused, single images are accepted up to the whole bound."""
-    upload_bulk(narrow, BULK_MOST)
-    for _ in range(MOST - BULK_MOST):
+    upload_bulk(narrow, MAX_BULK)
+    for _ in range(MOST - MAX_BULK):
         assert _post(narrow, 2).status_code == 429
         assert _post(narrow).status_code == 202
     assert _post(narrow).status_code == 429
@@ -134,7 +134,7 @@ def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> No
 
 def test_the_time_to_come_back_follows_the_drain(narrow: FlaskClient, jobs: JobStore) -> None:
     """A queue that works off two jobs a second has room for 20 more in 10 seconds."""
-    upload_bulk(narrow, BULK_MOST)
+    upload_bulk(narrow, MAX_BULK)
     jobs.client.hset("ws:drain", mapping={"jobs": 60, "ms": 30_000, "since": jobs.now_ms()})
     assert 9 <= int(_post(narrow, 20).headers["Retry-After"]) <= 12
 

@@ -15,7 +15,7 @@ from ulid import ULID
 from core.errors import ObjectNotFoundError
 from core.jobs import IMAGES, JobState, NewJob, Outcome, Shard, image_key, job_id_of
 from core.redis.job_store import JobStore
-from core.redis.ledger import Accounts
+from core.redis.ledger import Ledger
 from core.settings import Settings
 from core.storage import ObjectStore
 from tests.conftest import environment_of
@@ -157,8 +157,8 @@ def test_the_ledger_is_kept_for_its_time(
     accept(NOW, "c")
     with _sweep_process(settings, WASTESTREAM_LEDGER_RETENTION_DAYS="30") as process:
         assert process.wait(timeout=60) == 0
-    accounts = Accounts(jobs.client)
-    names = accounts.names("-inf", "+inf", most=10)
+    ledger = Ledger(jobs.client)
+    names = ledger.names("-inf", "+inf", most=10)
     assert [name.partition(":")[2] for name in names] == ["b", "c"]
     assert_balanced(jobs)
 

@@ -15,7 +15,7 @@ import trustme
 from pydantic import SecretStr
 
 from api.app import create_app
-from core.errors import LedgerUnavailableError, StorageUnavailableError
+from core.errors import RedisUnavailableError, StorageUnavailableError
 from core.messages import make_app
 from core.redis.job_store import JobStore, connect
 from core.settings import Settings
@@ -131,7 +131,7 @@ def test_the_certificate_is_verified(
     client = connect(url.get_secret_value())
     with _celery(settings.model_copy(update={"redis_url": url})).connection_for_read() as connection:
         if reason:
-            with pytest.raises(LedgerUnavailableError, match=reason):
+            with pytest.raises(RedisUnavailableError, match=reason):
                 JobStore(client).ping()
             with pytest.raises(connection.connection_errors, match=reason):
                 connection.channel()

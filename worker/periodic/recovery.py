@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from core.cost import MAX_COST_MS
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.jobs import TOO_OLD, Job, JobState, Outcome, job_id_of
 from core.lanes import LANES
 from core.messages import QUEUES, Envelope, keys_in
@@ -31,7 +31,7 @@ _LEADER_MS: Final = 5_000  # a leader that was killed is followed by another aft
 _GRACE_MS: Final = 2_000
 _ONCE_IN: Final = 60.0  # seconds within which no message is sent again twice
 _MOST: Final = 10_000  # jobs looked at in one pass; a later pass sees the rest
-_MOST_EXPIRED: Final = 1000  # jobs that one pass settles: 10 ms of Redis' time
+_MAX_EXPIRED: Final = 1000  # jobs that one pass settles: 10 ms of Redis' time
 
 
 class Reconciler:
@@ -58,7 +58,7 @@ class Reconciler:
                 return 0
             self._expire()
             return self._send_again(self._lost())
-        except (RedisError, LedgerUnavailableError) as error:
+        except (RedisError, RedisUnavailableError) as error:
             logger.warning("Looking for lost messages has to wait: %s", error)
             return 0
 
@@ -72,7 +72,7 @@ class Reconciler:
 
     def _expire(self) -> None:
         """Settle what became too old though no worker reached it; its message is dropped when one does."""
-        overdue = self._jobs.overdue(_MOST_EXPIRED)
+        overdue = self._jobs.overdue(_MAX_EXPIRED)
         if overdue:
             self._jobs.settle([Outcome(job_id, JobState.EXPIRED, error=TOO_OLD) for job_id in overdue], "")
             logger.info("%d jobs expired", len(overdue))

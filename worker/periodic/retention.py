@@ -25,7 +25,7 @@ from core.installation import Installation
 from core.jobs import IMAGES, JobState, accepted_ms, job_ids_in
 from core.parent_death import die_with_parent
 from core.redis.job_store import PREFIX, JobStore, connect, hour_of
-from core.redis.ledger import Accounts
+from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 
@@ -60,7 +60,7 @@ class Sweep:
         """Remove images of jobs accepted before `before_ms`; return how many.
 
         Raises:
-            StorageUnavailableError, LedgerUnavailableError: part of it may be done.
+            StorageUnavailableError, RedisUnavailableError: part of it may be done.
         """
         return sum(self._sweep_day(folder, before_ms) for folder in self._days(before_ms))
 
@@ -122,7 +122,7 @@ def sweep(settings: Settings) -> None:
     Installation(client, objects).compare(make=False)  # A Redis without its data knows of no job that waits.
     now = time.time_ns() // 1_000_000
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
-    rows = Accounts(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
+    rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
     if images or rows:
         logger.info("Removed %d images and %d rows of the ledger", images, rows)
 

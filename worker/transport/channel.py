@@ -19,7 +19,7 @@ from core.redis.oom import OomTolerantRedis
 TRANSPORT: Final = "worker.transport.channel:Transport"
 """Name of the transport, for Celery's `broker_transport`."""
 
-MOST_TAKEN: Final = 15
+MAX_TAKEN: Final = 15
 """Single images whose messages are taken after one that was waited for: about as many as a bulk message has,
 whose queue has the next turn."""
 
@@ -112,7 +112,7 @@ class Channel(kombu_redis.Channel):
 
     def _take_more(self) -> None:
         room = self.qos.can_consume_max_estimate()
-        most = MOST_TAKEN if room is None else min(MOST_TAKEN, room)
+        most = MAX_TAKEN if room is None else min(MAX_TAKEN, room)
         if not self.qos.waiting or most < 1 or _QUEUE not in self.active_queues or _QUEUE in self._paused:
             return
         for message in self.qos.take(most):

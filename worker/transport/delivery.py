@@ -15,7 +15,7 @@ from core.lanes import LANES
 from core.messages import COSTS, EXPIRES, QUEUES
 from worker.classify import Item
 
-MOST_MISSES: Final = 6
+MAX_MISSES: Final = 6
 """Misses after which a job settles `failed`: with pauses of 1, 2, 4, ... seconds, about a minute."""
 
 _LANE_OF: Final = {queue: lane for lane, queue in QUEUES.items()}
@@ -49,7 +49,7 @@ class Entry:
 
     def item(self, *, cancelled: bool) -> Item:
         """Return what the child is told of the job."""
-        given_up = self.misses >= MOST_MISSES
+        given_up = self.misses >= MAX_MISSES
         return Item(
             self.key,
             self.repeated,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.cost import MAX_TOGETHER_MS
-from core.shards import MOST_BYTES, MOST_IMAGES, contents, pack, split
+from core.shards import MAX_BYTES, MAX_IMAGES, contents, pack, split
 
 IMAGES = {f"{number}.jpeg": bytes([number]) * (500 + 3 * number) for number in range(10)}
 
@@ -71,7 +71,7 @@ def test_images_share_objects_of_bounded_size_and_cost(images: list[tuple[int, i
 
     def fits(numbers: range) -> bool:
         sizes, costs = zip(*(images[number] for number in numbers), strict=True)
-        return len(numbers) <= MOST_IMAGES and sum(sizes) <= MOST_BYTES and sum(costs) <= MAX_TOGETHER_MS
+        return len(numbers) <= MAX_IMAGES and sum(sizes) <= MAX_BYTES and sum(costs) <= MAX_TOGETHER_MS
 
     assert all(len(shard) == 1 or fits(shard) for shard in shards)
     assert not any(fits(range(shard.start, following.start + 1)) for shard, following in pairwise(shards))

@@ -7,13 +7,13 @@ import weakref
 import pytest
 
 from api.ingest.gate import SHUT_SECONDS, Gate
-from core.errors import LedgerFullError, QueueFullError
+from core.errors import QueueFullError, RedisFullError
 from core.lanes import BULK, SINGLE
 
 
-@pytest.mark.parametrize("why", [QueueFullError("full", 3), LedgerFullError("no memory")])
+@pytest.mark.parametrize("why", [QueueFullError("full", 3), RedisFullError("no memory")])
 def test_uploads_are_refused_for_a_moment_after_one_was(
-    monkeypatch: pytest.MonkeyPatch, why: QueueFullError | LedgerFullError
+    monkeypatch: pytest.MonkeyPatch, why: QueueFullError | RedisFullError
 ) -> None:
     """With the same words, and no longer than the moment."""
     now = 100.0
