@@ -18,7 +18,7 @@ from core.settings import Settings
 
 def _check_rights(settings: Settings) -> None:
     """Raise `MissingRightsError` if Redis would keep the worker from its work; Celery would try for ever."""
-    client = connect(settings.redis_url.get_secret_value(), patience=2.0)
+    client = connect(settings.redis_url.get_secret_value(), timeout=2.0)
     try:
         check_server(client)
     except MissingRightsError:

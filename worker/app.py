@@ -45,7 +45,7 @@ MAINTAIN_SECONDS: Final = 0.25
 
 _LAST_SECONDS: Final = 8.0  # for what comes after the last batch; with it, a stop takes less than 30
 
-_PATIENCE: Final = 1.0  # seconds; the parent's event loop waits for these calls
+_TIMEOUT: Final = 1.0  # seconds; the parent's event loop waits for these calls
 
 settings = load_settings()
 app = make_app(settings)
@@ -86,7 +86,7 @@ def _start_child(**_: Any) -> None:
 def _keep_watch(sender: Any, **_: Any) -> None:
     """Start the parent's timers; they live as long as the worker, across reconnects."""
     name = sender.hostname
-    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE, kind=OomTolerantRedis)
+    client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs = JobStore(client, retention_hours=settings.retention_hours)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     progress = ProgressWatchdog(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
@@ -168,7 +168,7 @@ def _check_clock(jobs: JobStore) -> None:
 
 def _sign_off(sender: Any, **_: Any) -> None:
     try:
-        JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(
+        JobStore(connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT)).worker_gone(
             sender.hostname
         )
     except RedisUnavailableError:

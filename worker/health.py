@@ -17,7 +17,7 @@ def main() -> int:
     """Return the exit code; a sentence on stderr says what is wrong."""
     host = socket.gethostname()
     try:
-        workers = JobStore(connect(load_settings().redis_url.get_secret_value(), patience=2.0)).workers()
+        workers = JobStore(connect(load_settings().redis_url.get_secret_value(), timeout=2.0)).workers()
     except RedisUnavailableError as error:
         sys.stderr.write(f"Not known: {error}\n")
         return 0

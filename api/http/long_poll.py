@@ -45,7 +45,7 @@ def when_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str
     """
     deps = services()
     began = time.monotonic()
-    patience = seconds if request.environ.get(MAY_WAIT, True) else 0.0
-    job = deps.waiters.settled(job_id, deps.jobs.read, patience)
+    timeout = seconds if request.environ.get(MAY_WAIT, True) else 0.0
+    job = deps.waiters.settled(job_id, deps.jobs.read, timeout)
     early = job is not None and not job.state.terminal and time.monotonic() - began < seconds
     return job, {"Retry-After": str(_ASK_AGAIN)} if early else {}

@@ -139,13 +139,13 @@ Refusal = IdempotencyConflictError | QueueFullError | RateLimitError | TooManyCa
 """Why nothing of a submission was accepted."""
 
 
-def connect(url: str, *, patience: float = 5.0, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
-    """Return a client that connects at its first call; a call gives up after `patience` seconds or so."""
+def connect(url: str, *, timeout: float = 5.0, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
+    """Return a client that connects at its first call; a call gives up after `timeout` seconds or so."""
     return kind.from_url(
         url,
         decode_responses=True,
-        socket_timeout=patience,
-        socket_connect_timeout=min(patience, 2.0),
+        socket_timeout=timeout,
+        socket_connect_timeout=min(timeout, 2.0),
         socket_keepalive=True,
         # A broken connection is tried again at once (all our calls may be repeated: scripts check what they
         # find); a Redis that hangs is not, since every attempt would take as long as the first.

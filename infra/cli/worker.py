@@ -88,7 +88,7 @@ def _check_redis(url: str, view: View) -> None:
     """Name an address that does not answer, or lacks rights; the workers would go on trying."""
     address = urlsplit(url)
     try:
-        check_server(connect(url, patience=2.0))
+        check_server(connect(url, timeout=2.0))
     except MissingRightsError:
         raise
     except EvictionError as error:

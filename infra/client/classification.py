@@ -11,8 +11,8 @@ from core.image_header import MAX_BYTES
 from infra.client.client import Client
 from infra.client.collect import Source, groups
 from infra.client.errors import GaveUpError, RefusedError
-from infra.client.patience import SECONDS_WITH_WORKERS
 from infra.client.results import QUEUED, Result, failed, settled, unfinished
+from infra.client.retry import SECONDS_WITH_WORKERS
 
 CALLS: Final = 3
 """Uploads under way at a time. With the bytes of one group each, they bound the memory used."""
@@ -146,7 +146,7 @@ class Classification:
         return unread + refused
 
     def _accepted(self, source: Source, job: dict[str, Any]) -> None:
-        self._client.patience.progress()
+        self._client.retry.progress()
         self._pending[job["id"]] = source
 
     async def _query(self) -> list[Result]:
@@ -156,7 +156,7 @@ class Classification:
         results = [settled(self._pending.pop(job["id"]), job) for job in jobs if job["state"] != QUEUED]
         results += [failed(self._pending.pop(job), _LOST, job) for job in unknown]
         if results:
-            self._client.patience.progress()
+            self._client.retry.progress()
             self._pause = _SHORTEST_PAUSE
         else:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2)
@@ -170,14 +170,14 @@ class Classification:
         Raises:
             GaveUpError: for too long.
         """
-        patience = self._client.patience
-        if patience.waited < patience.seconds:
+        retry = self._client.retry
+        if retry.waited < retry.seconds:
             return
         workers = await self._client.workers()
-        if workers and patience.waited < max(patience.seconds, SECONDS_WITH_WORKERS):
+        if workers and retry.waited < max(retry.seconds, SECONDS_WITH_WORKERS):
             return
         reason = f"though {workers} workers run" if workers else "and no worker is running"
-        raise GaveUpError(f"Nothing was settled for {patience.waited:.0f} s, {reason}; given up.")
+        raise GaveUpError(f"Nothing was settled for {retry.waited:.0f} s, {reason}; given up.")
 
 
 def _read(source: Source) -> bytes | Result:

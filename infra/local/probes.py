@@ -9,13 +9,13 @@ from typing import Final
 from core.errors import WastestreamError
 from core.redis.job_store import JobStore, connect
 
-_PATIENCE: Final = 0.5  # seconds
+_TIMEOUT: Final = 0.5  # seconds
 
 
 def redis_answers(url: str) -> bool:
     """Return whether Redis answers, which it does once it has read its file."""
     try:
-        JobStore(connect(url, patience=_PATIENCE)).ping()
+        JobStore(connect(url, timeout=_TIMEOUT)).ping()
     except WastestreamError:
         return False
     return True
@@ -25,7 +25,7 @@ class Worker:
     """One worker's sign of life in Redis."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._jobs = JobStore(connect(url, patience=_PATIENCE))
+        self._jobs = JobStore(connect(url, timeout=_TIMEOUT))
         self._name = f"{name}@{socket.gethostname()}"  # as Celery makes it of `NAME@%h`
 
     def seen(self) -> bool:

@@ -25,7 +25,7 @@ class Rewrites:
     """Allows and forbids them."""
 
     def __init__(self, url: str, folder: DataFolder) -> None:
-        self._redis = connect(url, patience=0.5)
+        self._redis = connect(url, timeout=0.5)
         self._folder = folder
         self._allowed = False
 

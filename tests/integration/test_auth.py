@@ -272,7 +272,7 @@ def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch
     ring = KeyCache(store)
     assert ring.find(token) is not None
     monkeypatch.setattr(key_cache, "FRESH", -1.0)
-    monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5))
+    monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", timeout=0.5))
     with pytest.raises(RedisUnavailableError):
         ring.find(token)
 

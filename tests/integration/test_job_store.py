@@ -274,7 +274,7 @@ def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
 def test_redis_down_is_our_error() -> None:
     """The caller sees one error of ours, whatever the client library raises."""
     with pytest.raises(RedisUnavailableError):
-        JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5)).read(new_job_id())
+        JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", timeout=0.5)).read(new_job_id())
 
 
 def test_workers_report_what_they_did(jobs: JobStore) -> None:

@@ -12,7 +12,7 @@ import httpx
 
 from infra.client.client import Client
 from infra.client.errors import RefusedError
-from infra.client.patience import Patience
+from infra.client.retry import Retry
 from infra.lab.soak.checker import Checker
 from infra.lab.soak.pictures import broken, make_pictures
 
@@ -35,7 +35,7 @@ CANCELLED_SHARE: Final = 0.01
 
 _QUERY_SECONDS: Final = 0.5
 _MAX_QUERY: Final = 1_000  # as the API takes
-_PATIENCE: Final = 600.0  # longer than any disturbance: an upload that is given up could not be accounted for
+_TIMEOUT: Final = 600.0  # longer than any disturbance: an upload that is given up could not be accounted for
 
 
 class Load:
@@ -151,7 +151,7 @@ class Load:
             self._checker.see(*await client.query(ids[start : start + _MAX_QUERY]))
 
     def _client(self, camera: str | None) -> Client:
-        return Client(self._url, camera=camera, key=self._key, patience=Patience(_PATIENCE))
+        return Client(self._url, camera=camera, key=self._key, retry=Retry(_TIMEOUT))
 
     def _picture(self) -> tuple[bytes, bool]:
         """Return a picture, and whether it is intact."""

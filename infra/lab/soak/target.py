@@ -87,7 +87,7 @@ class Target:
     @property
     def redis(self) -> Redis:
         """A new client of its Redis."""
-        return connect(self._variable("REDIS_URL"), patience=10)
+        return connect(self._variable("REDIS_URL"), timeout=10)
 
     def ledger(self) -> Ledger:
         """Return the stack's own ledger."""

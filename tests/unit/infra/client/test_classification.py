@@ -16,8 +16,8 @@ from infra.client.classification import Classification
 from infra.client.client import Client
 from infra.client.collect import Source, collect
 from infra.client.errors import GaveUpError, NotWastestreamError
-from infra.client.patience import Patience
 from infra.client.results import Result
+from infra.client.retry import Retry
 from tests.support.pictures import jpeg
 
 PREDICTION: Final = {
@@ -166,12 +166,12 @@ def sources(tmp_path: Path) -> Callable[[int], list[Source]]:
     return make
 
 
-def run(url: str, sources: Sequence[Source], patience: float = 30) -> tuple[list[Result], list[str]]:
+def run(url: str, sources: Sequence[Source], retry: float = 30) -> tuple[list[Result], list[str]]:
     """Classify `sources`; return the results and what was said of trouble."""
     said: list[str] = []
 
     async def classify() -> list[Result]:
-        async with Client(url, patience=Patience(patience), on_trouble=said.append) as client:
+        async with Client(url, retry=Retry(retry), on_trouble=said.append) as client:
             return [result async for result in Classification(client, sources).results()]
 
     return asyncio.run(classify()), said
@@ -234,11 +234,11 @@ def test_jobs_that_the_server_lost_are_failures(
 
 
 def test_nobody_at_the_address(server: Server, sources: Callable[[int], list[Source]]) -> None:
-    """Without a server the command gives up when its patience ends, and says so."""
+    """Without a server the command gives up when its retry ends, and says so."""
     images = sources(2)
     url = server.url.replace("127.0.0.1", "127.0.0.2")  # the same port, where nothing listens
     with pytest.raises(GaveUpError, match=r"can't be reached \(no connection\); given up after 1 s"):
-        run(url, images, patience=1)
+        run(url, images, retry=1)
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -247,7 +247,7 @@ def test_nobody_works(server: Server, sources: Callable[[int], list[Source]], nu
     server.settles = False
     server.workers = 0
     with pytest.raises(GaveUpError, match="no worker is running"):
-        run(server.url, sources(number), patience=0.2)
+        run(server.url, sources(number), retry=0.2)
 
 
 def test_another_server_at_the_address(server: Server, sources: Callable[[int], list[Source]]) -> None:
@@ -263,7 +263,7 @@ def test_what_was_given_up_is_still_reported(server: Server, sources: Callable[[
     server.workers = 0
 
     async def classify() -> list[Result]:
-        async with Client(server.url, patience=Patience(0.2)) as client:
+        async with Client(server.url, retry=Retry(0.2)) as client:
             work = Classification(client, sources(2))
             with pytest.raises(GaveUpError):
                 async for _ in work.results():

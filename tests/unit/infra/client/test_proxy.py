@@ -9,8 +9,8 @@ import pytest
 
 from infra.client.client import Client
 from infra.client.errors import GaveUpError, ProxyError
-from infra.client.patience import Patience
 from infra.client.proxy import Proxy, proxy_for
+from infra.client.retry import Retry
 
 PROXY = "http://proxy.test:3128"
 
@@ -68,7 +68,7 @@ def test_the_proxy_is_named_when_the_server_cannot_be_reached(monkeypatch: pytes
     monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")  # the discard port: nothing listens
 
     async def ask() -> None:
-        async with Client("http://host.test", patience=Patience(0.01)) as client:
+        async with Client("http://host.test", retry=Retry(0.01)) as client:
             await client.query([])
 
     with pytest.raises(GaveUpError) as caught:

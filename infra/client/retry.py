@@ -1,4 +1,4 @@
-"""How long without progress is too long."""
+"""Retries of calls, and how long without progress is too long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 8.0
 
 
-class Patience:
+class Retry:
     """Counts the seconds since an image was last accepted or settled."""
 
     def __init__(self, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,31 +36,31 @@ class Patience:
         return self._clock() - self._progress
 
     def attempt(self) -> Attempt:
-        """Return the count of one call: its patience begins no earlier than the call itself."""
+        """Return the count of one call: it begins no earlier than the call itself."""
         return Attempt(self, self._clock)
 
 
 class Attempt:
     """One call's tries."""
 
-    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
-        self._patience = patience
+    def __init__(self, retry: Retry, clock: Callable[[], float]) -> None:
+        self._retry = retry
         self._clock = clock
         self._began = clock()
         self._tries = 0
 
     def seconds(self, *, busy: bool = False) -> float:
-        """Return how long patience lasts with a server that is away, or `busy` with others' images."""
-        return max(self._patience.seconds, SECONDS_WITH_WORKERS) if busy else self._patience.seconds
+        """Return how long to go on trying with a server that is away, or `busy` with others' images."""
+        return max(self._retry.seconds, SECONDS_WITH_WORKERS) if busy else self._retry.seconds
 
     def pause(self, retry_after: float | None = None, *, busy: bool = False) -> float | None:
-        """Return how many seconds to wait before the next try, or None when patience is at its end.
+        """Return how many seconds to wait before the next try, or None to give up.
 
         Args:
             retry_after: seconds that the server asked for, if it did; never less.
             busy: whether the server is well and has just no room.
         """
-        waited = min(self._patience.waited, self._clock() - self._began)
+        waited = min(self._retry.waited, self._clock() - self._began)
         left = self.seconds(busy=busy) - waited
         if left <= 0:
             return None
