@@ -6,7 +6,7 @@ On CPUs with instructions for products of 8-bit numbers it takes half the time o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +19,9 @@ from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from core.images import SIDE
-from core.model.engine import Engine, LiteRtEngine
+from core.model.engine import LiteRtEngine
 from core.model.manifest import INT8_NAME, Int8Entry, ModelManifest
-from trainer.calibrate import Calibration, to_probabilities
+from trainer.calibrate import to_probabilities
 from trainer.export import write_manifest
 from trainer.metrics import roc_auc
 from trainer.network import Model, backbone_of
@@ -44,6 +44,7 @@ class Comparison:
 
     agreement: float
     roc_auc_loss: float
+    logit_difference: float  # standard deviation
 
     @property
     def good_enough(self) -> bool:
@@ -97,39 +98,38 @@ def _ranges(pixels: npt.NDArray[np.uint8]) -> Iterator[list[npt.NDArray[np.float
 def add_int8(
     folder: Path,
     manifest: ModelManifest,
-    calibrate: Callable[[Engine], Calibration],
     pixels: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.int64],
 ) -> tuple[ModelManifest, Comparison]:
-    """Calibrate the 8-bit model of a folder and compare it with the float one; the manifest is written.
+    """Compare the 8-bit model of a folder with the float one; the manifest is written.
+
+    It is read as the float model is, because `trainer.qat` makes its logits the same. Calibrated by itself it
+    would get another threshold by chance, since many are about as good.
 
     Args:
         folder: with both models.
         manifest: of the folder, calibrated for the float model.
-        calibrate: chooses how an engine's logits are read.
         pixels: uint8 (N, 128, 128, 3), held out from training.
         labels: int64 (N,).
 
     Returns:
         The manifest with the 8-bit model's section, without metrics, and the comparison.
     """
-    exact = LiteRtEngine(folder)
-    # Until it is calibrated it is read as the float model is.
-    read = Int8Entry(**manifest.model_dump(include=_READING), metrics={}, agreement=1.0, roc_auc_loss=0.0)
-    write_manifest(folder, manifest.model_copy(update={"int8": read}))
-    found = calibrate(LiteRtEngine(folder, weights="int8"))
-    read = read.model_copy(update={name: getattr(found, name) for name in _READING})
-    write_manifest(folder, manifest.model_copy(update={"int8": read}))
-    scores = [
-        to_probabilities(engine.logits(pixels), engine.manifest.temperature)
-        for engine in (exact, LiteRtEngine(folder, weights="int8"))
+    # Until it is compared, the section only lets the engine load the model.
+    entry = Int8Entry(**manifest.model_dump(include=_READING), metrics={}, agreement=1.0, roc_auc_loss=0.0)
+    write_manifest(folder, manifest.model_copy(update={"int8": entry}))
+    logits = [
+        engine.logits(pixels) for engine in (LiteRtEngine(folder), LiteRtEngine(folder, weights="int8"))
     ]
-    said = [scores[0] >= manifest.threshold, scores[1] >= read.threshold]
+    scores = [to_probabilities(each, manifest.temperature) for each in logits]
+    said = [each >= manifest.threshold for each in scores]
     compared = Comparison(
-        float(np.mean(said[0] == said[1])), roc_auc(labels, scores[0]) - roc_auc(labels, scores[1])
+        float(np.mean(said[0] == said[1])),
+        roc_auc(labels, scores[0]) - roc_auc(labels, scores[1]),
+        float(np.std(logits[0] - logits[1])),
     )
     update = {"agreement": compared.agreement, "roc_auc_loss": compared.roc_auc_loss}
-    manifest = manifest.model_copy(update={"int8": read.model_copy(update=update)})
+    manifest = manifest.model_copy(update={"int8": entry.model_copy(update=update)})
     write_manifest(folder, manifest)
     return manifest, compared
 
