@@ -13,11 +13,15 @@ from pydantic import SecretStr
 from api import readiness
 from api.app import create_app
 from core.errors import MissingRightsError
-from core.jobs import NewJob, new_job_id
+from core.ids import new_job_id
+from core.jobs import Job
 from core.messages import QUEUES, make_app
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import PENDING, JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.keys import PENDING
 from core.redis.server import acl_rules, check_server
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
@@ -25,7 +29,7 @@ from tests.support.stream import finish, upload, upload_bulk, wait_settled
 from worker.periodic.retention import sweep
 from worker.transport.channel import TRANSPORT
 
-_LUA = REPOSITORY / "core" / "lua"
+_LUA = REPOSITORY / "core" / "redis" / "lua"
 
 AllowUser = Callable[..., str]
 
@@ -112,7 +116,7 @@ def test_the_user_with_the_fewest_rights_can_do_everything(
     celery = make_app(limited)
     celery.conf.broker_transport = TRANSPORT
     assert celery.control.ping(timeout=5, limit=1)
-    jobs.accept([job := NewJob(new_job_id(), "belt", "jpeg", 1)], "single", QUEUES["single"], ["no message"])
+    jobs.accept([job := Job(new_job_id(), "belt", "jpeg", 1)], "single", QUEUES["single"], ["no message"])
     assert client.delete(f"/v1/jobs/{job.id}").status_code == 200
     for path in ("/readyz", "/metrics", "/v1/ledger", f"/v1/jobs/{ids[0]}", "/livez"):
         assert client.get(path).status_code == 200, path
@@ -212,7 +216,7 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     answer = client.get("/readyz")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "ready")
     assert "for 60 s no worker has reported" in answer.get_json()["warnings"]["workers"]
-    jobs.worker_seen("one@host")
+    WorkerRegistry(jobs.client).seen("one@host")
     assert "warnings" not in client.get("/readyz").get_json()
     jobs.client.zadd("ws:workers", {"one@host": minute_ago / 1000})
     keys.create("any", [Scope.READ])
