@@ -17,7 +17,7 @@ from api.installation import LOST
 from core.errors import SettingsError
 from core.memory import keep_freed_memory
 from core.redis.api_keys import KeyStore
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.redis.server import log_unfit
 from core.settings import Settings, load_settings
 

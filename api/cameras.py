@@ -12,8 +12,9 @@ import click
 from api.commands import CommandGroup, print_table
 from core.cameras import camera_id
 from core.errors import CameraBusyError, KeyNotFoundError
+from core.hours import start_of
 from core.redis.api_keys import KeyStore
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.redis.ledger import Camera, Ledger
 from core.settings import Settings, load_settings
 
@@ -103,8 +104,7 @@ COMMANDS: Final = (list_cameras, forget)
 
 
 def _hour(camera: Camera) -> str:
-    hour = camera.last_hour
-    return f"{hour[:4]}-{hour[4:6]}-{hour[6:8]}T{hour[8:]}:00Z"
+    return f"{start_of(camera.last_hour):%Y-%m-%dT%H:%MZ}"
 
 
 def _as_json(camera: Camera, names: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 
 from core.jobs import Job
-from core.redis.job_store import SETTLED_CHANNEL
+from core.redis.keys import SETTLED
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Waiters:
                 with self._client.pubsub(  # type: ignore[no-untyped-call]
                     ignore_subscribe_messages=True
                 ) as subscription:
-                    subscription.subscribe(SETTLED_CHANNEL)
+                    subscription.subscribe(SETTLED)
                     for message in subscription.listen():
                         self._wake(message["data"].split(" "))
             except RedisError as error:

@@ -11,7 +11,7 @@ import click
 from api.commands import CommandGroup
 from core.errors import DataLostError
 from core.installation import Installation
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 
@@ -22,7 +22,7 @@ LOST: Final = 3
 @click.command()
 @click.pass_obj
 def show(opened: Callable[[], Installation]) -> None:
-    """Say whether Redis and storage hold data that belong group_commit.
+    """Say whether Redis and storage hold data that belong together.
 
     The exit code is 3 if data were lost, 1 if one of the two does not answer.
     """
@@ -40,7 +40,7 @@ def show(opened: Callable[[], Installation]) -> None:
 @click.command()
 @click.pass_obj
 def renew(opened: Callable[[], Installation]) -> None:
-    """Give up what was lost: let Redis and storage as they are now belong group_commit.
+    """Give up what was lost: let Redis and storage as they are now belong together.
 
     The API opens within a second or two. While nothing is lost this does nothing.
     """

@@ -99,7 +99,7 @@ class Integrity:
         if isinstance(verdict, DataLostError) and not isinstance(self._verdict, DataLostError):
             logger.error("The API is closed. %s", verdict)
         elif verdict is None and isinstance(self._verdict, DataLostError):
-            logger.warning("The API is open again: Redis and storage belong group_commit.")
+            logger.warning("The API is open again: Redis and storage belong together.")
         self._jobs.installation = mark or known
         self._verdict = verdict
 

@@ -12,9 +12,9 @@ import click
 
 from api.auth.key_cache import FRESH
 from api.commands import CommandGroup, print_table
-from core.jobs import timestamp
+from api.schemas.times import optional_timestamp, timestamp
 from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.settings import RATE_RULE, Settings, is_rate, load_settings
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
@@ -162,7 +162,7 @@ def _validity(key: Key) -> str:
 
 
 def _date(milliseconds: int) -> str:
-    return (timestamp(milliseconds) or "")[:16].replace("T", " ") + " UTC"
+    return timestamp(milliseconds)[:16].replace("T", " ") + " UTC"
 
 
 def _as_json(key: Key) -> dict[str, Any]:
@@ -173,8 +173,8 @@ def _as_json(key: Key) -> dict[str, Any]:
         "rate": key.rate,
         "burst": key.burst,
         "created_at": timestamp(key.created_ms),
-        "expires_at": timestamp(key.expires_ms),
-        "revoked_at": timestamp(key.revoked_ms),
+        "expires_at": optional_timestamp(key.expires_ms),
+        "revoked_at": optional_timestamp(key.revoked_ms),
     }
 
 

@@ -16,6 +16,7 @@ from core.errors import RedisUnavailableError, StorageUnavailableError, Wastestr
 from core.redis.job_store import JobStore
 from core.redis.ledger import Balance, Ledger
 from core.redis.server import RedisServer
+from core.redis.workers import WorkerRegistry
 from core.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _NO_WORKER: Final = (
 INSTALLATION: Final = "installation"
 
 PARTS: Final = ("redis", "storage", INSTALLATION)
-"""What can fail; the last is whether Redis and storage hold data that belong group_commit."""
+"""What can fail; the last is whether Redis and storage hold data that belong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Readiness:
         self,
         server: RedisServer,
         jobs: JobStore,
+        workers: WorkerRegistry,
         ledger: Ledger,
         objects: ObjectStore,
         *,
@@ -69,6 +71,7 @@ class Readiness:
     ) -> None:
         self._server = server
         self._jobs = jobs
+        self._workers = workers
         self._ledger = ledger
         self._objects = objects
         self._integrity = integrity
@@ -92,7 +95,7 @@ class Readiness:
             self._server.check()
             self._jobs.ping()
             balance = self._ledger.balance()
-            if self._jobs.unattended(UNATTENDED):
+            if self._workers.unattended(UNATTENDED):
                 warnings["workers"] = _NO_WORKER
         with _noting(failures, "storage"):
             self._objects.check()

@@ -9,18 +9,19 @@ from flask import current_app
 
 from api.auth.key_cache import KeyCache, settings_key
 from api.events import Waiters
+from api.ingest.admission import Admission
 from api.ingest.commit import Commits
-from api.ingest.gate import Gate
-from api.ingest.throttle import Throttle
 from api.integrity import Integrity
 from api.readiness import Readiness
 from core.disk import Disk
 from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.server import RedisServer
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
 
@@ -34,13 +35,13 @@ class Services:
     settings: Settings
     server: RedisServer
     jobs: JobStore
+    workers: WorkerRegistry
     ledger: Ledger
     objects: ObjectStore
     commits: Commits
     waiters: Waiters
-    gate: Gate
+    admission: Admission
     key_cache: KeyCache
-    throttle: Throttle
     integrity: Integrity
     readiness: Readiness
     disk: Disk
@@ -57,21 +58,21 @@ class Services:
             key_cameras=settings.key_cameras,
         )
         server, disk = RedisServer(client), Disk(settings.disk)
-        ledger, objects = Ledger(client), ObjectStore(settings)
+        workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             server=server,
             jobs=jobs,
+            workers=workers,
             ledger=ledger,
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_waiting),
-            gate=Gate(),
+            admission=Admission(),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
-            throttle=Throttle(),
             integrity=integrity,
-            readiness=Readiness(server, jobs, ledger, objects, integrity=integrity, disk=disk),
+            readiness=Readiness(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),
             disk=disk,
         )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, Final
 
 from celery import Celery
@@ -19,10 +18,10 @@ from kombu.connection import Connection
 from redis.connection import parse_url
 from ulid import ULID
 
-from core.jobs import job_id_of, object_key
 from core.lanes import LANES, SINGLE
 from core.redis.url import TLS
 from core.settings import Settings
+from core.shards import job_id_of
 
 CLASSIFY: Final = "wastestream.classify"
 """Name of the one task."""
@@ -114,12 +113,12 @@ class Envelope:
         expires_ms: Sequence[int | None] = (),
         costs_ms: Sequence[int] = (),
     ) -> str:
-        """Return a message that asks to classify the images at `keys`, of one object.
+        """Return a message that asks to classify the images at `keys`.
 
         Its task id is the first job's id, so that Celery's tools and ours name it alike.
 
         Args:
-            keys: of the images.
+            keys: of images in one object, so that no two workers read it.
             lane: whose queue it is for.
             expires_ms: when each image becomes too old, ms since 1970; nothing if none does.
             costs_ms: what each costs to decode; nothing if all cost little.
@@ -153,27 +152,6 @@ class Envelope:
                 "properties": properties,
             }
         )
-
-    def messages(
-        self,
-        keys: Sequence[str],
-        lane: str,
-        expires_ms: Sequence[int | None] = (),
-        costs_ms: Sequence[int] = (),
-    ) -> list[str]:
-        """Return messages for images: one for each object, so that no two workers read the same.
-
-        Args:
-            keys: of the images; those that share an object follow each other.
-            lane: whose queue they are for.
-            expires_ms: as `message`.
-            costs_ms: as `message`.
-        """
-        images = zip(keys, expires_ms or [None] * len(keys), costs_ms or [0] * len(keys), strict=True)
-        shards = [
-            list(zip(*shard, strict=True)) for _, shard in groupby(images, lambda one: object_key(one[0]))
-        ]
-        return [self.message(shard, lane, until, costs) for shard, until, costs in shards]
 
 
 def keys_in(message: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -24,12 +24,14 @@ from obstore.store import S3Store
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
 from core.formats.layout import ImageBytes
 from core.image_header import MEDIA_TYPES
-from core.jobs import ARCHIVE, IMAGES, object_key
 from core.settings import Settings, load_settings
-from core.shards import contents, pack
+from core.shards import ARCHIVE, IMAGES, StoredObject, object_key
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential  # a type only
+
+Content = ImageBytes | list[ImageBytes]
+"""Bytes of an object, in one piece or several."""
 
 _TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
 _PROBE: Final = ".ping"
@@ -41,12 +43,12 @@ _PUT_AT_ONCE: Final = 4
 _DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 _LIFECYCLE_ID: Final = "wastestream-images"
 
-_CONNECT_SECONDS: Final = 2
-_REQUEST_SECONDS: Final = 10
+_CONNECT_TIMEOUT: Final = 2
+_REQUEST_TIMEOUT: Final = 10
 _RETRY_SECONDS: Final = 3
 """How long a call keeps trying; longer outages are the caller's to wait out."""
 
-_PROBE_SECONDS: Final = 3
+_PROBE_TIMEOUT: Final = 3
 _PROBE_RETRY_SECONDS: Final = 1
 """The same for a probe, so that who asks for readiness is told what fails before giving up."""
 
@@ -71,7 +73,7 @@ _CAUSES: Final = (
     ),
     ("", "Storage fails: its own log says why; a full disk does this"),
 )
-"""What failed calls are put down to: a pattern in what the client says, and the sentence for the operator."""
+"""Causes of failed calls: a pattern of the client's error text, and the sentence for the operator."""
 
 _NOT_FOUND: Final = "Storage has no such bucket: check WASTESTREAM_S3_ENDPOINT and WASTESTREAM_S3_BUCKET"
 
@@ -91,33 +93,28 @@ def _translated(key: str) -> Iterator[None]:
 class ObjectStore:
     """Puts and gets images in the bucket. Safe to share between threads, not across a fork.
 
-    Keys are those of `core.jobs.image_key`: images that share an object are packed and taken out here.
-    Every method raises `StorageUnavailableError` while the S3 server is down or refuses.
+    Keys are those of `core.shards`; images in a shared object are taken out here.
+    Every method raises `StorageUnavailableError` while the S3 server is down or denies access.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._store = _store(settings, _REQUEST_SECONDS, _RETRY_SECONDS)
-        self._probe_store = _store(settings, _PROBE_SECONDS, _PROBE_RETRY_SECONDS)
-        self._refused_bytes = 0  # of the largest object that storage did not take, until it takes a probe
+        self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_SECONDS)
+        self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_SECONDS)
+        self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._probed = -math.inf  # when storage last took one, on the monotonic clock
-        self._kept: _Found | None = None
+        self._kept: StoredObject | None = None
 
-    def put_many(self, images: Sequence[tuple[str, ImageBytes]]) -> None:
-        """Store images, given as key and bytes; all that share an object must be among them.
-
-        When this returns, the server has them.
+    def put_many(self, objects: Sequence[tuple[str, Content]]) -> None:
+        """Store objects, given as key and bytes; when this returns, the server has them.
 
         Raises:
             StorageUnavailableError: some of them may be stored.
         """
-        objects: dict[str, list[tuple[str, ImageBytes]]] = {}
-        for key, data in images:
-            objects.setdefault(object_key(key), []).append((key, data))
         if len(objects) > 1:
             asyncio.run(self._put_all(objects))
         else:
-            for name, within in objects.items():
-                self.put(name, _packed(name, within))
+            for key, data in objects:
+                self.put(key, data)
 
     def get(self, key: str) -> bytes:
         """Return the image's bytes.
@@ -127,8 +124,8 @@ class ObjectStore:
         """
         name = object_key(key)
         with _translated(name):
-            found = _Found(name, memoryview(obstore.get(self._store, name).bytes()))
-        return bytes(found.image(key))
+            stored = StoredObject(name, memoryview(obstore.get(self._store, name).bytes()))
+        return bytes(stored.image(key))
 
     async def get_many(self, keys: Sequence[str]) -> list[memoryview | WastestreamError]:
         """Return each image's bytes, or the error that `get` would raise for it.
@@ -137,10 +134,10 @@ class ObjectStore:
         asks for. So call this from one thread only.
         """
         names = list(dict.fromkeys(map(object_key, keys)))
-        found = dict(zip(names, await asyncio.gather(*map(self._get_one, names)), strict=True))
-        shared = [one for one in found.values() if isinstance(one, _Found) and one.shared]
+        objects = dict(zip(names, await asyncio.gather(*map(self._get_one, names)), strict=True))
+        shared = [stored for stored in objects.values() if isinstance(stored, StoredObject) and stored.shared]
         self._kept = shared[-1] if shared else self._kept
-        return [_image(found[object_key(key)], key) for key in keys]
+        return [_image(objects[object_key(key)], key) for key in keys]
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Remove the objects that hold the images, with all else that is in them; those that there are."""
@@ -166,7 +163,7 @@ class ObjectStore:
 
     def check(self) -> None:
         """Return if the server takes what uploads put, and can read it."""
-        if self._refused_bytes or time.monotonic() - self._probed >= _PROBE_PUT_SECONDS:
+        if self._rejected_bytes or time.monotonic() - self._probed >= _PROBE_PUT_SECONDS:
             self._put_probe()
         self.ping()
 
@@ -187,56 +184,56 @@ class ObjectStore:
 
         A disk can be full for images and still have room for a byte.
         """
-        refused = min(self._refused_bytes, _PROBE_BYTES)
-        for size in [refused, 1] if refused else [1]:  # The last one stays, and room is for images.
+        rejected = min(self._rejected_bytes, _PROBE_BYTES)
+        for size in [rejected, 1] if rejected else [1]:  # The last one stays, and room is for images.
             data = bytes(size)
             with self._putting(_PROBE, data):
                 obstore.put(self._probe_store, _PROBE, data, use_multipart=False)
-        self._refused_bytes = 0
+        self._rejected_bytes = 0
         self._probed = time.monotonic()
 
-    def put(self, name: str, data: ImageBytes | list[ImageBytes]) -> None:
+    def put(self, name: str, data: Content) -> None:
         """Store one object as it is, given in one piece or several."""
         with self._putting(name, data):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
 
     @contextmanager
-    def _putting(self, name: str, data: ImageBytes | list[ImageBytes]) -> Iterator[None]:
+    def _putting(self, name: str, data: Content) -> Iterator[None]:
         """Translate errors of a put, and remember how much storage did not take."""
         try:
             with _translated(name):
                 yield
         except (ObjectNotFoundError, StorageUnavailableError) as error:
             size = sum(map(len, data)) if isinstance(data, list) else len(data)
-            self._refused_bytes = max(self._refused_bytes, size)
+            self._rejected_bytes = max(self._rejected_bytes, size)
             if isinstance(error, ObjectNotFoundError):  # the bucket, in other words
                 raise StorageUnavailableError(f"{_NOT_FOUND} ({_summary(str(error.__cause__))}).") from error
             raise
 
-    async def _put_all(self, objects: Mapping[str, Sequence[tuple[str, ImageBytes]]]) -> None:
+    async def _put_all(self, objects: Sequence[tuple[str, Content]]) -> None:
         places = asyncio.Semaphore(_PUT_AT_ONCE)
 
-        async def put(name: str, images: Sequence[tuple[str, ImageBytes]]) -> None:
-            async with places:  # also to pack it, so that there are not two copies of everything
-                data = _packed(name, images)
+        async def put(name: str, data: Content) -> None:
+            async with places:  # The client copies what it puts: there are not two copies of everything.
                 with self._putting(name, data):
                     await obstore.put_async(
                         self._store, name, data, attributes=_attributes(name), use_multipart=False
                     )
 
-        puts = (put(name, images) for name, images in objects.items())
+        puts = (put(name, data) for name, data in objects)
         # All are awaited: one that still ran would store what the caller removes after a failure.
-        failures = [one for one in await asyncio.gather(*puts, return_exceptions=True) if one is not None]
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        failures = [error for error in results if error is not None]
         if failures:
             raise failures[0]
 
-    async def _get_one(self, name: str) -> _Found | WastestreamError:
-        if self._kept is not None and self._kept.name == name:
+    async def _get_one(self, name: str) -> StoredObject | WastestreamError:
+        if self._kept is not None and self._kept.key == name:
             return self._kept
         try:
             with _translated(name):
                 result = await obstore.get_async(self._store, name)
-                return _Found(name, memoryview(await result.bytes_async()))
+                return StoredObject(name, memoryview(await result.bytes_async()))
         except WastestreamError as error:
             return error
 
@@ -262,7 +259,7 @@ def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
         unsigned_payload=True,
         client_options={
             "allow_http": True,
-            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+            "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT),
             "timeout": timedelta(seconds=seconds),
             **({"root_certificate": ca.read_bytes()} if ca else {}),
         },
@@ -278,47 +275,20 @@ def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
     )
 
 
-class _Found:
-    """An object as read, with the images in it."""
-
-    def __init__(self, name: str, data: memoryview) -> None:
-        self.name = name
-        self.shared = name.endswith(ARCHIVE)
-        self._data = data
-        self._places = contents(data) if self.shared else {}
-
-    def image(self, key: str) -> memoryview:
-        """Return the bytes of one image, or raise `ObjectNotFoundError`."""
-        if not self.shared:
-            return self._data
-        place = self._places.get(key.removeprefix(f"{self.name}/"))
-        if place is None:
-            raise ObjectNotFoundError(f"Storage has the object {self.name}, but not its image {key}.")
-        return self._data[place]
-
-
-def _image(found: _Found | WastestreamError, key: str) -> memoryview | WastestreamError:
-    if isinstance(found, WastestreamError):
-        return found
+def _image(stored: StoredObject | WastestreamError, key: str) -> memoryview | WastestreamError:
+    if isinstance(stored, WastestreamError):
+        return stored
     try:
-        return found.image(key)
+        return stored.image(key)
     except ObjectNotFoundError as error:
         return error
-
-
-def _packed(name: str, images: Sequence[tuple[str, ImageBytes]]) -> ImageBytes | list[ImageBytes]:
-    """Return the bytes of an object that holds the images, given as key and bytes, perhaps in pieces."""
-    if not name.endswith(ARCHIVE):
-        ((_, data),) = images
-        return data
-    return pack((key.removeprefix(f"{name}/"), data) for key, data in images)
 
 
 def ensure_bucket(settings: Settings) -> None:
     """Make the bucket if the server does not have it, and let it forget old images if it can.
 
     Raises:
-        StorageUnavailableError: the server cannot be reached or refuses.
+        StorageUnavailableError: the server cannot be reached or denies access.
     """
     import boto3  # noqa: PLC0415 - takes 0.4 s and 30 MB, which only this one-shot pays
     from botocore.config import Config  # noqa: PLC0415
@@ -359,7 +329,7 @@ def _set_lifecycle(client: Any, settings: Settings) -> None:
     }
     rules = _lifecycle_rules(client, settings.s3_bucket)
     if rule not in rules:
-        others = [one for one in rules if one.get("ID") != _LIFECYCLE_ID]
+        others = [other for other in rules if other.get("ID") != _LIFECYCLE_ID]
         client.put_bucket_lifecycle_configuration(
             Bucket=settings.s3_bucket, LifecycleConfiguration={"Rules": [*others, rule]}
         )

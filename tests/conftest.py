@@ -15,7 +15,9 @@ from pydantic import SecretStr
 from api.app import create_app
 from core.errors import RedisUnavailableError
 from core.installation import OBJECT
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from infra.local.programs import REDIS
@@ -124,7 +126,7 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
 
     def known(name: str) -> bool:
         try:
-            return any(worker.startswith(f"{name}@") for worker in jobs.workers())
+            return any(worker.startswith(f"{name}@") for worker in WorkerRegistry(jobs.client).names())
         except RedisUnavailableError:
             return False  # Redis may just have been started, and load its file.
 

@@ -11,7 +11,7 @@ from celery.platforms import SecurityWarning
 
 from core.errors import MissingRightsError, RedisUnavailableError, SettingsError
 from core.messages import QUEUES
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.redis.server import check_server
 from core.settings import Settings
 

@@ -17,10 +17,11 @@ from redis.exceptions import RedisError
 
 from core.errors import ModelError, RedisUnavailableError
 from core.messages import QUEUES, Envelope, make_app
-from core.redis.job_store import JobStore, connect
-from core.redis.models import reported
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.redis.server import LOOK_SECONDS, log_unfit
+from core.redis.workers import WorkerRegistry, reported
 from core.settings import load_settings
 from worker import child
 from worker.batching import STOP_SECONDS, ClassifyTask
@@ -87,7 +88,7 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     """Start the parent's timers; they live as long as the worker, across reconnects."""
     name = sender.hostname
     client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
-    jobs = JobStore(client, retention_hours=settings.retention_hours)
+    jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     progress = ProgressWatchdog(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
 
@@ -97,9 +98,9 @@ def _keep_watch(sender: Any, **_: Any) -> None:
         watchdog.beat()
         try:
             if progress.stuck(task.batcher):
-                _give_up(jobs, name)
+                _give_up(workers, name)
             else:
-                jobs.worker_seen(name, task.stats.totals() | runs)
+                workers.seen(name, task.stats.totals() | runs)
         except (RedisUnavailableError, RedisError) as error:
             logger.warning("Not recorded as alive: %s", error)
 
@@ -125,12 +126,12 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
 
 
-def _give_up(jobs: JobStore, name: str) -> None:
+def _give_up(workers: WorkerRegistry, name: str) -> None:
     """End a worker that takes no jobs though some wait; whoever runs it starts a new one."""
     logger.error(
         "Jobs wait, and for %.0f s this worker has taken none: it ends, to be replaced", STUCK_SECONDS
     )
-    jobs.worker_gone(name)
+    workers.gone(name)
     task.shutdown.fail()
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -168,9 +169,8 @@ def _check_clock(jobs: JobStore) -> None:
 
 def _sign_off(sender: Any, **_: Any) -> None:
     try:
-        JobStore(connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT)).worker_gone(
-            sender.hostname
-        )
+        client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT)
+        WorkerRegistry(client).gone(sender.hostname)
     except RedisUnavailableError:
         logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")
 

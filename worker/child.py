@@ -11,8 +11,9 @@ from core.memory import keep_freed_memory
 from core.model.engine import Engine, LiteRtEngine, choose_weights
 from core.model.manifest import SAVED_MODEL_NAME, load_manifest
 from core.parent_death import die_with_parent
-from core.redis.job_store import JobStore, connect
-from core.redis.models import Running
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.workers import Running
 from core.settings import Settings
 from core.storage import ObjectStore
 from worker.classify import PUT_BACK, Classifier, Item, Result

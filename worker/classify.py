@@ -20,9 +20,10 @@ from core.errors import (
     WastestreamError,
 )
 from core.images import Pixels, decode
-from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
+from core.jobs import TOO_OLD, JobState, Outcome
 from core.model.engine import Engine
 from core.redis.job_store import JobStore
+from core.shards import job_id_of
 from core.storage import ObjectStore
 from worker.stats import Spent
 from worker.time_limit import killed_after, time_limit

@@ -9,7 +9,8 @@ import socket
 import sys
 
 from core.errors import RedisUnavailableError, WastestreamError
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.workers import WorkerRegistry
 from core.settings import load_settings
 
 
@@ -17,7 +18,8 @@ def main() -> int:
     """Return the exit code; a sentence on stderr says what is wrong."""
     host = socket.gethostname()
     try:
-        workers = JobStore(connect(load_settings().redis_url.get_secret_value(), timeout=2.0)).workers()
+        client = connect(load_settings().redis_url.get_secret_value(), timeout=2.0)
+        workers = WorkerRegistry(client).names()
     except RedisUnavailableError as error:
         sys.stderr.write(f"Not known: {error}\n")
         return 0

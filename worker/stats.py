@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from core.jobs import accepted_ms
+from core.ids import accepted_ms
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Stats:
         self._totals.update({"busy": seconds, **asdict(spent)})
 
     def totals(self) -> dict[str, float]:
-        """Return the totals: what `core.redis.job_store.JobStore.worker_seen` takes.
+        """Return the totals: what `core.redis.workers.WorkerRegistry.seen` takes.
 
         `batches`, `images`; `size:N`, batches with at most N images, and more than N/2; in seconds `queued`
         (summed over images, from acceptance to the start of the batch), `busy` (from handing a batch to the

@@ -18,8 +18,8 @@ from api.auth.key_cache import KeyCache
 from api.http.problems import RequestError
 from api.services import services
 from core.errors import RedisUnavailableError, SettingsError, WastestreamError
+from core.redis.admission import RateLimit
 from core.redis.api_keys import Key, Scope
-from core.redis.job_store import RateLimit
 from core.settings import PREFIX, Settings
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from api.http.problems import RETRY_AFTER
 from api.readiness import INSTALLATION, PARTS
 from api.services import services
 from core.redis.api_keys import Scope
-from core.redis.models import running_models
+from core.redis.workers import running_models
 
 blueprint = Blueprint("health", __name__)
 
@@ -46,10 +46,10 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         body["warnings"] = {part: why if told else "warning" for part, why in report.warnings.items()}
     if told:
         balance = report.balance
-        reports = {} if balance is None else deps.jobs.worker_reports()
+        reports = {} if balance is None else deps.workers.reports()
         body["workers"] = len(reports)
         body["models"] = [
-            {**one._asdict(), "workers": count} for one, count in sorted(running_models(reports).items())
+            {**model._asdict(), "workers": count} for model, count in sorted(running_models(reports).items())
         ]
         body["pending"] = None if balance is None else balance.waiting
         body["balanced"] = None if balance is None else balance.balanced

@@ -15,15 +15,20 @@ from api.http.encodings import unwrap
 from api.http.long_poll import wait_seconds, when_settled
 from api.http.multipart import File
 from api.http.problems import RequestError, problem_of, respond
-from api.ingest.throttle import limit_headers
-from api.ingest.upload import Checked, Origin, Submitted, check, idempotency_of, read_origin, submit
+from api.ingest.admission import limit_headers
+from api.ingest.check import check, idempotency_of, read_origin
+from api.ingest.commit import Image, Origin, Upload
+from api.ingest.upload import submit
 from api.routes.jobs import blueprint as jobs
+from api.schemas.jobs import queued_document
 from api.services import services
 from core.errors import ImageError, RateLimitError, RedisUnavailableError
 from core.image_header import MAX_BYTES
+from core.jobs import Job
 from core.lanes import BULK, SINGLE
+from core.redis.admission import Accepted
 from core.redis.api_keys import Scope
-from core.redis.job_store import Accepted
+from core.redis.eta import Place
 
 MAX_FILES: Final = 64
 """Files in one bulk upload."""
@@ -44,17 +49,17 @@ def upload() -> tuple[Response, int, dict[str, str]]:
     seconds = wait_seconds()
     if seconds:
         check_scope(Scope.READ)
-    made, headers = _accept()
+    job, place, headers = _accept()
     # Written out: `url_for` takes a twentieth of the time that an upload holds the interpreter.
-    headers["Location"] = f"{request.root_path}{jobs.url_prefix}/{made.job.id}"
-    if seconds and not made.job.state.terminal:
+    headers["Location"] = f"{request.root_path}{jobs.url_prefix}/{job.id}"
+    if seconds and not job.state.terminal:
         body_done()
-        made, early = _settled(made, seconds)
+        job, place, early = _settled(job, place, seconds)
         headers.update(early)
-    return jsonify(_shown(made)), HTTPStatus.ACCEPTED, headers
+    return jsonify(_document(job, place)), HTTPStatus.ACCEPTED, headers
 
 
-def _accept() -> tuple[Submitted, dict[str, str]]:
+def _accept() -> tuple[Job, Place | None, dict[str, str]]:
     """Take the image of the current request; a function of its own, so that none waits with it in memory."""
     if (request.content_length or 0) > MAX_BYTES:
         raise _too_large(
@@ -65,22 +70,19 @@ def _accept() -> tuple[Submitted, dict[str, str]]:
     data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
     image = check(data, media_type)
     idempotency = idempotency_of(origin, [(media_type, data)], owner)
-    (made,), accepted = submit(
-        services(), [image], origin, SINGLE, owner=owner, limit=limit, idempotency=idempotency
-    )
-    return made, limit_headers(limit, accepted)
+    accepted = submit(services(), Upload([image], origin, SINGLE, idempotency, limit, owner))
+    return accepted.jobs[0], accepted.places[0], limit_headers(limit, accepted)
 
 
-def _settled(made: Submitted, seconds: float) -> tuple[Submitted, dict[str, str]]:
+def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place | None, dict[str, str]]:
     """Return the job when it has settled or the time is over, with headers for the answer."""
     try:
-        job, headers = when_settled(made.job.id, seconds)
-        if job is None:
-            return made, headers
-        place = None if job.state.terminal else services().jobs.places([job.id])[0]
-        return Submitted(job, place), headers
+        settled, headers = when_settled(job.id, seconds)
+        if settled is None:
+            return job, place, headers
+        return settled, None if settled.state.terminal else services().jobs.places([job.id])[0], headers
     except RedisUnavailableError:
-        return made, {}  # It was accepted, and that is what its sender must learn.
+        return job, place, {}  # It was accepted, and that is what its sender must learn.
 
 
 @blueprint.post("/bulk")
@@ -100,23 +102,20 @@ def upload_bulk() -> tuple[Response, int, dict[str, str]]:
 
 def _take(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
     checks = [_checked(file) for file in files]
-    good = [found for found in checks if isinstance(found, Checked)]
-    owner, limit, made, accepted = caller().id, caller().limit, list[Submitted](), Accepted([])
-    if good:
-        every = ((file.media_type, file.data) for file in files)
-        idempotency = idempotency_of(origin, every, owner)
-        made, accepted = submit(
-            services(), good, origin, BULK, owner=owner, limit=limit, idempotency=idempotency
-        )
-    rest = iter(made)
-    items = [_item(file, found, rest) for file, found in zip(files, checks, strict=True)]
+    images = [image for image in checks if isinstance(image, Image)]
+    owner, limit, accepted = caller().id, caller().limit, Accepted()
+    if images:
+        idempotency = idempotency_of(origin, ((file.media_type, file.data) for file in files), owner)
+        accepted = submit(services(), Upload(images, origin, BULK, idempotency, limit, owner))
+    rest = zip(accepted.jobs, accepted.places, strict=True)
+    items = [_item(file, checked, rest) for file, checked in zip(files, checks, strict=True)]
     return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
 
 
 @blueprint.errorhandler(RateLimitError)
 def _limited(error: RateLimitError) -> Response:
     response = respond(problem_of(error), error.retry_after)
-    used_up = Accepted([], left=0, whole_in=error.retry_after)
+    used_up = Accepted(left=0, whole_in=error.retry_after)
     response.headers.update(limit_headers(caller().limit, used_up))
     return response
 
@@ -145,23 +144,24 @@ def _files() -> list[File]:
     return files
 
 
-def _checked(file: File) -> Checked | dict[str, Any]:
+def _checked(file: File) -> Image | dict[str, Any]:
     try:
         return check(*file.image())
     except (RequestError, ImageError) as error:
         return problem_of(error)
 
 
-def _item(file: File, found: Checked | dict[str, Any], rest: Iterator[Submitted]) -> dict[str, Any]:
-    if isinstance(found, Checked):
-        made = next(rest)
-        return {"file": file.name, "status": int(HTTPStatus.ACCEPTED), "job": _shown(made)}
-    return {"file": file.name, "status": found["status"], "error": found}
+def _item(
+    file: File, checked: Image | dict[str, Any], rest: Iterator[tuple[Job, Place | None]]
+) -> dict[str, Any]:
+    if isinstance(checked, Image):
+        return {"file": file.name, "status": int(HTTPStatus.ACCEPTED), "job": _document(*next(rest))}
+    return {"file": file.name, "status": checked["status"], "error": checked}
 
 
-def _shown(made: Submitted) -> dict[str, Any]:
-    """Return the job for its sender, who sees what it shows only with a key that may read."""
-    document = made.to_json()
+def _document(job: Job, place: Place | None) -> dict[str, Any]:
+    """Return the job for its sender, who sees the prediction only with a key that may read."""
+    document = queued_document(job, place)
     return document if caller().may(Scope.READ) else {**document, "prediction": None}
 
 

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: what became of the images."""
+"""`/v1/jobs`: results, images, cancellation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from api.auth.policy import caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, read_json, takes
 from api.http.long_poll import wait_seconds, when_settled
 from api.http.problems import RequestError
+from api.schemas.jobs import job_document, queued_document
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError
+from core.ids import is_job_id
 from core.image_header import MEDIA_TYPES
-from core.jobs import Job, JobState, is_job_id
+from core.jobs import Job, JobState
 from core.redis.api_keys import Scope
 
 MAX_IDS: Final = 1000
@@ -28,10 +30,10 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 def show(job_id: str) -> tuple[Response, dict[str, str]]:
     """Answer with the job; with `?wait=SECONDS`, the moment it settles."""
     _check_id(job_id)
-    found, headers = when_settled(job_id, wait_seconds())
-    job = _known(job_id, found)
+    settled, headers = when_settled(job_id, wait_seconds())
+    job = _known(job_id, settled)
     place = None if job.state.terminal else services().jobs.places([job_id])[0]
-    return jsonify({**job.to_json(), "queue": place and place.to_json()}), headers
+    return jsonify(queued_document(job, place)), headers
 
 
 @blueprint.delete("/<job_id>")
@@ -49,7 +51,7 @@ def cancel(job_id: str) -> Response:
         raise RequestError(
             HTTPStatus.CONFLICT, f"Job {job_id} is {job.state} already; only a queued job can be cancelled."
         )
-    return jsonify({**job.to_json(), "queue": None})
+    return jsonify(queued_document(job, None))
 
 
 @blueprint.post("/query")
@@ -59,15 +61,15 @@ def query() -> Response:
     """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
     ids = _ids(read_json())
     wanted = [job_id for job_id in ids if is_job_id(job_id)]
-    found = dict(zip(wanted, services().jobs.read_many(wanted), strict=True))
-    jobs = [job.to_json() for job_id in ids if (job := found.get(job_id)) is not None]
-    return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if found.get(job_id) is None]})
+    records = dict(zip(wanted, services().jobs.read_many(wanted), strict=True))
+    jobs = [job_document(job) for job_id in ids if (job := records.get(job_id)) is not None]
+    return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if records.get(job_id) is None]})
 
 
 @blueprint.get("/<job_id>/image")
 @requires(Scope.READ)
 def image(job_id: str) -> Response:
-    """Answer with the bytes as they were uploaded; 304 to who has them and may still see them."""
+    """Answer with the bytes as they were uploaded; 304 to a client that has them and may still see them."""
     _check_id(job_id)
     deps = services()
     job = _known(job_id, deps.jobs.read(job_id))

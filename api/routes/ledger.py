@@ -9,18 +9,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.policy import requires
 from api.http.problems import RequestError
 from api.http.timestamps import parse_rfc3339
+from api.schemas.ledger import ledger_document, row_document
+from api.schemas.times import written
 from api.services import services
 from core.cameras import camera_id
-from core.jobs import timestamp
+from core.hours import hour_of
 from core.redis.api_keys import Scope
-from core.redis.ledger import COUNTERS, TOTALS, LedgerRow, total
+from core.redis.ledger import COUNTERS, LedgerRow
 
 MAX_ROWS: Final = 100_000
 """Rows in one answer: a month of 130 cameras."""
@@ -51,7 +53,7 @@ def show() -> Response:
         raise _bad(f"{unknown[0][:40]!r} is no parameter of the ledger; use {', '.join(_PARAMETERS)}.")
     camera, span, as_csv = _camera(), _span(), _wants_csv()
     ledger = services().ledger
-    names = ledger.names(f"{span.first:%Y%m%d%H}", f"{span.last - _HOUR:%Y%m%d%H}", camera, most=MAX_ROWS + 1)
+    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), camera, most=MAX_ROWS + 1)
     if len(names) > MAX_ROWS:
         raise _bad(f"That is more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(ledger.rows(names))
@@ -61,41 +63,17 @@ def show() -> Response:
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
-    balance = services().ledger.balance()
-    return jsonify(
-        {
-            "camera": camera,
-            "from": _text(span.first),
-            "to": _text(span.last),
-            "rows": [_row(row) for row in rows],
-            "sum": total(row.counts for row in rows).to_json(),
-            "system": {**{name: balance.counts[name] for name in TOTALS}, "pending": balance.waiting},
-            "balanced": balance.balanced and all(row.counts.balanced for row in rows),
-        }
-    )
+    document = ledger_document(rows, services().ledger.balance())
+    return jsonify({"camera": camera, "from": written(span.first), "to": written(span.last), **document})
 
 
 def _as_csv(rows: Sequence[LedgerRow]) -> Response:
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, ["camera", "hour", *COUNTERS, "balanced"])
     writer.writeheader()
-    writer.writerows({**_row(row), "balanced": str(row.counts.balanced).lower()} for row in rows)
+    writer.writerows({**row_document(row), "balanced": str(row.counts.balanced).lower()} for row in rows)
     headers = {"Content-Disposition": "attachment; filename=ledger.csv"}
     return Response(stream.getvalue(), content_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _row(row: LedgerRow) -> dict[str, Any]:
-    hour = datetime.strptime(row.hour, "%Y%m%d%H").replace(tzinfo=UTC)
-    return {
-        "camera": row.camera,
-        "hour": _text(hour),
-        **row.counts.to_json(),
-        "balanced": row.counts.balanced,
-    }
-
-
-def _text(moment: datetime) -> str | None:
-    return timestamp(round(moment.timestamp() * 1000))
 
 
 def _camera() -> str | None:
@@ -122,7 +100,7 @@ def _span() -> Span:
     if first is None:
         first = last - _DEFAULT_SPAN
     if first >= last:
-        raise _bad(f"from={_text(first)} must lie before to={_text(last)}.")
+        raise _bad(f"from={written(first)} must lie before to={written(last)}.")
     begin = first.replace(minute=0, second=0, microsecond=0)
     end = last.replace(minute=0, second=0, microsecond=0)
     return Span(begin, end if end == last else end + _HOUR)

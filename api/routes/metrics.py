@@ -9,12 +9,13 @@ from flask import Blueprint, Response
 
 from api.auth.policy import requires
 from api.services import services
-from core.jobs import accepted_ms, is_job_id
+from core.hours import hour_of
+from core.ids import accepted_ms, is_job_id
 from core.lanes import LANES
 from core.redis.api_keys import Scope
-from core.redis.job_store import JobStore, hour_of
+from core.redis.job_store import JobStore
 from core.redis.ledger import TERMINAL
-from core.redis.models import running_models
+from core.redis.workers import running_models
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,7 +43,7 @@ def _lines() -> Iterator[str]:
     deps = services()
     totals, balance = deps.ledger.totals(), deps.ledger.balance()
     deps.integrity.check(fresh=0)  # as in api.routes.ledger
-    pending, drain = deps.ledger.pending(_first_hour(deps.jobs)), deps.jobs.drain()
+    pending, queue = deps.ledger.pending(_first_hour(deps.jobs)), deps.jobs.queue()
     yield from _metric(
         "wastestream_images_received_total",
         "counter",
@@ -68,14 +69,14 @@ def _lines() -> Iterator[str]:
     yield from _metric(
         "wastestream_images_pending",
         "gauge",
-        "Images accepted and not settled, counted for itself: received less settled, if the books agree.",
+        "Images accepted and not settled, counted apart; received less settled while balanced.",
         (Sample(pending.get(camera, 0), {"camera": camera}) for camera in totals),
     )
     yield from _metric(
         "wastestream_queue_depth",
         "gauge",
         "Jobs not settled, by lane.",
-        (Sample(depth, {"lane": lane}) for lane, depth in drain.pending.items()),
+        (Sample(depth, {"lane": lane}) for lane, depth in queue.pending.items()),
     )
     yield from _metric(
         "wastestream_queue_limit",
@@ -87,15 +88,15 @@ def _lines() -> Iterator[str]:
         "wastestream_drain_rate",
         "gauge",
         "Jobs settled a second while there is work; absent while unknown.",
-        [] if drain.rate is None else [Sample(drain.rate, {})],
+        [] if queue.rate is None else [Sample(queue.rate, {})],
     )
-    reports = deps.jobs.worker_reports()
+    reports = deps.workers.reports()
     yield from _metric("wastestream_workers", "gauge", "Workers alive.", [Sample(len(reports), {})])
     yield from _metric(
         "wastestream_workers_running",
         "gauge",
         "Workers alive, by the weights that they run: float, int8 or tensorflow, and the model's id.",
-        (Sample(count, one._asdict()) for one, count in sorted(running_models(reports).items())),
+        (Sample(count, model._asdict()) for model, count in sorted(running_models(reports).items())),
     )
     yield from _metric(
         "wastestream_ledger_balanced",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import ModelError
+from core.jobs import Prediction
 
 BIODEGRADABLE: Final = "biodegradable"
 NON_BIODEGRADABLE: Final = "non_biodegradable"
@@ -53,18 +53,6 @@ class Metric(_Frozen):
     value: float
     low: float | None = None
     high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says of one image.
-
-    `probability` is the calibrated probability of `label`, 0-1; `review` means too close to call.
-    """
-
-    label: str
-    probability: float
-    review: bool
 
 
 class Int8Entry(_Frozen):

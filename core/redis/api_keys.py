@@ -2,13 +2,6 @@
 
 A key is 192 random bits, so nobody finds it by trying, and a fast hash keeps it: SHA-256 takes 0.4 µs, where
 bcrypt or scrypt, made for passwords that people think up, would cost each upload tens of milliseconds.
-
-Keys in Redis (`KeyStore` is the only code that names them):
-
-| key | type | holds |
-|---|---|---|
-| `ws:keys` | hash | id of an API key to its record, JSON; revoked ones stay, without their hash |
-| `ws:keys:version` | string | another value after every change, so that others read the hash only then |
 """
 
 from __future__ import annotations
@@ -27,10 +20,9 @@ from typing import Any, Final, cast
 import redis
 
 from core.errors import KeyNotFoundError, NameTakenError
-from core.redis.job_store import PREFIX, RateLimit, translated
-
-_KEYS: Final = PREFIX + "keys"
-_VERSION: Final = PREFIX + "keys:version"
+from core.redis.admission import RateLimit
+from core.redis.client import translated
+from core.redis.keys import API_KEYS, API_KEYS_VERSION
 
 _MARK: Final = "ws"  # begins every key, so that people and secret scanners know one when they see it
 _ID_BYTES: Final = 5
@@ -94,7 +86,7 @@ class Key:
 
 def digest_of(token: str) -> str:
     """Return what is stored of a key."""
-    # JSON can hold half of a surrogate pair: whoever sends one as a key has none of ours, and is told so.
+    # JSON can hold half of a surrogate pair. No key of ours does, and its sender is to be told so.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -146,34 +138,34 @@ class KeyStore:
         Raises:
             KeyNotFoundError: no key that is not yet revoked has this name or id.
         """
-        found = [key for key in self.all() if key.revoked_ms is None and name_or_id in {key.id, key.name}]
-        if not found:
+        keys = [key for key in self.all() if key.revoked_ms is None and name_or_id in {key.id, key.name}]
+        if not keys:
             raise KeyNotFoundError(
                 f"No key is called {name_or_id!r} or has that id, or it is revoked already."
             )
-        if len(found) > 1:
-            ids = ", ".join(key.id for key in found)
+        if len(keys) > 1:
+            ids = ", ".join(key.id for key in keys)
             raise KeyNotFoundError(f"Several keys are called {name_or_id!r}; name one by its id: {ids}.")
-        revoked = replace(found[0], digest="", revoked_ms=time.time_ns() // 1_000_000)
+        revoked = replace(keys[0], digest="", revoked_ms=time.time_ns() // 1_000_000)
         self._write(revoked)
         return revoked
 
     def all(self) -> list[Key]:
         """Return every key, revoked ones too, oldest first."""
         with translated():
-            records = cast(dict[str, str], self._client.hgetall(_KEYS))
+            records = cast(dict[str, str], self._client.hgetall(API_KEYS))
         keys = [_from_record(key_id, json.loads(record)) for key_id, record in records.items()]
         return sorted(keys, key=lambda key: (key.created_ms, key.id))
 
     def version(self) -> str | None:
         """Return a value that changes with every key made or revoked; None while there was none."""
         with translated():
-            return cast("str | None", self._client.get(_VERSION))
+            return cast("str | None", self._client.get(API_KEYS_VERSION))
 
     def _write(self, key: Key) -> None:
         with translated(), self._client.pipeline() as pipe:
-            pipe.hset(_KEYS, key.id, json.dumps(_to_record(key)))
-            pipe.set(_VERSION, secrets.token_hex(8))
+            pipe.hset(API_KEYS, key.id, json.dumps(_to_record(key)))
+            pipe.set(API_KEYS_VERSION, secrets.token_hex(8))
             pipe.execute()
 
 

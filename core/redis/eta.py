@@ -1,8 +1,8 @@
-"""How fast the queue drains, and what follows: a job's place, when it will settle, when to come back.
+"""The queue's service rate, and what follows from it: a job's place, when it will settle, when to come back.
 
-`settle.lua` keeps the measure: jobs worked off and the milliseconds in which there was work, both fading
-with `FADE_MS`. Times without work do not count, so a quiet system is not mistaken for a slow one. It keeps
-the same for each lane, whose jobs may be dearer than those of the other.
+`settle.lua` measures the rate: jobs settled by work, and the milliseconds in which there was work, both
+fading with `FADE_MS`. Times without work do not count, so an idle system does not look slow. Each lane has a
+rate of its own besides, since jobs of one lane can cost more than those of the other.
 """
 
 from __future__ import annotations
@@ -13,41 +13,46 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from core.lanes import SHARE
+from core.lanes import LANES, SHARE
+from core.redis import keys
 
 FADE_MS: Final = 30_000
-"""Milliseconds of work after which a measurement counts 1/e of what it did."""
+"""Milliseconds of work after which a measurement counts 1/e of its first weight."""
+
+MEASURES: Final = ("jobs", "ms", "since")
+"""Fields of the measure of the queue."""
+
+LANE_MEASURES: Final = ("jobs", "ms")
+"""Fields of a lane's own measure; their names in Redis begin with the lane and a colon."""
+
+_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES)]
 
 _SLOWEST: Final = 1 / 3600
-"""Jobs a second below which nothing is said of the future: nobody is working."""
+"""Jobs a second below which there is no estimate: nobody is working."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """A queued job's place: how many jobs of its lane are before it, and seconds until it settles.
 
-    `eta_seconds` is an estimate; None while nothing is known, as before the first job and without workers.
+    `eta_seconds` is an estimate; None while unknown, as before the first job and without workers.
     """
 
     ahead: int
     eta_seconds: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as the API shows it."""
-        return {"ahead": self.ahead, "eta_seconds": self.eta_seconds}
-
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class QueueState:
     """The queue at one moment.
 
-    `pending`: jobs not settled, by lane. `rate`: jobs a second, if known. `paces`: jobs a second of each lane
-    while it had work, as far as known.
+    `pending`: jobs not settled, by lane. `rate`: jobs a second, None if unknown. `lane_rates`: jobs a second
+    of each lane while it had work, as far as known.
     """
 
     pending: dict[str, int]
     rate: float | None
-    paces: Mapping[str, float] = field(default_factory=dict)
+    lane_rates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def measured(
@@ -57,13 +62,13 @@ class Drain:
         measure: Sequence[float],
         of_lanes: Mapping[str, Sequence[float]] = MappingProxyType({}),
     ) -> Self:
-        """Return it from what Redis keeps.
+        """Return the state that Redis' measures tell.
 
         Args:
             pending: jobs not settled, by lane.
             now_ms: Redis' clock, milliseconds.
-            measure: the fields `jobs`, `ms` and `since` of the measure, 0 for one that is not there.
-            of_lanes: the fields `jobs` and `ms` of lanes' own measures, likewise.
+            measure: values of `MEASURES`, 0 for one that is missing.
+            of_lanes: values of each lane's `LANE_MEASURES`, likewise.
         """
         jobs, milliseconds, since = measure
         # Nothing settled though there was work: that time counts too, or a queue that stands still would
@@ -73,8 +78,28 @@ class Drain:
         spent = milliseconds * keep + still
         rate = 1000 * jobs * keep / spent if spent > 0 else 0.0
         standing = rate * milliseconds / (1000 * jobs) if jobs else 0.0  # 1 unless it stands still
-        paces = {lane: 1000 * standing * done / ms for lane, (done, ms) in of_lanes.items() if done and ms}
-        return cls(pending, rate if rate > _SLOWEST else None, paces)
+        lane_rates = {
+            lane: 1000 * standing * done / ms for lane, (done, ms) in of_lanes.items() if done and ms
+        }
+        return cls(pending, rate if rate > _SLOWEST else None, lane_rates)
+
+    @staticmethod
+    def ask(pipe: Any) -> None:
+        """Add to a pipeline the commands whose answers `read` takes."""
+        pipe.time()
+        for key in keys.PENDING.values():
+            pipe.zcard(key)
+        pipe.hmget(keys.SERVICE_RATE, _FIELDS)
+
+    @classmethod
+    def read(cls, answers: Sequence[Any]) -> Self:
+        """Return the state from the answers to `ask`."""
+        (seconds, microseconds), *counts, values = answers
+        numbers = [float(value or 0) for value in values]
+        measure, width = numbers[: len(MEASURES)], len(LANE_MEASURES)
+        of_lanes = {lane: numbers[len(MEASURES) + width * at :][:width] for at, lane in enumerate(LANES)}
+        now_ms = seconds * 1000 + microseconds // 1000
+        return cls.measured(dict(zip(LANES, counts, strict=True)), now_ms, measure, of_lanes)
 
     @property
     def total(self) -> int:
@@ -86,14 +111,21 @@ class Drain:
         if self.rate is None:
             return Place(ahead, None)
         share = SHARE[lane] * self.rate
-        pace = self.paces.get(lane, share)
-        if pace < share / 2:  # Its jobs are dear, or wait for dear ones of the other lane.
-            return Place(ahead, round((ahead + 1) / pace, 3) if pace > _SLOWEST else None)
+        lane_rate = self.lane_rates.get(lane, share)
+        if lane_rate < share / 2:  # Its jobs are dear, or wait for dear ones of the other lane.
+            return Place(ahead, round((ahead + 1) / lane_rate, 3) if lane_rate > _SLOWEST else None)
         others = self.total - self.pending[lane]
         # Its lane gets its share until the other is empty, and then all.
         jobs = min((ahead + 1) / SHARE[lane], ahead + 1 + others)
         return Place(ahead, round(jobs / self.rate, 3))
 
+    def place_of(self, ranks: Sequence[int | None]) -> Place | None:
+        """Return the place of a job with these ranks in the lanes, None if it is in no lane."""
+        return next(
+            (self.place(lane, rank) for lane, rank in zip(LANES, ranks, strict=True) if rank is not None),
+            None,
+        )
+
     def seconds_for(self, jobs: int) -> float | None:
-        """Return how long it takes to work off so many jobs; None if unknown."""
+        """Return the seconds that so many jobs take; None if unknown."""
         return None if self.rate is None else jobs / self.rate

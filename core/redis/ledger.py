@@ -11,8 +11,11 @@ from typing import Final, cast
 import redis
 
 from core.errors import CameraBusyError, CameraNotFoundError
+from core.hours import hour_of, start_of
 from core.jobs import JobState
-from core.redis.job_store import PENDING, PREFIX, script, translated
+from core.redis import keys
+from core.redis.client import translated
+from core.redis.scripts import load_script
 
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
 TOTALS: Final = ("received", *TERMINAL, "duplicates")
@@ -21,10 +24,7 @@ COUNTERS: Final = ("received", *TERMINAL, "pending", "duplicates")
 expired + cancelled + pending. `duplicates` are images that were sent again under an idempotency key; they
 were not received again."""
 
-_LEDGERS: Final = PREFIX + "ledgers"
-_CAMERAS: Final = PREFIX + "cameras"
-_BROUGHT: Final = (PREFIX + "cameras:key", PREFIX + "keys:cameras")
-_HOUR: Final = "%Y%m%d%H"
+_BROUGHT: Final = (keys.CAMERA_KEYS, keys.KEY_CAMERAS)
 _PIECE: Final = 1000  # rows asked for in one call, so that no other client of Redis waits long
 
 
@@ -46,10 +46,6 @@ class Counts:
     def balanced(self) -> bool:
         """Whether every image received is in exactly one state. `pending` is counted, not derived."""
         return self.owed == self["pending"]
-
-    def to_json(self) -> dict[str, int]:
-        """Return `COUNTERS`, as the API shows them."""
-        return {counter: self[counter] for counter in COUNTERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +88,18 @@ class Ledger:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._balance = client.register_script(script("balance"))
-        self._forget = client.register_script(script("forget"))
-        self._forget_one = client.register_script(script("forget_camera"))
+        self._balance = client.register_script(load_script("balance"))
+        self._forget = client.register_script(load_script("forget"))
+        self._forget_one = client.register_script(load_script("forget_camera"))
 
     def names(self, first: str, last: str, camera: str | None = None, *, most: int) -> list[str]:
-        """Return which rows there are, as `hour:camera`, by hour and camera; at most so many.
+        """Return the names of rows, `hour:camera`, by hour and camera.
 
         Args:
             first: the first hour wanted, yyyymmddhh.
             last: the last one.
             camera: only this one's.
-            most: rows beyond which nobody counts.
+            most: maximum rows returned.
         """
         if camera is not None:
             return list(islice(self._names_of(camera, first, last), most))
@@ -112,46 +108,46 @@ class Ledger:
     def rows(self, names: Sequence[str]) -> Iterator[LedgerRow]:
         """Yield the rows of these names; each one is of one moment."""
         for piece in (names[at : at + _PIECE] for at in range(0, len(names), _PIECE)):
-            for name, counts in zip(piece, self._read(f"ledger:{name}" for name in piece), strict=True):
+            for name, counts in zip(piece, self._read(keys.LEDGER + name for name in piece), strict=True):
                 hour, _, camera = name.partition(":")
                 yield LedgerRow(hour, camera, counts)
 
     def totals(self) -> dict[str, Counts]:
         """Return each camera's counts over all hours: `TOTALS`."""
         with translated():
-            cameras = cast(list[str], self._client.zrange(_CAMERAS, 0, -1))
-        return dict(zip(cameras, self._read(f"totals:{camera}" for camera in cameras), strict=True))
+            cameras = cast(list[str], self._client.zrange(keys.CAMERAS, 0, -1))
+        return dict(zip(cameras, self._read(keys.TOTALS + camera for camera in cameras), strict=True))
 
     def cameras(self) -> list[Camera]:
         """Return every camera, the one that sent something last first."""
         with translated():
-            found = cast(
-                list[tuple[str, float]], self._client.zrange(_CAMERAS, 0, -1, desc=True, withscores=True)
+            cameras = cast(
+                list[tuple[str, float]], self._client.zrange(keys.CAMERAS, 0, -1, desc=True, withscores=True)
             )
-            keys = cast(dict[str, str], self._client.hgetall(_BROUGHT[0]))
-        counts = self._read(f"totals:{name}" for name, _ in found)
+            brought = cast(dict[str, str], self._client.hgetall(keys.CAMERA_KEYS))
+        counts = self._read(keys.TOTALS + name for name, _ in cameras)
         return [
-            Camera(name, count, f"{hour:.0f}", keys.get(name, ""))
-            for (name, hour), count in zip(found, counts, strict=True)
+            Camera(name, count, f"{hour:.0f}", brought.get(name, ""))
+            for (name, hour), count in zip(cameras, counts, strict=True)
         ]
 
     def pending(self, first: str) -> dict[str, int]:
         """Return how many jobs each camera's rows count as pending, from an hour (yyyymmddhh) on."""
-        found: dict[str, int] = {}
+        pending: dict[str, int] = {}
         for row in self.rows(self._names(first, "+inf", -1)):
-            found[row.camera] = found.get(row.camera, 0) + row.counts["pending"]
-        return found
+            pending[row.camera] = pending.get(row.camera, 0) + row.counts["pending"]
+        return pending
 
     def balance(self) -> Balance:
         """Return the sum of all, and the jobs that are pending, of one moment."""
         with translated():
-            *sums, waiting = self._balance([_CAMERAS, *PENDING.values()], [PREFIX, *TOTALS])
+            *sums, waiting = self._balance([keys.CAMERAS, *keys.PENDING.values()], TOTALS)
         return Balance(Counts(dict(zip(TOTALS, sums, strict=True))), waiting)
 
     def forget(self, hour: str) -> int:
         """Forget rows, and cameras, of hours before this one; return how many. Pending jobs keep theirs."""
-        rows = self._forget_in([_LEDGERS], "ledger:", hour)
-        return rows + self._forget_in([_CAMERAS, *_BROUGHT], "totals:", hour)
+        rows = self._forget_in([keys.LEDGERS], keys.LEDGER, hour)
+        return rows + self._forget_in([keys.CAMERAS, *_BROUGHT], keys.TOTALS, hour)
 
     def forget_camera(self, camera: str) -> int:
         """Forget a camera, its rows too; return how many images it had sent. What it sent stays readable.
@@ -161,10 +157,10 @@ class Ledger:
             CameraBusyError: jobs of it have not settled.
         """
         now = datetime.now(UTC)
-        around = (f"{now:{_HOUR}}", f"{now + timedelta(hours=1):{_HOUR}}")  # for rows made in this moment
+        around = (hour_of(now), hour_of(now + timedelta(hours=1)))  # for rows made in this moment
         hours = _hours(*self._ends("-inf", "+inf"), *around)
         with translated():
-            answer = self._forget_one([_CAMERAS, _LEDGERS, *_BROUGHT], [PREFIX, camera, *hours])
+            answer = self._forget_one([keys.CAMERAS, keys.LEDGERS, *_BROUGHT], [camera, *hours])
         if answer is None:
             raise CameraNotFoundError(f"There is no camera {camera[:80]!r}.")
         owed, received = answer
@@ -174,11 +170,11 @@ class Ledger:
             )
         return int(received)
 
-    def _forget_in(self, keys: Sequence[str], kind: str, hour: str) -> int:
+    def _forget_in(self, listed: Sequence[str], prefix: str, hour: str) -> int:
         forgotten = kept = 0
         while True:
             with translated():
-                seen, gone = self._forget(keys, [PREFIX + kind, hour, kept, _PIECE])
+                seen, gone = self._forget(listed, [prefix, hour, kept, _PIECE])
             if not seen:
                 return forgotten
             forgotten += gone
@@ -190,7 +186,7 @@ class Ledger:
         with translated():
             return cast(
                 list[str],
-                self._client.zrange(_LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
+                self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
             )
 
     def _names_of(self, camera: str, first: str, last: str) -> Iterator[str]:
@@ -198,7 +194,7 @@ class Ledger:
         hours = _hours(*self._ends(first, last))
         while piece := [f"{hour}:{camera}" for hour in islice(hours, _PIECE)]:
             with translated():
-                scores = self._client.zmscore(_LEDGERS, piece)
+                scores = self._client.zmscore(keys.LEDGERS, piece)
             yield from (name for name, score in zip(piece, scores, strict=True) if score is not None)
 
     def _ends(self, first: str, last: str) -> list[str]:
@@ -206,12 +202,13 @@ class Ledger:
         ends = self._names(first, last, 1) + self._names(first, last, 1, latest=True)
         return [name.partition(":")[0] for name in ends]
 
-    def _read(self, keys: Iterable[str]) -> list[Counts]:
+    def _read(self, names: Iterable[str]) -> list[Counts]:
         with translated(), self._client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hgetall(PREFIX + key)
+            for name in names:
+                pipe.hgetall(name)
             return [
-                Counts({counter: int(value) for counter, value in found.items()}) for found in pipe.execute()
+                Counts({counter: int(value) for counter, value in record.items()})
+                for record in pipe.execute()
             ]
 
 
@@ -219,9 +216,9 @@ def _hours(*some: str) -> Iterator[str]:
     """Yield every hour from the earliest to the latest of some, yyyymmddhh."""
     if not some:
         return
-    begin, end = (datetime.strptime(hour, _HOUR).replace(tzinfo=UTC) for hour in (min(some), max(some)))
+    begin, end = start_of(min(some)), start_of(max(some))
     for number in range((end - begin) // timedelta(hours=1) + 1):
-        yield f"{begin + timedelta(hours=number):{_HOUR}}"
+        yield hour_of(begin + timedelta(hours=number))
 
 
 def total(rows: Iterable[Counts]) -> Counts:

@@ -1,13 +1,12 @@
 """A Redis client for work that must go on when Redis has no memory left.
 
-At `maxmemory` Redis refuses what could take more: uploads, as it should, but also what workers must write to
-work the queue off, which is what frees memory. Their writes are small and few; this client lets them pass.
+At `maxmemory` Redis rejects every write that could take more: uploads, as it should, but also the writes of
+workers, which settle jobs and so free memory. Those are small and few; this client lets them pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final, cast
 
 import redis
@@ -15,16 +14,16 @@ from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import OutOfMemoryError
 
-_NOTHING: Final = "ws:nothing"
-"""A key that is never set."""
+from core.redis.keys import NOTHING
+from core.redis.scripts import load_script
 
-_SCRIPT: Final = (files("core.redis") / "lua" / "oom.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = load_script("oom")
 
 
 class OomTolerantRedis(redis.Redis):
-    """Repeats commands, transactions and scripts that are refused for want of memory so that they pass.
+    """Repeats commands, transactions and scripts that were rejected for want of memory, so that they pass.
 
-    Pipelines that are no transactions are refused as ever: part of them may have been done.
+    Pipelines that are no transactions stay rejected: part of them may have been done.
     """
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -32,27 +31,27 @@ class OomTolerantRedis(redis.Redis):
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except OutOfMemoryError:
-            return self.urge([(args, options)])[0]
+            return self.force([(args, options)])[0]
 
     def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT002 - redis-py's
         """Return a pipeline whose transactions pass."""
-        return UrgentPipeline(self, transaction, shard_hint)
+        return OomTolerantPipeline(self, transaction, shard_hint)
 
     def register_script(self, script: Any) -> Script:
         """Return a script that passes: it begins with a write that is always allowed."""
-        return super().register_script(f"redis.call('DEL', '{_NOTHING}')\n{script}")
+        return super().register_script(f"redis.call('DEL', '{NOTHING}')\n{script}")
 
-    def urge(self, commands: Sequence[tuple[Sequence[Any], dict[str, Any]]]) -> list[Any]:
-        """Run commands, as redis-py keeps them, in one step that is not refused; return their answers.
+    def force(self, commands: Sequence[tuple[Sequence[Any], dict[str, Any]]]) -> list[Any]:
+        """Run commands, as redis-py keeps them, in one step that is not rejected; return their answers.
 
-        Those of reads may be less refined than redis-py's own: scripts answer in RESP2.
+        Answers to reads may be less refined than redis-py's own: scripts answer in RESP2.
         """
         words: list[Any] = []
         for args, _ in commands:
             name, *rest = args
             split = [*str(name).split(), *rest]  # as redis-py sends a command of two words
             words += [len(split), *split]
-        answers = self.eval(_SCRIPT, 1, _NOTHING, *words)
+        answers = self.eval(_SCRIPT, 1, NOTHING, *words)
         return [
             self._converted(answer, *command)
             for answer, command in zip(cast(list[Any], answers), commands, strict=True)
@@ -64,7 +63,7 @@ class OomTolerantRedis(redis.Redis):
         return answer if convert is None else convert(answer, **options)
 
 
-class UrgentPipeline(Pipeline):
+class OomTolerantPipeline(Pipeline):
     """A pipeline of an `OomTolerantRedis`."""
 
     def __init__(self, client: OomTolerantRedis, transaction: Any, shard_hint: Any) -> None:
@@ -81,4 +80,4 @@ class UrgentPipeline(Pipeline):
         except OutOfMemoryError:
             if not whole:
                 raise
-            return self._client.urge(commands)  # Redis has dropped the whole transaction.
+            return self._client.force(commands)  # Redis has dropped the whole transaction.

@@ -18,7 +18,8 @@ from redis.exceptions import ExecAbortError, NoPermissionError
 from core.errors import EvictionError, MissingRightsError, RedisUnavailableError
 from core.lanes import SINGLE
 from core.messages import QUEUES
-from core.redis.job_store import SETTLED_CHANNEL, translated
+from core.redis import keys
+from core.redis.client import translated
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,7 @@ LOOK_SECONDS: Final = 60.0
 LOOK_AGAIN_SECONDS: Final = 1.0
 """The same while it is not, so that everything goes on soon after it was set right."""
 
-_KEY: Final = "ws:rights"  # Nothing is ever kept here.
-_CHANNEL: Final = SETTLED_CHANNEL
-_CONTROL: Final = "/{db}.celery.pidbox"  # of Celery's remote control
+_OURS: Final = f"{keys.PREFIX}*"
 
 _COMMANDS: Final = """
     BRPOP k 1, DEL k, EVAL s 1 k, EVALSHA s 1 k, EXISTS k, EXPIRE k 1, GET k, HDEL k f, HGET k f, HGETALL k,
@@ -42,15 +41,15 @@ _COMMANDS: Final = """
 """
 """What the programs, their Lua scripts and kombu use; `k` is a key, `c` a channel."""
 
-_OUTSIDE: Final = {"EXEC": "command EXEC", "WATCH k": "keys ws:*", "UNWATCH": ""}
+_OUTSIDE: Final = {"EXEC": "command EXEC", "WATCH k": f"keys {_OURS}", "UNWATCH": ""}
 """Commands that are no part of a transaction, and what they are about. They do no harm outside one."""
 
-_KEYS: Final = {
-    "ws:*": (_KEY,),
+_PATTERNS: Final = {
+    _OURS: (keys.RIGHTS,),
     "wastestream.*": tuple(QUEUES.values()),
-    "unacked*": ("unacked", "unacked_index", "unacked_mutex"),
-    "_kombu.binding*": (f"_kombu.binding.{QUEUES[SINGLE]}", "_kombu.binding_deadlines"),
-    "*.celery.pidbox": ("_.reply.celery.pidbox",),
+    f"{keys.UNACKED}*": (keys.UNACKED, keys.UNACKED_INDEX, keys.UNACKED_MUTEX),
+    f"{keys.BINDING}*": (keys.binding(QUEUES[SINGLE]), keys.BINDING_DEADLINES),
+    f"*{keys.CONTROL}": (f"_.reply{keys.CONTROL}",),
 }
 """Pattern to keys like it that are in use."""
 
@@ -59,8 +58,8 @@ def acl_rules(db: int = 0) -> str:
     """Return the rules of the user with the fewest rights that will do, for Redis' `ACL SETUSER`."""
     commands = [*_commands(), *_OUTSIDE, "MULTI", "DISCARD", "PSUBSCRIBE"]
     names = sorted({_name(command).lower().replace(" ", "|") for command in commands})
-    rules = [f"~{pattern}" for pattern in _KEYS]
-    rules += [f"&{channel}" for channel in (_CHANNEL, _CONTROL.format(db=db))]
+    rules = [f"~{pattern}" for pattern in _PATTERNS]
+    rules += [f"&{channel}" for channel in (keys.SETTLED, keys.control_channel(db))]
     return " ".join(["resetkeys", "resetchannels", "-@all", *rules, *(f"+{name}" for name in names)])
 
 
@@ -151,12 +150,12 @@ def _missing(client: redis.Redis) -> Iterator[str]:
 def _questions(client: redis.Redis) -> Iterator[tuple[str, str]]:
     """Yield commands, and the keys or the channel that each is about."""
     for command in _commands():
-        yield command, f"channel {_CHANNEL}" if command.endswith((" c", " c m")) else "keys ws:*"
-    for pattern, keys in _KEYS.items():
-        for key in keys:
+        yield command, f"channel {keys.SETTLED}" if command.endswith((" c", " c m")) else f"keys {_OURS}"
+    for pattern, examples in _PATTERNS.items():
+        for key in examples:
             yield f"EXISTS {key}", f"keys {pattern}"
         yield f"DEL {pattern.replace('*', '.rights')}", f"keys {pattern}"  # a key that never exists
-    control = _CONTROL.format(db=client.connection_pool.connection_kwargs.get("db", 0))
+    control = keys.control_channel(client.connection_pool.connection_kwargs.get("db", 0))
     yield f"PUBLISH {control} m", f"channel {control}"
     yield f"PSUBSCRIBE {control}", f"channel {control}"
 
@@ -176,7 +175,7 @@ def _answers(client: redis.Redis, commands: Iterable[str]) -> list[object]:
     """Send commands as they are; return the answers, errors among them."""
     pipe = Pipeline(client.connection_pool, {}, transaction=False, shard_hint=None)
     for command in commands:
-        words = [{"k": _KEY, "c": _CHANNEL}.get(word, word) for word in command.split()]
+        words = [{"k": keys.RIGHTS, "c": keys.SETTLED}.get(word, word) for word in command.split()]
         pipe.pipeline_execute_command(*words)
     return list(pipe.execute(raise_on_error=False))
 

@@ -17,7 +17,7 @@ from core.errors import (
     WastestreamError,
 )
 from core.model.manifest import load_manifest
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.redis.server import check_server
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers

@@ -12,7 +12,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from core.disk import free_bytes
-from core.redis.job_store import connect
+from core.redis.client import connect
 from infra.local.folder import DataFolder
 
 SETTING: Final = "auto-aof-rewrite-percentage"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from core.jobs import job_id_of
 from core.messages import QUEUES, keys_in
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.settings import Settings
+from core.shards import job_id_of
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, wait_until

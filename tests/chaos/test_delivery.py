@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from core.jobs import accepted_ms
+from core.ids import accepted_ms
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings

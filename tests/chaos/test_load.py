@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from core.jobs import JobState
 from core.messages import keys_in
 from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload, upload_bulk, upload_together, uploading
 
@@ -95,7 +96,7 @@ def test_a_worker_that_takes_no_jobs_ends(
     ids = upload_bulk(client, 40)
     assert deaf.process.wait(timeout=30) == 1
     assert "this worker has taken none" in deaf.log.read_text()
-    assert jobs.workers() == []
+    assert WorkerRegistry(jobs.client).names() == []
     start_worker("successor")
     finish(jobs, ids)
 

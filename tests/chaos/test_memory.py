@@ -12,7 +12,8 @@ from redis.client import Pipeline
 
 from core.errors import RedisUnavailableError
 from core.jobs import JobState
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.settings import Settings
 from tests.support.pictures import jpeg

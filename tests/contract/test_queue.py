@@ -24,10 +24,11 @@ from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
-from core.jobs import Shard, image_key, new_job_id
+from core.ids import new_job_id
 from core.messages import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import image_key
 from tests.support.servers import Server, wait_until
 from tests.support.stream import upload
 from worker.transport.channel import TRANSPORT
@@ -70,19 +71,6 @@ def test_kombu_delivers_our_message(settings: Settings, jobs: JobStore) -> None:
         assert message.payload[0] == [keys]
         assert not message.headers.get("redelivered")
         message.ack()
-
-
-def test_a_bulk_upload_is_a_message_for_each_object(settings: Settings) -> None:
-    """So that no object is read by two workers; together they name each image once, in order."""
-    shards = [
-        [image_key(job_id, "belt", "jpeg", shard) for job_id in shard.job_ids]
-        for shard in (Shard.new(16), Shard.new(13))
-    ]
-    keys = [*shards[0], *shards[1], *_keys(2)]
-    messages = Envelope(make_app(settings)).messages(keys, "bulk")
-    named = [keys_in(json.loads(message)) for message in messages]
-    assert [len(one) for one in named] == [16, 13, 1, 1]
-    assert [key for one in named for key in one] == keys
 
 
 def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:

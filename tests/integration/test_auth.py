@@ -21,12 +21,15 @@ from api.auth import key_cache
 from api.auth.key_cache import KeyCache, settings_key
 from api.auth.policy import COOKIE, check_address, scope_of
 from core.errors import RedisUnavailableError, SettingsError
-from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
+from core.ids import new_job_id
+from core.jobs import JobState, Outcome, Prediction
 from core.messages import QUEUES
-from core.model.manifest import Prediction
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import PENDING, JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.keys import PENDING
 from core.settings import Settings
+from core.shards import IMAGES, Shard
 from core.storage import ObjectStore
 from infra.local.programs import REDIS
 from tests.support.pictures import jpeg
@@ -348,7 +351,8 @@ def _limited(keys: KeyStore, rate: float, burst: int) -> dict[str, str]:
 
 def _stored(objects: ObjectStore) -> set[str]:
     """Return the ids of the jobs whose images are stored."""
-    return {job_id for page in objects.pages(IMAGES) for key in page for job_id in job_ids_in(key)}
+    shards = [Shard.at(key) for page in objects.pages(IMAGES) for key in page]
+    return {job_id for shard in shards if shard is not None for job_id in shard.job_ids}
 
 
 def test_a_limit_counts_images_over_all_processes(

@@ -11,10 +11,11 @@ import pytest
 from kombu.connection import Connection
 
 from core.cost import MAX_TOGETHER_MS
-from core.jobs import image_key, job_id_of, new_job_id
+from core.ids import new_job_id
 from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import image_key, job_id_of
 from worker.transport.channel import MAX_TAKEN, TRANSPORT
 
 _QUEUE = QUEUES["single"]
@@ -83,7 +84,7 @@ def test_others_are_left_half_of_what_waits(
 def test_no_more_are_taken_than_may_be_held(
     settings: Settings, jobs: JobStore, connection: Connection
 ) -> None:
-    """The prefetch limit bounds both kinds group_commit."""
+    """The prefetch limit bounds both kinds together."""
     ids = _send(settings, jobs, 50)
     assert _ids(_drain(connection, prefetch=5)) == ids[:5]
 

@@ -13,9 +13,12 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.cameras import cameras as container_cameras
-from core.jobs import JobState, NewJob, Outcome, new_job_id
+from core.hours import hour_of
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome
+from core.redis.admission import Idempotency, Submission
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import Idempotency, JobStore, Submission, hour_of
+from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
@@ -95,7 +98,7 @@ def test_the_bound_holds_for_uploads_that_are_accepted_together(jobs: JobStore) 
     store = JobStore(jobs.client, key_cameras=2)
 
     def accepted(owner: str, *names: str) -> list[bool]:
-        submissions = [Submission([NewJob(new_job_id(), name, "jpeg", 1)], owner=owner) for name in names]
+        submissions = [Submission([Job(new_job_id(), name, "jpeg", 1)], owner=owner) for name in names]
         outcomes = store.accept_many(submissions, "single", "test.queue", ["message"])
         return [not isinstance(outcome, Exception) for outcome in outcomes]
 
@@ -135,7 +138,7 @@ def test_a_repeated_upload_does_not_bring_a_forgotten_camera_back(jobs: JobStore
     known = Idempotency("once", "digest")
 
     def accept() -> list[str]:
-        return jobs.accept([NewJob(new_job_id(), "gone", "jpeg", 1)], "single", "q", ["m"], known).ids
+        return jobs.accept([Job(new_job_id(), "gone", "jpeg", 1)], "single", "q", ["m"], known).ids
 
     first = accept()
     settle_all(jobs)
@@ -149,11 +152,11 @@ def test_a_camera_forgotten_for_its_age_makes_room_too(jobs: JobStore) -> None:
     """As the retention sweep forgets it."""
     store = JobStore(jobs.client, key_cameras=1)
     old = new_job_id()
-    store.accept_many([Submission([NewJob(old, "old", "jpeg", 1)], owner="key")], "single", "q", ["message"])
+    store.accept_many([Submission([Job(old, "old", "jpeg", 1)], owner="key")], "single", "q", ["message"])
     store.settle([Outcome(old, JobState.FAILED, error="x")], "m")
     later = hour_of(round((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1000))
     Ledger(jobs.client).forget(later)
-    new = Submission([NewJob(new_job_id(), "new", "jpeg", 1)], owner="key")
+    new = Submission([Job(new_job_id(), "new", "jpeg", 1)], owner="key")
     (outcome,) = store.accept_many([new], "single", "q", ["message"])
     assert not isinstance(outcome, Exception)
     assert jobs.client.hgetall("ws:cameras:key") == {"new": "key"}
@@ -198,7 +201,7 @@ def test_an_operator_sees_and_forgets_cameras(
 
 def test_a_name_is_found_however_it_is_typed(cameras: Cameras, jobs: JobStore) -> None:
     """With a letter and its mark apart, as macOS gives file names."""
-    jobs.accept([NewJob(new_job_id(), "T\u00fcr", "jpeg", 1)], "single", "q", ["m"])
+    jobs.accept([Job(new_job_id(), "T\u00fcr", "jpeg", 1)], "single", "q", ["m"])
     settle_all(jobs)
     assert cameras("forget", " Tu\u0308r").stdout.startswith("Forgot the camera T\u00fcr,")
 

@@ -20,14 +20,16 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.ingest import group_commit as together
 from core.errors import RedisFullError, RedisUnavailableError, StorageUnavailableError
-from core.jobs import IMAGES, Job, job_ids_in, object_key
+from core.jobs import Job
 from core.messages import QUEUES, keys_in
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import PENDING, JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.keys import PENDING
 from core.redis.ledger import Ledger
 from core.settings import Settings
-from core.shards import MAX_BYTES
-from core.storage import ObjectStore
+from core.shards import IMAGES, MAX_BYTES, Shard, object_key
+from core.storage import Content, ObjectStore
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced, upload_together, wait_settled
@@ -46,13 +48,13 @@ def sent_together(
 ) -> list[Any]:
     """Send uploads from threads while the image of one before them is on its way; return their answers.
 
-    They wait for that one, `first`, in the order given, and then go group_commit.
+    They wait for that one, `first`, in the order given, and then go together.
     """
     monkeypatch.setattr(together, "PATIENCE", 60)
     arrived, go = threading.Event(), threading.Event()
     put_many = ObjectStore.put_many
 
-    def first_waits(store: ObjectStore, images: Sequence[tuple[str, bytes]]) -> None:
+    def first_waits(store: ObjectStore, images: Sequence[tuple[str, Content]]) -> None:
         if not arrived.is_set():
             arrived.set()
             assert go.wait(60)
@@ -96,7 +98,9 @@ def test_they_share_an_object(
     made = the_jobs(jobs, sent_together(monkeypatch, app, uploads))
     assert [job.camera for job in made] == [f"belt-{number}" for number in range(5)]
     (name,) = {object_key(job.image_key) for job in made}
-    assert job_ids_in(name) == [job.id for job in made]
+    shard = Shard.at(name)
+    assert shard is not None
+    assert shard.job_ids == [job.id for job in made]
     answers = [app.test_client().get(f"/v1/jobs/{job.id}/image") for job in made]
     assert [(answer.data, answer.mimetype) for answer in answers] == images
     stored = bytes(obstore.get(objects._store, name).bytes())
@@ -127,7 +131,8 @@ def test_who_shares_an_object_learns_nothing_of_the_others(
     first = sending(jpeg(90), Authorization=f"Bearer {tokens[0]}")
     made = the_jobs(jobs, sent_together(monkeypatch, app, uploads, first))
     (name,) = {object_key(job.image_key) for job in made}
-    assert made[0].shard is not None
+    shard = Shard.at(name)
+    assert shard is not None
     client, own = app.test_client(), {"Authorization": f"Bearer {tokens[0]}"}
     guesses = [job.id[:25] + digit for job in made[::2] for digit in "0123456789ABCDEFGHJKMNPQRSTVWXYZ"]
     answers = [client.delete(f"/v1/jobs/{guess}", headers=own).status_code for guess in guesses]
@@ -141,7 +146,7 @@ def test_who_shares_an_object_learns_nothing_of_the_others(
     start_worker()
     assert wait_settled(jobs, [job.id for job in made]) == {"cancelled": 3, "failed": 3}
     for job in made:
-        assert made[0].shard.id not in client.get(f"/v1/jobs/{job.id}", headers=reader).get_data(as_text=True)
+        assert shard.id not in client.get(f"/v1/jobs/{job.id}", headers=reader).get_data(as_text=True)
     assert_balanced(jobs)
 
 
@@ -152,7 +157,7 @@ def test_no_more_than_an_object_takes(
     uploads = [sending(jpeg(number)) for number in range(20)]
     uploads[18] = sending(jpeg() + bytes(MAX_BYTES - len(jpeg())))
     made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
-    assert [job.shard and job.shard.count for job in made] == [16] * 16 + [2, 2, None, None]
+    assert [job.shard.rpartition("-")[2] for job in made] == ["16"] * 16 + ["2", "2", "", ""]
     assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
 
 
@@ -162,7 +167,7 @@ def test_what_fills_an_object_goes_alone(
     """It waits for nobody, and nobody for it."""
     monkeypatch.setattr(together.GroupCommit, "do", None)
     (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MAX_BYTES))(client)])
-    assert job.shard is None
+    assert not job.shard
 
 
 def test_one_that_is_refused_does_not_touch_the_others(

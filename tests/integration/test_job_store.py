@@ -8,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from core.errors import IdempotencyConflictError, QueueFullError, RateLimitError, RedisUnavailableError
-from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.model.manifest import Prediction
-from core.redis.job_store import Accepted, Idempotency, JobStore, RateLimit, Submission, connect
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome, Prediction
+from core.redis import keys
+from core.redis.admission import Accepted, Idempotency, RateLimit, Submission
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger, LedgerRow
+from core.redis.workers import WorkerRegistry
 from tests.support.cuts import lose_answer
 from tests.support.servers import free_port
 
@@ -22,7 +26,7 @@ GOOD = Prediction("biodegradable", 0.9, review=True)
 def _accept(
     jobs: JobStore, count: int = 1, idempotency: Idempotency | None = None, camera: str = "belt"
 ) -> list[str]:
-    new = [NewJob(new_job_id(), camera, "jpeg", 100, 1_700_000_000_000) for _ in range(count)]
+    new = [Job(new_job_id(), camera, "jpeg", 100, 1_700_000_000_000) for _ in range(count)]
     return jobs.accept(new, "single", QUEUE, ["message"] * count, idempotency).ids
 
 
@@ -54,7 +58,7 @@ def test_accepting_records_counts_and_enqueues(jobs: JobStore) -> None:
 
 def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
     """A call repeated after a broken connection counts once and enqueues once."""
-    new = [NewJob(new_job_id(), "belt", "jpeg", 1)]
+    new = [Job(new_job_id(), "belt", "jpeg", 1)]
     jobs.accept(new, "single", QUEUE, ["message"])
     jobs.accept(new, "single", QUEUE, ["message"])
     assert _counts(jobs) == {"received": 1, "pending": 1}
@@ -64,7 +68,7 @@ def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
 def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
     """In one call; one that is refused leaves the others, and the message comes if there is any for it."""
     tight = JobStore(jobs.client, max_queued=4)
-    new = [[NewJob(new_job_id(), f"belt-{count}", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
+    new = [[Job(new_job_id(), f"belt-{count}", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
     one, another = Idempotency("one", "d"), Idempotency("another", "d")
     submissions = [Submission(new[0], one), Submission(new[1], another), Submission(new[2])]
     first, refused, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
@@ -72,7 +76,7 @@ def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
     assert isinstance(last, Accepted)
     assert isinstance(refused, QueueFullError)
     assert (first.ids, last.ids) == ([job.id for job in new[0]], [job.id for job in new[2]])
-    assert [place.ahead for place in (first.places or []) + (last.places or [])] == [0, 1, 2]
+    assert [place and place.ahead for place in (*first.places, *last.places)] == [0, 1, 2]
     assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
     assert {row.camera: row.counts.moved["received"] for row in _rows(jobs)} == {"belt-2": 2, "belt-1": 1}
 
@@ -81,7 +85,7 @@ def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
     known, taken = tight.accept_many(again, "single", QUEUE, ["m"])
     assert isinstance(known, Accepted)
     assert isinstance(taken, Accepted)
-    assert (known.ids, known.places, taken.ids) == (first.ids, None, [again[1].jobs[0].id])
+    assert (known.known, known.jobs, taken.ids) == (first.ids, (), [again[1].jobs[0].id])
     assert jobs.client.lrange(QUEUE, 0, -1) == ["m", "message"]
     assert isinstance(tight.accept_many([Submission([_new()])], "single", QUEUE, ["no"])[0], QueueFullError)
     assert jobs.client.llen(QUEUE) == 2
@@ -108,7 +112,7 @@ def test_each_duplicate_of_a_group_counts_for_its_camera(jobs: JobStore) -> None
     """Two uploads that are known, of two cameras, beside one that is new."""
     keys = [Idempotency(name, "d") for name in ("one", "other")]
     for _ in range(2):
-        new = [NewJob(new_job_id(), f"belt-{number}", "jpeg", 1) for number in range(3)]
+        new = [Job(new_job_id(), f"belt-{number}", "jpeg", 1) for number in range(3)]
         submissions = [
             Submission([new[0]], keys[0]),
             Submission([new[1]], keys[1]),
@@ -128,8 +132,8 @@ def test_each_duplicate_of_a_group_counts_for_its_camera(jobs: JobStore) -> None
     }
 
 
-def _new() -> NewJob:
-    return NewJob(new_job_id(), "belt-1", "jpeg", 1)
+def _new() -> Job:
+    return Job(new_job_id(), "belt-1", "jpeg", 1)
 
 
 def test_the_first_terminal_state_wins(jobs: JobStore) -> None:
@@ -252,15 +256,15 @@ def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
 
 def test_the_drain_is_measured_while_there_is_work(jobs: JobStore) -> None:
     """One job in a quarter of a second is at most four a second; an hour without jobs changes nothing."""
-    assert jobs.drain().rate is None
+    assert jobs.queue().rate is None
     (first,) = _accept(jobs)
     time.sleep(0.25)
     jobs.settle([Outcome(first, JobState.CLASSIFIED, GOOD)], "m")
-    assert 0.2 < (jobs.drain().rate or 0) <= 4
-    jobs.client.hset("ws:drain", "since", str(jobs.now_ms() - 3_600_000))
+    assert 0.2 < (jobs.queue().rate or 0) <= 4
+    jobs.client.hset(keys.SERVICE_RATE, "since", str(jobs.now_ms() - 3_600_000))
     (second,) = _accept(jobs)
     jobs.settle([Outcome(second, JobState.CLASSIFIED, GOOD)], "m")
-    assert (jobs.drain().rate or 0) > 0.2  # the longest time that a settlement can count for is 5 s
+    assert (jobs.queue().rate or 0) > 0.2  # the longest time that a settlement can count for is 5 s
 
 
 def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
@@ -268,7 +272,7 @@ def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
     ids = _accept(jobs, 2)
     jobs.cancel(ids[0])
     jobs.settle([Outcome(ids[1], JobState.EXPIRED, error="x")], "m")
-    assert jobs.drain().rate is None
+    assert jobs.queue().rate is None
 
 
 def test_redis_down_is_our_error() -> None:
@@ -279,18 +283,18 @@ def test_redis_down_is_our_error() -> None:
 
 def test_workers_report_what_they_did(jobs: JobStore) -> None:
     """A report replaces the one before, and goes with its worker."""
-    jobs.worker_seen("a@host", {"batches": 1, "fetch": 0.25})
-    jobs.worker_seen("a@host", {"batches": 2, "fetch": 0.5})
-    jobs.worker_seen("b@host")
-    reports = jobs.worker_reports()
+    WorkerRegistry(jobs.client).seen("a@host", {"batches": 1, "fetch": 0.25})
+    WorkerRegistry(jobs.client).seen("a@host", {"batches": 2, "fetch": 0.5})
+    WorkerRegistry(jobs.client).seen("b@host")
+    reports = WorkerRegistry(jobs.client).reports()
     assert {name: set(report) for name, report in reports.items()} == {
         "a@host": {"batches", "fetch", "at"},
         "b@host": {"at"},
     }
     assert (reports["a@host"]["batches"], reports["a@host"]["fetch"]) == (2, 0.5)
     assert abs(reports["a@host"]["at"] - jobs.now_ms() / 1000) < 60
-    jobs.worker_gone("a@host")
-    assert set(jobs.worker_reports()) == {"b@host"}
+    WorkerRegistry(jobs.client).gone("a@host")
+    assert set(WorkerRegistry(jobs.client).reports()) == {"b@host"}
 
 
 def test_a_cancelled_job_whose_message_is_lost_is_forgotten(jobs: JobStore) -> None:

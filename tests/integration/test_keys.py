@@ -22,7 +22,7 @@ from api.installation import installation_of
 from api.keys import keys as container_keys
 from core.errors import SettingsError
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.conftest import environment_of

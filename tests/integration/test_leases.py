@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from core.jobs import image_key, job_id_of, new_job_id
+from core.ids import new_job_id
 from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import image_key, job_id_of
 from tests.support.cuts import lose_answer
 from worker.transport.channel import TRANSPORT
 from worker.transport.leases import Leases

@@ -12,18 +12,18 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families  # it comes with Flower
 from ulid import ULID
 
-from core.jobs import JobState, NewJob, Outcome
-from core.model.manifest import Prediction
-from core.redis.job_store import Idempotency, JobStore
+from core.jobs import Job, JobState, Outcome, Prediction
+from core.redis.admission import Idempotency
+from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
-from core.redis.models import Running, reported
+from core.redis.workers import Running, WorkerRegistry, reported
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD = Prediction("biodegradable", 0.9, review=False)
 
 
 def _accept(jobs: JobStore, when: datetime, camera: str = "belt", key: str | None = None) -> str:
-    new = NewJob(str(ULID.from_datetime(when)), camera, "jpeg", 1)
+    new = Job(str(ULID.from_datetime(when)), camera, "jpeg", 1)
     idempotency = Idempotency(key, "d") if key else None
     return jobs.accept([new], "single", "test.queue", ["message"], idempotency).ids[0]
 
@@ -186,7 +186,7 @@ def test_books_that_do_not_agree_are_not_balanced(client: FlaskClient, jobs: Job
 @pytest.mark.usefixtures("told")
 def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) -> None:
     """The page parses, and every sample is what the ledger says."""
-    jobs.worker_seen("a@host", reported(Running("int8", "2026.01.31+4567")))
+    WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
     response = client.get("/metrics")
     assert response.content_type.startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(response.get_data(as_text=True))

@@ -6,11 +6,13 @@ import json
 
 import pytest
 
-from core.jobs import JobState, NewJob, Outcome, job_id_of, new_job_id
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome
 from core.lanes import LANES
 from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import job_id_of
 from worker.periodic.recovery import Reconciler
 
 
@@ -27,8 +29,8 @@ def reconciler(jobs: JobStore, envelope: Envelope) -> Reconciler:
 
 
 def _accept(jobs: JobStore, envelope: Envelope, lane: str, age_ms: int) -> str:
-    new = NewJob(new_job_id(), "belt", "jpeg", 1)
-    jobs.accept([new], lane, QUEUES[lane], envelope.messages([new.image_key], lane))
+    new = Job(new_job_id(), "belt", "jpeg", 1)
+    jobs.accept([new], lane, QUEUES[lane], [envelope.message([new.image_key], lane)])
     jobs.client.zincrby(f"ws:pending:{lane}", -age_ms, new.id)
     return new.id
 

@@ -18,7 +18,8 @@ import pytest
 
 from api.http.limits import GRACE_SECONDS, MAX_PER_ADDRESS
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from infra.lab.soak.slow_clients import body, header, page, slow_clients
 from tests.conftest import environment_of

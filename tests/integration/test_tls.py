@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from api.app import create_app
 from core.errors import RedisUnavailableError, StorageUnavailableError
 from core.messages import make_app
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from infra.local import probes

@@ -21,10 +21,10 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from core import messages as queue
 from core.errors import StorageUnavailableError
-from core.jobs import job_ids_in, object_key
 from core.model.engine import LiteRtEngine
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import Shard, object_key
 from core.storage import ObjectStore
 from worker import batching, child, watchdog
 from worker.__main__ import main
@@ -60,7 +60,8 @@ def _die_once(pid: int) -> None:
 
 def _is_poison(item: Item) -> bool:
     """Any image of the camera `poison`, or the first of an upload of `first-is-poison`."""
-    first = job_ids_in(object_key(item.key))[0]
+    shard = Shard.at(object_key(item.key))
+    first = shard.job_ids[0] if shard else ""
     return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id == first)
 
 

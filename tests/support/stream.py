@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from flask.testing import FlaskClient
 
-from api.ingest.commit import Image, Upload
+from api.ingest.commit import Image, Origin, Upload
 from core.jobs import JobState
 from core.lanes import SINGLE
 from core.messages import QUEUES
@@ -60,8 +60,9 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
     uploads = []
     for seed, age in enumerate(max_ages):
         expires_ms = None if age is None else now + round(1000 * age)
-        uploads.append(Upload([Image(jpeg(seed), "jpeg", "belt", None, expires_ms)], SINGLE, None, None))
-    return [committed.jobs[0].id for committed in commits._commit(uploads)]
+        origin = Origin("belt", None, expires_ms, None)
+        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0)], origin, SINGLE))
+    return [accepted.jobs[0].id for accepted in commits._commit_singles(uploads)]
 
 
 @contextmanager

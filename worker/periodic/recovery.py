@@ -16,18 +16,20 @@ from redis.exceptions import RedisError
 
 from core.cost import MAX_COST_MS
 from core.errors import RedisUnavailableError
-from core.jobs import TOO_OLD, Job, JobState, Outcome, job_id_of
+from core.jobs import TOO_OLD, Job, JobState, Outcome
 from core.lanes import LANES
 from core.messages import QUEUES, Envelope, keys_in
-from core.redis.job_store import PREFIX, JobStore
+from core.redis import keys
+from core.redis.job_store import JobStore
+from core.redis.leader import Leader
+from core.shards import job_id_of
 
 logger = get_logger(__name__)
 
 RECONCILE_SECONDS: Final = 2.0
 """How often one worker looks for lost messages."""
 
-_LEADER_KEY: Final = PREFIX + "reconciler"
-_LEADER_MS: Final = 5_000  # a leader that was killed is followed by another after this
+_LEADER_SECONDS: Final = 5  # a leader that was killed is followed by another after this
 _GRACE_MS: Final = 2_000
 _ONCE_IN: Final = 60.0  # seconds within which no message is sent again twice
 _MOST: Final = 10_000  # jobs looked at in one pass; a later pass sees the rest
@@ -43,7 +45,7 @@ class Reconciler:
     """
 
     def __init__(self, name: str, jobs: JobStore, broker: Redis, envelope: Envelope) -> None:
-        self._name = name
+        self._leader = Leader(broker, "recovery", name, seconds=_LEADER_SECONDS)
         self._jobs = jobs
         self._broker = broker
         self._envelope = envelope
@@ -53,7 +55,7 @@ class Reconciler:
     def run(self) -> int:
         """Do one pass, if this worker leads; return how many messages were sent again."""
         try:
-            if not self._leads():
+            if not self._leader.lead():
                 self._missing.clear()
                 return 0
             self._expire()
@@ -61,14 +63,6 @@ class Reconciler:
         except (RedisError, RedisUnavailableError) as error:
             logger.warning("Looking for lost messages has to wait: %s", error)
             return 0
-
-    def _leads(self) -> bool:
-        if self._broker.set(_LEADER_KEY, self._name, nx=True, px=_LEADER_MS):
-            return True
-        if self._broker.get(_LEADER_KEY) != self._name:
-            return False
-        self._broker.pexpire(_LEADER_KEY, _LEADER_MS)
-        return True
 
     def _expire(self) -> None:
         """Settle what became too old though no worker reached it; its message is dropped when one does."""
@@ -111,7 +105,7 @@ class Reconciler:
 
     def _held(self) -> set[str]:
         """Return the ids of jobs whose messages workers hold."""
-        messages = (json.loads(entry)[0] for entry in self._broker.hvals("unacked"))
+        messages = (json.loads(entry)[0] for entry in self._broker.hvals(keys.UNACKED))
         return {job_id_of(key) for message in messages for key in _keys(message)}
 
     def _send_again(self, lost: list[tuple[str, str]]) -> int:

@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from redis import Redis
-from redis.exceptions import RedisError
 
-from core.errors import WastestreamError
+from core.errors import RedisUnavailableError, WastestreamError
+from core.hours import hour_of
 from core.installation import Installation
-from core.jobs import IMAGES, JobState, accepted_ms, job_ids_in
+from core.jobs import JobState
 from core.parent_death import die_with_parent
-from core.redis.job_store import PREFIX, JobStore, connect, hour_of
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.leader import Leader
 from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
+from core.shards import IMAGES, Shard, day_folder
 from core.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -37,7 +40,6 @@ SWEEP_SECONDS: Final = 600
 LOOK_SECONDS: Final = 60.0
 """How often a worker looks whether a sweep is due."""
 
-_LOCK: Final = PREFIX + "retention"
 _ASKED_AT_ONCE: Final = 1000  # jobs, in one pipeline
 _NICE: Final = 10  # Images that come are more urgent than those that go.
 _HOUR_MS: Final = 3_600_000
@@ -66,7 +68,7 @@ class Sweep:
 
     def _days(self, before_ms: int) -> Iterator[str]:
         """Yield the folders of days that begin before `before_ms`."""
-        last = f"{datetime.fromtimestamp(before_ms / 1000, UTC):%Y/%m/%d}".split("/")
+        last = day_folder(before_ms).split("/")
         for camera in self._objects.folders(IMAGES):
             folders = [camera]
             for depth in range(1, len(last) + 1):
@@ -77,31 +79,32 @@ class Sweep:
     def _sweep_day(self, folder: str, before_ms: int) -> int:
         removed = 0
         for keys in self._objects.pages(folder):
-            due = [key for key in keys if _is_due(key, before_ms)]
-            gone = self._without_waiting(due)
-            self._objects.delete_many(gone)
-            removed += sum(len(job_ids_in(key)) for key in gone)
-            if keys and not _is_due(keys[-1], before_ms):
+            shards = [Shard.at(key) for key in keys]
+            due = [shard for shard in shards if shard is not None and shard.accepted_ms < before_ms]
+            settled = self._without_queued(due)
+            self._objects.delete_many([shard.key for shard in settled])
+            removed += sum(shard.count for shard in settled)
+            if shards and (shards[-1] is None or shards[-1].accepted_ms >= before_ms):
                 break  # Listings are in the order of names, which is that of time.
         return removed
 
-    def _without_waiting(self, keys: Sequence[str]) -> list[str]:
-        """Return the objects of which no image is one that waits."""
-        ids = [job_id for key in keys for job_id in job_ids_in(key)]
+    def _without_queued(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Return the shards of which no job is queued."""
+        ids = [job_id for shard in shards for job_id in shard.job_ids]
         waiting = {
             job.id
             for at in range(0, len(ids), _ASKED_AT_ONCE)
             for job in self._jobs.read_many(ids[at : at + _ASKED_AT_ONCE])
             if job is not None and job.state is JobState.QUEUED
         }
-        return [key for key in keys if waiting.isdisjoint(job_ids_in(key))]
+        return [shard for shard in shards if waiting.isdisjoint(shard.job_ids)]
 
 
 class Sweeper:
     """Starts sweeps from a worker's parent: one in `SWEEP_SECONDS` among all workers."""
 
     def __init__(self, client: Redis) -> None:
-        self._client = client
+        self._leader = Leader(client, "retention", socket.gethostname(), seconds=SWEEP_SECONDS)
         self._process: subprocess.Popen[bytes] | None = None
 
     def look(self) -> None:
@@ -109,9 +112,9 @@ class Sweeper:
         if self._process is not None and self._process.poll() is None:
             return
         try:
-            if self._client.set(_LOCK, "1", nx=True, ex=SWEEP_SECONDS):
+            if self._leader.acquire():
                 self._process = subprocess.Popen([sys.executable, "-m", "worker.periodic.retention"])
-        except (RedisError, OSError) as error:
+        except (RedisUnavailableError, OSError) as error:
             logger.warning("The retention sweep has to wait: %s", error)
 
 
@@ -125,11 +128,6 @@ def sweep(settings: Settings) -> None:
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
     if images or rows:
         logger.info("Removed %d images and %d rows of the ledger", images, rows)
-
-
-def _is_due(key: str, before_ms: int) -> bool:
-    ids = job_ids_in(key)
-    return bool(ids) and accepted_ms(ids[0]) < before_ms
 
 
 def main() -> int:

@@ -13,8 +13,8 @@ from kombu.transport import virtual
 from core.cost import MAX_TOGETHER_MS
 from core.lanes import SINGLE
 from core.messages import QUEUES
-from core.redis.job_store import script
 from core.redis.oom import OomTolerantRedis
+from core.redis.scripts import load_script
 
 TRANSPORT: Final = "worker.transport.channel:Transport"
 """Name of the transport, for Celery's `broker_transport`."""
@@ -27,7 +27,7 @@ _PAUSED_SECONDS: Final = 0.1
 """How long a channel waits for messages of some queues only; then it looks which ones are paused."""
 
 _QUEUE: Final = QUEUES[SINGLE]
-_TAKE: Final = script("take")
+_TAKE: Final = load_script("take")
 
 
 class QoS(kombu_redis.QoS):

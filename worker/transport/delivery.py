@@ -10,9 +10,10 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 from kombu.transport.virtual import QoS
 
-from core.jobs import is_job_id, job_id_of
+from core.ids import is_job_id
 from core.lanes import LANES
 from core.messages import COSTS, EXPIRES, QUEUES
+from core.shards import job_id_of
 from worker.classify import Item
 
 MAX_MISSES: Final = 6

@@ -12,11 +12,11 @@ from kombu.exceptions import OperationalError
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
-from core.redis.job_store import script
+from core.redis.scripts import load_script
 
 logger = get_logger(__name__)
 
-_GIVE_BACK: Final = script("give_back")
+_GIVE_BACK: Final = load_script("give_back")
 
 RENEW_SECONDS: Final = 2.0
 """How often leases are renewed: several times within `core.messages.VISIBILITY_TIMEOUT`."""

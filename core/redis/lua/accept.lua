@@ -1,7 +1,7 @@
 -- Accept uploads, each all or nothing, and enqueue the messages that name their jobs.
--- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, drain, expiring, queue,
+-- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, service rate, expiring, queue,
 --       then the idempotency key of each upload that has one
--- ARGV: prefix, idempotency seconds, most pending jobs when this lane's come, most cameras, most cameras that one
+-- ARGV: idempotency seconds, most pending jobs for this lane, most cameras, most cameras that one
 --       owner brings, installation or '', number of uploads,
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
 --           number of jobs,
@@ -10,13 +10,12 @@
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
--- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the measure of the drain:
+-- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the service rate:
 -- jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
 -- the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
 local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
-local prefix, most, uploads = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[7])
-local camera_keys, key_cameras = prefix .. 'cameras:key', prefix .. 'keys:cameras'
+local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated = 0, 0, false, false
@@ -24,11 +23,11 @@ local keyed, messages, written, repeated = 0, 0, false, false
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
   local row = hour .. ':' .. camera
-  if redis.call('HINCRBY', prefix .. 'ledger:' .. row, field, by) == by then
+  if redis.call('HINCRBY', LEDGER .. row, field, by) == by then
     redis.call('ZADD', KEYS[3], hour, row)
     redis.call('ZADD', KEYS[4], hour, camera)
   end
-  redis.call('HINCRBY', prefix .. 'totals:' .. camera, field, by)
+  redis.call('HINCRBY', TOTALS .. camera, field, by)
 end
 
 -- Take images from a rate limit; return false and the answer if nothing is left, or true and words for the answer.
@@ -36,7 +35,7 @@ local function allow(limit, images)
   if limit == '' then return true, '' end
   -- One number says it all: when the allowance will be whole again (the generic cell rate algorithm).
   local name, rate, burst = limit:match('^(%S+) (%S+) (%S+)$')
-  local key, per_image = prefix .. 'rate:' .. name, 1000 / rate
+  local key, per_image = RATE .. name, 1000 / rate
   local whole = math.max(tonumber(redis.call('GET', key) or 0), now)
   local wait = whole - now - (burst - 1) * per_image
   if wait > 0 then return false, string.format('limited %.0f', math.ceil(wait)) end
@@ -63,16 +62,16 @@ end
 -- that all may bring. Return which bound these would exceed, if any.
 local function too_many(new, owner)
   if #new == 0 then return nil end
-  if redis.call('ZCARD', KEYS[4]) + #new > tonumber(ARGV[4]) then return 'all' end
+  if redis.call('ZCARD', KEYS[4]) + #new > tonumber(ARGV[3]) then return 'all' end
   if owner == '' then return nil end
-  local brought = tonumber(redis.call('HGET', key_cameras, owner) or 0)
-  return brought + #new > tonumber(ARGV[5]) and 'owner' or nil
+  local brought = tonumber(redis.call('HGET', KEY_CAMERAS, owner) or 0)
+  return brought + #new > tonumber(ARGV[4]) and 'owner' or nil
 end
 
 local function note_owner(new, owner)
   if owner == '' or #new == 0 then return end
-  for _, camera in ipairs(new) do redis.call('HSET', camera_keys, camera, owner) end
-  redis.call('HINCRBY', key_cameras, owner, #new)
+  for _, camera in ipairs(new) do redis.call('HSET', CAMERA_KEYS, camera, owner) end
+  redis.call('HINCRBY', KEY_CAMERAS, owner, #new)
 end
 
 local function record(first, jobs, last, owner)
@@ -95,7 +94,7 @@ local function record(first, jobs, last, owner)
     if owner ~= '' then
       fields[#fields + 1], fields[#fields + 2] = 'owner', owner
     end
-    redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
+    redis.call('HSET', JOB .. id, unpack(fields))
     -- Counted from the lowest: added up, the steps would be less than 0.001 each, and two scores the same.
     score = string.format('%.3f', lowest + (at - first) / WIDTH * 0.001)
     redis.call('ZADD', KEYS[1], score, id)
@@ -105,13 +104,13 @@ local function record(first, jobs, last, owner)
   end
   for name, row in pairs(rows) do
     count('received', row[1], row[2], row[3])
-    redis.call('HINCRBY', prefix .. 'ledger:' .. name, 'pending', row[3])
+    redis.call('HINCRBY', LEDGER .. name, 'pending', row[3])
   end
   return score
 end
 
 local function recorded(first)
-  return redis.call('EXISTS', prefix .. 'job:' .. ARGV[first]) == 1
+  return redis.call('EXISTS', JOB .. ARGV[first]) == 1
 end
 
 -- Accept the upload whose jobs begin at this argument, or say why not.
@@ -125,7 +124,7 @@ local function accept(value, limit, owner, jobs, first)
     if known and known ~= value then
       if repeated then return 'known ' .. known end
       -- The id made for this call tells it from others: repeated after a broken connection it counts once.
-      local new = redis.call('SET', prefix .. 'counted:' .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
+      local new = redis.call('SET', COUNTED .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
       local listed = redis.call('ZSCORE', KEYS[4], ARGV[first + 2]) -- else it was forgotten, and stays so
       if new and listed and known:match('^%S+') == value:match('^%S+') then
         count('duplicates', ARGV[first + 1], ARGV[first + 2], jobs)
@@ -135,9 +134,9 @@ local function accept(value, limit, owner, jobs, first)
   end
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
   local name = KEYS[1]:match('[^:]+$')
-  local drain = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
+  local rate = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
   local function answer(word, ahead)
-    local measure = {drain[1] or 0, drain[2] or 0, drain[3] or 0, drain[5] or 0, drain[6] or 0}
+    local measure = {rate[1] or 0, rate[2] or 0, rate[3] or 0, rate[5] or 0, rate[6] or 0}
     return string.format('%s %.0f %d %d %s %s %s %s %s', word, now, ahead, other, unpack(measure))
   end
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
@@ -148,14 +147,14 @@ local function accept(value, limit, owner, jobs, first)
   end
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
-  -- Its allowance has been taken: its image was stored before it is refused here.
+  -- Its allowance has been taken: its image was stored before it is rejected here.
   local cameras = new_cameras(first, jobs)
   local bound = too_many(cameras, owner)
   if bound then return 'cameras ' .. bound end
 
-  if key then redis.call('SET', key, value, 'EX', ARGV[2]) end
+  if key then redis.call('SET', key, value, 'EX', ARGV[1]) end
   note_owner(cameras, owner)
-  local last = record(first, jobs, drain[4], owner)
+  local last = record(first, jobs, rate[4], owner)
   if lane + other == 0 then
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
@@ -165,8 +164,8 @@ local function accept(value, limit, owner, jobs, first)
   return answer('accepted', lane) .. allowance
 end
 
-if ARGV[6] ~= '' and redis.call('GET', prefix .. 'installation') ~= ARGV[6] then return {'lost'} end
-local starts, at = {}, 8
+if ARGV[5] ~= '' and redis.call('GET', INSTALLATION) ~= ARGV[5] then return {'lost'} end
+local starts, at = {}, 7
 for upload = 1, uploads do
   starts[upload] = at
   at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
@@ -174,7 +173,7 @@ end
 messages = #ARGV - at + 1
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
 -- its end, and this one must change nothing: neither count nor enqueue twice, nor fail for want of memory and so seem to
--- have accepted nothing. Those that it refused, for whatever reason, are told to come back.
+-- have accepted nothing. Uploads that it rejected, for whatever reason, are told to come back.
 for _, start in ipairs(starts) do repeated = repeated or recorded(start + HEAD) end
 local answers = {}
 for upload, start in ipairs(starts) do

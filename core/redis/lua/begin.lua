@@ -1,6 +1,6 @@
 -- Count one more start of a job that was delivered before.
 -- KEYS: the job's record
--- ARGV: a word of this start's own: a call repeated after a broken connection must not count twice
+-- ARGV: a token of this start: a call repeated after a broken connection must not count twice
 -- Returns the state if it is terminal, '' if there is no record, else the number of starts after the first.
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return '' end

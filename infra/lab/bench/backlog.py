@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
-from core.jobs import JobState, NewJob, Outcome, new_job_id
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome, Prediction
 from core.lanes import SINGLE
 from core.messages import QUEUES, Envelope
-from core.model.manifest import Prediction
 from core.redis.job_store import JobStore
 from infra.lab.bench.figures import Latency, latency
 from infra.lab.bench.http import Connection, ids_in, parsed, wait_for
@@ -130,9 +130,7 @@ class _Filler:
     def fill(self, count: int) -> None:
         """Accept `count` single uploads."""
         for begin in range(0, count, _AT_ONCE):
-            new = [
-                NewJob(new_job_id(), "bench-0", "jpeg", 200_000) for _ in range(min(_AT_ONCE, count - begin))
-            ]
+            new = [Job(new_job_id(), "bench-0", "jpeg", 200_000) for _ in range(min(_AT_ONCE, count - begin))]
             messages = [self._envelope.message([job.image_key], SINGLE) for job in new]
             self.ids += self._jobs.accept(new, SINGLE, QUEUES[SINGLE], messages).ids
 

@@ -18,8 +18,9 @@ from typing import Final, Self
 import psutil
 import redis
 
-from core import installation
-from core.redis.job_store import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.keys import INSTALLATION
 from core.redis.ledger import TOTALS, Ledger
 from core.settings import PREFIX
 from infra.lab.bench.errors import BenchError, BrokenPipelineError
@@ -171,10 +172,10 @@ class Stack:
 
 def empty(client: redis.Redis) -> None:
     """Empty Redis but for the installation's mark, without which the API would be closed."""
-    mark = str(client.get(installation.KEY))
+    mark = str(client.get(INSTALLATION))
     with client.pipeline() as pipe:
         pipe.flushall()
-        pipe.set(installation.KEY, mark)
+        pipe.set(INSTALLATION, mark)
         pipe.execute()
 
 

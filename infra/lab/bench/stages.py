@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from infra.lab.bench.errors import BrokenPipelineError
 
 STAGES: Final = ("fetch", "decode", "model", "settle")
@@ -74,7 +75,7 @@ class StageClock:
         now = self._jobs.now_ms() / 1000
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            reports = self._jobs.worker_reports()
+            reports = WorkerRegistry(self._jobs.client).reports()
             if len(reports) >= self._workers and all(report["at"] > now for report in reports.values()):
                 return _sum(reports)
             time.sleep(0.05)

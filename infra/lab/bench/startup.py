@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from core.settings import PREFIX
 from infra.lab.bench.errors import BenchError
 from infra.lab.bench.stack import HOST
@@ -28,7 +29,9 @@ def worker_start(jobs: JobStore, environment: Mapping[str, str]) -> float:
     """Return the seconds until a new worker takes jobs."""
     name = f"{_NAME}@{socket.gethostname()}"
     return _time(
-        [sys.executable, "-m", "worker", "--name", _NAME], environment, lambda: name in jobs.workers()
+        [sys.executable, "-m", "worker", "--name", _NAME],
+        environment,
+        lambda: name in WorkerRegistry(jobs.client).names(),
     )
 
 

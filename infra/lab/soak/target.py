@@ -16,7 +16,7 @@ from redis import Redis
 
 from api.auth.key_cache import FRESH
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.job_store import connect
+from core.redis.client import connect
 from core.redis.ledger import Ledger
 from core.settings import PREFIX
 from infra.local.errors import StackError

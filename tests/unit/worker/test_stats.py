@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from core.jobs import new_job_id
+from core.ids import new_job_id
 from worker.stats import Spent, Stats
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from core.redis.eta import Drain
+from core.redis.eta import Place, QueueState
 
 NOW = 1_700_000_000_000
 
 
-def _drain(single: int = 0, bulk: int = 0, jobs: float = 100, ms: float = 1000, since: int = NOW) -> Drain:
-    return Drain.measured({"single": single, "bulk": bulk}, NOW, [jobs, ms, since])
+def _drain(
+    single: int = 0, bulk: int = 0, jobs: float = 100, ms: float = 1000, since: int = NOW
+) -> QueueState:
+    return QueueState.measured({"single": single, "bulk": bulk}, NOW, [jobs, ms, since])
 
 
 def test_the_rate_is_jobs_over_the_time_in_which_there_was_work() -> None:
@@ -30,9 +32,9 @@ def test_standing_still_counts() -> None:
 @pytest.mark.parametrize("measure", [[0, 0, 0], [0, 0, NOW]])
 def test_nothing_is_known_at_first(measure: list[float]) -> None:
     """No rate, and places without a time."""
-    drain = Drain.measured({"single": 3, "bulk": 0}, NOW, measure)
+    drain = QueueState.measured({"single": 3, "bulk": 0}, NOW, measure)
     assert (drain.rate, drain.seconds_for(5)) == (None, None)
-    assert drain.place("single", 2).to_json() == {"ahead": 2, "eta_seconds": None}
+    assert drain.place("single", 2) == Place(2, None)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,8 @@ def test_a_clock_set_back_is_no_standing_still() -> None:
 def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
     """Twenty cheap jobs a second say nothing of bulk uploads of which one takes two seconds."""
     measures = {"single": [20_000, 1_000_000], "bulk": [500, 1_000_000]}
-    drain = Drain.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
+    drain = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
     assert drain.place("bulk", 99).eta_seconds == pytest.approx(200)
     assert drain.place("single", 0).eta_seconds == pytest.approx(1 / 15, rel=0.05)
-    still = Drain.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW - 30_000], measures)
+    still = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW - 30_000], measures)
     assert (still.place("bulk", 99).eta_seconds or 0) > 200

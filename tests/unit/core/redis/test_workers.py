@@ -1,8 +1,8 @@
-"""Workers report which weights they run; those of one model are counted group_commit."""
+"""core.redis.workers: workers report which weights they run; those of one model are counted together."""
 
 from __future__ import annotations
 
-from core.redis.models import Running, reported, running_models
+from core.redis.workers import Running, reported, running_models
 
 
 def test_what_is_reported_is_counted() -> None:
