@@ -1,4 +1,4 @@
-"""What it costs to decode an image, told from its header: work is bounded by pixels, not by images."""
+"""Cost of decoding an image, estimated from its header: work is bounded by pixels, not by images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from core.formats.jpeg import MAX_SCANS
 from core.image_header import MAX_PIXELS, ImageHeader
 
 MAX_TOGETHER_MS: Final = 500
-"""Most that the images of one batch, or of one shard, may cost together. A dearer image is by itself."""
+"""Cost of all images of one batch, or of one shard. A dearer image is by itself."""
 
 _NEGLIGIBLE_MS: Final = 10
-"""Less counts as nothing: a 1080p JPEG costs 5 ms. So usual messages say nothing of cost."""
+"""Less counts as nothing, so usual messages leave the cost out: a 1080p JPEG costs 5 ms."""
 
 _PER_PIXEL: Final = {"jpeg": 0.5, "png": 20.0, "webp": 20.0}
 _PER_BYTE: Final = {"jpeg": 9.0, "png": 15.0, "webp": 50.0}
@@ -24,7 +24,7 @@ gone through in each. PNG with alpha or 16 bits takes 11-27 a pixel, usual ones 
 
 
 def decode_ms(header: ImageHeader, size: int) -> int:
-    """Estimate what decoding an image of `size` bytes costs, milliseconds of CPU; 0 if that is little."""
+    """Return the estimated cost of decoding an image of `size` bytes, ms of CPU; 0 if negligible."""
     pixels = header.width * header.height
     if header.scans > 1:
         nanoseconds = pixels * header.scans * _PER_PIXEL_AND_SCAN + size * _PER_BYTE_OF_SCANS
@@ -35,9 +35,9 @@ def decode_ms(header: ImageHeader, size: int) -> int:
 
 
 def is_huge(cost_ms: int) -> bool:
-    """Say whether an image costs so much that it is decoded by itself."""
+    """Return whether an image costs so much that it is decoded by itself."""
     return cost_ms > MAX_TOGETHER_MS
 
 
 MAX_COST_MS: Final = round(MAX_PIXELS * MAX_SCANS * _PER_PIXEL_AND_SCAN / 1e6)
-"""About the most that an image costs; assumed of one of which nothing is known."""
+"""About the cost of the dearest image; assumed where nothing is known."""

@@ -27,7 +27,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def shortage(folder: Path) -> str | None:
-    """Say what the disk of `folder` lacks, and what to do; None while there is room."""
+    """Return the sentence of a full disk and what to do; None while the disk of `folder` has room."""
     try:
         disk = os.statvfs(folder)
     except OSError as error:
@@ -55,7 +55,7 @@ class Disk:
 
     @property
     def shortage(self) -> str | None:
-        """What the disk lacks, as the function says it."""
+        """The sentence of the function `shortage`, at most a second old."""
         if self._folder is not None and time.monotonic() - self._last[0] >= _FRESH:
             self._last = time.monotonic(), shortage(self._folder)
         return self._last[1]

@@ -40,11 +40,11 @@ class IdempotencyConflictError(WastestreamError):
 
 
 class BusyError(WastestreamError):
-    """Raised when this process does as much as it can; trying again later can help."""
+    """Raised when this process is at its capacity; trying again later can help."""
 
 
 class StorageUnavailableError(WastestreamError):
-    """Raised when the S3 server cannot be reached or refuses; trying again later can help."""
+    """Raised when the S3 server cannot be reached or denies access; trying again later can help."""
 
 
 class DiskFullError(WastestreamError):
@@ -72,7 +72,7 @@ class EvictionError(RedisUnavailableError):
 
 
 class MissingRightsError(RedisUnavailableError):
-    """Raised when Redis' user may not do what the programs must; the message names it."""
+    """Raised when Redis' user lacks rights that the programs need; the message names them."""
 
 
 class KeyNotFoundError(WastestreamError):
@@ -92,7 +92,7 @@ class NameTakenError(WastestreamError):
 
 
 class RateLimitError(WastestreamError):
-    """Raised when an API key has sent as many images as it may; after `retry_after` seconds it may go on."""
+    """Raised when the rate limit of an API key is used up; `retry_after` seconds later an image is left."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(
@@ -112,10 +112,10 @@ class CameraIdError(WastestreamError):
 
 
 class TooManyCamerasError(WastestreamError):
-    """Raised when an upload names a new camera and there are as many as may be."""
+    """Raised when an upload names a new camera and the bound of cameras is reached."""
 
     def __init__(self, most: int, whose: str) -> None:
-        """Name the bound: `most` of all, or if `whose` is "owner" of those that one API key brought."""
+        """Name the bound: `most` cameras in all, or of one API key if `whose` is "owner"."""
         why, setting = (
             (f"this API key has brought {most:,} already", "WASTESTREAM_KEY_CAMERAS")
             if whose == "owner"
@@ -128,7 +128,7 @@ class TooManyCamerasError(WastestreamError):
 
 
 class QueueFullError(WastestreamError):
-    """Raised when as many jobs wait as may; `retry_after` is seconds after which there should be room."""
+    """Raised when the queue is full; `retry_after` seconds later it should have places."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)

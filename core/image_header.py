@@ -1,4 +1,4 @@
-"""What an image says of itself before it is decoded: type and size.
+"""Type and size of an image, read from its header without decoding it.
 
 The API checks uploads with this module alone. It reads the headers itself and neither decodes a pixel nor
 calls a decoder's parser: those follow whatever a file tells them to, and a hostile 8 MB PNG kept Pillow's

@@ -46,7 +46,7 @@ _EXIF_TURNS: Final = {
 
 
 def decode(data: ImageBytes, *, side: int = SIDE) -> Pixels:
-    """Decode one JPEG, PNG or WebP to what the model takes.
+    """Decode one JPEG, PNG or WebP to the model's input.
 
     The whole frame is squeezed to a square (the aspect ratio is not kept, nothing is cut off), turned
     upright by its EXIF tag; the first frame of an animation; transparency over white.
@@ -85,7 +85,7 @@ def decode(data: ImageBytes, *, side: int = SIDE) -> Pixels:
 
 
 def _source(data: ImageBytes, layout: Layout) -> Source:
-    """Return what the decoder is to read: what the pixels need."""
+    """Return the parts of the file that the pixels need, for the decoder."""
     if isinstance(layout, JpegLayout):
         source = jpeg_source(data, layout)
         return Source(source.data, source.ending)

@@ -18,7 +18,7 @@ class JobState(StrEnum):
     QUEUED = "queued"
     """Accepted; waits for a worker or is with one."""
     CLASSIFIED = "classified"
-    """The model said what the image shows."""
+    """The model has classified the image."""
     FAILED = "failed"
     """The image cannot be classified; the job's error says why."""
     EXPIRED = "expired"

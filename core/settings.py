@@ -22,7 +22,7 @@ _SLOWEST: Final = 1e-3
 _FASTEST: Final = 1e6
 
 RATE_RULE: Final = "use 0 for no limit, or from 0.001 to 1,000,000 images a second"
-"""What the rate of a limit is, for messages."""
+"""Valid rates of a limit, for messages."""
 
 
 def is_rate(value: float) -> bool:

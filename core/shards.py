@@ -74,7 +74,7 @@ class Shard:
 
     @property
     def suffix(self) -> str:
-        """What its jobs' records keep of its name: all but the time, with which their ids begin."""
+        """Its name without the time, with which its jobs' ids begin: the part that their records keep."""
         return "" if self.count == 1 else f"{self.id[TIME_DIGITS:]}-{self.count}"
 
     @property
@@ -148,7 +148,7 @@ def fitting(images: Iterable[tuple[int, int]]) -> int:
     """Return how many of the first images one shard takes: at least one.
 
     Args:
-        images: bytes of each image, and what it costs to decode (`core.cost`).
+        images: bytes of each image, and its cost of decoding (`core.cost`).
     """
     count = total = cost = 0
     for size, cost_ms in images:

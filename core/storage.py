@@ -36,21 +36,21 @@ Content = ImageBytes | list[ImageBytes]
 _TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
 _PROBE: Final = ".ping"
 _PROBE_BYTES: Final = 1024 * 1024  # at most
-_PROBE_PUT_SECONDS: Final = 10
-"""Between probes that put while all goes well: buckets that keep versions keep each of them."""
+_PROBE_PUT_INTERVAL: Final = 10
+"""Seconds between probes that put while all goes well: buckets with versions keep each of them."""
 
-_PUT_AT_ONCE: Final = 4
-_DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
+_MAX_PUTS: Final = 4
+_MAX_DELETED: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 _LIFECYCLE_ID: Final = "wastestream-images"
 
 _CONNECT_TIMEOUT: Final = 2
 _REQUEST_TIMEOUT: Final = 10
-_RETRY_SECONDS: Final = 3
-"""How long a call keeps trying; longer outages are the caller's to wait out."""
+_RETRY_TIMEOUT: Final = 3
+"""Timeouts of calls, seconds, the last one of all attempts; the caller waits out longer outages."""
 
 _PROBE_TIMEOUT: Final = 3
-_PROBE_RETRY_SECONDS: Final = 1
-"""The same for a probe, so that who asks for readiness is told what fails before giving up."""
+_PROBE_RETRY_TIMEOUT: Final = 1
+"""The same for a probe: a readiness check names the failing part before its client gives up."""
 
 _CAUSES: Final = (
     ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.storage`"),
@@ -86,7 +86,7 @@ def _translated(key: str) -> Iterator[None]:
         text = str(error)
         if isinstance(error, NotFoundError | FileNotFoundError) and _CAUSES[0][0] not in text:
             raise ObjectNotFoundError(f"Storage has no object {key}.") from error
-        # Refused, timed out, answered 5xx, no bucket: not this image's fault, so never final.
+        # Access denied, timed out, answered 5xx, no bucket: not this image's fault, so never final.
         raise StorageUnavailableError(f"{_cause(text)} ({_summary(text)}).") from error
 
 
@@ -98,8 +98,8 @@ class ObjectStore:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_SECONDS)
-        self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_SECONDS)
+        self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_TIMEOUT)
+        self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_TIMEOUT)
         self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._probed = -math.inf  # when storage last took one, on the monotonic clock
         self._kept: StoredObject | None = None
@@ -140,11 +140,11 @@ class ObjectStore:
         return [_image(objects[object_key(key)], key) for key in keys]
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove the objects that hold the images, with all else that is in them; those that there are."""
+        """Remove the objects that hold the images with these keys, whole; missing ones are no error."""
         keys = list(dict.fromkeys(map(object_key, keys)))
-        for at in range(0, len(keys), _DELETED_AT_ONCE):
+        for at in range(0, len(keys), _MAX_DELETED):
             with _translated(keys[at]):
-                obstore.delete(self._store, keys[at : at + _DELETED_AT_ONCE])
+                obstore.delete(self._store, keys[at : at + _MAX_DELETED])
 
     def folders(self, prefix: str) -> list[str]:
         """Return the folders right below a folder, such as `images/belt/2026` below `images/belt`."""
@@ -162,13 +162,13 @@ class ObjectStore:
             yield [item["path"] for item in page]
 
     def check(self) -> None:
-        """Return if the server takes what uploads put, and can read it."""
-        if self._rejected_bytes or time.monotonic() - self._probed >= _PROBE_PUT_SECONDS:
+        """Return if the server can store and read objects as large as those of uploads."""
+        if self._rejected_bytes or time.monotonic() - self._probed >= _PROBE_PUT_INTERVAL:
             self._put_probe()
         self.ping()
 
     def ping(self) -> None:
-        """Return if the server can read from the bucket; it may know what it holds and yet not be able to."""
+        """Return if the server can read from the bucket; a listing alone does not prove it."""
         try:
             self._get_probe()
         except ObjectNotFoundError:
@@ -206,12 +206,12 @@ class ObjectStore:
         except (ObjectNotFoundError, StorageUnavailableError) as error:
             size = sum(map(len, data)) if isinstance(data, list) else len(data)
             self._rejected_bytes = max(self._rejected_bytes, size)
-            if isinstance(error, ObjectNotFoundError):  # the bucket, in other words
+            if isinstance(error, ObjectNotFoundError):  # The bucket is missing.
                 raise StorageUnavailableError(f"{_NOT_FOUND} ({_summary(str(error.__cause__))}).") from error
             raise
 
     async def _put_all(self, objects: Sequence[tuple[str, Content]]) -> None:
-        places = asyncio.Semaphore(_PUT_AT_ONCE)
+        places = asyncio.Semaphore(_MAX_PUTS)
 
         async def put(name: str, data: Content) -> None:
             async with places:  # The client copies what it puts: there are not two copies of everything.
@@ -310,7 +310,7 @@ def ensure_bucket(settings: Settings) -> None:
         )
         if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=settings.s3_bucket)
-        with suppress(ClientError):  # Servers without lifecycles refuse in words of their own.
+        with suppress(ClientError):  # Servers without lifecycles have errors of their own.
             _set_lifecycle(client, settings)
     except (BotoCoreError, ClientError) as error:
         raise StorageUnavailableError(

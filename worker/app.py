@@ -20,7 +20,7 @@ from core.messages import QUEUES, Envelope, make_app
 from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
-from core.redis.server import LOOK_SECONDS, log_unfit
+from core.redis.server import CHECK_INTERVAL, log_unfit
 from core.redis.workers import WorkerRegistry, reported
 from core.settings import load_settings
 from worker import child
@@ -121,7 +121,7 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
     sender.timer.call_repeatedly(retention.LOOK_SECONDS, Sweeper(client).look)
     log_unfit(client)
-    sender.timer.call_repeatedly(LOOK_SECONDS, lambda: log_unfit(client))
+    sender.timer.call_repeatedly(CHECK_INTERVAL, lambda: log_unfit(client))
     # Celery looks every 5 s; a batch whose child died should not wait that long.
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
 

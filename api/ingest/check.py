@@ -97,7 +97,7 @@ def idempotency_of(origin: Origin, parts: Iterable[tuple[str, ImageBytes]], owne
     """Return the idempotency key of an upload with a digest of all that must be the same if it is repeated.
 
     Args:
-        origin: what the headers said.
+        origin: the headers.
         parts: media type as declared, and bytes, of everything sent, good or not.
         owner: the client's id, since two clients may choose the same key.
     """

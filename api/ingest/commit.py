@@ -24,7 +24,7 @@ from core.storage import Content, ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the headers say of an upload; `idempotency_key` if the client sent one.
+    """The headers of an upload; `idempotency_key` if the client sent one.
 
     `captured_ms`: when the images were taken, if the camera said. `expires_ms`: when they become too old, if
     ever: counted from their capture, or else from now. Both ms since 1970.
@@ -40,7 +40,7 @@ class Origin:
 class Image:
     """An image whose header was read and found good.
 
-    `format` is a key of `MEDIA_TYPES`; `cost_ms` is what it costs to decode (`core.cost`).
+    `format` is a key of `MEDIA_TYPES`; `cost_ms` is the cost of decoding it (`core.cost`).
     """
 
     data: ImageBytes
@@ -100,8 +100,8 @@ class Commits:
         objects: list[tuple[str, Content]] = []
         messages: list[str] = []
         for numbers in shards:
-            made, stored, message = self._shard(images[numbers.start : numbers.stop], uploads[0].lane)
-            jobs += made
+            new, stored, message = self._shard(images[numbers.start : numbers.stop], uploads[0].lane)
+            jobs += new
             objects.append(stored)
             messages.append(message)
         self._store(objects)

@@ -1,4 +1,4 @@
-"""Group commit: what several threads want done at the same time is done for all of them at once."""
+"""Group commit: the work of several threads that come at the same time is done at once for all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
-PATIENCE: Final = 0.02
+MAX_WAIT: Final = 0.02
 """Seconds that an item waits for those before it; then it goes alongside them.
 
 So slow storage, in another building say, is asked for several groups at the same time.
@@ -50,11 +50,11 @@ class _Member(Generic[Item, Outcome]):
 
 
 class GroupCommit(Generic[Item, Outcome]):
-    """Does items one group after the other; those that come while a group is under way make the next.
+    """Does items one group after the other; items that come while a group is under way make the next.
 
     Nobody waits for company: an item that comes while nothing is under way goes at once, alone. The thread of
     one item, the leader, does the work of its group while the others sleep. So the busier a process, the
-    larger its groups, and the less an item costs. A group that takes longer than `PATIENCE` holds up nobody.
+    larger its groups, and the less an item costs. A group that takes longer than `MAX_WAIT` holds up nobody.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class GroupCommit(Generic[Item, Outcome]):
 
         Args:
             work: does a group; returns the outcome of each item in order, or the error that its thread is
-                to raise. What it raises, all raise.
+                to raise. An error that it raises itself is raised in all threads.
             fit: how many of these items, the first ones, make one group; at least one.
         """
         self._work = work
@@ -81,7 +81,7 @@ class GroupCommit(Generic[Item, Outcome]):
             self._waiting.append(mine)
             if self._may_begin():
                 self._let_lead(mine)
-        if mine.role is not _Role.LEADS and not mine.called.acquire(timeout=PATIENCE):
+        if mine.role is not _Role.LEADS and not mine.called.acquire(timeout=MAX_WAIT):
             self._lead_or_wait(mine)
         if mine.role is _Role.LEADS:
             return self._lead(mine)
@@ -89,7 +89,7 @@ class GroupCommit(Generic[Item, Outcome]):
 
     def _may_begin(self) -> bool:
         """Say whether the next group need not wait for one that is under way. The lock must be held."""
-        return not self._leaders or time.monotonic() - self._began > PATIENCE
+        return not self._leaders or time.monotonic() - self._began > MAX_WAIT
 
     def _let_lead(self, member: _Member[Item, Outcome]) -> None:
         self._waiting.remove(member)
@@ -124,7 +124,7 @@ class GroupCommit(Generic[Item, Outcome]):
         return mine.take_outcome()
 
     def _gather(self, mine: _Member[Item, Outcome]) -> list[_Member[Item, Outcome]]:
-        """Take those who wait into the group, as many as fit, in the order in which they came."""
+        """Take waiting items into the group, as many as fit, in the order in which they came."""
         with self._lock:
             waiting = list(self._waiting)
             count = self._fit([mine.item, *(member.item for member in waiting)])
@@ -146,7 +146,7 @@ class GroupCommit(Generic[Item, Outcome]):
 
 
 def _twin(error: BaseException) -> BaseException:
-    """Return an error for another thread: two that raise the same one would add to each other's traceback."""
+    """Return a copy of an error for another thread: raised in two, one would gather both tracebacks."""
     try:
         return copy.copy(error).with_traceback(None)
     except Exception:  # noqa: BLE001 - classes that take other arguments than they keep raise what they like

@@ -44,7 +44,7 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 _END: Final = b"\xff\xd9"
 _PADDING: Final = b"\x00\xff\r\n"
-"""What is found in place of the end marker."""
+"""The bytes in place of the end marker."""
 
 _MAX_PADDING: Final = 4
 """Bytes that look like padding and may still be the last ones of the pixels."""
@@ -75,7 +75,7 @@ class JpegLayout(Layout):
 
 @dataclass(frozen=True, slots=True)
 class JpegSource:
-    """Bytes for the decoder, and what it is given after them, piece by piece, if the end is missing."""
+    """Bytes for the decoder, and the pieces that follow them if the end is missing."""
 
     data: ImageBytes
     ending: tuple[bytes, ...] = ()
@@ -126,7 +126,7 @@ def read_jpeg(data: ImageBytes) -> JpegLayout:
 
 
 def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
-    """Return what the decoder is to read.
+    """Return the bytes for the decoder.
 
     Many cameras leave the end marker out, or write something else in its place; some lose pixels and write
     it all the same. So it is taken away and supplied, in a way that tells whether the pixels are all there:

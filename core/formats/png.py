@@ -67,7 +67,7 @@ def read_png(data: ImageBytes) -> Layout:
 
 
 def png_source(data: ImageBytes, layout: Layout) -> ImageBytes:
-    """Return what the decoder is to read: header, palette, transparency, pixels, end.
+    """Return the bytes for the decoder: header, palette, transparency, pixels, end.
 
     Raises:
         CorruptImageError: it has more parts than a picture needs.

@@ -58,7 +58,7 @@ def read_webp(data: ImageBytes) -> WebpLayout:
 
 
 def webp_source(data: ImageBytes, layout: WebpLayout) -> ImageBytes:
-    """Return what the decoder is to read: one picture, in a file whose header states its length."""
+    """Return the bytes for the decoder: one picture, in a file whose header states its length."""
     (length,) = struct.unpack_from("<I", data, 4)
     if length + 8 == layout.stop == len(data) and not layout.dropped:
         return data

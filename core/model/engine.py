@@ -24,7 +24,7 @@ Weights = Literal["float", "int8"]
 
 
 def choose_weights(wanted: Weights | Literal["auto"], folder: Path) -> Weights:
-    """Return `wanted`, and for "auto" what is faster on this CPU and in the folder.
+    """Return `wanted`, and for "auto" the faster weights of the folder on this CPU.
 
     Raises:
         ModelError: no manifest in the folder, or one that cannot be read.

@@ -1,4 +1,4 @@
-"""The manifest beside a model: what the model is, how to read its output, how good it is."""
+"""The manifest beside a model: its identity, the reading of its output, its quality."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FileEntry(_Frozen):
 
 
 class InputEntry(_Frozen):
-    """What the exported graph takes: exactly what `core.images.decode` returns, in a batch."""
+    """Input of the exported graph: a batch of arrays as `core.images.decode` returns them."""
 
     height: int
     width: int
@@ -59,7 +59,7 @@ class Int8Entry(_Frozen):
     """How the 8-bit model is read, how good it is, and how near it comes to the float model.
 
     The first four are as in `ModelManifest`. `agreement` is the share of held-out images that get the same
-    label from both, `roc_auc_loss` what is lost of the area under the ROC curve on them.
+    label from both, `roc_auc_loss` the loss of area under the ROC curve on them.
     """
 
     temperature: float = Field(gt=0)
@@ -184,12 +184,12 @@ def load_manifest(folder: Path, *, check: str = TFLITE_NAME) -> ModelManifest:
 
 def _check_file(path: Path, expected: FileEntry) -> None:
     try:
-        found = file_entry(path)
+        actual = file_entry(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); the manifest lists it.") from error
-    if found.sha256 != expected.sha256:
+    if actual.sha256 != expected.sha256:
         raise ModelError(
             f"{path} is not the file that the manifest describes "
-            f"(sha256 {found.sha256[:12]}..., expected {expected.sha256[:12]}...). "
+            f"(sha256 {actual.sha256[:12]}..., expected {expected.sha256[:12]}...). "
             "Copy the model folder again."
         )

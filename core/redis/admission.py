@@ -1,4 +1,4 @@
-"""What Redis decides when jobs come: the records of `JobStore.accept_many` and `admit`, and their errors."""
+"""Records and errors of `JobStore.accept_many` and `admit`: submissions, limits, idempotency."""
 
 from __future__ import annotations
 

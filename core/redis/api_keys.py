@@ -1,4 +1,4 @@
-"""API keys: who may do what. The keys themselves are never stored, only their hashes.
+"""API keys and their scopes. The keys themselves are never stored, only their hashes.
 
 A key is 192 random bits, so nobody finds it by trying, and a fast hash keeps it: SHA-256 takes 0.4 µs, where
 bcrypt or scrypt, made for passwords that people think up, would cost each upload tens of milliseconds.
@@ -29,16 +29,16 @@ _ID_BYTES: Final = 5
 _SECRET_BYTES: Final = 24
 
 NAME_RULE: Final = "use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
-"""What a key's name is, for messages."""
+"""Valid names of keys, for messages."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """A right that a key gives."""
 
     INGEST = "ingest"
-    """Send images, and withdraw those that the key itself has sent."""
+    """Send images, and cancel the jobs of images that the key itself has sent."""
     READ = "read"
     """See jobs, images and figures."""
     ADMIN = "admin"
@@ -64,7 +64,7 @@ class Key:
     revoked_ms: int | None = None
 
     def allows(self, scope: Scope) -> bool:
-        """Return whether the key may be used for what needs `scope`."""
+        """Return whether the key gives the right `scope`."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def opens_with(self, token: str) -> bool:
@@ -85,7 +85,7 @@ class Key:
 
 
 def digest_of(token: str) -> str:
-    """Return what is stored of a key."""
+    """Return the hash of a key, which is stored."""
     # JSON can hold half of a surrogate pair. No key of ours does, and its sender is to be told so.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 

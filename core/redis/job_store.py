@@ -1,4 +1,4 @@
-"""Where jobs stand: `JobStore`, on Redis. Every change of state is one atomic Lua call."""
+"""Records and states of jobs: `JobStore`, on Redis. Every change of state is one atomic Lua call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from core.redis.client import translated
 from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
 from core.redis.scripts import load_script
 
-_PING_SECONDS: Final = 60
+_PING_TTL: Final = 60  # seconds
 
 
 class JobStore:
@@ -103,7 +103,7 @@ class JobStore:
         """
         names = [keys.PENDING[lane], keys.PENDING[OTHER[lane]], keys.LEDGERS, keys.CAMERAS]
         names += [keys.SERVICE_RATE, keys.EXPIRING, queue]
-        names += [one.idempotency.redis_key for one in submissions if one.idempotency]
+        names += [used.redis_key for submission in submissions if (used := submission.idempotency)]
         arguments: list[str | int] = [
             self._retention,
             max_queued_for(lane, self._max_queued),
@@ -325,7 +325,7 @@ class JobStore:
     def ping(self) -> None:
         """Return if Redis answers and can write."""
         with translated():
-            self.client.set(keys.PING, "1", ex=_PING_SECONDS)
+            self.client.set(keys.PING, "1", ex=_PING_TTL)
 
 
 def _prediction_fields(prediction: Prediction | None) -> list[str | int]:

@@ -20,8 +20,8 @@ from core.redis.scripts import load_script
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
 TOTALS: Final = ("received", *TERMINAL, "duplicates")
 COUNTERS: Final = ("received", *TERMINAL, "pending", "duplicates")
-"""What is counted of a camera over all hours, and of a camera in an hour: received = classified + failed +
-expired + cancelled + pending. `duplicates` are images that were sent again under an idempotency key; they
+"""Counters of a camera over all hours, and of a camera in an hour: received = classified + failed + expired +
+cancelled + pending. `duplicates` are images that were sent again under an idempotency key; they
 were not received again."""
 
 _BROUGHT: Final = (keys.CAMERA_KEYS, keys.KEY_CAMERAS)
@@ -79,12 +79,12 @@ class Balance:
 
     @property
     def balanced(self) -> bool:
-        """Whether the images received are those settled and those that are really there."""
+        """Whether the images received are the settled ones and those whose jobs are pending."""
         return self.counts.owed == self.waiting
 
 
 class Ledger:
-    """Reads the ledger, and forgets what is old. Raises `RedisUnavailableError` while Redis is down."""
+    """Reads the ledger, and forgets old rows. Raises `RedisUnavailableError` while Redis is down."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -150,7 +150,7 @@ class Ledger:
         return rows + self._forget_in([keys.CAMERAS, *_BROUGHT], keys.TOTALS, hour)
 
     def forget_camera(self, camera: str) -> int:
-        """Forget a camera, its rows too; return how many images it had sent. What it sent stays readable.
+        """Forget a camera, its rows too; return how many images it had sent. Jobs and images stay readable.
 
         Raises:
             CameraNotFoundError: there is none of this name.

@@ -1,4 +1,4 @@
-"""Whether a Redis server is fit for wastestream: it drops nothing, and its user may do what the programs do.
+"""The check of a Redis server: it must drop nothing, and its user must have the rights of the programs.
 
 A server that is not lets jobs vanish, or takes them and keeps the workers out; both look like success.
 """
@@ -23,10 +23,10 @@ from core.redis.client import translated
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 60.0
-"""Seconds between two looks at a server that is fit."""
+CHECK_INTERVAL: Final = 60.0
+"""Seconds between two checks of a server that is fit."""
 
-LOOK_AGAIN_SECONDS: Final = 1.0
+UNFIT_CHECK_INTERVAL: Final = 1.0
 """The same while it is not, so that everything goes on soon after it was set right."""
 
 _OURS: Final = f"{keys.PREFIX}*"
@@ -39,10 +39,10 @@ _COMMANDS: Final = """
     ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0,
     ZREVRANGE k 0 0, ZSCORE k m
 """
-"""What the programs, their Lua scripts and kombu use; `k` is a key, `c` a channel."""
+"""Commands of the programs, their Lua scripts and kombu; `k` is a key, `c` a channel."""
 
 _OUTSIDE: Final = {"EXEC": "command EXEC", "WATCH k": f"keys {_OURS}", "UNWATCH": ""}
-"""Commands that are no part of a transaction, and what they are about. They do no harm outside one."""
+"""Commands that are no part of a transaction, and their subjects. They do no harm outside one."""
 
 _PATTERNS: Final = {
     _OURS: (keys.RIGHTS,),
@@ -64,7 +64,7 @@ def acl_rules(db: int = 0) -> str:
 
 
 class RedisServer:
-    """Looks at a server every `LOOK_SECONDS`. Safe to share between threads, not across a fork."""
+    """Checks a server every `CHECK_INTERVAL`. Safe to share between threads, not across a fork."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -73,13 +73,13 @@ class RedisServer:
         self._unfit: EvictionError | MissingRightsError | None = None
 
     def check(self) -> None:
-        """Return if the server is fit, or was at the last look.
+        """Return if the server is fit, or was at the last check.
 
         Raises:
             MissingRightsError, EvictionError: it is not.
             RedisUnavailableError: it cannot be asked.
         """
-        # While one thread looks, which can take a time-out, others go by what was last seen, if anything was.
+        # While one thread checks, which can take a time-out, others take the last result, if there is one.
         if time.monotonic() >= self._next and self._lock.acquire(blocking=self._next == 0):
             try:
                 if time.monotonic() >= self._next:
@@ -90,10 +90,10 @@ class RedisServer:
             raise type(self._unfit)(str(self._unfit))  # a new one: errors gather tracebacks
 
     def _look(self) -> None:
-        pause = LOOK_AGAIN_SECONDS
+        pause = UNFIT_CHECK_INTERVAL
         try:
             check_server(self._client)
-            self._unfit, pause = None, LOOK_SECONDS
+            self._unfit, pause = None, CHECK_INTERVAL
         except (EvictionError, MissingRightsError) as error:
             self._unfit = error.with_traceback(None)
         finally:
@@ -123,7 +123,7 @@ def check_server(client: redis.Redis) -> None:
 
 
 def log_unfit(client: redis.Redis) -> None:
-    """Say in the log if the server is not fit."""
+    """Log an error if the server is not fit."""
     try:
         check_server(client)
     except (EvictionError, MissingRightsError) as error:
@@ -133,9 +133,9 @@ def log_unfit(client: redis.Redis) -> None:
 
 
 def _missing(client: redis.Redis) -> Iterator[str]:
-    """Yield what the user may not use, in words."""
-    yield from _refused(client, _OUTSIDE.items())
-    ends = _refused(client, [("DISCARD", "")]) or _refused(client, [("MULTI", ""), ("DISCARD", "")])
+    """Yield the commands, keys and channels that the user may not use, in words."""
+    yield from _denied(client, _OUTSIDE.items())
+    ends = _denied(client, [("DISCARD", "")]) or _denied(client, [("MULTI", ""), ("DISCARD", "")])
     if ends:
         yield from ends
     else:
@@ -143,8 +143,8 @@ def _missing(client: redis.Redis) -> Iterator[str]:
         if any(answer not in {"OK", b"OK"} for answer in _answers(client, ["MULTI", "DISCARD"])):
             yield "command MULTI"
             return
-        # Redis refuses between MULTI and DISCARD what it would refuse outside, and runs nothing.
-        yield from _refused(client, [("MULTI", ""), *_questions(client), ("DISCARD", "")])
+        # Between MULTI and DISCARD Redis denies the same commands as outside, and runs none.
+        yield from _denied(client, [("MULTI", ""), *_questions(client), ("DISCARD", "")])
 
 
 def _questions(client: redis.Redis) -> Iterator[tuple[str, str]]:
@@ -160,8 +160,8 @@ def _questions(client: redis.Redis) -> Iterator[tuple[str, str]]:
     yield f"PSUBSCRIBE {control}", f"channel {control}"
 
 
-def _refused(client: redis.Redis, questions: Iterable[tuple[str, str]]) -> list[str]:
-    """Send commands as they are; return what stands in the way of those that the user may not use."""
+def _denied(client: redis.Redis, questions: Iterable[tuple[str, str]]) -> list[str]:
+    """Send commands as they are; return the command or the subject of each that the user may not use."""
     asked = list(questions)
     answers = _answers(client, [command for command, _ in asked])
     return [

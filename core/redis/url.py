@@ -1,7 +1,7 @@
-"""Redis' address: what `WASTESTREAM_REDIS_URL` may be.
+"""Redis' address: valid values of `WASTESTREAM_REDIS_URL`.
 
-Two libraries read it, redis-py and kombu, and they differ on what is unusual. What passes here means the same
-to both (see `core.messages`).
+Two libraries read it, redis-py and kombu, and they differ on unusual ones. A URL that passes here means the
+same to both (see `core.messages`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORM: Final = (
     "write redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS; in a password, percent-encode / ? # [ ] "
     "% and blanks (/ is %2F)"
 )
-"""What a URL must look like, for messages."""
+"""Form of a URL, for messages."""
 
 
 def check_redis_url(url: str) -> None:

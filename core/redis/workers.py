@@ -1,4 +1,4 @@
-"""The workers that are alive: their heartbeats, what each has done, the models that they run."""
+"""The workers that are alive: their heartbeats, reports and models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING: Final[Mapping[str, float]] = {}
 
 
 class Running(NamedTuple):
-    """What a worker runs: `engine` is "float", "int8" or "tensorflow", `model` the id that results name."""
+    """A worker's model: `engine` is "float", "int8" or "tensorflow", `model` the id in results."""
 
     engine: str
     model: str
@@ -33,7 +33,7 @@ class WorkerRegistry:
         self._client = client
 
     def seen(self, name: str, report: Mapping[str, float] = _NOTHING) -> None:
-        """Record a worker's heartbeat and what it has done, and forget workers long gone."""
+        """Record a worker's heartbeat and report, and forget workers long gone."""
         now = self._now()
         record: dict[Any, Any] = {**report, "at": now}
         with translated(), self._client.pipeline() as pipe:  # a transaction, which `core.redis.oom` lets pass

@@ -50,7 +50,7 @@ def sent_together(
 
     They wait for that one, `first`, in the order given, and then go together.
     """
-    monkeypatch.setattr(together, "PATIENCE", 60)
+    monkeypatch.setattr(together, "MAX_WAIT", 60)
     arrived, go = threading.Event(), threading.Event()
     put_many = ObjectStore.put_many
 

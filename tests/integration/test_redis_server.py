@@ -213,7 +213,7 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     settings: Settings, jobs: JobStore, client: FlaskClient
 ) -> None:
     """After a minute, to probes and to who may read; probes may ignore it, for the API keeps the jobs."""
-    keys = KeyStore(jobs.client)
+    key_store = KeyStore(jobs.client)
     job_id = upload(client)
     assert "warnings" not in client.get("/readyz").get_json()
     minute_ago = jobs.now_ms() - 61_000
@@ -224,6 +224,6 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     WorkerRegistry(jobs.client).seen("one@host")
     assert "warnings" not in client.get("/readyz").get_json()
     jobs.client.zadd("ws:workers", {"one@host": minute_ago / 1000})
-    keys.create("any", [Scope.READ])
+    key_store.create("any", [Scope.READ])
     stranger = create_app(settings).test_client().get("/readyz").get_json()
     assert stranger["warnings"] == {"workers": "warning"}

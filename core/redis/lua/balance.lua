@@ -1,4 +1,4 @@
--- Add up what the cameras' totals say, and count the jobs that are pending, in one moment.
+-- Add up the cameras' totals, and count the pending jobs, in one moment.
 -- KEYS: cameras, pending of each lane
 -- ARGV: the fields to add up
 -- Returns the sum of each field, then how many jobs are pending.

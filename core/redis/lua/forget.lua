@@ -1,6 +1,6 @@
 -- Forget rows of the ledger, or totals of cameras, that are older than an hour given and owe nothing.
 -- KEYS: ledgers; or cameras, key that brought each camera, cameras that each key brought
--- ARGV: what comes before a name to make its key, first hour that is kept, how many names to leave out that were
+-- ARGV: beginning of the key of each name, first hour that is kept, how many names to leave out that were
 --       looked at before and kept, most names to look at
 -- Returns how many were looked at and how many of them were forgotten.
 local names = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[2], 'LIMIT', ARGV[3], ARGV[4])

@@ -63,7 +63,7 @@ for at = FIRST, #ARGV, WIDTH do
     redis.call('EXPIRE', key, ARGV[1])
     if known[3] then redis.call('ZREM', KEYS[3], id) end
     if state == 'cancelled' and ARGV[3] == '1' then
-      -- Those whose messages were lost are forgotten with their records.
+      -- Cancelled jobs whose messages were lost are forgotten with their records.
       redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 1000 * ARGV[1])
       redis.call('ZADD', KEYS[2], now, id)
       redis.call('EXPIRE', KEYS[2], ARGV[1])

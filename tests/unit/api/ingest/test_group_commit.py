@@ -54,7 +54,7 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Where nobody loses patience."""
-    monkeypatch.setattr(together, "PATIENCE", 60)
+    monkeypatch.setattr(together, "MAX_WAIT", 60)
     made = Bench()
     yield made
     made.gate.release(100)
@@ -99,11 +99,11 @@ def test_what_ends_the_work_ends_all_of_its_group(bench: Bench, error: BaseExcep
 def test_those_who_wait_long_go_alongside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the first group hangs, the second begins and ends; those that come later do not even wait."""
     (hanging,) = bench.start(0)
-    monkeypatch.setattr(together, "PATIENCE", 0.01)
+    monkeypatch.setattr(together, "MAX_WAIT", 0.01)
     other = bench.pool.submit(bench.together.do, 2)
     wait_until(lambda: len(bench.groups) == 2, "the second group to begin beside the first")
     assert not other.done()
-    monkeypatch.setattr(together, "PATIENCE", 0.0)
+    monkeypatch.setattr(together, "MAX_WAIT", 0.0)
     later = bench.pool.submit(bench.together.do, 4)
     wait_until(lambda: len(bench.groups) == 3, "the third group to begin beside both")
     bench.gate.release(3)
