@@ -1,4 +1,4 @@
-"""`/metrics`: the ledger and the queue as Prometheus reads them (text exposition format 0.0.4)."""
+"""`/metrics`: ledger, queue and workers for Prometheus (text exposition format 0.0.4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ blueprint = Blueprint("metrics", __name__)
 
 
 class Sample(NamedTuple):
-    """A value with its labels, whose values need no escaping: camera ids, lanes and states are plain."""
+    """A value with its labels. Camera ids, lanes and states have no characters that need escaping."""
 
     value: float
     labels: dict[str, str]
@@ -34,14 +34,14 @@ class Sample(NamedTuple):
 @blueprint.get("/metrics")
 @requires(Scope.READ)
 def show() -> Response:
-    """Answer with every metric, as of now: each API process says the same."""
+    """Respond with the current value of every metric, which is the same in each API process."""
     return Response("\n".join([*_lines(), ""]), content_type=CONTENT_TYPE)
 
 
 def _lines() -> Iterator[str]:
     deps = services()
     totals, balance = deps.ledger.totals(), deps.ledger.balance()
-    deps.integrity.check(fresh=0)  # as in api.routes.ledger
+    deps.integrity.check(max_age=0)  # as in api.routes.ledger
     pending, drain = deps.ledger.pending(_first_hour(deps.jobs)), deps.jobs.drain()
     yield from _metric(
         "wastestream_images_received_total",
@@ -62,13 +62,13 @@ def _lines() -> Iterator[str]:
     yield from _metric(
         "wastestream_images_duplicate_total",
         "counter",
-        "Images sent again under an idempotency key, not received again.",
+        "Images uploaded again under a known idempotency key; not counted as received.",
         (Sample(counts["duplicates"], {"camera": camera}) for camera, counts in totals.items()),
     )
     yield from _metric(
         "wastestream_images_pending",
         "gauge",
-        "Images accepted and not settled, counted for itself: received less settled, if the books agree.",
+        "Images accepted and not settled, from a counter of its own; equals received minus settled.",
         (Sample(pending.get(camera, 0), {"camera": camera}) for camera in totals),
     )
     yield from _metric(
@@ -80,13 +80,13 @@ def _lines() -> Iterator[str]:
     yield from _metric(
         "wastestream_queue_limit",
         "gauge",
-        "Jobs that may wait at a time.",
+        "Maximum of jobs not settled.",
         [Sample(deps.settings.max_queued, {})],
     )
     yield from _metric(
         "wastestream_drain_rate",
         "gauge",
-        "Jobs settled a second while there is work; absent while unknown.",
+        "Jobs settled per second while jobs wait; absent while unknown.",
         [] if drain.rate is None else [Sample(drain.rate, {})],
     )
     reports = deps.jobs.worker_reports()
@@ -94,22 +94,22 @@ def _lines() -> Iterator[str]:
     yield from _metric(
         "wastestream_workers_running",
         "gauge",
-        "Workers alive, by the weights that they run: float, int8 or tensorflow, and the model's id.",
-        (Sample(count, one._asdict()) for one, count in sorted(running_models(reports).items())),
+        "Workers alive, by engine (float, int8 or tensorflow) and model id.",
+        (Sample(count, model._asdict()) for model, count in sorted(running_models(reports).items())),
     )
     yield from _metric(
         "wastestream_ledger_balanced",
         "gauge",
-        "1 while received = classified + failed + expired + cancelled + pending, and pending jobs are there.",
+        "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
         [Sample(int(balance.balanced), {})],
     )
 
 
 def _first_hour(jobs: JobStore) -> str:
-    """Return the hour from which on rows are asked for what is pending in them: that of the oldest job.
+    """Return the first hour whose rows are summed for the pending images: the hour of the oldest job.
 
-    At least a day back, so that a row which counts jobs that are gone shows for a while; and an hour earlier,
-    since jobs are lined up by Redis' clock, and counted by that of the API's machine.
+    At least a day back, so that a row that counts missing jobs shows for a while. One hour earlier, because
+    the queue is ordered by Redis' clock and the rows are counted by the API's.
     """
     now = jobs.now_ms()
     oldest = [job_id for lane in LANES for job_id in jobs.pending_before(lane, now, 1) if is_job_id(job_id)]

@@ -56,7 +56,7 @@ def test_a_wrong_key_gets_the_servers_sentence(open_page: OpenPage, locked_stack
     page = open_page(locked_stack.url)
     page.get_by_label("API key").fill("ws_wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("none of this server's")
+    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or expired")
     expect(page.locator("#work")).to_be_hidden()
     sign_in(page, key)
 

@@ -98,7 +98,7 @@ def test_a_running_api_closes_when_data_are_lost(
     which: str,
 ) -> None:
     """At once for uploads and the ledger, soon for the rest; `/readyz` tells everyone why."""
-    monkeypatch.setattr(integrity, "STORAGE_FRESH", 0.2)
+    monkeypatch.setattr(integrity, "STORAGE_MAX_AGE", 0.2)
     upload(client)
     assert readiness(client)["checks"]["installation"] == "ok"
     forgotten(jobs.client, objects, which)

@@ -31,7 +31,7 @@ from tests.support.stream import finish, upload
 @pytest.fixture(autouse=True)
 def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readiness does not wait a second before it asks again."""
-    monkeypatch.setattr(readiness, "FRESH", 0.0)
+    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
 
 
 def _storage(client: FlaskClient) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multipart import MultipartError, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.http.multipart import File, files_in
+from api.http.multipart import File, parse_files
 from api.http.problems import RequestError
 from tests.support.pictures import jpeg
 
@@ -35,7 +35,7 @@ def form(*parts: bytes, end: bytes = b"--") -> bytes:
 
 def read(body: bytes) -> list[tuple[str, str, bytes]]:
     """Name, type and content of each file."""
-    return [(file.name, file.media_type, bytes(file.data)) for file in files_in(body, EDGE, most_parts=9)]
+    return [(file.name, file.media_type, bytes(file.data)) for file in parse_files(body, EDGE, max_parts=9)]
 
 
 def pushed(body: bytes) -> list[tuple[str, str, bytes]]:
@@ -70,7 +70,7 @@ def test_files_come_out_as_they_went_in(files: list[bytes]) -> None:
 def test_contents_are_views() -> None:
     """Nothing is copied: what changes in the body changes in the file."""
     body = bytearray(form(NAMED % b"a.jpg" + b"\r\n\r\nabc"))
-    (file,) = files_in(body, EDGE, most_parts=1)
+    (file,) = parse_files(body, EDGE, max_parts=1)
     body[body.index(b"abc")] = ord("x")
     assert file == File("a.jpg", "", memoryview(b"xbc"))
 
@@ -125,9 +125,9 @@ def test_a_part_is_decoded_as_its_header_says() -> None:
     part = header % b"BASE64" + b64encode(jpeg())
     plain = header % b"binary" + jpeg()
     zipped = header.replace(b"Transfer-", b"") % b"gzip" + gzip.compress(jpeg())
-    files = files_in(form(part, plain, zipped), EDGE, most_parts=3)
+    files = parse_files(form(part, plain, zipped), EDGE, max_parts=3)
     assert [file.image() for file in files[:2]] == [(jpeg(), "image/jpeg")] * 2
-    with pytest.raises(RequestError, match="'gzip' is not for the parts of a form"):
+    with pytest.raises(RequestError, match="'gzip' is not supported in a form's part"):
         files[2].image()
 
 
@@ -153,8 +153,8 @@ def test_what_is_no_form_is_refused(body: bytes) -> None:
 
 def test_a_form_without_a_boundary_is_refused() -> None:
     """An empty one would be found everywhere."""
-    with pytest.raises(RequestError, match="states no boundary"):
-        files_in(b"----\r\n", "", most_parts=1)
+    with pytest.raises(RequestError, match="declares no boundary"):
+        parse_files(b"----\r\n", "", max_parts=1)
 
 
 def test_a_form_cut_off_anywhere_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.limits import MAX_HEAD
+from api.http.limits import MAX_HEAD_BYTES
 from api.http.request import Chunks, MalformedRequestError, Request, parse_head
 
 BASE = {"REMOTE_ADDR": "192.0.2.9"}
@@ -136,15 +136,15 @@ def test_what_is_sent_beside_the_body_is_bounded(before: bytes, again: bytes) ->
     chunks = in_chunks()
     chunks.feed(before)
     with pytest.raises(MalformedRequestError, match="send a Content-Length"):
-        deque(map(chunks.feed, repeat(again, 2 * MAX_HEAD // len(again))), maxlen=0)
+        deque(map(chunks.feed, repeat(again, 2 * MAX_HEAD_BYTES // len(again))), maxlen=0)
 
 
 @pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"00000001\r\nx\r\n"])
 def test_the_smallest_chunks_may_come(chunk: bytes) -> None:
     """As many as a body has bytes, and fields after them."""
     chunks = in_chunks()
-    count = sum(len(piece) for _ in range(2 * MAX_HEAD) for piece in chunks.feed(chunk))
-    assert count == 2 * MAX_HEAD
+    count = sum(len(piece) for _ in range(2 * MAX_HEAD_BYTES) for piece in chunks.feed(chunk))
+    assert count == 2 * MAX_HEAD_BYTES
     chunks.feed(b"0\r\nX: y\r\n\r\n")
     assert chunks.is_complete
 
