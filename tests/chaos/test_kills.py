@@ -169,7 +169,7 @@ def test_an_object_that_storage_does_not_serve_fails_alone(
     assert wait_settled(jobs, stuck) == {"failed": count}
     for job in jobs.read_many(stuck):
         assert job is not None
-        assert "Storage has not served the image" in (job.error or "")
+        assert "Storage did not serve the image" in (job.error or "")
     assert_balanced(jobs)
 
 

@@ -433,7 +433,7 @@ def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
 @pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan", "1_0"])
 def test_an_impossible_wait_is_refused(client: FlaskClient, wait: str) -> None:
     """Seconds from 0 to 30."""
-    _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "between 0 and 30")
+    _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "from 0 to 30")
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/{}", "/v1/jobs/{}?wait=5", "/v1/jobs/{}/image"])
@@ -569,7 +569,7 @@ def test_with_storage_down_nothing_is_accepted(
     """503 with Retry-After, and no trace of the upload."""
     nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
     response = send(create_app(nowhere).test_client())
-    _refused(response, 503, "try again in a moment")
+    _refused(response, 503, "try again shortly")
     assert int(response.headers["Retry-After"]) > 0
     assert jobs.pending() == 0
 

@@ -87,7 +87,7 @@ def test_messages_of_whose_taking_the_answer_is_lost_are_returned_unmarked(
     with kombu.Connection(settings.redis_url.get_secret_value(), transport=TRANSPORT) as connection:
         consumer = kombu.Consumer(connection, [kombu.Queue(single)], accept=["json"], on_message=seen.append)
         consumer.consume()
-        leases.watch(consumer.channel)
+        leases.attach(consumer.channel)
         with lose_answer(lost) as answers, contextlib.suppress(*connection.connection_errors):
             connection.drain_events(timeout=5)
         assert answers
@@ -114,8 +114,8 @@ def test_messages_whose_batch_crashed_are_returned_as_such(
 ) -> None:
     """Whoever gets one next runs its jobs alone; the others run as ever."""
     leases = Leases()
-    leases.watch(channel)
-    leases.suspect(next(iter(channel.qos._delivered)))
+    leases.attach(channel)
+    leases.mark_crashed(next(iter(channel.qos._delivered)))
     channel.close()
     marked = {
         job_id_of(keys_in(message)[0]): message["headers"].get("redelivered") for message in _waiting(jobs)

@@ -127,7 +127,7 @@ def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
         ("camera=../etc", "cannot be a camera's id"),
         ("camera=", "cannot be a camera's id"),
         ("from=yesterday", "from='yesterday' is not a date"),
-        ("to=2026-03-01T12:00:00", "to='2026-03-01T12:00:00' is neither"),
+        ("to=2026-03-01T12:00:00", "to='2026-03-01T12:00:00' is not a date"),
         ("from=0001-01-01T00:00:00%2B14:00", "is not a date"),
         ("to=9999-12-31", "is not a date"),
         ("from=2026-03-02&to=2026-03-01", "is not before"),

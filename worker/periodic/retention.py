@@ -1,9 +1,8 @@
-"""`python -m worker.periodic.retention`: one sweep that removes what has been kept long enough, and ends.
+"""Retention sweep, `python -m worker.periodic.retention`: removes old images and rows of the ledger.
 
-Job records remove themselves (Redis expires them). Images and the ledger's rows are removed here, on any
-storage: a bucket's own lifecycle, where there is one, is only the second net. Workers start a sweep every
-`SWEEP_SECONDS`, in a process of its own: listing and deleting takes seconds, and the worker's parent must
-not wait.
+Redis itself expires job records. The sweep works on any storage; a lifecycle rule of the bucket is only a
+second safeguard. Workers start a sweep every `SWEEP_SECONDS` in a process of its own, because listing and
+deleting takes seconds, for which the worker's parent must not wait.
 """
 
 from __future__ import annotations
@@ -32,24 +31,24 @@ from core.storage import ObjectStore
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 600
-"""How often a sweep starts, whichever worker starts it."""
+"""Seconds between sweeps of all workers."""
 
-LOOK_SECONDS: Final = 60.0
-"""How often a worker looks whether a sweep is due."""
+CHECK_SECONDS: Final = 60.0
+"""Seconds between a worker's checks whether a sweep is due."""
 
 _LOCK: Final = PREFIX + "retention"
-_ASKED_AT_ONCE: Final = 1000  # jobs, in one pipeline
-_NICE: Final = 10  # Images that come are more urgent than those that go.
+_READ_JOBS: Final = 1000  # jobs read in one pipeline
+_NICE: Final = 10  # new images are more urgent than old ones
 _HOUR_MS: Final = 3_600_000
 
 
 class Sweep:
-    """Removes images that were accepted before a moment, unless their jobs still wait.
+    """Removes images accepted before a given time, unless their jobs are still queued.
 
-    Storage itself is the list of what is due: folders are `images/{camera}/{yyyy}/{mm}/{dd}`, also that of
-    shared objects, which belongs to no camera, and names in them begin with the time of acceptance. So a
-    sweep lists folders, and files of days that are due, never the whole bucket; one that was killed is simply
-    followed by the next; and images that were stored but never accepted go with the others.
+    Folders in storage are `images/{camera}/{yyyy}/{mm}/{dd}`, also the folder of shared objects, and names in
+    them begin with the time of acceptance. So a sweep lists the folders, and the files of due days, never the
+    whole bucket. A sweep that was killed needs no repair, and images that were stored but never accepted are
+    removed as well.
     """
 
     def __init__(self, jobs: JobStore, objects: ObjectStore) -> None:
@@ -57,10 +56,10 @@ class Sweep:
         self._objects = objects
 
     def run(self, before_ms: int) -> int:
-        """Remove images of jobs accepted before `before_ms`; return how many.
+        """Remove images of jobs accepted before `before_ms`; return their number.
 
         Raises:
-            StorageUnavailableError, RedisUnavailableError: part of it may be done.
+            StorageUnavailableError, RedisUnavailableError: some images may have been removed.
         """
         return sum(self._sweep_day(folder, before_ms) for folder in self._days(before_ms))
 
@@ -78,48 +77,50 @@ class Sweep:
         removed = 0
         for keys in self._objects.pages(folder):
             due = [key for key in keys if _is_due(key, before_ms)]
-            gone = self._without_waiting(due)
-            self._objects.delete_many(gone)
-            removed += sum(len(job_ids_in(key)) for key in gone)
+            removable = self._without_queued(due)
+            self._objects.delete_many(removable)
+            removed += sum(len(job_ids_in(key)) for key in removable)
             if keys and not _is_due(keys[-1], before_ms):
-                break  # Listings are in the order of names, which is that of time.
+                break  # Listings are ordered by name, and so by time.
         return removed
 
-    def _without_waiting(self, keys: Sequence[str]) -> list[str]:
-        """Return the objects of which no image is one that waits."""
+    def _without_queued(self, keys: Sequence[str]) -> list[str]:
+        """Return the objects that have no image of a queued job."""
         ids = [job_id for key in keys for job_id in job_ids_in(key)]
-        waiting = {
+        queued = {
             job.id
-            for at in range(0, len(ids), _ASKED_AT_ONCE)
-            for job in self._jobs.read_many(ids[at : at + _ASKED_AT_ONCE])
+            for at in range(0, len(ids), _READ_JOBS)
+            for job in self._jobs.read_many(ids[at : at + _READ_JOBS])
             if job is not None and job.state is JobState.QUEUED
         }
-        return [key for key in keys if waiting.isdisjoint(job_ids_in(key))]
+        return [key for key in keys if queued.isdisjoint(job_ids_in(key))]
 
 
 class Sweeper:
-    """Starts sweeps from a worker's parent: one in `SWEEP_SECONDS` among all workers."""
+    """Starts sweeps from a worker's parent, one every `SWEEP_SECONDS` among all workers."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._process: subprocess.Popen[bytes] | None = None
 
-    def look(self) -> None:
-        """Start a sweep if one is due. Never raises and never waits."""
+    def start_if_due(self) -> None:
+        """Start a sweep if one is due; never raise, never wait."""
         if self._process is not None and self._process.poll() is None:
             return
         try:
             if self._client.set(_LOCK, "1", nx=True, ex=SWEEP_SECONDS):
                 self._process = subprocess.Popen([sys.executable, "-m", "worker.periodic.retention"])
         except (RedisError, OSError) as error:
-            logger.warning("The retention sweep has to wait: %s", error)
+            logger.warning("The retention sweep is postponed: %s", error)
 
 
 def sweep(settings: Settings) -> None:
-    """Remove what has been kept long enough."""
+    """Remove images and rows of the ledger older than the settings' retention."""
     client = connect(settings.redis_url.get_secret_value())
     objects = ObjectStore(settings)
-    Installation(client, objects).compare(make=False)  # A Redis without its data knows of no job that waits.
+    Installation(client, objects).compare(
+        make=False
+    )  # A Redis that lost its data has no record of queued jobs.
     now = time.time_ns() // 1_000_000
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
@@ -145,7 +146,7 @@ def main() -> int:
         )
         sweep(settings)
     except WastestreamError as error:
-        sys.stderr.write(f"The retention sweep stopped: {error} The next one goes on.\n")
+        sys.stderr.write(f"The retention sweep stopped: {error} The next one continues.\n")
         return 1
     return 0
 
