@@ -5,6 +5,7 @@ It is plain HTML with a style sheet and JavaScript modules, and uses the public 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from flask import Blueprint, Response, render_template
@@ -16,6 +17,11 @@ from core.image_header import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 blueprint = Blueprint(
     "pages", "api", template_folder="templates", static_folder="static", static_url_path="/assets"
 )
+
+_STATIC: Final = Path(__file__).parents[1] / "static"
+
+_MODULES: Final = sorted(path.name for path in _STATIC.glob("*.js") if path.name != "page.js")
+"""Modules of the page's script. The page preloads them, so that browsers fetch all at the same time."""
 
 _POLICY: Final = (
     "default-src 'none'",  # everything not listed is forbidden
@@ -50,6 +56,7 @@ def page() -> str:
         max_megabytes=MAX_BYTES // 1024**2,
         max_megapixels=MAX_PIXELS // 1_000_000,
         session_days=DAYS,
+        modules=_MODULES,
     )
 
 

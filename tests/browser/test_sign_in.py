@@ -125,6 +125,14 @@ def test_the_form_fits_a_phone(open_page: OpenPage, locked_stack: Stack, key: st
     assert page.evaluate(width) == PHONE_WIDTH
 
 
+def test_a_password_manager_finds_a_username(open_page: OpenPage, locked_stack: Stack, key: str) -> None:
+    """Hidden, so that the browser stores the key under it; without it Chromium's console complains."""
+    page = open_page(locked_stack.url)
+    field = page.locator("#sign-in-form input[autocomplete=username]")
+    expect(field).to_be_hidden()
+    expect(field).to_have_value("wastestream")
+
+
 def test_works_from_the_keyboard(open_page: OpenPage, locked_stack: Stack, key: str) -> None:
     """The field has the focus when the page opens, and Enter sends it."""
     page = open_page(locked_stack.url)
