@@ -11,7 +11,7 @@ from gunicorn.workers.base import Worker
 
 from api.http.server import Server
 
-_STOP_SECONDS: Final = 22.0
+STOP_SECONDS: Final = 22.0
 """For running requests when the process must stop: less than `GRACEFUL_TIMEOUT`."""
 
 GRACEFUL_TIMEOUT: Final = 25
@@ -46,7 +46,7 @@ class HttpWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         await server.listen([listener.sock for listener in self.sockets])
         ticking = loop.create_task(self._tick(server, stop))
         await stop.wait()
-        await server.close(_STOP_SECONDS)
+        await server.close(STOP_SECONDS)
         ticking.cancel()
 
     def _stop(self, stop: asyncio.Event) -> None:

@@ -507,29 +507,29 @@ def test_readiness_names_the_dependency_that_fails(settings: Settings, client: F
     assert "Storage does not answer" in broken.get_json()["checks"]["storage"]
 
 
-def test_readiness_tells_strangers_only_what_fails(
+def test_public_readiness_has_only_the_names_of_failing_checks(
     settings: Settings, jobs: JobStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Addresses and figures are for keys that may read; for the operator the log has them."""
+    """Reasons and figures need the scope `read`; the log has them for the operator."""
     port = free_port()
     update = {"s3_endpoint": f"http://127.0.0.1:{port}", "auth": "required"}
     client = create_app(settings.model_copy(update=update)).test_client()
     store = KeyStore(jobs.client)
     keys = {scope: store.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.READ)}
-    for stranger in (
+    for headers in (
         {},
         {"Authorization": "Bearer ws_0_0"},
         {"Authorization": f"Bearer {keys[Scope.INGEST]}"},
     ):
-        answer = client.get("/readyz", headers=stranger)
+        answer = client.get("/readyz", headers=headers)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         checks = {"redis": "ok", "storage": "fails", "installation": "ok"}
         assert answer.get_json() == {"status": "not ready", "checks": checks}
-    told = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
-    assert str(port) in told["checks"]["storage"]
-    assert (told["workers"], told["pending"], told["balanced"]) == (0, 0, True)
-    (line,) = [one for one in caplog.records if one.name == "api.readiness"]
+    readable = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
+    assert str(port) in readable["checks"]["storage"]
+    assert (readable["workers"], readable["pending"], readable["balanced"]) == (0, 0, True)
+    (line,) = [record for record in caplog.records if record.name == "api.readiness"]
     assert (line.levelname, str(port) in line.getMessage()) == ("WARNING", True)
 
 

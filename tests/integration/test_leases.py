@@ -54,7 +54,7 @@ def test_a_closed_channel_returns_what_it_holds_in_order_and_unmarked(
     jobs: JobStore, ids: list[str], channel: Any
 ) -> None:
     """Neither lost nor doubled, before those that still wait, and not as if they had crashed a worker."""
-    Leases().watch(channel)
+    Leases().attach(channel)
     channel.close()
     found = _waiting(jobs)
     assert [job_id_of(keys_in(message)[0]) for message in found] == [ids[0], *ids[2:]]
@@ -102,7 +102,7 @@ def test_what_was_returned_by_another_is_not_returned_again(
     jobs: JobStore, ids: list[str], channel: Any
 ) -> None:
     """A lease that ran out while the connection was broken is another worker's by now."""
-    Leases().watch(channel)
+    Leases().attach(channel)
     tag = next(iter(channel.qos._delivered))
     channel.qos.restore_by_tag(tag)
     channel.close()

@@ -216,5 +216,5 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     assert "warnings" not in client.get("/readyz").get_json()
     jobs.client.zadd("ws:workers", {"one@host": minute_ago / 1000})
     keys.create("any", [Scope.READ])
-    stranger = create_app(settings).test_client().get("/readyz").get_json()
-    assert stranger["warnings"] == {"workers": "warning"}
+    public = create_app(settings).test_client().get("/readyz").get_json()
+    assert public["warnings"] == {"workers": "warning"}

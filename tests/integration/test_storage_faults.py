@@ -64,7 +64,7 @@ def test_a_bucket_that_does_not_exist(
     job = upload(client)
     assert without.get(f"/v1/jobs/{job}/image").status_code == 503
     lost = start_worker("lost", WASTESTREAM_S3_BUCKET=gone.s3_bucket)
-    wait_until(lambda: "put back" in lost.log.read_text(), "the worker to miss the bucket")
+    wait_until(lambda: "not settled" in lost.log.read_text(), "the worker to miss the bucket")
     lost.stop()
     start_worker()
     finish(jobs, [job])
