@@ -24,7 +24,7 @@ class Reservation:
             self._budget.release(self._client, size)
 
 
-class _Waiter(NamedTuple):
+class _QueuedRequest(NamedTuple):
     client: str
     size: int
     future: asyncio.Future[Reservation]
@@ -45,29 +45,29 @@ class BodyBudget:
         self.share: Final = share
         self._free = total
         self._reserved: Counter[str] = Counter()
-        self._waiters: deque[_Waiter] = deque()
+        self._queue: deque[_QueuedRequest] = deque()
 
     def try_reserve(self, client: str, size: int) -> Reservation | None:
         """Return a reservation; None if there is not enough memory, or an earlier request waits for it."""
         if not self._fits(client, size) or any(
-            waiter.client == client or self._is_within_share(waiter.client, waiter.size)
-            for waiter in self._waiters
+            request.client == client or self._is_within_share(request.client, request.size)
+            for request in self._queue
         ):
             return None
         return self._reserve(client, size)
 
     async def reserve(self, client: str, size: int) -> Reservation | None:
         """Return a reservation as soon as there is enough memory; None after `WAIT_TIMEOUT`."""
-        waiter = _Waiter(client, size, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
+        request = _QueuedRequest(client, size, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
         try:
             async with asyncio.timeout(WAIT_TIMEOUT):
-                return await waiter.future
+                return await request.future
         except (TimeoutError, asyncio.CancelledError) as error:
-            if waiter.future.done() and not waiter.future.cancelled():  # It was granted at the last moment.
-                waiter.future.result().release()
+            if request.future.done() and not request.future.cancelled():  # It was granted at the last moment.
+                request.future.result().release()
             else:
-                self._waiters.remove(waiter)
+                self._queue.remove(request)
                 self._grant()
             if isinstance(error, TimeoutError):
                 return None
@@ -84,8 +84,8 @@ class BodyBudget:
     def _grant(self) -> None:
         """Serve waiting requests in order. A client that waits for its own share delays only itself."""
         full: set[str] = set()
-        for waiter in list(self._waiters):
-            client, size, future = waiter
+        for request in list(self._queue):
+            client, size, future = request
             if client in full or future.done():
                 continue
             if not self._is_within_share(client, size):
@@ -93,7 +93,7 @@ class BodyBudget:
             elif size > self._free:
                 return
             else:
-                self._waiters.remove(waiter)
+                self._queue.remove(request)
                 future.set_result(self._reserve(client, size))
 
     def _reserve(self, client: str, size: int) -> Reservation:

@@ -318,7 +318,7 @@ class Connection(asyncio.BufferedProtocol):
             self._read_head()
 
     def _linger(self) -> None:
-        """Send no more, and discard what the client still sends, so that it can read the response.
+        """Send no more, and discard further bytes of the client, so that it can read the response.
 
         Closed at once, the connection would be reset, and the response lost with it (RFC 9112, 9.6).
         """

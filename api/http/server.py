@@ -190,7 +190,7 @@ class Server:
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files of this process and its children to what the server needs, if allowed."""
+    """Raise the limit of open files of this process and its children as far as the server needs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + _OTHER_FILES
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

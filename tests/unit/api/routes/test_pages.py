@@ -89,7 +89,9 @@ def test_every_module_of_the_script_is_preloaded(client: FlaskClient, elements: 
     imported: set[str] = set()
     for path in (*preloaded, "/assets/page.js"):
         with client.get(str(path)) as response:
-            names = re.findall(r'^import .* from "\./(\w+\.js)";$', response.text, re.MULTILINE)
+            names = re.findall(
+                r'^import .* from "\./(\w+\.js)";$', response.get_data(as_text=True), re.MULTILINE
+            )
         imported |= {f"/assets/{name}" for name in names}
     assert imported == preloaded
 
