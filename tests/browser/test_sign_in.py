@@ -18,7 +18,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def key(locked_stack: Stack) -> str:
-    """A key that may do what the page does."""
+    """A key with the scopes that the page needs."""
     return locked_stack.make_key("office", "ingest", "read")
 
 
@@ -62,7 +62,7 @@ def test_a_wrong_key_gets_the_servers_sentence(open_page: OpenPage, locked_stack
 
 
 def test_a_key_that_lacks_a_scope_is_named(open_page: OpenPage, locked_stack: Stack) -> None:
-    """The page says at once what it cannot do with it, and an upload says why."""
+    """The page names the scope at once, and so does an upload."""
     page = open_page(locked_stack.url)
     sign_in(page, locked_stack.make_key("reader", "read"))
     expect(page.locator("#notice")).to_contain_text("The key reader lacks the scope ingest")

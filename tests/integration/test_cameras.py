@@ -200,7 +200,7 @@ def test_a_name_is_found_however_it_is_typed(cameras: Cameras, jobs: JobStore) -
     """With a letter and its mark apart, as macOS gives file names."""
     jobs.accept([NewJob(new_job_id(), "T\u00fcr", "jpeg", 1)], "single", "q", ["m"])
     settle_all(jobs)
-    assert cameras("forget", " Tu\u0308r").stdout.startswith("Forgot the camera T\u00fcr,")
+    assert cameras("forget", " Tu\u0308r").stdout.startswith("Forgot the camera T\u00fcr (")
 
 
 def test_what_cannot_be_forgotten_is_named(cameras: Cameras) -> None:

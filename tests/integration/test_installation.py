@@ -261,7 +261,7 @@ def test_an_operator_begins_anew(
     command: Callable[..., Result], client: FlaskClient, jobs: JobStore, marks: Installation
 ) -> None:
     """`show` tells what was lost; `renew` gives it up, and does nothing while there is nothing to give up."""
-    assert "not been started yet" in command("show").output
+    assert "never been started" in command("show").output
     upload(client)
     known = marks.in_redis()
     for words in (["show"], ["renew"]):

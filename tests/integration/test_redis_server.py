@@ -25,7 +25,7 @@ from tests.support.stream import finish, upload, upload_bulk, wait_settled
 from worker.periodic.retention import sweep
 from worker.transport.channel import TRANSPORT
 
-_LUA = REPOSITORY / "core" / "lua"
+_LUA = REPOSITORY / "core" / "redis" / "lua"
 
 AllowUser = Callable[..., str]
 

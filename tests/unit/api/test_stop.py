@@ -10,7 +10,7 @@ from api.http.gunicorn_worker import GRACEFUL_TIMEOUT, STOP_SECONDS
 from tests.support.servers import REPOSITORY
 
 
-def test_every_part_waits_longer_than_what_it_stops() -> None:
+def test_every_part_waits_longer_than_the_part_that_it_stops() -> None:
     """A process waits for its requests, gunicorn for its processes, Compose for gunicorn."""
     text = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8")
     grace = yaml.safe_load(text)["services"]["api"]["stop_grace_period"]

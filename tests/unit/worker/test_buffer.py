@@ -37,7 +37,7 @@ def test_a_lone_job_goes_at_once() -> None:
 
 
 def test_a_batch_is_at_most_as_large_as_asked_for() -> None:
-    """What is left stays for the next, in order."""
+    """The other jobs stay for the next batch, in order."""
     buffer = _filled(single=5)
     assert _names(buffer.take(3)) == ["s0", "s1", "s2"]
     assert _names(buffer.take(3)) == ["s3", "s4"]
@@ -86,7 +86,7 @@ def _turns(buffer: Buffer) -> list[list[str]]:
 
 
 def test_a_batch_costs_no_more_than_it_may() -> None:
-    """Whatever the number of its images; a dearer one runs by itself."""
+    """For any number of images; a more expensive one runs by itself."""
     third = MAX_TOGETHER_MS // 3
     buffer = _costing(*[("bulk", third)] * 4, ("bulk", 10 * MAX_TOGETHER_MS), ("bulk", 0), ("bulk", 0))
     assert _turns(buffer) == [["b0", "b1", "b2"], ["b3"], ["b4"], ["b5", "b6"]]
@@ -104,8 +104,8 @@ def test_huge_images_and_others_alternate() -> None:
     assert order == [["s0"], ["b1"], ["s1"], ["b2"], ["s2"], ["b3"]]
 
 
-def test_bulk_uploads_go_on_beside_dear_single_images() -> None:
-    """Of what a batch may cost they get some, or the next batch."""
+def test_bulk_uploads_go_on_beside_expensive_single_images() -> None:
+    """They get a share of the batch's cost, or the next batch."""
     buffer = _costing(*[("single", MAX_TOGETHER_MS)] * 3, ("bulk", MAX_TOGETHER_MS), ("bulk", 1))
     assert _turns(buffer) == [["s0"], ["b3"], ["s1"], ["b4"], ["s2"]]
 
@@ -119,7 +119,7 @@ def test_huge_isolated_images_alternate_with_batches() -> None:
 
 
 def test_a_lane_is_full_when_enough_work_waits_in_it() -> None:
-    """Then its messages are left to other workers; cheap jobs never fill one."""
+    """Then other workers get its messages; cheap jobs never fill a lane."""
     buffer = _filled(single=100)
     assert buffer.full() == set()
     buffer.add(_entry("b", "bulk", cost_ms=MAX_TOGETHER_MS))

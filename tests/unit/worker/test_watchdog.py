@@ -29,7 +29,7 @@ class Bench:
         self._watchdog = ProgressWatchdog(lambda: self.backlog, lambda: self.now)
 
     def stuck_after(self, seconds: float, *, looks: int = 4) -> bool:
-        """Look as often within this time; return what the last look says."""
+        """Check `looks` times within this time; return the last result."""
         stuck = False
         for _ in range(looks):
             self.now += seconds / looks

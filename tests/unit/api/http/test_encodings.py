@@ -37,7 +37,7 @@ def compress(data: bytes) -> bytes:
         (compress(b"aW1hZ2U="), "gzip", "base64"),
     ],
 )
-def test_what_a_header_declares_is_undone(body: bytes, coding: str, transfer: str) -> None:
+def test_declared_encodings_are_decoded(body: bytes, coding: str, transfer: str) -> None:
     """In any case and order; base64 with lines, or without its end."""
     assert decode(body, coding, transfer, LIMIT) == b"image"
 
@@ -58,10 +58,10 @@ def test_what_a_header_declares_is_undone(body: bytes, coding: str, transfer: st
         (b"=69", "", "quoted-printable", 415, "'quoted-printable' is not supported"),
     ],
 )
-def test_what_cannot_be_undone_is_refused(
+def test_unsupported_or_broken_encodings_are_rejected(
     body: bytes, coding: str, transfer: str, status: int, says: str
 ) -> None:
-    """By name, with what to send instead."""
+    """The sentence names the encoding and the remedy."""
     with pytest.raises(RequestError, match=says) as caught:
         decode(body, coding, transfer, LIMIT)
     assert caught.value.status == status
@@ -75,7 +75,7 @@ def test_a_bomb_is_not_inflated() -> None:
         decode(gzip.compress(bytes(10**7)), "gzip", "", LIMIT)
 
 
-def test_what_is_not_encoded_is_not_copied() -> None:
+def test_a_body_without_encoding_is_not_copied() -> None:
     """An image comes back as the very same object."""
     data = memoryview(jpeg())
     assert decode_transfer(data, "") is data
@@ -111,7 +111,7 @@ def test_a_data_uri_is_its_image(uri: bytes, declared: str, media_type: str) -> 
     ],
 )
 def test_an_encoding_that_nobody_declared_is_named(data: bytes, says: str) -> None:
-    """So that the sender knows what it sent."""
+    """The sentence names the encoding."""
     with pytest.raises(RequestError, match=says):
         unwrap(data, "image/jpeg")
 
