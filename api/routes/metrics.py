@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from flask import Blueprint, Response
 
 from api.auth.policy import requires
-from api.services import services
+from api.services import Services, services
 from core.jobs import accepted_ms, is_job_id
 from core.lanes import LANES
 from core.redis.api_keys import Scope
@@ -40,9 +40,16 @@ def show() -> Response:
 
 def _lines() -> Iterator[str]:
     deps = services()
-    totals, balance = deps.ledger.totals(), deps.ledger.balance()
+    images = [*_images(deps)]
     deps.integrity.check(max_age=0)  # as in api.routes.ledger
-    pending, drain = deps.ledger.pending(_first_hour(deps.jobs)), deps.jobs.drain()
+    yield from images
+    yield from _queue(deps)
+    yield from _workers(deps)
+
+
+def _images(deps: Services) -> Iterator[str]:
+    totals, balance = deps.ledger.totals(), deps.ledger.balance()
+    pending = deps.ledger.pending(_first_hour(deps.jobs))
     yield from _metric(
         "wastestream_images_received_total",
         "counter",
@@ -72,6 +79,16 @@ def _lines() -> Iterator[str]:
         (Sample(pending.get(camera, 0), {"camera": camera}) for camera in totals),
     )
     yield from _metric(
+        "wastestream_ledger_balanced",
+        "gauge",
+        "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
+        [Sample(int(balance.balanced), {})],
+    )
+
+
+def _queue(deps: Services) -> Iterator[str]:
+    drain = deps.jobs.drain()
+    yield from _metric(
         "wastestream_queue_depth",
         "gauge",
         "Jobs not settled, by lane.",
@@ -89,6 +106,9 @@ def _lines() -> Iterator[str]:
         "Jobs settled per second while jobs wait; absent while unknown.",
         [] if drain.rate is None else [Sample(drain.rate, {})],
     )
+
+
+def _workers(deps: Services) -> Iterator[str]:
     reports = deps.jobs.worker_reports()
     yield from _metric("wastestream_workers", "gauge", "Workers alive.", [Sample(len(reports), {})])
     yield from _metric(
@@ -96,12 +116,6 @@ def _lines() -> Iterator[str]:
         "gauge",
         "Workers alive, by engine (float, int8 or tensorflow) and model id.",
         (Sample(count, model._asdict()) for model, count in sorted(running_models(reports).items())),
-    )
-    yield from _metric(
-        "wastestream_ledger_balanced",
-        "gauge",
-        "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
-        [Sample(int(balance.balanced), {})],
     )
 
 
