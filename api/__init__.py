@@ -1,1 +1,1 @@
-"""The HTTP API and the page: takes images, stores them, enqueues their jobs, answers with results."""
+"""The HTTP API and the page: stores images, enqueues their jobs, returns results."""

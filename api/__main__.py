@@ -11,8 +11,8 @@ from gunicorn.app.base import BaseApplication
 from api.app import create_app
 from api.auth.key_cache import KeyCache, settings_key
 from api.auth.policy import check_address
-from api.http.server import allow_files
-from api.http.worker import HttpWorker
+from api.http.gunicorn_worker import GRACEFUL_TIMEOUT, HttpWorker
+from api.http.server import raise_file_limit
 from api.installation import LOST
 from core.errors import SettingsError
 from core.memory import keep_freed_memory
@@ -22,31 +22,31 @@ from core.redis.server import log_unfit
 from core.settings import Settings, load_settings
 
 _MAX_KEPT: Final = 64 * 1024 * 1024
-"""Bytes of freed memory that a process keeps: a bulk upload of frames."""
+"""Bytes of freed memory that a process keeps for its next bulk upload."""
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn with our settings, and without its command line."""
+    """gunicorn with our settings and without its command line."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn what to do; it calls this itself."""
+        """Configure gunicorn, which calls this itself."""
         host = self._settings.host
         if ":" in host:  # IPv6
             host = f"[{host}]"
-        allow_files()
+        raise_file_limit()
         options: dict[str, Any] = {
             "bind": f"{host}:{self._settings.port}",
             "workers": self._settings.api_processes,
             "worker_class": HttpWorker,
-            "timeout": 60,  # seconds without a sign of life after which a process is replaced
-            "graceful_timeout": 25,  # seconds: with what comes after it, a stop takes less than 30
+            "timeout": 60,  # seconds without a heartbeat after which gunicorn replaces a process
+            "graceful_timeout": GRACEFUL_TIMEOUT,
             "loglevel": self._settings.log_level.lower(),
             "post_fork": _keep_freed_memory,
-            "control_socket_disable": True,  # a socket in the home folder that nothing here uses
+            "control_socket_disable": True,  # an unused socket in the home folder
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -61,12 +61,12 @@ def _keep_freed_memory(_server: Any, _worker: Any) -> None:
 
 
 def _check_address(settings: Settings) -> None:
-    """Ask over a connection of its own: gunicorn's processes are forked later."""
+    """Check the address with a Redis connection of its own: gunicorn forks its processes later."""
     client = connect(settings.redis_url.get_secret_value())
     try:
         check_address(settings, KeyCache(KeyStore(client), settings_key(settings)))
     except SettingsError:
-        # Where keys are missing because Redis has lost its data, it must start to say so, and is closed.
+        # Keys may be missing because Redis lost its data. Then the API starts closed, and responds so.
         if not _data_lost():
             raise
     finally:
@@ -75,13 +75,13 @@ def _check_address(settings: Settings) -> None:
 
 
 def _data_lost() -> bool:
-    """Ask in a process of its own: the S3 client has threads, which are not there after gunicorn's fork."""
+    """Ask in a process of its own: the S3 client starts threads, which do not survive gunicorn's fork."""
     command = [sys.executable, "-m", "api.installation", "show"]
     return subprocess.run(command, check=False, capture_output=True).returncode == LOST  # noqa: S603 - our own
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until the process must stop; return the exit code."""
     try:
         settings = load_settings()
         _check_address(settings)

@@ -7,7 +7,7 @@ from flask import Flask
 from api.auth import policy, session
 from api.http import default_headers, problems, proxy, request_id
 from api.http.body import MAX_JSON_BYTES
-from api.routes import health, images, jobs, ledger, metrics, pages
+from api.routes import images, jobs, ledger, metrics, pages, probes
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -16,13 +16,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Return the application; it connects to Redis and storage at its first request.
 
     Args:
-        settings: instead of those of the environment, as tests do.
+        settings: instead of the environment's, for tests.
 
     Raises:
-        SettingsError: the environment's settings cannot work.
+        SettingsError: a setting in the environment is invalid.
     """
-    app = Flask(__name__, static_folder=None)  # Files are the page's, with its headers.
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # documents read best in the order they are written
+    app = Flask(__name__, static_folder=None)  # `pages` serves the files, with its headers.
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # keep the order of the documentation
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
     settings = settings or load_settings()
@@ -32,6 +32,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     default_headers.register(app)
     policy.register(app)
     proxy.register(app, settings.trusted_proxies)
-    for routes in (images, jobs, ledger, metrics, health, session, pages):
+    for routes in (images, jobs, ledger, metrics, probes, session, pages):
         app.register_blueprint(routes.blueprint)
     return app

@@ -1,4 +1,4 @@
-"""`cameras list`, `forget`: of `./wastestream cameras`, and in containers of `python -m api.cameras`."""
+"""Commands `cameras list` and `cameras forget`: `./wastestream cameras`, `python -m api.cameras`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from core.settings import Settings, load_settings
 
 
 @dataclass(frozen=True, slots=True)
-class CameraBook:
-    """The cameras in one Redis, and the names of the API keys that brought them."""
+class CameraRegistry:
+    """The cameras in Redis, and the API keys that introduced them."""
 
     ledger: Ledger
     keys: KeyStore
 
     @classmethod
-    def of(cls, settings: Settings) -> CameraBook:
-        """Return the cameras in the Redis of these settings."""
+    def of(cls, settings: Settings) -> CameraRegistry:
+        """Return the cameras in the Redis of the settings."""
         client = connect(settings.redis_url.get_secret_value())
         return cls(Ledger(client), KeyStore(client))
 
-    def names_brought_by(self, name_or_id: str) -> list[str]:
-        """Return the cameras that a key brought, also a revoked one.
+    def names_introduced_by(self, name_or_id: str) -> list[str]:
+        """Return the cameras that a key introduced; it may be revoked.
 
         Raises:
             KeyNotFoundError: no key has this name or id.
@@ -41,26 +41,26 @@ class CameraBook:
         ids = {key.id for key in self.keys.all() if name_or_id in {key.id, key.name}}
         cameras = self.ledger.cameras()
         if not ids and name_or_id not in {camera.key for camera in cameras}:
-            raise KeyNotFoundError(f"No key is called {name_or_id!r} or has that id.")
+            raise KeyNotFoundError(f"No key has the name or id {name_or_id!r}; see `keys list --all`.")
         return [camera.name for camera in cameras if camera.key in ids | {name_or_id}]
 
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.pass_obj
-def list_cameras(opened: Callable[[], CameraBook], *, as_json: bool) -> None:
-    """Show the cameras that the ledger knows, the one that sent something last first."""
-    book = opened()
-    cameras = book.ledger.cameras()
-    names = {key.id: key.name for key in book.keys.all()}
+def list_cameras(opened: Callable[[], CameraRegistry], *, as_json: bool) -> None:
+    """Show the cameras in the ledger, by their latest image."""
+    registry = opened()
+    cameras = registry.ledger.cameras()
+    names = {key.id: key.name for key in registry.keys.all()}
     if as_json:
         for camera in cameras:
             click.echo(json.dumps(_as_json(camera, names)))
         return
     if not cameras:
-        click.echo("There are no cameras yet; each is known from its first image on.", err=True)
+        click.echo("There are no cameras yet; a camera appears with its first image.", err=True)
         return
-    rows = [("camera", "images", "pending", "last hour", "brought by the key")]
+    rows = [("camera", "images", "pending", "last hour", "introduced by key")]
     rows += [
         (
             camera.name,
@@ -76,31 +76,31 @@ def list_cameras(opened: Callable[[], CameraBook], *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--key", metavar="NAME|ID", help="Forget every camera that this API key brought.")
+@click.option("--key", metavar="NAME|ID", help="Forget every camera that this API key introduced.")
 @click.pass_obj
-def forget(opened: Callable[[], CameraBook], *, names: tuple[str, ...], key: str | None) -> None:
-    """Forget cameras with their rows of the ledger, so that others can take their places.
+def forget(opened: Callable[[], CameraRegistry], *, names: tuple[str, ...], key: str | None) -> None:
+    """Forget cameras and their rows of the ledger, so that new cameras can be accepted.
 
-    What they sent stays: results and images can be asked for as long as ever. One that has jobs in progress
-    is not forgotten, and the exit code is then 1.
+    Results and images are kept as long as others. A camera with jobs in progress is not forgotten, and the
+    exit code is then 1.
     """
     if bool(names) is bool(key):
-        raise click.UsageError("Name the cameras to forget, or the key that brought them with --key.")
-    book, busy = opened(), False
-    for name in book.names_brought_by(key) if key else map(camera_id, names):
+        raise click.UsageError("Name the cameras to forget, or with --key the key that introduced them.")
+    registry, busy = opened(), False
+    for name in registry.names_introduced_by(key) if key else map(camera_id, names):
         try:
-            images = book.ledger.forget_camera(name)
+            images = registry.ledger.forget_camera(name)
         except CameraBusyError as error:
             click.echo(str(error), err=True)
             busy = True
         else:
-            click.echo(f"Forgot the camera {name}, which had sent {images:,} images.")
+            click.echo(f"Forgot the camera {name} ({images:,} images).")
     if busy:
         raise SystemExit(1)
 
 
 COMMANDS: Final = (list_cameras, forget)
-"""What a group of them is made of; its object opens the `CameraBook`."""
+"""Commands of a group whose `obj` is a function that opens the `CameraRegistry`."""
 
 
 def _hour(camera: Camera) -> str:
@@ -120,8 +120,8 @@ def _as_json(camera: Camera, names: dict[str, str]) -> dict[str, Any]:
 @click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def cameras(context: click.Context) -> None:
-    """List and forget cameras in the Redis that WASTESTREAM_REDIS_URL names."""
-    context.obj = lambda: CameraBook.of(load_settings())
+    """List and forget cameras in the Redis at WASTESTREAM_REDIS_URL."""
+    context.obj = lambda: CameraRegistry.of(load_settings())
 
 
 if __name__ == "__main__":

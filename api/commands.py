@@ -1,4 +1,4 @@
-"""Parts of the commands that speak to Redis, run by `./wastestream` or in a container."""
+"""Shared parts of the commands on Redis, run by `./wastestream` or in a container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.errors import WastestreamError
 
 
 class CommandGroup(click.Group):
-    """A group whose commands' errors end it with their sentence and exit code 1."""
+    """A group that reports its commands' errors as a sentence, with exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -22,7 +22,7 @@ class CommandGroup(click.Group):
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows, the first with the columns' names, as wide as they need."""
+    """Print rows in aligned columns; the first row has the names of the columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,4 +1,4 @@
-"""Requests that wait for a job to settle: one subscription per process, fanned out in memory."""
+"""Job events for requests that wait: one Redis subscription per process, fanned out in memory."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from core.redis.keys import SETTLED
 
 logger = logging.getLogger(__name__)
 
-_LOOK_AGAIN: Final = 1.0
-"""Seconds after which a waiting request reads the job itself: a publication can be lost."""
+_POLL_SECONDS: Final = 1.0
+"""How often a waiting request reads the job itself, because Redis can lose a publication."""
 
-_RECONNECT: Final = 0.5  # seconds between attempts to subscribe
+_RECONNECT_SECONDS: Final = 0.5  # between attempts to subscribe
 
 
-class Waiters:
-    """Wakes requests when the jobs they wait for settle.
+class JobEvents:
+    """Wakes requests when the jobs that they wait for settle.
 
     Args:
         client: Redis; the subscription takes a connection of its own.
-        most: requests that may wait at a time; further ones are answered at once, so that waiting
-            never takes all threads from uploads.
+        max_waiting: requests that may wait at a time; further ones do not wait, so that uploads always
+            find a thread.
     """
 
-    def __init__(self, client: redis.Redis, most: int) -> None:
+    def __init__(self, client: redis.Redis, max_waiting: int) -> None:
         self._client = client
-        self._places = threading.BoundedSemaphore(most)
+        self._slots = threading.BoundedSemaphore(max_waiting)
         self._events: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._lock = threading.Lock()
         self._listener: threading.Thread | None = None
         self.closing: Callable[[], bool] = lambda: False
-        """Whether the process is about to end, so that no request should go on waiting."""
+        """Returns whether the process is stopping, so that no request should wait any longer."""
 
-    def settled(self, job_id: str, read: Callable[[str], Job | None], seconds: float) -> Job | None:
-        """Return the job as soon as it is terminal, or as it is after `seconds`; None if unknown."""
-        if seconds <= 0 or not self._places.acquire(blocking=False):
+    def wait_settled(self, job_id: str, read: Callable[[str], Job | None], seconds: float) -> Job | None:
+        """Return the job as soon as its state is terminal, or after `seconds`; None if it is unknown."""
+        if seconds <= 0 or not self._slots.acquire(blocking=False):
             return read(job_id)
         try:
-            with self._watch(job_id) as event:
+            with self._subscribe(job_id) as event:
                 return self._wait(job_id, read, seconds, event)
         finally:
-            self._places.release()
+            self._slots.release()
 
     def _wait(
         self, job_id: str, read: Callable[[str], Job | None], seconds: float, event: threading.Event
@@ -61,15 +61,15 @@ class Waiters:
             left = deadline - time.monotonic()
             if job is None or job.state.terminal or left <= 0 or self.closing():
                 return job
-            event.wait(min(left, _LOOK_AGAIN))
+            event.wait(min(left, _POLL_SECONDS))
 
     @contextmanager
-    def _watch(self, job_id: str) -> Iterator[threading.Event]:
+    def _subscribe(self, job_id: str) -> Iterator[threading.Event]:
         event = threading.Event()
         with self._lock:
             self._events[job_id].add(event)
             if self._listener is None:
-                self._listener = threading.Thread(target=self._listen, name="settled", daemon=True)
+                self._listener = threading.Thread(target=self._listen, name="job-events", daemon=True)
                 self._listener.start()
         try:
             yield event
@@ -89,9 +89,9 @@ class Waiters:
                     for message in subscription.listen():
                         self._wake(message["data"].split(" "))
             except RedisError as error:
-                # Down or restarting. Waiting requests look for themselves until it is back.
-                logger.info("The subscription to settled jobs broke off: %s", error)
-                time.sleep(_RECONNECT)
+                # Waiting requests read their jobs themselves until Redis is back.
+                logger.info("The subscription to job events was interrupted: %s", error)
+                time.sleep(_RECONNECT_SECONDS)
 
     def _wake(self, job_ids: list[str]) -> None:
         with self._lock:

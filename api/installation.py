@@ -1,4 +1,4 @@
-"""`installation show`, `renew`: of `./wastestream installation`, and of `python -m api.installation`."""
+"""Commands `installation show` and `renew`: `./wastestream installation`, `python -m api.installation`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 
 LOST: Final = 3
-"""Exit code where data were lost."""
+"""Exit code if data were lost."""
 
 
 @click.command()
 @click.pass_obj
 def show(opened: Callable[[], Installation]) -> None:
-    """Say whether Redis and storage hold data that belong together.
+    """Show whether the data in Redis and storage belong together.
 
-    The exit code is 3 if data were lost, 1 if one of the two does not answer.
+    The exit code is 3 if data were lost, 1 if Redis or storage is down.
     """
     try:
         mark = opened().compare(make=False)
@@ -32,7 +32,7 @@ def show(opened: Callable[[], Installation]) -> None:
         click.echo(str(error), err=True)
         raise SystemExit(LOST) from error
     if mark is None:
-        click.echo("Neither Redis nor storage belongs to an installation: the API has not been started yet.")
+        click.echo("Neither Redis nor storage belongs to an installation: the API has never been started.")
     else:
         click.echo(f"Redis and storage belong together (installation {mark}).")
 
@@ -40,9 +40,9 @@ def show(opened: Callable[[], Installation]) -> None:
 @click.command()
 @click.pass_obj
 def renew(opened: Callable[[], Installation]) -> None:
-    """Give up what was lost: let Redis and storage as they are now belong together.
+    """Accept the loss of data: start a new installation with Redis and storage as they are.
 
-    The API opens within a second or two. While nothing is lost this does nothing.
+    The API opens within two seconds. If no data are lost, this does nothing.
     """
     installation = opened()
     with suppress(DataLostError):
@@ -52,23 +52,23 @@ def renew(opened: Callable[[], Installation]) -> None:
             return
     mark = installation.renew()
     click.echo(
-        f"From now on Redis and storage belong together (installation {mark}). What was lost stays lost."
+        f"Redis and storage now belong together (installation {mark}). The lost data are not restored."
     )
 
 
 COMMANDS: Final = (show, renew)
-"""What a group of them is made of; its object opens the `Installation`."""
+"""Commands of a group whose `obj` is a function that opens the `Installation`."""
 
 
 def installation_of(settings: Settings) -> Installation:
-    """Return the marks in the Redis and the storage that the settings name."""
+    """Return the installation in the Redis and storage of the settings."""
     return Installation(connect(settings.redis_url.get_secret_value()), ObjectStore(settings))
 
 
 @click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def installation(context: click.Context) -> None:
-    """Say whether Redis and storage have lost data; begin anew with what is there."""
+    """Show whether Redis or storage has lost data, or accept the loss."""
     context.obj = lambda: installation_of(load_settings())
 
 

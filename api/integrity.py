@@ -1,4 +1,4 @@
-"""Whether Redis and storage still hold this installation's data; if not, an API process is closed."""
+"""Integrity check: an API process closes if Redis or storage has lost the installation's data."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from core.redis.job_store import JobStore
 
 logger = logging.getLogger(__name__)
 
-FRESH: Final = 1.0
-"""Seconds after which a request has Redis' mark looked at again; uploads are compared with it anyway."""
+REDIS_MAX_AGE: Final = 1.0
+"""Seconds after which a request has the mark in Redis read again; every upload compares it anyway."""
 
-STORAGE_FRESH: Final = 10.0
-"""The same for storage's, which is read in a thread of its own: no request waits for slow storage."""
+STORAGE_MAX_AGE: Final = 10.0
+"""The same for the mark in storage. A thread of its own reads it, so no request waits for slow storage."""
 
 
 class Integrity:
-    """What the marks of Redis and storage said when they were last compared. Safe to share between threads.
+    """Result of the last comparison of the marks in Redis and storage. Thread-safe.
 
     Args:
         installation: the marks.
-        jobs: told the id, so that nothing is accepted into another Redis.
+        jobs: gets the installation's id, so that it accepts no job into another Redis.
     """
 
     def __init__(self, installation: Installation, jobs: JobStore) -> None:
         self._installation = installation
         self._jobs = jobs
-        self._verdict: WastestreamError | None = None  # why this process is closed
-        self._looked_at = self._storage_looked_at = -STORAGE_FRESH  # on the monotonic clock
-        self._lock = threading.Lock()  # held by the one thread that looks
+        self._error: WastestreamError | None = None  # why this process is closed
+        self._checked_at = self._storage_checked_at = -STORAGE_MAX_AGE  # on the monotonic clock
+        self._lock = threading.Lock()  # held by the one thread that checks
 
-    def check(self, fresh: float = FRESH) -> None:
-        """Return if the data are there, by a look at Redis of at most so many seconds ago.
+    def check(self, max_age: float = REDIS_MAX_AGE) -> None:
+        """Return if no data are lost, according to a check at most `max_age` seconds old.
 
         Raises:
-            DataLostError: they are not.
-            RedisUnavailableError, StorageUnavailableError: nobody could say so far.
+            DataLostError: data are lost.
+            RedisUnavailableError, StorageUnavailableError: no check has succeeded yet.
         """
-        if time.monotonic() - self._looked_at >= fresh:
-            # While another thread looks, what it found before will do, if it has found anything.
-            known = bool(self._jobs.installation) or self._verdict is not None
-            if self._lock.acquire(blocking=fresh == 0 or not known):
+        if time.monotonic() - self._checked_at >= max_age:
+            # While another thread checks, use the previous result, if there is one.
+            known = bool(self._jobs.installation) or self._error is not None
+            if self._lock.acquire(blocking=max_age == 0 or not known):
                 try:
-                    if time.monotonic() - self._looked_at >= fresh:
-                        self._look()
-                        self._looked_at = time.monotonic()
+                    if time.monotonic() - self._checked_at >= max_age:
+                        self._check()
+                        self._checked_at = time.monotonic()
                 finally:
                     self._lock.release()
-        if self._verdict is not None:
-            # A copy: threads that raised the same would add to each other's traceback.
-            raise copy.copy(self._verdict)
+        if self._error is not None:
+            # A copy: threads that raise the same object would add to each other's traceback.
+            raise copy.copy(self._error)
 
-    def remember(self) -> None:
-        """Return unless the data were missing when they were last looked for; raises `DataLostError`."""
-        if isinstance(self._verdict, DataLostError):
-            raise copy.copy(self._verdict)
+    def raise_if_lost(self) -> None:
+        """Raise `DataLostError` if the last check found data lost."""
+        if isinstance(self._error, DataLostError):
+            raise copy.copy(self._error)
 
     def compare(self) -> None:
         """Compare both marks now.
@@ -70,57 +70,57 @@ class Integrity:
         """
         with self._lock:
             self._compare()
-            self._looked_at = time.monotonic()
-        if self._verdict is not None:
-            raise copy.copy(self._verdict)
+            self._checked_at = time.monotonic()
+        if self._error is not None:
+            raise copy.copy(self._error)
 
-    def _look(self) -> None:
-        """Look at Redis' mark, and let a thread look at storage's now and then; at both while closed."""
-        if self._verdict is None and self._jobs.installation:
+    def _check(self) -> None:
+        """Check the mark in Redis, and start a check of storage if one is due; while closed, compare both."""
+        if self._error is None and self._jobs.installation:
             try:
                 intact = self._installation.in_redis() == self._jobs.installation
             except RedisUnavailableError:
-                return  # The request itself will say so.
+                return  # The request itself reports that Redis is down.
             if intact:
-                self._look_at_storage_later()
+                self._start_storage_check()
                 return
         self._compare()
 
     def _compare(self) -> None:
         known = self._jobs.installation
-        verdict: WastestreamError | None
+        error: WastestreamError | None
         try:
             mark = self._installation.compare(make=not known)
-            verdict = None if mark else everything_lost()
-        except DataLostError as error:
-            verdict, mark = error, None
-        except (RedisUnavailableError, StorageUnavailableError) as error:
-            verdict, mark = self._without_answer(error)
-        if isinstance(verdict, DataLostError) and not isinstance(self._verdict, DataLostError):
-            logger.error("The API is closed. %s", verdict)
-        elif verdict is None and isinstance(self._verdict, DataLostError):
+            error = None if mark else everything_lost()
+        except DataLostError as lost:
+            error, mark = lost, None
+        except (RedisUnavailableError, StorageUnavailableError) as outage:
+            error, mark = self._during_outage(outage)
+        if isinstance(error, DataLostError) and not isinstance(self._error, DataLostError):
+            logger.error("The API is closed. %s", error)
+        elif error is None and isinstance(self._error, DataLostError):
             logger.warning("The API is open again: Redis and storage belong together.")
         self._jobs.installation = mark or known
-        self._verdict = verdict
+        self._error = error
 
-    def _without_answer(self, error: WastestreamError) -> tuple[WastestreamError | None, str | None]:
-        """Return verdict and id while Redis or storage is down: by Redis alone, or as before."""
+    def _during_outage(self, outage: WastestreamError) -> tuple[WastestreamError | None, str | None]:
+        """Return error and id while Redis or storage is down: from Redis alone, or the previous ones."""
         known = self._jobs.installation
-        if isinstance(self._verdict, DataLostError):
-            return self._verdict, None
+        if isinstance(self._error, DataLostError):
+            return self._error, None
         try:
             mark = self._installation.in_redis()
         except RedisUnavailableError:
-            return self._verdict if known else error, None
-        # With its mark, Redis has its data; without, only storage can tell whether it ever had any.
-        return (None, mark) if mark and known in {"", mark} else (error, None)
+            return self._error if known else outage, None
+        # A Redis with the mark has its data; without it, only storage can tell whether it ever had any.
+        return (None, mark) if mark and known in {"", mark} else (outage, None)
 
-    def _look_at_storage_later(self) -> None:
-        if time.monotonic() - self._storage_looked_at >= STORAGE_FRESH:
-            self._storage_looked_at = time.monotonic()
-            threading.Thread(target=self._look_at_storage, name="integrity", daemon=True).start()
+    def _start_storage_check(self) -> None:
+        if time.monotonic() - self._storage_checked_at >= STORAGE_MAX_AGE:
+            self._storage_checked_at = time.monotonic()
+            threading.Thread(target=self._check_storage, name="integrity", daemon=True).start()
 
-    def _look_at_storage(self) -> None:
+    def _check_storage(self) -> None:
         try:
             if self._installation.compare(make=False) == self._jobs.installation:
                 return
@@ -130,4 +130,4 @@ class Integrity:
             logger.info("The marks could not be compared: %s", error)
             return
         with self._lock:
-            self._compare()  # Again: since then a request may have found that all is well.
+            self._compare()  # Again: a request may have found the data in the meantime.

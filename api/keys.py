@@ -1,4 +1,4 @@
-"""`keys create`, `list`, `revoke`: of `./wastestream keys`, and in containers of `python -m api.keys`."""
+"""Commands `keys create`, `list` and `revoke`: `./wastestream keys`, `python -m api.keys`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from api.auth.key_cache import FRESH
+from api.auth.key_cache import REFRESH_SECONDS
 from api.commands import CommandGroup, print_table
 from api.schemas.times import optional_timestamp, timestamp
 from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
@@ -22,14 +22,14 @@ _MAX_DAYS: Final = 36_500
 
 
 def _lifetime(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """Read `12h` or `90d`; return milliseconds."""
+    """Parse `12h` or `90d`; return milliseconds."""
     del context, option
     if text is None:
         return None
     match = re.fullmatch(r"([1-9]\d{0,6})([hd])", text)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if not 0 < seconds <= _MAX_DAYS * _UNITS["d"]:
-        raise click.BadParameter(f"{text!r} is no time from 1h to {_MAX_DAYS}d; write 12h or 90d.")
+        raise click.BadParameter(f"{text!r} is not a time from 1h to {_MAX_DAYS}d; write 12h or 90d.")
     return seconds * 1000
 
 
@@ -48,24 +48,24 @@ def _rate(context: click.Context, option: click.Parameter, value: float | None) 
     required=True,
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it allows; repeat it for several. `ingest`: send images. `read`: see results. `admin`: all.",
+    help="Scope of the key; may be repeated. `ingest`: send images. `read`: see results. `admin`: all.",
 )
 @click.option(
     "--expires",
     callback=_lifetime,
     metavar="12h|90d",
-    help="How long it is valid, such as 12h or 90d [for ever].",
+    help="Lifetime, such as 12h or 90d [unlimited].",
 )
 @click.option(
     "--rate",
     type=float,
     callback=_rate,
-    help="Images a second that it may send, 0 for no limit [the server's WASTESTREAM_KEY_RATE].",
+    help="Maximum images a second, 0 for no limit [the server's WASTESTREAM_KEY_RATE].",
 )
 @click.option(
     "--burst",
     type=click.IntRange(1, 1_000_000),
-    help="Images that it may send at once beyond its rate [the server's WASTESTREAM_KEY_BURST].",
+    help="Maximum images at once beyond the rate [the server's WASTESTREAM_KEY_BURST].",
 )
 @click.pass_obj
 def create(
@@ -77,9 +77,9 @@ def create(
     rate: float | None,
     burst: int | None,
 ) -> None:
-    """Make a key called NAME and print it, this once.
+    """Make a key called NAME and print it; it cannot be shown again.
 
-    Standard output gets the key alone, so `./wastestream keys create NAME --scope ingest > FILE` keeps it.
+    Standard output has only the key, so `./wastestream keys create NAME --scope ingest > FILE` saves it.
     """
     if not is_key_name(name):
         raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
@@ -88,13 +88,13 @@ def create(
     first = store.version() is None
     key, token = store.create(name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst)
     click.echo(
-        f"Made the key {key.name} ({_scopes(key)}; {_validity(key)}). It is shown this once:",
+        f"Made the key {key.name} ({_scopes(key)}; {_validity(key)}). It is shown only now:",
         err=True,
     )
     click.echo(token)
     if first:
-        # API processes find out within this time: when the command has ended, nobody is let in without a key.
-        time.sleep(FRESH)
+        # API processes see the first key within this time: after the command, every call needs a key.
+        time.sleep(REFRESH_SECONDS)
 
 
 @click.command("list")
@@ -102,7 +102,7 @@ def create(
 @click.option("--all", "everything", is_flag=True, help="Show revoked and expired keys too.")
 @click.pass_obj
 def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool) -> None:
-    """Show the keys: names, scopes, limits and dates, never the keys themselves."""
+    """Show names, scopes, limits and dates of the keys, never the keys themselves."""
     keys = [key for key in opened().all() if everything or key.valid]
     if as_json:
         for key in keys:
@@ -124,20 +124,20 @@ def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool
 @click.argument("name_or_id", metavar="NAME|ID")
 @click.pass_obj
 def revoke(opened: Callable[[], KeyStore], name_or_id: str) -> None:
-    """Make a key worthless for ever. The API knows it within two seconds."""
+    """Revoke a key for ever. The API rejects it within two seconds."""
     store = opened()
     key = store.revoke(name_or_id)
     click.echo(f"Revoked the key {key.name} ({key.id}).")
-    if not any(one.valid for one in store.all()):
-        click.echo("No valid key is left, so nobody can call the API until there is one.", err=True)
+    if not any(other.valid for other in store.all()):
+        click.echo("No valid key is left: the API rejects all calls until there is one.", err=True)
 
 
 COMMANDS: Final = (create, list_keys, revoke)
-"""What a group of them is made of. Its object opens the `KeyStore`: `--help` needs none."""
+"""Commands of a group whose `obj` is a function that opens the `KeyStore`, which `--help` does not need."""
 
 
 def store_of(settings: Settings) -> KeyStore:
-    """Return the keys in the Redis of these settings."""
+    """Return the keys in the Redis of the settings."""
     return KeyStore(connect(settings.redis_url.get_secret_value()))
 
 
@@ -181,7 +181,7 @@ def _as_json(key: Key) -> dict[str, Any]:
 @click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def keys(context: click.Context) -> None:
-    """Make, list and revoke API keys in the Redis that WASTESTREAM_REDIS_URL names."""
+    """Make, list and revoke API keys in the Redis at WASTESTREAM_REDIS_URL."""
     context.obj = lambda: store_of(load_settings())
 
 

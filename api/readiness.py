@@ -1,4 +1,4 @@
-"""Whether an API process can do its work: what those it depends on said when they were last asked."""
+"""Readiness of an API process: the state of its dependencies."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ from core.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
 
-FRESH: Final = 1.0
-"""Seconds for which answers hold: everyone may ask, and each time costs Redis and storage some calls."""
+MAX_AGE: Final = 1.0
+"""Seconds between checks: anyone may ask, and a check costs several calls to Redis and storage."""
 
-UNATTENDED: Final = 60.0
-"""Seconds without a worker, while jobs wait, after which there is a warning."""
+NO_WORKER_SECONDS: Final = 60.0
+"""Seconds without a worker while jobs wait, before the warning."""
 
 _NO_WORKER: Final = (
-    f"Jobs wait, and for {UNATTENDED:.0f} s no worker has reported: start one, or read the workers' logs."
+    f"Jobs wait, but no worker has reported for {NO_WORKER_SECONDS:.0f} s: start one, or read the logs."
 )
 
 INSTALLATION: Final = "installation"
 
-PARTS: Final = ("redis", "storage", INSTALLATION)
-"""What can fail; the last is whether Redis and storage hold data that belong together."""
+DEPENDENCIES: Final = ("redis", "storage", INSTALLATION)
+"""Names of the checks; `installation` checks that the data in Redis and storage belong together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Which of `PARTS` failed, and why; what is wrong with others; how the ledger stands, if Redis could say.
+class Readiness:
+    """Result of a check.
 
-    `failures` also names the `disk` while it is full. Warnings do not make the API unready: what it accepts
-    is kept until there are workers. Nothing is said of a ledger whose data were lost.
+    Attributes:
+        failures: reasons by the name in `DEPENDENCIES`, or `disk` while it is full.
+        warnings: problems that leave the API ready, such as missing workers: accepted images wait for them.
+        balance: of the ledger; None if Redis is down, or has lost its data.
     """
 
     failures: dict[str, str]
@@ -51,12 +53,12 @@ class Report:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no check failed."""
         return not self.failures
 
 
-class Readiness:
-    """Asks for all threads of the process, one at a time and at most every `FRESH` seconds."""
+class ReadinessCheck:
+    """Checks the dependencies, at most every `MAX_AGE` seconds. Thread-safe."""
 
     def __init__(
         self,
@@ -77,52 +79,52 @@ class Readiness:
         self._integrity = integrity
         self._disk = disk
         self._lock = threading.Lock()
-        self._last: tuple[float, Report] | None = None  # when it was asked, on the monotonic clock
+        self._last: tuple[float, Readiness] | None = None  # with its time on the monotonic clock
 
-    def report(self) -> Report:
-        """Return what they say, or said less than `FRESH` seconds ago."""
+    def run(self) -> Readiness:
+        """Return the readiness, at most `MAX_AGE` seconds old."""
         with self._lock:
-            if self._last is None or time.monotonic() - self._last[0] >= FRESH:
-                report = self._ask()
-                self._last = time.monotonic(), report
+            if self._last is None or time.monotonic() - self._last[0] >= MAX_AGE:
+                readiness = self._check()
+                self._last = time.monotonic(), readiness
             return self._last[1]
 
-    def _ask(self) -> Report:
+    def _check(self) -> Readiness:
         failures: dict[str, str] = {}
         warnings: dict[str, str] = {}
         balance: Balance | None = None
-        with _noting(failures, "redis"):
+        with _record_failure(failures, "redis"):
             self._server.check()
             self._jobs.ping()
             balance = self._ledger.balance()
-            if self._workers.unattended(UNATTENDED):
+            if self._workers.unattended(NO_WORKER_SECONDS):
                 warnings["workers"] = _NO_WORKER
-        with _noting(failures, "storage"):
+        with _record_failure(failures, "storage"):
             self._objects.check()
-        with _noting(failures, INSTALLATION):
+        with _record_failure(failures, INSTALLATION):
             self._compare(failures)
-        with _noting(failures, "disk"):
+        with _record_failure(failures, "disk"):
             self._disk.check()
-        return Report(failures, warnings, None if INSTALLATION in failures else balance)
+        return Readiness(failures, warnings, None if INSTALLATION in failures else balance)
 
     def _compare(self, failures: Mapping[str, str]) -> None:
-        """Compare what Redis and storage hold, or say what is known of it while one of them fails."""
+        """Compare the data in Redis and storage; while one of them fails, use the latest result."""
         try:
             if "storage" in failures:
-                self._integrity.remember()  # Storage that hangs would hold this answer up once more.
+                self._integrity.raise_if_lost()  # Storage that hangs would delay this response again.
             elif failures:
                 self._integrity.check()
             else:
                 self._integrity.compare()
         except (RedisUnavailableError, StorageUnavailableError) as error:
-            logger.debug("Nothing is known of the installation: %s", error)
+            logger.debug("The installation is unknown: %s", error)
 
 
 @contextmanager
-def _noting(failures: dict[str, str], part: str) -> Iterator[None]:
-    """Note why the block fails. The log is where the operator finds it: not everyone who asks is told."""
+def _record_failure(failures: dict[str, str], name: str) -> Iterator[None]:
+    """Record and log why the block fails. Public responses do not have the reason."""
     try:
         yield
     except WastestreamError as error:
-        logger.warning("Not ready, for %s fails: %s", part, error)
-        failures[part] = str(error)
+        logger.warning("Not ready: %s fails: %s", name, error)
+        failures[name] = str(error)

@@ -1,4 +1,4 @@
-"""What the routes of one API process work with."""
+"""Services that the routes of one API process share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final, cast
 from flask import current_app
 
 from api.auth.key_cache import KeyCache, settings_key
-from api.events import Waiters
+from api.events import JobEvents
 from api.ingest.admission import Admission
 from api.ingest.commit import Commits
 from api.integrity import Integrity
-from api.readiness import Readiness
+from api.readiness import ReadinessCheck
 from core.disk import Disk
 from core.installation import Installation
 from core.messages import Envelope, make_app
@@ -30,7 +30,7 @@ _EXTENSION: Final = "wastestream"
 
 @dataclass(frozen=True)
 class Services:
-    """The process's own connections; none may be shared across a fork."""
+    """Connections of one process; none may be shared across a fork."""
 
     settings: Settings
     server: RedisServer
@@ -39,16 +39,16 @@ class Services:
     ledger: Ledger
     objects: ObjectStore
     commits: Commits
-    waiters: Waiters
+    job_events: JobEvents
     admission: Admission
     key_cache: KeyCache
     integrity: Integrity
-    readiness: Readiness
+    readiness: ReadinessCheck
     disk: Disk
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
-        """Return services that connect at their first use."""
+        """Return services that connect when they are first used."""
         client = connect(settings.redis_url.get_secret_value())
         jobs = JobStore(
             client,
@@ -68,15 +68,15 @@ class Services:
             ledger=ledger,
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
-            waiters=Waiters(client, most=settings.api_waiting),
+            job_events=JobEvents(client, max_waiting=settings.api_waiting),
             admission=Admission(),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             integrity=integrity,
-            readiness=Readiness(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),
+            readiness=ReadinessCheck(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),
             disk=disk,
         )
 
 
 def services() -> Services:
-    """Return the services of the app that handles the current request."""
+    """Return the services of the application that handles the current request."""
     return cast(Services, current_app.extensions[_EXTENSION])

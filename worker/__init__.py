@@ -1,1 +1,1 @@
-"""The Celery worker: gathers jobs into batches and classifies them."""
+"""The Celery worker: collects jobs into batches and classifies them."""

@@ -17,20 +17,20 @@ from core.settings import Settings
 
 
 def _check_rights(settings: Settings) -> None:
-    """Raise `MissingRightsError` if Redis would keep the worker from its work; Celery would try for ever."""
+    """Raise `MissingRightsError` if the worker's Redis user lacks rights; Celery would retry for ever."""
     client = connect(settings.redis_url.get_secret_value(), timeout=2.0)
     try:
         check_server(client)
     except MissingRightsError:
         raise
-    except RedisUnavailableError:  # Celery waits for it; `worker.app` says what else is wrong.
+    except RedisUnavailableError:  # Celery waits for Redis; `worker.app` logs other problems.
         return
     finally:
         client.close()
 
 
 def main() -> int:
-    """Run the worker until it is told to stop; return the exit code."""
+    """Run the worker until it must stop; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("--name", default="worker", help="distinguishes the workers of one machine")
     parser.add_argument("--events", action="store_true", help="send task events, for Flower")
@@ -42,7 +42,7 @@ def main() -> int:
     except (SettingsError, MissingRightsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    # Celery warns root, whom containers and small machines run as; it accepts JSON only here.
+    # Celery warns when it runs as root, as it does in containers; here it accepts only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
         hostname=f"{arguments.name}@{socket.gethostname()}",

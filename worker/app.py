@@ -1,4 +1,4 @@
-"""The Celery app of the workers: `celery -A worker.app inspect active` and the like find it here."""
+"""The workers' Celery app, also for `celery -A worker.app inspect active` and similar commands."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from worker.periodic.retention import Sweeper
 from worker.transport.channel import TRANSPORT
 from worker.transport.connection import PromptConnection
 from worker.transport.leases import RENEW_SECONDS
-from worker.watchdog import STUCK_SECONDS, LoopWatchdog, ProgressWatchdog
+from worker.watchdog import PROGRESS_TIMEOUT, LoopWatchdog, ProgressWatchdog
 
 logger = get_logger(__name__)
 
-SEEN_SECONDS: Final = 1.0
-"""How often a worker records that it is alive, and what it has done."""
+HEARTBEAT_SECONDS: Final = 1.0
+"""Seconds between heartbeats, which carry the worker's statistics."""
 
-MAX_SKEW: Final = 2.0
-"""Seconds that the clocks of a worker and of Redis may differ without a warning."""
+MAX_CLOCK_SKEW: Final = 2.0
+"""Seconds between the clocks of a worker and of Redis above which there is a warning."""
 
 MAINTAIN_SECONDS: Final = 0.25
-"""How often the pool is asked for children that have died."""
+"""Seconds between checks of the pool for dead children."""
 
-_LAST_SECONDS: Final = 8.0  # for what comes after the last batch; with it, a stop takes less than 30
+_EXIT_SECONDS: Final = 8.0  # from the end of the last batch to the exit; so a stop takes less than 30 s
 
-_TIMEOUT: Final = 1.0  # seconds; the parent's event loop waits for these calls
+_TIMEOUT: Final = 1.0  # seconds of a call to Redis, for which the parent's event loop waits
 
 settings = load_settings()
 app = make_app(settings)
@@ -67,42 +67,42 @@ def _load_model(**_: Any) -> None:
     try:
         child.load_engine(settings)
     except ModelError as error:
-        # Celery logs an Exception of a receiver and goes on; a worker without a model must not.
+        # Celery only logs an Exception of a receiver; a worker without a model must not go on.
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
-    gc.freeze()  # What is loaded by now stays: the child need not look at it, nor copy its pages.
+    gc.freeze()  # Objects loaded so far stay: the child's collector need not visit them.
 
 
 def _start_child(**_: Any) -> None:
     try:
         child.start(settings)
     except Exception:
-        # Celery would log it and keep a child that cannot classify, and replace it for ever if it ended.
-        logger.exception("The worker's child cannot start; the worker ends")
+        # Celery would only log it and keep a child that cannot classify, or replace it for ever if it exited.
+        logger.exception("The worker's child cannot start; the worker shuts down")
         task.shutdown.fail()
         os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
 
 
-def _keep_watch(sender: Any, **_: Any) -> None:
-    """Start the parent's timers; they live as long as the worker, across reconnects."""
+def _start_timers(sender: Any, **_: Any) -> None:
+    """Start the parent's timers, which live as long as the worker, across reconnects."""
     name = sender.hostname
     client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     progress = ProgressWatchdog(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
 
-    runs = reported(child.running(settings))
+    model = reported(child.running(settings))
 
-    def seen() -> None:
+    def heartbeat() -> None:
         watchdog.beat()
         try:
             if progress.stuck(task.batcher):
-                _give_up(workers, name)
+                _shut_down_stuck(workers, name)
             else:
-                workers.seen(name, task.stats.totals() | runs)
+                workers.seen(name, task.stats.totals() | model)
         except (RedisUnavailableError, RedisError) as error:
-            logger.warning("Not recorded as alive: %s", error)
+            logger.warning("Heartbeat not sent: %s", error)
 
     def renew() -> None:
         try:
@@ -110,77 +110,75 @@ def _keep_watch(sender: Any, **_: Any) -> None:
             if task.batcher:
                 task.batcher.acknowledge()
         except (*sender.connection_errors, RedisError, AttributeError) as error:
-            # Between connections there is no channel; what it held is delivered again anyway.
+            # Between connections there is no channel; its messages are delivered again.
             logger.debug("Leases not renewed: %r", error)
 
-    seen()
+    heartbeat()
     watchdog.start()
     _check_clock(jobs)
-    sender.timer.call_repeatedly(SEEN_SECONDS, seen)
+    sender.timer.call_repeatedly(HEARTBEAT_SECONDS, heartbeat)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
-    sender.timer.call_repeatedly(retention.LOOK_SECONDS, Sweeper(client).look)
+    sender.timer.call_repeatedly(retention.CHECK_SECONDS, Sweeper(client).start_if_due)
     log_unfit(client)
     sender.timer.call_repeatedly(CHECK_INTERVAL, lambda: log_unfit(client))
-    # Celery looks every 5 s; a batch whose child died should not wait that long.
+    # Celery checks every 5 s, too long for a batch whose child died.
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
 
 
-def _give_up(workers: WorkerRegistry, name: str) -> None:
-    """End a worker that takes no jobs though some wait; whoever runs it starts a new one."""
-    logger.error(
-        "Jobs wait, and for %.0f s this worker has taken none: it ends, to be replaced", STUCK_SECONDS
-    )
+def _shut_down_stuck(workers: WorkerRegistry, name: str) -> None:
+    """Shut down a worker that takes no jobs although some wait; its supervisor starts a new one."""
+    logger.error("Jobs wait, but this worker has taken none for %.0f s: it shuts down", PROGRESS_TIMEOUT)
     workers.gone(name)
     task.shutdown.fail()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _finish(**_: Any) -> None:
-    """The last batch runs on while the event loop rests: keep its messages, but not for ever."""
+def _on_shutting_down(**_: Any) -> None:
+    """Renew leases while the last batch runs and the event loop has stopped, within a time limit."""
     watchdog.stop()
-    threading.Thread(target=task.leases.keep, name="leases", daemon=True).start()
-    threading.Thread(target=_end_last_batch, name="last batch", daemon=True).start()
+    threading.Thread(target=task.leases.renew_until_exit, name="leases", daemon=True).start()
+    threading.Thread(target=_limit_last_batch, name="last batch", daemon=True).start()
 
 
-def _end_last_batch() -> None:
+def _limit_last_batch() -> None:
     time.sleep(STOP_SECONDS)
     if task.batcher:
-        task.batcher.end_children(STOP_SECONDS)
-    time.sleep(_LAST_SECONDS)
-    # Whatever still hangs would renew the leases of its messages for ever, and nobody else would do the jobs.
-    logger.error("The worker has not stopped after %.0f s: it is ended", STOP_SECONDS + _LAST_SECONDS)
+        task.batcher.kill_children(STOP_SECONDS)
+    time.sleep(_EXIT_SECONDS)
+    # A worker that hangs would renew its leases for ever, and no other worker would get the jobs.
+    logger.error("The worker has not stopped after %.0f s: it is killed", STOP_SECONDS + _EXIT_SECONDS)
     os._exit(1)
 
 
 def _check_clock(jobs: JobStore) -> None:
-    """Leases of messages are times by the workers' own clocks, so these must agree."""
+    """Warn if the clock is wrong: leases are times of the workers' own clocks."""
     try:
         ahead = time.time() - jobs.now_ms() / 1000
     except RedisUnavailableError:
-        return  # seen() has said so.
-    if abs(ahead) > MAX_SKEW:
+        return  # heartbeat() has logged it.
+    if abs(ahead) > MAX_CLOCK_SKEW:
         logger.warning(
-            "This machine's clock is %.1f s off that of Redis: jobs may run twice or recover late. "
+            "This machine's clock differs from that of Redis by %.1f s: jobs may run twice or recover late. "
             "Synchronise the clocks (NTP).",
             ahead,
         )
 
 
-def _sign_off(sender: Any, **_: Any) -> None:
+def _on_shutdown(sender: Any, **_: Any) -> None:
     try:
         client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT)
         WorkerRegistry(client).gone(sender.hostname)
     except RedisUnavailableError:
-        logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")
+        logger.info("Redis is down: this worker counts as alive until its last heartbeat is 15 s old")
 
 
 for _signal, _receiver in (
     (signals.setup_logging, _set_up_logging),
     (signals.worker_init, _load_model),
     (signals.worker_process_init, _start_child),
-    (signals.worker_ready, _keep_watch),
-    (signals.worker_shutting_down, _finish),
-    (signals.worker_shutdown, _sign_off),
+    (signals.worker_ready, _start_timers),
+    (signals.worker_shutting_down, _on_shutting_down),
+    (signals.worker_shutdown, _on_shutdown),
 ):
     _signal.connect(_receiver, weak=False)

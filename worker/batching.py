@@ -1,7 +1,7 @@
-"""When to run a batch: a Celery execution strategy.
+"""Batching, as a Celery execution strategy.
 
 No timer decides. A free slot and a non-empty buffer start a batch at once, so an idle worker classifies a
-single image without waiting; while the slots are busy, jobs gather, so a busy worker runs full batches.
+single image without delay. While the slots are busy, jobs collect, so a busy worker runs full batches.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from core.messages import CLASSIFY, QUEUES
 from core.settings import Settings
 from worker import child
 from worker.buffer import Buffer
-from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result
+from worker.classify import Result, Retry
 from worker.shutdown import Shutdown
-from worker.stats import Spent, Stats
+from worker.stats import StageTimes, Stats
 from worker.time_limit import time_limit
 from worker.transport.delivery import Entry, ack_all, entries_of
 from worker.transport.leases import Leases
 
 logger = get_logger(__name__)
 
-SHORTEST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 5.0
-"""Seconds that the worker waits after a batch was put back; the pause doubles from the shortest."""
+MIN_BACKOFF: Final = 0.25
+MAX_BACKOFF: Final = 5.0
+"""Seconds before the next batch during an outage of Redis or storage; they double with each failure."""
 
 STOP_SECONDS: Final = 20.0
-"""Seconds that the last batch may take once the worker was told to stop: it ends within 30 in all."""
+"""Seconds for the last batch when the worker must stop; so the whole worker stops within 30."""
 
 _GRACE: Final = 5.0
-"""Seconds by which the parent is more patient with a batch than its child."""
+"""Seconds by which the parent's time limit for a batch exceeds the child's."""
 
-SHORTEST_ABSENCE: Final = 1.0
-"""Seconds until a job whose image was not served is tried again; they double with each time."""
+RETRY_BACKOFF: Final = 1.0
+"""Seconds before the first retry of a job whose image storage did not serve; they double with each."""
 
 
 class Batcher:
-    """Gathers the jobs of one broker connection and runs them in the pool.
+    """Collects the jobs of one broker connection and runs them in the pool.
 
-    Celery makes a new one at every reconnect: what an earlier one held is delivered again, so its results,
-    when they come, only update Celery's own books. The hub calls every method; none may raise, because an
-    exception in the hub ends the worker.
+    Celery makes a new batcher at every reconnect. The jobs of an earlier one are delivered again, so its late
+    results only update Celery's own records. The hub calls every method; none may raise, because an exception
+    in the hub ends the worker.
     """
 
     def __init__(self, task: ClassifyTask, app: Any, consumer: Any) -> None:
@@ -67,34 +67,34 @@ class Batcher:
             "connection_errors": consumer.connection_errors,
         }
         self._buffer = Buffer()
-        self._free = consumer.pool.num_processes
-        self._held = 0  # jobs received and not done
-        self._messages = 0  # messages received and not done
+        self._free_slots = consumer.pool.num_processes
+        self._open_jobs = 0  # received and not done
+        self._open_messages = 0  # received and not done
         self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
-        self._pause = 0.0  # the last pause's seconds, 0 while all is well
-        self._paused = False
-        self._channel: Any = None  # that messages come from, once one has come
-        self._watches: set[Any] = set()  # timers, one for each batch that the pool has
-        self._absent = 0  # jobs set aside, which a timer brings in again
-        self.progress = 0  # messages received and batches ended: it grows while the worker works
+        self._backoff = 0.0  # seconds, 0 without an outage
+        self._is_backing_off = False
+        self._channel: Any = None  # of the messages, known from the first
+        self._timeouts: set[Any] = set()  # timers, one for each running batch
+        self._awaiting_retry = 0  # jobs that a timer adds to the buffer again
+        self.progress = 0  # messages received plus batches ended
 
     @property
-    def occupied(self) -> bool:
-        """Whether there is a reason to take no message now: a batch, a pause, images awaited, the end."""
-        return self._free <= 0 or self._paused or self._absent > 0 or self._stopping
+    def is_busy(self) -> bool:
+        """Whether the worker has a reason to take no message: a batch, an outage, retries, shutdown."""
+        return self._free_slots <= 0 or self._is_backing_off or self._awaiting_retry > 0 or self._stopping
 
     def close(self) -> None:
-        """Watch no batch any more: the connection has ended.
+        """Cancel the time limits of all batches, because the connection has ended.
 
-        Celery's pool has discarded those that no child had accepted, and will never call back. One that runs
-        on keeps the limit that its child set.
+        Celery's pool has discarded the batches that no child had accepted, and never reports them. A batch
+        that is still running keeps the time limit of its child.
         """
-        for watch in self._watches:
-            watch.cancel()
-        self._watches.clear()
+        for timeout in self._timeouts:
+            timeout.cancel()
+        self._timeouts.clear()
 
     def receive(self, message: Any, _body: Any, _ack: Any, _reject: Any, _callbacks: Any) -> None:
-        """Take one message: what Celery calls the task message handler."""
+        """Receive one message; Celery calls this the task message handler."""
         entries = entries_of(message, **self._context)
         for entry in entries:
             state.task_reserved(entry.request)
@@ -102,30 +102,30 @@ class Batcher:
             entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
             self._buffer.add(entry)
         self._channel = message.channel
-        self._held += len(entries)
-        self._messages += 1
+        self._open_jobs += len(entries)
+        self._open_messages += 1
         self.progress += 1
         self._dispatch()
         self._limit_prefetch()
 
     def acknowledge(self) -> None:
-        """Acknowledge the messages that are complete; those that cannot be now wait for the next call."""
+        """Acknowledge the complete messages; if that fails, the next call tries again."""
         if self._stale or not self._complete:
             return
         try:
             ack_all(self._complete)
         except (*self._consumer.connection_errors, RedisError, OperationalError) as error:
-            # Their jobs are settled. The next batch or the next renewal of leases tries again.
+            # The jobs are settled. The next batch, or the next renewal of leases, tries again.
             logger.warning("%d messages not acknowledged yet: %s", len(self._complete), error)
         else:
             self._complete.clear()
 
     def _dispatch(self) -> None:
-        while self._free > 0 and not self._paused and not self._stopping:
+        while self._free_slots > 0 and not self._is_backing_off and not self._stopping:
             entries = self._buffer.take(self._task.settings.max_batch)
             if not entries:
                 return
-            self._free -= 1
+            self._free_slots -= 1
             self._start(entries)
 
     @property
@@ -141,19 +141,19 @@ class Batcher:
             for entry in entries:
                 entry.request.on_accepted(pid, accepted)
 
-        def on_results(ran: tuple[Sequence[Result], Spent]) -> None:
-            self._unwatch(watch)
-            results, spent = ran
+        def on_results(returned: tuple[Sequence[Result], StageTimes]) -> None:
+            self._cancel_timeout(timeout)
+            results, stage_times = returned
             seconds = time.monotonic() - started
-            self._task.stats.end(len(entries), seconds, spent)
+            self._task.stats.end(len(entries), seconds, stage_times)
             self._on_results(entries, results, seconds)
 
         def on_crash(failure: Any) -> None:
-            self._unwatch(watch)
+            self._cancel_timeout(timeout)
             self._on_crash(entries, failure)
 
         started = time.monotonic()
-        watch = self._watch(started, entries)
+        timeout = self._start_timeout(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.stats.begin(item.job_id for item in items)
         self._consumer.pool.apply_async(
@@ -165,102 +165,103 @@ class Batcher:
             correlation_id=entries[0].request.id,
         )
 
-    def _watch(self, started: float, entries: list[Entry]) -> Any:
-        """See to it that a batch ends though its child hangs where it has no time limit of its own.
+    def _start_timeout(self, started: float, entries: list[Entry]) -> Any:
+        """Start the timer of a batch, in case its child hangs outside its own time limit.
 
         The child may have to finish a batch of an earlier connection first.
         """
-        timeout, attempts = self._task.settings.batch_timeout, len(entries) if entries[0].repeated else 1
+        timeout, attempts = self._task.settings.batch_timeout, len(entries) if entries[0].isolated else 1
         earlier = time_limit(timeout, [MAX_COST_MS])
         seconds = earlier + time_limit(attempts * timeout, (entry.cost_ms for entry in entries)) + _GRACE
-        watch = self._consumer.timer.call_repeatedly(seconds, self._overdue, (started, 1.5 * seconds))
-        self._watches.add(watch)
-        return watch
+        timer = self._consumer.timer.call_repeatedly(seconds, self._on_timeout, (started, 1.5 * seconds))
+        self._timeouts.add(timer)
+        return timer
 
-    def _unwatch(self, watch: Any) -> None:
-        watch.cancel()
-        self._watches.discard(watch)
+    def _cancel_timeout(self, timer: Any) -> None:
+        timer.cancel()
+        self._timeouts.discard(timer)
 
-    def _overdue(self, started: float, hopeless: float) -> None:
-        """End the child of a batch that takes too long, and the worker if that did not end the batch."""
+    def _on_timeout(self, started: float, max_seconds: float) -> None:
+        """Kill the child of a batch that takes too long; after `max_seconds` shut the worker down."""
         seconds = time.monotonic() - started
-        self.end_children(seconds)
-        if seconds > hopeless:
-            logger.error("The pool does not know that the child has ended: the worker ends, to be replaced")
+        self.kill_children(seconds)
+        if seconds > max_seconds:
+            logger.error("The pool did not notice that its child was killed: the worker shuts down")
             self._task.shutdown.fail()
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def end_children(self, seconds: float) -> None:
-        """Kill a child whose batch takes too long; the pool reports the batch as crashed."""
-        logger.error("A batch has taken %.0f s: its child is ended", seconds)
+    def kill_children(self, seconds: float) -> None:
+        """Kill the child of a batch that takes too long; the pool then reports a crash."""
+        logger.error("A batch has taken %.0f s: its child is killed", seconds)
         for pid in self._consumer.pool.info["processes"]:
-            with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+            with contextlib.suppress(ProcessLookupError):  # It has just ended.
                 os.kill(pid, signal.SIGKILL)
 
     def _on_results(self, entries: list[Entry], results: Sequence[Result], seconds: float) -> None:
-        settled, put_back = [], []
+        settled, after_outage = [], []
         for entry, result in zip(entries, results, strict=True):
-            if result == PUT_BACK:
-                put_back.append(entry)
-            elif result == NOT_SERVED:
-                self._set_aside(entry)
-            elif result == ALONE:
-                entry.repeated = True
-                state.active_requests.discard(entry.request)
-                self._buffer.add(entry)
-            else:
-                settled.append(entry)
-                _announce(entry, result, seconds)
-        if put_back:
-            self._put_back(put_back)
+            match result:
+                case Retry.AFTER_OUTAGE:
+                    after_outage.append(entry)
+                case Retry.WITH_BACKOFF:
+                    self._schedule_retry(entry)
+                case Retry.ISOLATED:
+                    entry.isolated = True
+                    state.active_requests.discard(entry.request)
+                    self._buffer.add(entry)
+                case _:
+                    settled.append(entry)
+                    _report(entry, result, seconds)
+        if after_outage:
+            self._back_off(after_outage)
         else:
-            self._pause = 0.0
+            self._backoff = 0.0
         self._done(settled)
 
     def _on_crash(self, entries: list[Entry], failure: Any) -> None:
-        """The child died, hung or raised: each job of its batch is tried again alone."""
+        """Retry each job of a batch isolated: the child died, hung or raised."""
         logger.error("A batch of %d ended without a result: %s", len(entries), failure.exception)
         for entry in entries:
-            entry.repeated = True
+            entry.isolated = True
             state.active_requests.discard(entry.request)
-            self._task.leases.suspect(entry.delivery.message.delivery_tag)
-        self._buffer.put_back(entries)
+            self._task.leases.mark_crashed(entry.delivery.message.delivery_tag)
+        self._buffer.requeue(entries)
         self._done([])
 
-    def _put_back(self, entries: list[Entry]) -> None:
-        """Storage or Redis is down: keep the jobs, and let the next batch find out after a pause."""
+    def _back_off(self, entries: list[Entry]) -> None:
+        """Keep the jobs and pause before the next batch: storage or Redis is down."""
         for entry in entries:
             state.active_requests.discard(entry.request)
-        self._buffer.put_back(entries)
-        self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
+        self._buffer.requeue(entries)
+        self._backoff = min(MAX_BACKOFF, max(MIN_BACKOFF, 2 * self._backoff))
         logger.warning(
-            "%d jobs put back: storage or Redis is down; again in %.2f s", len(entries), self._pause
+            "%d jobs not settled: storage or Redis is down; retry in %.2f s", len(entries), self._backoff
         )
-        if not self._paused:
-            self._paused = True
-            self._consumer.timer.call_after(self._pause, self._go_on)
+        if not self._is_backing_off:
+            self._is_backing_off = True
+            self._consumer.timer.call_after(self._backoff, self._resume)
 
-    def _go_on(self) -> None:
-        self._paused = False
+    def _resume(self) -> None:
+        self._is_backing_off = False
         self._dispatch()
 
-    def _set_aside(self, entry: Entry) -> None:
-        """Storage serves others but not this image: keep the job out of the way, and try it again later."""
+    def _schedule_retry(self, entry: Entry) -> None:
+        """Retry the job later: storage serves other images, but not this one."""
         state.active_requests.discard(entry.request)
-        pause = SHORTEST_ABSENCE * 2**entry.misses
-        entry.misses += 1
-        self._absent += 1
-        logger.warning("%s was not served by storage; again in %.0f s", entry.key, pause)
-        self._consumer.timer.call_after(pause, self._bring_in, (entry,))
+        seconds = RETRY_BACKOFF * 2**entry.retries
+        entry.retries += 1
+        self._awaiting_retry += 1
+        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds)
+        self._consumer.timer.call_after(seconds, self._retry, (entry,))
 
-    def _bring_in(self, entry: Entry) -> None:
-        self._absent -= 1
+    def _retry(self, entry: Entry) -> None:
+        self._awaiting_retry -= 1
         self._buffer.add(entry)
         self._dispatch()
 
     def _done(self, entries: list[Entry]) -> None:
-        """Free the slot, acknowledge the messages that are complete, start the next batch."""
-        self._free += 1
+        """Free the slot, acknowledge complete messages, start the next batch."""
+        self._free_slots += 1
         self.progress += 1
         if self._stale:
             return
@@ -268,25 +269,25 @@ class Batcher:
             entry.delivery.open -= 1
             if not entry.delivery.open:
                 self._complete.append(entry.delivery.message)
-                self._messages -= 1
-        self._held -= len(entries)
+                self._open_messages -= 1
+        self._open_jobs -= len(entries)
         self.acknowledge()
         self._dispatch()
         self._limit_prefetch()
 
     def _limit_prefetch(self) -> None:
-        """Bound the jobs held, where Celery bounds messages: a message may carry up to 16 jobs.
+        """Limit the open jobs; Celery would limit messages, which have up to 16 jobs each.
 
-        And take no more of a lane while what waits of it here is work enough for a batch: others may be idle.
+        Also pause the queues of lanes with enough work for a batch here: other workers may be idle.
         """
         if self._channel is not None:
             self._channel.pause(QUEUES[lane] for lane in self._buffer.full())
-        room = max(0, self._consumer.initial_prefetch_count - self._held)
-        self._consumer.qos.value = max(1, self._messages + len(self._complete) + room)
+        free = max(0, self._consumer.initial_prefetch_count - self._open_jobs)
+        self._consumer.qos.value = max(1, self._open_messages + len(self._complete) + free)
 
 
 class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
-    """The one task. Its strategy gathers messages into batches; no message is ever run by itself."""
+    """The only task. Its strategy collects messages into batches; no message runs by itself."""
 
     name = CLASSIFY
     typing = False
@@ -299,9 +300,9 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
         self.stats = Stats()
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
-        """Return the function that Celery calls with each message."""
+        """Return the function that Celery calls for each message."""
         child.epoch.begin()
-        # Before the first message, which Redis may record and the connection not survive.
+        # Before the first message: Redis may record one just before the connection breaks.
         task.leases.renew(consumer.connection.default_channel)
         if task.batcher:
             task.batcher.close()
@@ -309,8 +310,8 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
         return task.batcher.receive
 
 
-def _announce(entry: Entry, result: Result, seconds: float) -> None:
-    """Tell Celery's books and events what became of the job."""
+def _report(entry: Entry, result: Result, seconds: float) -> None:
+    """Report the result of a job to Celery's records and events."""
     request = entry.request
     if result is JobState.CANCELLED and request.id in state.revoked:
         request.revoked()

@@ -1,4 +1,4 @@
-"""The worker's buffer: which jobs go into the next batch."""
+"""The worker's buffer of jobs, which chooses the next batch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from core.cost import MAX_TOGETHER_MS
 from core.lanes import BULK, BULK_SHARE, SINGLE
 from worker.transport.delivery import Entry
 
-ALONE_TURN: Final = 8
-"""Most jobs in one turn of those that run alone, one after the other.
+MAX_ISOLATED: Final = 8
+"""Maximum of isolated jobs between two batches.
 
-A turn for each, between full batches, made the jobs of a killed worker wait for half a minute under load.
+With a single one, the jobs of a killed worker waited for half a minute under load.
 """
 
 
 class _Lane:
-    """Jobs in order, and what their images cost to decode together."""
+    """Jobs in order, and the sum of their decode costs."""
 
     def __init__(self) -> None:
         self.entries: deque[Entry] = deque()
@@ -27,7 +27,7 @@ class _Lane:
         self.entries.append(entry)
         self.cost_ms += entry.cost_ms
 
-    def put_back(self, entry: Entry) -> None:
+    def prepend(self, entry: Entry) -> None:
         self.entries.appendleft(entry)
         self.cost_ms += entry.cost_ms
 
@@ -38,79 +38,79 @@ class _Lane:
 
 
 class _Batch:
-    """Jobs that cost no more to decode than a batch may; a job that costs more by itself is alone in it."""
+    """Jobs within the decode cost of one batch; a job that costs more is the only one of its batch."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self._left_ms = MAX_TOGETHER_MS
 
-    def fill(self, lane: _Lane, most: int) -> int:
-        """Move jobs from the lane until the batch has `most`, or no room for the next; return how many."""
+    def fill(self, lane: _Lane, max_jobs: int) -> int:
+        """Move jobs from the lane until there are `max_jobs` or the next costs too much; return the count."""
         before = len(self.entries)
-        while lane.entries and len(self.entries) < most and self._has_room(lane.entries[0]):
+        while lane.entries and len(self.entries) < max_jobs and self._fits(lane.entries[0]):
             entry = lane.pop()
             self.entries.append(entry)
             self._left_ms -= entry.cost_ms
         return len(self.entries) - before
 
-    def _has_room(self, entry: Entry) -> bool:
+    def _fits(self, entry: Entry) -> bool:
         return not self.entries or (self._left_ms >= 0 and entry.cost_ms <= self._left_ms)
 
 
 class Buffer:
-    """Jobs that wait in the worker, in order of arrival within each of three lanes.
+    """Jobs that wait in the worker, in order of arrival within each lane.
 
-    Single images go first, bulk uploads always get their share, and jobs that were delivered before run
-    alone, one after the other, in turns between batches, so that one that crashes the worker takes no other
-    with it. A huge image has a turn by itself, after which others have one.
+    Single images go first, and bulk uploads always get their share. Isolated jobs, which were delivered
+    before, run one by one between batches, so that one that crashes the worker affects no other. A huge image
+    is a batch of its own, and alternates with batches of other images.
     """
 
     def __init__(self) -> None:
         self._waiting = {SINGLE: _Lane(), BULK: _Lane()}
-        self._alone = _Lane()
-        self._alone_was_last = False
-        self._bulk_is_due = False  # the last batch had no room for the next of the bulk uploads
+        self._isolated = _Lane()
+        self._isolated_was_last = False
+        self._bulk_is_due = False  # the last batch had no bulk upload, although one waits
 
     def add(self, entry: Entry) -> None:
-        """Put the job at the end of its lane."""
+        """Append the job to its lane."""
         self._lane(entry).append(entry)
 
-    def put_back(self, entries: list[Entry]) -> None:
-        """Put jobs taken before at the front of their lanes, in the same order."""
+    def requeue(self, entries: list[Entry]) -> None:
+        """Return jobs to the front of their lanes, in the same order."""
         for entry in reversed(entries):
-            self._lane(entry).put_back(entry)
+            self._lane(entry).prepend(entry)
 
     def full(self) -> set[str]:
-        """Return the lanes whose jobs here, also those delivered before, cost as much as a batch may."""
+        """Return the lanes whose jobs in this buffer, also isolated ones, are enough work for a batch."""
         return {
             name
             for name, lane in self._waiting.items()
-            if lane.cost_ms + sum(one.cost_ms for one in self._alone.entries if one.lane == name)
+            if lane.cost_ms + sum(entry.cost_ms for entry in self._isolated.entries if entry.lane == name)
             >= MAX_TOGETHER_MS
         }
 
-    def take(self, most: int) -> list[Entry]:
-        """Remove and return the next batch: at most `most` jobs (2 or more), none if there are none.
+    def take(self, max_jobs: int) -> list[Entry]:
+        """Remove and return the next batch, at most `max_jobs` (2 or more); empty if no job waits.
 
-        Either none of them or all, at most `ALONE_TURN`, were delivered before.
+        Either no job of it is isolated, or all are, at most `MAX_ISOLATED`.
         """
         batch = _Batch()
         others = any(lane.entries for lane in self._waiting.values())
-        if self._alone.entries and not (self._alone_was_last and others):
-            self._alone_was_last = True
-            batch.fill(self._alone, ALONE_TURN)
+        if self._isolated.entries and not (self._isolated_was_last and others):
+            self._isolated_was_last = True
+            batch.fill(self._isolated, MAX_ISOLATED)
         else:
-            self._alone_was_last = False
-            self._fill(batch, most)
+            self._isolated_was_last = False
+            self._fill(batch, max_jobs)
         return batch.entries
 
-    def _fill(self, batch: _Batch, most: int) -> None:
+    def _fill(self, batch: _Batch, max_jobs: int) -> None:
         single, bulk = self._waiting[SINGLE], self._waiting[BULK]
-        for_bulk = min(len(bulk.entries), max(1, most // BULK_SHARE))
+        for_bulk = min(len(bulk.entries), max(1, max_jobs // BULK_SHARE))
         taken = batch.fill(bulk, for_bulk) if self._bulk_is_due else 0
-        batch.fill(single, most - for_bulk + taken)
-        taken += batch.fill(bulk, most)
+        batch.fill(single, max_jobs - for_bulk + taken)
+        taken += batch.fill(bulk, max_jobs)
         self._bulk_is_due = bool(bulk.entries) and not taken
 
     def _lane(self, entry: Entry) -> _Lane:
-        return self._alone if entry.repeated else self._waiting[entry.lane]
+        return self._isolated if entry.isolated else self._waiting[entry.lane]

@@ -1,4 +1,4 @@
-"""The worker's child process: what it holds, and the function that the parent calls in it."""
+"""The worker's child process: its state, and the function that the parent calls in it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from core.redis.job_store import JobStore
 from core.redis.workers import Running
 from core.settings import Settings
 from core.storage import ObjectStore
-from worker.classify import PUT_BACK, Classifier, Item, Result
+from worker.classify import Classifier, Item, Result, Retry
 from worker.engines import tensorflow as tensorflow_engine
-from worker.stats import Spent
+from worker.stats import StageTimes
 from worker.transport.epoch import Epoch
 
 _MAX_KEPT: Final = 64 * 1024 * 1024
-"""Bytes of freed memory that a child keeps: a batch of images."""
+"""Bytes of freed memory that a child keeps for its next batch."""
 
 
 @dataclass
 class _Process:
-    """What this process has loaded: the engine before the fork, the classifier after it."""
+    """State of this process: the engine, loaded before the fork, and the classifier, made after it."""
 
     engine: Engine | None = None
     classifier: Classifier | None = None
@@ -36,13 +36,13 @@ class _Process:
 _process = _Process()
 
 epoch = Epoch()
-"""The parent's latest connection to the broker."""
+"""Number of the parent's latest connection to the broker."""
 
 
 def load_engine(settings: Settings) -> None:
-    """Load the model, in the parent: children inherit it by the fork, so a new one is ready at once.
+    """Load the model in the parent. Children inherit it by the fork, so a new child is ready at once.
 
-    TensorFlow does not survive a fork, so for that engine the parent only checks, and each child loads.
+    TensorFlow does not survive a fork, so with that engine the parent only checks, and each child loads.
 
     Raises:
         ModelError: the model folder is incomplete or altered, or the engine cannot load the model.
@@ -55,14 +55,14 @@ def load_engine(settings: Settings) -> None:
 
 
 def running(settings: Settings) -> Running:
-    """Return which model this worker runs; `load_engine` comes first."""
-    if _process.engine is None:  # TensorFlow, which only the child has loaded
+    """Return the model that this worker runs; call `load_engine` first."""
+    if _process.engine is None:  # TensorFlow, which only the child loads
         return Running(settings.engine, load_manifest(settings.model_dir, check=SAVED_MODEL_NAME).model_id)
     return Running(_process.engine.manifest.weights, _process.engine.manifest.model_id)
 
 
 def start(settings: Settings) -> None:
-    """Open this child's own connections. Those of the parent must not be shared across the fork."""
+    """Open this child's own connections; it must not use those of the parent."""
     die_with_parent()
     keep_freed_memory(_MAX_KEPT)
     _limit_memory(settings.child_memory)
@@ -79,28 +79,29 @@ def start(settings: Settings) -> None:
     )
 
 
-def run_batch(items: Sequence[Item], of_epoch: int) -> tuple[list[Result], Spent]:
-    """Classify and settle one batch; see `Classifier.run`. Return also where the time went.
+def run_batch(items: Sequence[Item], batch_epoch: int) -> tuple[list[Result], StageTimes]:
+    """Classify and settle one batch; return the results (see `Classifier.run`) and the stages' times.
 
     Args:
         items: the jobs.
-        of_epoch: when the batch was made; one of an earlier connection is left alone.
+        batch_epoch: of the batch. A batch of an earlier connection does not run: its messages are
+        redelivered.
     """
     if _process.classifier is None:
         raise RuntimeError("the worker's child got a batch before it was started")
-    if of_epoch != epoch.current:
-        return [PUT_BACK] * len(items), Spent()
-    return _process.classifier.run(items), _process.classifier.spent
+    if batch_epoch != epoch.current:
+        return [Retry.AFTER_OUTAGE] * len(items), StageTimes()
+    return _process.classifier.run(items), _process.classifier.stage_times
 
 
 def _limit_memory(mebibytes: int) -> None:
-    """Make allocations beyond this fail, so that a hostile image ends its decode and not the machine.
+    """Limit this process's memory, so that a hostile image fails to decode instead of harming the machine.
 
-    RLIMIT_DATA counts the memory that a process may write to. RLIMIT_AS also counts addresses that nothing
-    lies behind, 300 MB of them once the S3 client's threads run, so it would have to be set by guesswork.
+    RLIMIT_DATA counts writable memory. RLIMIT_AS also counts reserved addresses without memory, 300 MB once
+    the S3 client's threads run, so its limit would be guesswork.
     """
-    most = mebibytes << 20
+    limit = mebibytes << 20
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -1,12 +1,13 @@
-"""N items in, N results out: fetch, decode, run the model, settle. Runs in the worker's child process."""
+"""Classification of a batch: fetch, decode, run the model, settle. Runs in the worker's child process."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from enum import Enum, auto
+from typing import Final
 
 import numpy as np
 from celery.utils.log import get_logger
@@ -25,53 +26,56 @@ from core.model.engine import Engine
 from core.redis.job_store import JobStore
 from core.shards import job_id_of
 from core.storage import ObjectStore
-from worker.stats import Spent
+from worker.stats import StageTimes
 from worker.time_limit import killed_after, time_limit
 
 logger = get_logger(__name__)
 
 MAX_STARTS: Final = 3
-"""How often a job may be started before it is settled as one that crashes the worker."""
+"""Starts of an isolated job after which it settles `failed`, because it crashes the worker."""
 
-PUT_BACK: Final = "put back"
-"""Result of an item that could not be settled now, because Redis or storage is down."""
 
-NOT_SERVED: Final = "not served"
-"""Result of an item whose image storage did not serve now, though it serves others."""
+class Retry(Enum):
+    """How the worker retries a job that could not be settled."""
 
-ALONE: Final = "alone"
-"""Result of an item whose image did not fit into memory beside the others of its batch."""
+    AFTER_OUTAGE = auto()  # Redis or storage is down
+    WITH_BACKOFF = auto()  # storage serves other images, but not this one
+    ISOLATED = auto()  # without the others of its batch, beside which its image did not fit into memory
+
+
+Result = JobState | Retry | None
+"""The job's terminal state, None if its record is gone, or how to retry it."""
 
 _NO_MEMORY: Final = (
-    "The image needs more memory to decode than a worker's child may take; send a smaller one, "
+    "Decoding the image needs more memory than a worker's child may allocate; send a smaller image, "
     "or raise WASTESTREAM_CHILD_MEMORY."
 )
 
 _MISSING: Final = "Storage does not have the image; send it again."
-# Not storage's own words: the name of a shared object tells the ids of all its jobs, also those of others.
+# Not storage's own message: the name of a shared object has the ids of all its jobs, also of other clients.
 
-_GIVEN_UP: Final = (
-    "Storage has not served the image for a minute, though it serves others; check storage, send it again."
+_RETRIES_EXHAUSTED: Final = (
+    "Storage did not serve the image for a minute, although it serves others; check storage, send it again."
 )
-
-Result = JobState | None | Literal["put back", "not served", "alone"]
-"""The job's terminal state, None where its record is gone, `PUT_BACK`, `NOT_SERVED` or `ALONE`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One job as the parent hands it over.
+    """One job, as the parent passes it to the child.
 
-    `repeated`: delivered before, so it runs alone and its starts are counted.
-    `cancelled`: revoked before it started, so it only needs to be settled. `given_up`: storage has not
-    served its image often enough, so it settles `failed`. `expires_ms`: when its image becomes too old to be
-    classified, if ever, ms since 1970. `cost_ms`: what its image costs to decode (`core.cost`).
+    Attributes:
+        key: of the image.
+        isolated: delivered before, so it runs alone and its starts are counted.
+        cancelled: revoked before it started, so it only needs to be settled.
+        retries_exhausted: storage did not serve its image in any try, so it settles `failed`.
+        expires_ms: when its image becomes too old to be classified, ms since 1970, if ever.
+        cost_ms: estimated CPU time of decoding its image (`core.cost`).
     """
 
     key: str
-    repeated: bool = False
+    isolated: bool = False
     cancelled: bool = False
-    given_up: bool = False
+    retries_exhausted: bool = False
     expires_ms: int | None = None
     cost_ms: int = 0
 
@@ -84,8 +88,8 @@ class Item:
 class Classifier:
     """Runs batches against one engine, one job store and one object store. Not thread-safe.
 
-    Whatever takes longer than `timeout` seconds, and the time that its images may cost, is ended together
-    with this process: a batch, or one of several jobs that run alone.
+    The kernel kills this process if a batch, or an isolated job, takes longer than `timeout` seconds plus the
+    time for decoding its images.
     """
 
     def __init__(self, engine: Engine, jobs: JobStore, objects: ObjectStore, *, timeout: float) -> None:
@@ -94,79 +98,81 @@ class Classifier:
         self._objects = objects
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
-        self.spent = Spent()
-        """Where the time of the latest batch went."""
-        self._begun: set[str] = set()  # ids whose start was counted in the batch that runs
-        self._owed: set[str] = set()  # ids of jobs put back, whose start must not count as a crash
+        self.stage_times = StageTimes()
+        """Seconds of each stage of the latest batch."""
+        self._started: set[str] = set()  # ids whose start was counted in the current batch
+        self._not_crashed: set[str] = set()  # ids to retry, whose start must not count as a crash
 
     def run(self, items: Sequence[Item]) -> list[Result]:
-        """Classify and settle `items`; return what became of each, in order.
+        """Classify and settle `items`; return the result of each, in order.
 
-        An image that cannot be fetched or decoded settles `failed` and leaves the others alone; one that
-        finds too little memory beside the others is to run `ALONE`. While storage or Redis is down the items
-        concerned are `PUT_BACK`, and `NOT_SERVED` those whose images storage does not serve while it serves
-        others.
+        An image that cannot be fetched or decoded settles `failed` and does not affect the others.
         """
-        self.spent = Spent()
-        if any(item.repeated for item in items):
-            return self._run_one_by_one(items)
+        self.stage_times = StageTimes()
+        if any(item.isolated for item in items):
+            return self._run_isolated(items)
         return self._attempt(items)
 
-    def _run_one_by_one(self, items: Sequence[Item]) -> list[Result]:
-        """Run jobs delivered before, each settled before the next begins: a crash counts for one only."""
+    def _run_isolated(self, items: Sequence[Item]) -> list[Result]:
+        """Run jobs one by one, each settled before the next starts: a crash counts for one of them only."""
         results: list[Result] = []
         for item in items:
             results += self._attempt([item])
-            if results[-1] == PUT_BACK:  # So would the others be, each after its own time-outs.
+            if results[-1] is Retry.AFTER_OUTAGE:  # The others would fail too, each after its own time-outs.
                 break
-            if results[-1] == NOT_SERVED:
-                # That can have taken a time-out of storage, and the rest of the worker waits meanwhile.
-                return results + [ALONE] * (len(items) - len(results))
-        return results + [PUT_BACK] * (len(items) - len(results))
+            if results[-1] is Retry.WITH_BACKOFF:
+                # It may have taken a time-out of storage, and meanwhile all other jobs wait.
+                return results + [Retry.ISOLATED] * (len(items) - len(results))
+        return results + [Retry.AFTER_OUTAGE] * (len(items) - len(results))
 
     def _attempt(self, items: Sequence[Item]) -> list[Result]:
         try:
             with killed_after(time_limit(self._timeout, (item.cost_ms for item in items))):
                 return self._run(items)
         except RedisUnavailableError:
-            # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
-            self._owed |= self._begun
-            return [PUT_BACK] * len(items)
+            # Some jobs may have settled. Settling is idempotent, so a retry of all is safe.
+            self._not_crashed |= self._started
+            return [Retry.AFTER_OUTAGE] * len(items)
 
     def _run(self, items: Sequence[Item]) -> list[Result]:
-        self._begun.clear()
+        self._started.clear()
         self._forgive()
         results: dict[str, Result] = {}
         outcomes: list[Outcome] = []
-        wanted: list[Item] = []
+        to_classify: list[Item] = []
         withdrawn = self._jobs.withdrawn([item.job_id for item in items])
         for item in items:
-            verdict = self._verdict(item, withdrawn)
-            if verdict is None:
-                wanted.append(item)
-            elif isinstance(verdict, Outcome):
-                outcomes.append(verdict)
+            decided = self._decide(item, withdrawn)
+            if decided is None:
+                to_classify.append(item)
+            elif isinstance(decided, Outcome):
+                outcomes.append(decided)
             else:
-                results[item.job_id] = verdict.state
-        found = self._classified(wanted)
-        outcomes += [outcome for outcome in found if isinstance(outcome, Outcome)]
-        results.update(
-            (item.job_id, ALONE) for item, outcome in zip(wanted, found, strict=True) if outcome == ALONE
-        )
+                results[item.job_id] = decided.state
+        unserved: list[str] = []
+        for item, outcome in zip(to_classify, self._classify(to_classify), strict=True):
+            if isinstance(outcome, Outcome):
+                outcomes.append(outcome)
+            elif outcome is Retry.ISOLATED:
+                results[item.job_id] = outcome
+            else:
+                unserved.append(item.job_id)
         if outcomes:
-            since = time.perf_counter()
-            states = self._jobs.settle(outcomes, self._engine.manifest.model_id)
-            self.spent.settle += time.perf_counter() - since
-            results.update(zip((outcome.job_id for outcome in outcomes), states, strict=True))
-        missed = [item.job_id for item, outcome in zip(wanted, found, strict=True) if outcome is None]
-        if missed:
-            self._owed |= self._begun.intersection(missed)
+            results.update(self._settle(outcomes))
+        if unserved:
+            self._not_crashed |= self._started.intersection(unserved)
             self._forgive()
-            serves = len(missed) < len(wanted) or self._storage_answers()
-            results.update(dict.fromkeys(missed, NOT_SERVED if serves else PUT_BACK))
+            is_up = len(unserved) < len(to_classify) or self._storage_is_up()
+            results.update(dict.fromkeys(unserved, Retry.WITH_BACKOFF if is_up else Retry.AFTER_OUTAGE))
         return [results[item.job_id] for item in items]
 
-    def _storage_answers(self) -> bool:
+    def _settle(self, outcomes: Sequence[Outcome]) -> Iterable[tuple[str, JobState | None]]:
+        began = time.perf_counter()
+        states = self._jobs.settle(outcomes, self._engine.manifest.model_id)
+        self.stage_times.settle += time.perf_counter() - began
+        return zip((outcome.job_id for outcome in outcomes), states, strict=True)
+
+    def _storage_is_up(self) -> bool:
         try:
             self._objects.ping()
         except StorageUnavailableError:
@@ -174,47 +180,46 @@ class Classifier:
         return True
 
     def _forgive(self) -> None:
-        self._jobs.forgive(self._owed)
-        self._owed.clear()
+        self._jobs.forgive(self._not_crashed)
+        self._not_crashed.clear()
 
-    def _verdict(self, item: Item, withdrawn: set[str]) -> Outcome | _Settled | None:
-        """Return how the job ends without a look at its image, or None if it needs one."""
+    def _decide(self, item: Item, withdrawn: set[str]) -> Outcome | _Settled | None:
+        """Return the outcome of a job that needs no image; None if its image must be classified."""
         if item.cancelled or item.job_id in withdrawn:
             return Outcome(item.job_id, JobState.CANCELLED)
         if item.expires_ms is not None and item.expires_ms < time.time_ns() // 1_000_000:
             return Outcome(item.job_id, JobState.EXPIRED, error=TOO_OLD)
-        if item.given_up:
-            return Outcome(item.job_id, JobState.FAILED, error=_GIVEN_UP)
-        return self._begun_again(item) if item.repeated else None
+        if item.retries_exhausted:
+            return Outcome(item.job_id, JobState.FAILED, error=_RETRIES_EXHAUSTED)
+        return self._count_start(item) if item.isolated else None
 
-    def _begun_again(self, item: Item) -> Outcome | _Settled | None:
-        """Count the start of a job that was delivered before; return as `_verdict`."""
-        begun = self._jobs.begin(item.job_id)
-        if not isinstance(begun, int):
-            return _Settled(begun)
-        self._begun.add(item.job_id)
-        if begun < MAX_STARTS:
+    def _count_start(self, item: Item) -> Outcome | _Settled | None:
+        """Count the start of an isolated job; return as `_decide`."""
+        starts = self._jobs.begin(item.job_id)
+        if not isinstance(starts, int):
+            return _Settled(starts)
+        self._started.add(item.job_id)
+        if starts < MAX_STARTS:
             return None
         return Outcome(
             item.job_id,
             JobState.FAILED,
-            error=f"The image crashed the worker {MAX_STARTS} times; look at it before sending it again.",
+            error=f"The image crashed the worker {MAX_STARTS} times; inspect it before sending it again.",
         )
 
-    def _classified(self, items: Sequence[Item]) -> list[Outcome | Literal["alone"] | None]:
-        """Return each item's outcome, None where storage does not answer, `ALONE` where memory is short."""
-        begun = time.perf_counter()
+    def _classify(self, items: Sequence[Item]) -> list[Outcome | Retry | None]:
+        """Return each item's outcome, `Retry.ISOLATED` if memory is short, None if storage is unavailable."""
+        began = time.perf_counter()
         fetched = self._loop.run_until_complete(self._objects.get_many([item.key for item in items]))
-        there = time.perf_counter()
-        decoded = [_decoded(found, alone=len(items) == 1) for found in fetched]
-        readable = time.perf_counter()
+        fetched_at = time.perf_counter()
+        decoded = [_decoded(image, is_isolated=len(items) == 1) for image in fetched]
+        decoded_at = time.perf_counter()
         images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
         logits = iter(self._engine.logits(np.stack(images)) if images else ())
-        done = time.perf_counter()
-        self.spent.fetch += there - begun
-        self.spent.decode += readable - there
-        self.spent.model += done - readable
-        outcomes: list[Outcome | Literal["alone"] | None] = []
+        self.stage_times.fetch += fetched_at - began
+        self.stage_times.decode += decoded_at - fetched_at
+        self.stage_times.model += time.perf_counter() - decoded_at
+        outcomes: list[Outcome | Retry | None] = []
         for item, pixels in zip(items, decoded, strict=True):
             if isinstance(pixels, np.ndarray):
                 prediction = self._engine.manifest.predict(float(next(logits)))
@@ -225,23 +230,25 @@ class Classifier:
             elif isinstance(pixels, ImageError):
                 outcomes.append(Outcome(item.job_id, JobState.FAILED, error=str(pixels)))
             else:
-                outcomes.append(ALONE if isinstance(pixels, MemoryError) else None)
+                outcomes.append(Retry.ISOLATED if isinstance(pixels, MemoryError) else None)
         return outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """A job that needs nothing more: its state, None if its record is gone."""
+    """A job that has settled already: its state, None if its record is gone."""
 
     state: JobState | None
 
 
-def _decoded(found: memoryview | WastestreamError, *, alone: bool) -> Pixels | WastestreamError | MemoryError:
-    if isinstance(found, WastestreamError):
-        return found
+def _decoded(
+    image: memoryview | WastestreamError, *, is_isolated: bool
+) -> Pixels | WastestreamError | MemoryError:
+    if isinstance(image, WastestreamError):
+        return image
     try:
-        return decode(found)
+        return decode(image)
     except ImageError as error:
         return error
     except MemoryError as error:
-        return ImageTooLargeError(_NO_MEMORY) if alone else error
+        return ImageTooLargeError(_NO_MEMORY) if is_isolated else error

@@ -1,6 +1,6 @@
-"""`python -m worker.health`: exit code 0 while a worker of this machine has been seen lately.
+"""Health check, `python -m worker.health`: exit code 0 if a worker of this machine sends heartbeats.
 
-Also while Redis is down: what cannot be asked is no reason to end workers that wait for it.
+The exit code is 0 also while Redis is down: a restart would not help workers that wait for it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from core.settings import load_settings
 
 
 def main() -> int:
-    """Return the exit code; a sentence on stderr says what is wrong."""
+    """Return the exit code; write the reason to stderr."""
     host = socket.gethostname()
     try:
         client = connect(load_settings().redis_url.get_secret_value(), timeout=2.0)
         workers = WorkerRegistry(client).names()
     except RedisUnavailableError as error:
-        sys.stderr.write(f"Not known: {error}\n")
+        sys.stderr.write(f"Unknown: {error}\n")
         return 0
     except WastestreamError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     if any(name.partition("@")[2] == host for name in workers):
         return 0
-    sys.stderr.write(f"No worker of {host} has been seen lately.\n")
+    sys.stderr.write(f"No worker of {host} sends heartbeats; see its log.\n")
     return 1
 
 

@@ -1,4 +1,4 @@
-"""How a worker ends: as it was asked to, or because it could not go on."""
+"""Exit code of a worker: 0 if it was asked to stop, 1 if it could not go on."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import mmap
 
 
 class Shutdown:
-    """Knows why the worker ends. Celery does not: it stops one that gives up as one that was asked to.
+    """Why the worker stops, which Celery does not record.
 
-    Its byte is shared with processes that are forked later, so a child that cannot start can say so as well.
+    The flag is shared with processes that are forked later, so a child that cannot start can set it too.
     """
 
     def __init__(self) -> None:
         self._failed = mmap.mmap(-1, 1)
 
     def fail(self) -> None:
-        """Say that this worker ends because it cannot go on."""
+        """Record that this worker stops because it cannot go on."""
         self._failed[0] = 1
 
     @property
     def exit_code(self) -> int:
-        """1 if it could not go on, else 0."""
+        """1 if the worker could not go on, else 0."""
         return self._failed[0]

@@ -1,4 +1,4 @@
-"""The time limit of what a worker's child does."""
+"""Time limit of the worker's child."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from contextlib import contextmanager
 from typing import Final
 
 _SAFETY: Final = 20
-"""How much longer than its estimate a decode may take: on a slow machine, with others at work."""
+"""Factor by which a decode may exceed its estimate, on a slow and busy machine."""
 
 
 def time_limit(timeout: float, costs_ms: Iterable[int]) -> float:
-    """Return seconds that a batch of images with these costs may take: `timeout`, and for its decodes."""
+    """Return the time limit, in seconds, of a batch of images with these decode costs."""
     return timeout + _SAFETY * sum(costs_ms) / 1000
 
 
 @contextmanager
 def killed_after(seconds: float) -> Iterator[None]:
-    """Have the kernel kill this process if the block takes longer.
+    """Have the kernel kill this process if the block takes longer; the parent's pool then reports a crash.
 
-    The kernel needs neither Python, which a decoder may keep from running, nor the parent, which may have no
-    connection. The parent's pool reports the batch as crashed.
+    The kernel can do that while a decoder blocks Python, and while the parent has no connection.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,4 +1,4 @@
-"""Watchdogs of one worker: for its event loop, and for its progress."""
+"""Watchdogs of one worker: for its event loop and for its progress."""
 
 from __future__ import annotations
 
@@ -14,66 +14,64 @@ from worker.batching import Batcher
 
 logger = get_logger(__name__)
 
-STILL_SECONDS: Final = 45
-"""Seconds without a beat after which the process ends. The longest that calls to a Redis that hangs hold the
-loop up is less."""
+LOOP_TIMEOUT: Final = 45
+"""Seconds without a beat after which the process exits. Calls to a hanging Redis block the loop for less."""
 
-STUCK_SECONDS: Final = 20.0
+PROGRESS_TIMEOUT: Final = 20.0
 """Seconds without progress, while jobs wait, after which a worker counts as stuck."""
 
 
-def _end() -> None:
-    os._exit(1)  # Nothing that would wait for the event loop.
+def _exit() -> None:
+    os._exit(1)  # A clean exit would wait for the event loop.
 
 
 class LoopWatchdog:
-    """Ends a worker whose event loop stands still: a thread that counts seconds without a beat.
+    """Thread that ends a worker whose event loop is blocked: it counts seconds without a beat.
 
-    It counts its own seconds, so a process that was frozen as a whole goes on when it is thawed.
+    It counts its own seconds, so a process that was suspended as a whole goes on when it is resumed.
 
     Args:
-        end: called once if the loop stands still.
-        most: seconds that it may.
+        on_timeout: called once if the loop is blocked.
+        timeout: seconds.
     """
 
-    def __init__(self, end: Callable[[], None] = _end, most: int = STILL_SECONDS) -> None:
-        self._end = end
-        self._most = most
+    def __init__(self, on_timeout: Callable[[], None] = _exit, timeout: int = LOOP_TIMEOUT) -> None:
+        self._on_timeout = on_timeout
+        self._timeout = timeout
         self._beats = 0
         self._stopped = False
 
     def beat(self) -> None:
-        """Say that the event loop turns."""
+        """Signal that the event loop runs; called by the loop itself."""
         self._beats += 1
 
     def stop(self) -> None:
-        """Watch no more: the loop rests while the last batch is finished."""
+        """Stop watching: the loop stops while the last batch runs."""
         self._stopped = True
 
     def start(self) -> None:
-        """Watch in a thread of its own, which ends with the process."""
+        """Start the thread, which ends with the process."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def _watch(self) -> None:
-        seen, still = self._beats, 0
-        while still < self._most:
+        seen, blocked = self._beats, 0
+        while blocked < self._timeout:
             time.sleep(1.0)
             if self._stopped:
                 return
-            still = still + 1 if self._beats == seen else 0
+            blocked = blocked + 1 if self._beats == seen else 0
             seen = self._beats
-        logger.error("The worker's event loop has stood still for %d s: it ends, to be replaced", still)
-        self._end()
+        logger.error("The worker's event loop has been blocked for %d s: the worker exits", blocked)
+        self._on_timeout()
 
 
 class ProgressWatchdog:
     """Watches one worker's progress, across its connections.
 
-    A worker that runs a batch, waits for storage, is stopping or is reconnecting makes no progress and is
-    not stuck; neither is one that has nothing to do.
+    A worker without jobs is not stuck, nor is one that runs a batch, waits for storage, reconnects or stops.
 
     Args:
-        backlog: returns how many messages wait in the queues.
+        backlog: returns the number of messages in the queues.
         clock: returns seconds.
     """
 
@@ -84,10 +82,10 @@ class ProgressWatchdog:
         self._since = clock()
 
     def stuck(self, batcher: Batcher | None) -> bool:
-        """Return whether nothing has moved for `STUCK_SECONDS` though it could have."""
+        """Return whether the worker has made no progress for `PROGRESS_TIMEOUT` although it could."""
         now = (batcher, batcher.progress if batcher else 0)
-        if now != self._last or batcher is None or batcher.occupied or not self._backlog():
+        if now != self._last or batcher is None or batcher.is_busy or not self._backlog():
             self._last = now
             self._since = self._clock()
             return False
-        return self._clock() - self._since >= STUCK_SECONDS
+        return self._clock() - self._since >= PROGRESS_TIMEOUT

@@ -1,1 +1,1 @@
-"""Who may call what: scopes, API keys, and the page's session."""
+"""Access control: scopes, API keys, same-site checks, and the page's session."""

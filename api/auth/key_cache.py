@@ -1,4 +1,4 @@
-"""One API process' copy of the API keys, so that checking a key asks Redis nothing."""
+"""Cache of the API keys in one API process, so that checking a key needs no call to Redis."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from core.errors import RedisUnavailableError
 from core.redis.api_keys import Key, KeyStore, Scope, id_in
 from core.settings import Settings
 
-FRESH: Final = 2.0
-"""Seconds after which the copy is compared with Redis: how long a revoked key may go on working."""
+REFRESH_SECONDS: Final = 2.0
+"""Age after which the cache is compared with Redis. A revoked key may work for so long."""
 
-MISS: Final = 0.25
-"""The same when a key is not in the copy: how long a new one may not work yet.
+MISS_REFRESH_SECONDS: Final = 0.25
+"""The same for a key that is not in the cache. A new key may be unknown for so long.
 
-However many unknown keys are tried, a process asks Redis no more often than this.
+It also limits how often a process asks Redis when clients try many unknown keys.
 """
 
-STALE: Final = 10.0
-"""Seconds after which an old copy is not used even while another thread waits for Redis to answer."""
+STALE_SECONDS: Final = 10.0
+"""Age after which the cache is not used, not even while another thread refreshes it."""
 
-_PAUSE: Final = 0.5  # seconds between attempts while Redis is down
+_RETRY_SECONDS: Final = 0.5  # between attempts while Redis is down
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
+class _Snapshot:
     version: str | None = None
     keys: dict[str, Key] = field(default_factory=dict)
-    read_at: float = -STALE  # on the monotonic clock
+    read_at: float = -STALE_SECONDS  # on the monotonic clock
 
     @property
     def age(self) -> float:
@@ -38,95 +38,97 @@ class _Copy:
 
 
 def settings_key(settings: Settings) -> Key | None:
-    """Return the key whose hash is in the settings."""
+    """Return the admin key whose hash is in the settings; None without one."""
     digest = settings.admin_key_sha256.lower()
     return Key("settings", "settings", frozenset({Scope.ADMIN}), digest, created_ms=0) if digest else None
 
 
 class KeyCache:
-    """The keys, at most `FRESH` seconds old. Safe to share between threads.
+    """The keys, at most `REFRESH_SECONDS` old. Thread-safe.
 
     Args:
-        store: where they are kept.
-        extra: a key that is not kept there, from the settings.
+        store: the keys in Redis.
+        extra: a key from the settings, not in Redis.
     """
 
     def __init__(self, store: KeyStore, extra: Key | None = None) -> None:
         self._store = store
         self._extra = extra
-        self._copy = _Copy()
+        self._snapshot = _Snapshot()
         self._lock = threading.Lock()  # held by the one thread that asks Redis
         self._retry_at = 0.0
-        self._seen = extra is not None  # whether there was a key, ever since this process began
+        self._has_seen_keys = extra is not None
 
     def find(self, token: str) -> Key | None:
-        """Return the valid key that `token` is, or None.
+        """Return the valid key of `token`, or None.
 
         Raises:
-            RedisUnavailableError: Redis is down, and what is known does not decide.
+            RedisUnavailableError: Redis is down, and the cache cannot tell.
         """
         if self._extra is not None and self._extra.opens_with(token):
             return self._extra
-        copy = self._read(FRESH)
-        key = copy.keys.get(id_in(token))
-        if key is None and copy.age > MISS:
-            key = self._read(MISS, wait=True).keys.get(id_in(token))
+        snapshot = self._read(REFRESH_SECONDS)
+        key = snapshot.keys.get(id_in(token))
+        if key is None and snapshot.age > MISS_REFRESH_SECONDS:
+            key = self._read(MISS_REFRESH_SECONDS, wait=True).keys.get(id_in(token))
         return key if key is not None and key.opens_with(token) else None
 
-    def known(self, token: str) -> Key | None:
-        """Return the valid key that `token` is as far as this process knows, without asking Redis."""
+    def find_cached(self, token: str) -> Key | None:
+        """Return the valid key of `token` from the cache, without asking Redis; None if it is not there."""
         if self._extra is not None and self._extra.opens_with(token):
             return self._extra
-        copy = self._copy
-        key = copy.keys.get(id_in(token)) if copy.age < STALE else None
+        snapshot = self._snapshot
+        key = snapshot.keys.get(id_in(token)) if snapshot.age < STALE_SECONDS else None
         return key if key is not None and key.opens_with(token) else None
 
     @property
-    def has_any(self) -> bool:
-        """Whether any key was ever made, as far as this process knows."""
-        return self._seen
+    def has_seen_keys(self) -> bool:
+        """Whether this process has ever seen a key."""
+        return self._has_seen_keys
 
     @property
     def is_stale(self) -> bool:
-        """Whether Redis must be asked before anything can be said of who needs which key."""
-        return self._copy.age >= STALE
+        """Whether the cache is too old to tell whether callers need a key."""
+        return self._snapshot.age >= STALE_SECONDS
 
-    def any(self) -> bool:
-        """Return whether any key was ever made.
+    def has_keys(self) -> bool:
+        """Return whether a key was ever made.
 
-        Revoking or expiring the last one does not undo it, nor does a Redis that loses its data.
+        That remains true when the last key is revoked or expires, and when Redis loses its data.
 
         Raises:
             RedisUnavailableError: Redis is down.
         """
-        if not self._seen:
-            self._read(FRESH)
-        return self._seen
+        if not self._has_seen_keys:
+            self._read(REFRESH_SECONDS)
+        return self._has_seen_keys
 
-    def _read(self, age: float, *, wait: bool = False) -> _Copy:
-        """Return a copy of at most that age; an older one while another thread is reading, unless `wait`."""
-        copy = self._copy
-        if copy.age <= age:
-            return copy
-        if not self._lock.acquire(blocking=wait or copy.age > STALE):
-            return copy
+    def _read(self, age: float, *, wait: bool = False) -> _Snapshot:
+        """Return a snapshot of at most that age; an older one while another thread reads, unless `wait`."""
+        snapshot = self._snapshot
+        if snapshot.age <= age:
+            return snapshot
+        if not self._lock.acquire(blocking=wait or snapshot.age > STALE_SECONDS):
+            return snapshot
         try:
-            if self._copy.age > age:  # else another thread has just read it
-                self._copy = self._compare(self._copy)
-            return self._copy
+            if self._snapshot.age > age:  # otherwise another thread has just read it
+                self._snapshot = self._refresh(self._snapshot)
+            return self._snapshot
         finally:
             self._lock.release()
 
-    def _compare(self, copy: _Copy) -> _Copy:
+    def _refresh(self, snapshot: _Snapshot) -> _Snapshot:
         now = time.monotonic()
         if now < self._retry_at:
-            raise RedisUnavailableError("Redis has just not answered when it was asked for the API keys.")
+            raise RedisUnavailableError("Redis did not answer when it was last asked for the API keys.")
         try:
-            # The version first: a change between the two questions is then seen next time.
+            # The version first: a change between the two calls is then seen next time.
             version = self._store.version()
-            keys = copy.keys if version == copy.version else {key.id: key for key in self._store.all()}
+            keys = (
+                snapshot.keys if version == snapshot.version else {key.id: key for key in self._store.all()}
+            )
         except RedisUnavailableError:
-            self._retry_at = time.monotonic() + _PAUSE
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
             raise
-        self._seen = self._seen or bool(keys)
-        return _Copy(version, keys, now)
+        self._has_seen_keys = self._has_seen_keys or bool(keys)
+        return _Snapshot(version, keys, now)

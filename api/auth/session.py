@@ -1,4 +1,4 @@
-"""`/session`: the page signs in with an API key, which its cookie keeps."""
+"""`/session`: the page signs in with an API key and keeps it in a cookie."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from api.auth.policy import (
     MAX_KEY_LENGTH,
     needs_key,
     public,
-    refuse_other_sites,
     signed_in,
     unknown_key,
 )
-from api.http.body import JSON, read_json, takes
+from api.auth.same_site import reject_cross_site
+from api.http.body import JSON, accepts_body, read_json
 from api.http.problems import RequestError
 from api.services import services
 from core.redis.api_keys import Key
 
 DAYS: Final = 30
-"""How long a browser stays signed in, unless the key expires or is revoked before."""
+"""How long a browser stays signed in, unless the key expires or is revoked earlier."""
 
-_MAX_BYTES: Final = 4096  # a key, however it is escaped; anyone may send a body here, and it takes memory
+_MAX_BYTES: Final = 4096  # fits a key with every character escaped; small, since anyone may send a body here
 
 
 class _CookieOptions(TypedDict):
@@ -42,26 +42,26 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 @blueprint.get("")
 @public
 def show() -> Response:
-    """Say whether a key is needed, and which one this browser has signed in with."""
+    """Respond with whether a key is needed, and with the key of this browser's session."""
     deps = services()
     deps.integrity.check()
     if not needs_key(deps.settings, deps.key_cache):
         return jsonify({"required": False, "key": None})
-    return _said(signed_in(request, deps.key_cache))
+    return _session(signed_in(request, deps.key_cache))
 
 
 @blueprint.post("")
 @public
-@takes(_MAX_BYTES, JSON)
+@accepts_body(_MAX_BYTES, JSON)
 def sign_in() -> Response:
-    """Take a key and give the browser a cookie with it."""
-    refuse_other_sites(request)
+    """Check a key and set the cookie with it."""
+    reject_cross_site(request)
     token = _token(read_json(_MAX_BYTES))
     services().integrity.check()
     key = services().key_cache.find(token)
     if key is None:
         raise unknown_key()
-    response = _said(key)
+    response = _session(key)
     response.set_cookie(COOKIE, token, max_age=_seconds(key), **_cookie_options())
     return response
 
@@ -69,16 +69,16 @@ def sign_in() -> Response:
 @blueprint.delete("")
 @public
 def sign_out() -> Response:
-    """Take the cookie back."""
-    refuse_other_sites(request)
-    response = _said(None)
+    """Delete the cookie."""
+    reject_cross_site(request)
+    response = _session(None)
     response.delete_cookie(COOKIE, **_cookie_options())
     return response
 
 
-def _said(key: Key | None) -> Response:
-    shown = None if key is None else {"name": key.name, "scopes": sorted(key.scopes)}
-    response = jsonify({"required": True, "key": shown})
+def _session(key: Key | None) -> Response:
+    document = None if key is None else {"name": key.name, "scopes": sorted(key.scopes)}
+    response = jsonify({"required": True, "key": document})
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -91,16 +91,16 @@ def _token(body: Any) -> str:
 
 
 def _seconds(key: Key) -> int:
-    most = DAYS * 24 * 3600
-    return most if key.expires_ms is None else min(most, math.ceil(key.expires_ms / 1000 - time.time()))
+    max_age = DAYS * 24 * 3600
+    return max_age if key.expires_ms is None else min(max_age, math.ceil(key.expires_ms / 1000 - time.time()))
 
 
 def _cookie_options() -> _CookieOptions:
-    """Return for whom the cookie is: this page only, below the prefix that a proxy may have given it."""
+    """Return options that limit the cookie to this page, below a proxy's prefix if there is one."""
     path = request.root_path or "/"
     return {"path": path, "secure": _is_https(), "httponly": True, "samesite": "Strict"}
 
 
 def _is_https() -> bool:
-    """Return whether the browser came by https; behind a proxy only the browser may know."""
+    """Return whether the browser uses https, which behind a proxy only the browser may know."""
     return request.is_secure or request.headers.get("Origin", "").startswith("https://")

@@ -1,4 +1,4 @@
-"""A line for each request, on the standard output."""
+"""Access log: a line for each request, on standard output."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import sys
 import time
 from typing import Final
 
-from api.http.answer import Answer
 from api.http.request import Request
 from api.http.request_id import HEADER
+from api.http.response import Response
 
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 34, 92, *range(127, 160))}
-"""Characters that could spoil a line, or end its quotes."""
+"""Escapes of control characters, quotes and backslashes."""
 
 
 class AccessLog:
-    """Writes lines; no header that the client sent is in them, so no key."""
+    """Writes the lines. They have no header of the client, and so no key."""
 
-    def write(self, address: str, request: Request | None, answer: Answer, seconds: float) -> None:
-        """Log one answer, `seconds` after its request had come."""
+    def write(self, address: str, request: Request | None, response: Response, seconds: float) -> None:
+        """Log one response, `seconds` after its request was received."""
         key, line = "-", "-"
         if request is not None:
             environ = request.environ
             key = environ.get("wastestream.key", "-")
             query = f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
             line = f"{request.method} {request.path}{query} {environ['SERVER_PROTOCOL']}".translate(_CONTROL)
-        request_id = next((value for name, value in answer.fields if name == HEADER), "-")
+        request_id = next((value for name, value in response.fields if name == HEADER), "-")
         at = time.strftime("[%d/%b/%Y:%H:%M:%S %z]")
         sys.stdout.write(
-            f'{at} {address} key={key} "{line}" {answer.status} bytes={len(answer.body)} '
+            f'{at} {address} key={key} "{line}" {response.status} bytes={len(response.body)} '
             f"ms={1000 * seconds:.0f} request={request_id}\n"
         )
         sys.stdout.flush()

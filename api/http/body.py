@@ -12,42 +12,42 @@ from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api.http.encodings import decode
-from api.http.multipart import File, files_in
+from api.http.multipart import File, parse_files
 from api.http.problems import RequestError
 from core.errors import BusyError
 
 MAX_JSON_BYTES: Final = 1024 * 1024
-"""Largest body of a request that is no upload; those have limits of their own."""
+"""Maximum bytes of a body; uploads have limits of their own."""
 
 JSON: Final = "json"
-"""The kind of body that is no upload; kinds of uploads are their lanes."""
+"""Kind of all bodies but uploads; the kind of an upload is its lane."""
 
-DONE: Final = "wastestream.body_done"
-"""Variable of the environment: to be called when the body is no longer needed."""
+RELEASE_BODY: Final = "wastestream.release_body"
+"""Variable of the environment: a function that releases the memory of the body."""
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class BodyRule:
-    """What a route takes: bodies of at most `most` bytes, which share memory with others of their `kind`."""
+    """Rule for the bodies of a route: at most `max_bytes`, in the memory budget of their `kind`."""
 
-    most: int
+    max_bytes: int
     kind: str
 
 
-def takes(most: int, kind: str) -> Callable[[View], View]:
-    """Let a route have the bodies of its requests; those of all others are dropped, never gathered."""
+def accepts_body(max_bytes: int, kind: str) -> Callable[[View], View]:
+    """Let a route accept request bodies; those for all other routes are discarded as they arrive."""
 
     def mark(view: View) -> View:
-        view.takes = BodyRule(most, kind)  # type: ignore[attr-defined]
+        view.body_rule = BodyRule(max_bytes, kind)  # type: ignore[attr-defined]
         return view
 
     return mark
 
 
 class ReceivedBody(io.RawIOBase):
-    """`wsgi.input` of a request that has come as a whole."""
+    """`wsgi.input` of a request that has been received completely."""
 
     def __init__(self, data: bytearray) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class ReceivedBody(io.RawIOBase):
         self._at = 0
 
     def take(self) -> bytearray:
-        """Return all of it, and keep nothing."""
+        """Return the whole body, and keep nothing."""
         data, self._data = self._data, bytearray()
         return data
 
@@ -71,42 +71,42 @@ class ReceivedBody(io.RawIOBase):
         return len(piece)
 
 
-class DroppedBody(io.RawIOBase):
-    """`wsgi.input` of a request whose body was dropped: the route needs none, or its sender has no key."""
+class DiscardedBody(io.RawIOBase):
+    """`wsgi.input` of a request whose body was discarded: its route accepts none, or it has no key."""
 
     def read(self, _size: int = -1, /) -> NoReturn:
-        """Raise `BusyError`: who sent it has become known in this very moment."""
+        """Raise `BusyError`: the key became known only after its request was dispatched."""
         raise BusyError("The body was not read; send it again.")
 
 
-def read_body(most: int) -> bytes | bytearray:
+def read_body(max_bytes: int) -> bytes | bytearray:
     """Return the whole body of the current request, without the encodings that its header declares.
 
     Args:
-        most: bytes, encoded as well as decoded; one more is returned of a longer body that does not declare
-            its length.
+        max_bytes: limit before and after decoding. Of a longer body without a declared length one byte more
+            is returned.
 
     Raises:
-        ClientDisconnected: it broke off.
-        BusyError: it was dropped.
+        ClientDisconnected: the connection was closed before the end of the body.
+        BusyError: the body was discarded.
         RequestError: as `api.http.encodings.decode`.
     """
-    body = _received(most)
+    body = _received(max_bytes)
     coding = request.environ.get("HTTP_CONTENT_ENCODING", "")
     transfer = request.environ.get("HTTP_CONTENT_TRANSFER_ENCODING", "")
-    if (coding or transfer) and len(body) <= most:
-        return decode(body, coding, transfer, most)
+    if (coding or transfer) and len(body) <= max_bytes:
+        return decode(body, coding, transfer, max_bytes)
     return body
 
 
-def _received(most: int) -> bytes | bytearray:
+def _received(max_bytes: int) -> bytes | bytearray:
     source = request.environ["wsgi.input"]
     if isinstance(source, ReceivedBody):
         return source.take()
     declared = request.content_length
     if not declared:
-        # Without a length the body is cut off at the bound: one byte more tells it apart.
-        request.max_content_length = most + 1
+        # Werkzeug cuts a body without a length off at the limit: one byte more reveals that it is longer.
+        request.max_content_length = max_bytes + 1
         return request.get_data(cache=False)
     data: bytes = source.read(declared)
     if len(data) < declared:
@@ -114,43 +114,43 @@ def _received(most: int) -> bytes | bytearray:
     return data
 
 
-def body_done() -> None:
-    """Let others have the memory of the current request's body, which nothing here holds any longer."""
-    request.environ.get(DONE, lambda: None)()
+def release_body() -> None:
+    """Release the memory of the current request's body, which the caller no longer holds."""
+    request.environ.get(RELEASE_BODY, lambda: None)()
 
 
-def read_json(most: int = MAX_JSON_BYTES) -> Any:
-    """Return the current request's body as JSON; None if it is none.
+def read_json(max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Return the current request's body as JSON; None if it is not JSON.
 
     Args:
-        most: bytes of the body.
+        max_bytes: limit of the body.
 
     Raises:
-        RequestError: 400, it is nested more deeply than anything that is asked for here.
-        RequestEntityTooLarge: it has more bytes.
+        RequestError: 400, the JSON is nested too deeply.
+        RequestEntityTooLarge: the body has more bytes.
     """
-    request.max_content_length = most
+    request.max_content_length = max_bytes
     try:
         return request.get_json(silent=True)
     except RecursionError as error:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST, "The JSON is nested too deeply; send what docs/api.md shows."
+            HTTPStatus.BAD_REQUEST, "The JSON is nested too deeply; send a document as in docs/api.md."
         ) from error
 
 
-def read_files(most: int, *, most_parts: int) -> list[File]:
+def read_files(max_bytes: int, *, max_parts: int) -> list[File]:
     """Return the file parts of the current request's form, in order; other parts are left out.
 
     Args:
-        most: bytes of the body.
-        most_parts: parts that are counted at all.
+        max_bytes: limit of the body.
+        max_parts: limit of the parts, files or not.
 
     Raises:
-        ClientDisconnected: it broke off.
-        RequestError: 400, it is no form; others as `read_body`.
-        RequestEntityTooLarge: it has more bytes or parts, or a part's header is longer than 4 kB.
+        ClientDisconnected: the connection was closed before the end of the body.
+        RequestError: 400, the body is not a form; others as `read_body`.
+        RequestEntityTooLarge: the form has more bytes or parts, or a part's header is longer than 4 kB.
     """
-    body = read_body(most)
-    if len(body) > most:
+    body = read_body(max_bytes)
+    if len(body) > max_bytes:
         raise RequestEntityTooLarge
-    return files_in(body, request.mimetype_params.get("boundary", ""), most_parts=most_parts)
+    return parse_files(body, request.mimetype_params.get("boundary", ""), max_parts=max_parts)

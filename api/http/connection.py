@@ -1,4 +1,4 @@
-"""One client's connection: its requests in turn, each with a time by which it must have come, and gone."""
+"""A client's connection: its requests one after the other, each with time limits."""
 
 from __future__ import annotations
 
@@ -11,98 +11,98 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from api.http.admission import Terms
-from api.http.answer import Answer, refusal
-from api.http.body import DONE, DroppedBody, ReceivedBody
-from api.http.gather import Gathering, gather
+from api.http.body import RELEASE_BODY, DiscardedBody, ReceivedBody
+from api.http.body_reader import BodyReader, body_reader
+from api.http.dispatch import Dispatch
 from api.http.limits import (
-    DISCARD_SECONDS,
-    HEAD_SECONDS,
-    IDLE_SECONDS,
-    LINGER_SECONDS,
-    MAX_HEAD,
-    Pace,
+    DISCARD_TIMEOUT,
+    HEAD_TIMEOUT,
+    KEEP_ALIVE_TIMEOUT,
+    LINGER_TIMEOUT,
+    MAX_HEAD_BYTES,
+    TransferMonitor,
 )
 from api.http.request import HEAD_END, MalformedRequestError, Request, parse_head
+from api.http.response import Response, error_response
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n"
 
 
 class State(Enum):
-    """What a connection does."""
+    """State of a connection."""
 
     HEAD = auto()  # waits for a request, or for the rest of its header
-    ADMISSION = auto()  # waits to learn what becomes of the request
+    DISPATCH = auto()  # waits for the decision on the request
     BODY = auto()  # receives the body
-    SERVED = auto()  # a thread has the request, or will have it
-    ANSWER = auto()  # sends the answer
-    LINGER = auto()  # lets the client read the last answer
+    RUNNING = auto()  # a thread serves the request, or the request waits for a thread
+    RESPONSE = auto()  # sends the response
+    LINGER = auto()  # lets the client read the last response
 
 
-class Service(Protocol):
-    """What a connection needs of the server."""
+class ConnectionServer(Protocol):
+    """The server, as a connection uses it."""
 
     scratch: memoryview
-    """Where bytes are received that have no place of their own yet; all connections share it."""
+    """Receive buffer for all bytes but those of bodies of declared length; all connections share it."""
 
     closing: bool
 
     proxies: int
-    """How many in front of the API are believed."""
+    """Number of trusted proxies in front of the API."""
 
-    def opened(self, connection: Connection) -> None:
+    def on_open(self, connection: Connection) -> None:
         """Count a connection."""
 
-    def closed(self, connection: Connection) -> None:
-        """Count it no longer."""
+    def on_close(self, connection: Connection) -> None:
+        """Stop counting a connection."""
 
-    def holds(self, connection: Connection, size: int) -> None:
-        """Count the bytes of an answer that wait for the client to read."""
+    def on_unread(self, connection: Connection, size: int) -> None:
+        """Count the bytes of a response that wait for the client to read."""
 
     def environ(self, connection: Connection) -> Mapping[str, Any]:
-        """Return the environment that its requests share."""
+        """Return the environment that a connection's requests share."""
 
-    def at_once(self, request: Request) -> Terms | None:
-        """See `Admission.at_once`."""
+    def dispatch_now(self, request: Request) -> Dispatch | None:
+        """See `Dispatcher.dispatch_now`."""
 
-    async def in_time(self, request: Request) -> Terms:
-        """See `Admission.in_time`."""
+    async def dispatch(self, request: Request) -> Dispatch:
+        """See `Dispatcher.dispatch`."""
 
-    def serve(self, request: Request, terms: Terms, answered: Callable[[Answer], None]) -> None:
-        """Have a thread serve the request."""
+    def serve(self, request: Request, dispatch: Dispatch, respond: Callable[[Response], None]) -> None:
+        """Run the request in a thread."""
 
-    def answered(
-        self, connection: Connection, request: Request | None, answer: Answer, seconds: float
+    def on_response(
+        self, connection: Connection, request: Request | None, response: Response, seconds: float
     ) -> None:
-        """Log an answer."""
+        """Log a response."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """See the module. All methods are for the event loop."""
+    """One connection. All methods are for the event loop."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, server: ConnectionServer) -> None:
+        self._server = server
         self._loop = asyncio.get_running_loop()
         self._state = State.HEAD
         self._since = time.monotonic()  # of the state
-        self._ahead = bytearray()  # what has come and belongs to nothing yet
+        self._pending = bytearray()  # received, but not parsed yet
         self._searched = 0  # bytes of it that hold no end of a header
         self._head_since: float | None = None
         self._served = 0
         self._request: Request | None = None
         self._request_since = 0.0
-        self._terms: Terms | None = None
-        self._body: Gathering | None = None
-        self._pace = Pace(0.0)
+        self._dispatch: Dispatch | None = None
+        self._body: BodyReader | None = None
+        self._transfer = TransferMonitor(0.0)
         self._keep_alive = False
-        self._answer_size = 0
-        self._is_full = False  # the system takes no more of the answer
+        self._response_size = 0
+        self._is_full = False  # the system accepts no more of the response
         self._is_paused = False
         self._has_ended = False  # The client sends nothing more.
-        self._admission: asyncio.Task[None] | None = None
+        self._dispatch_task: asyncio.Task[None] | None = None
 
-    # ---- What the event loop calls ---------------------------------------------------------------
+    # ---- Callbacks of the event loop ---------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -110,32 +110,32 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=0)
         self.transport = transport
         self.address = str(transport.get_extra_info("peername", ("",))[0])
-        self._environ = self._service.environ(self)
-        self._service.opened(self)
+        self._environ = self._server.environ(self)
+        self._server.on_open(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        if self._admission is not None:
-            self._admission.cancel()
+        if self._dispatch_task is not None:
+            self._dispatch_task.cancel()
         if self._state is State.BODY:
-            self._leave_place()
-        self._service.closed(self)
+            self._release_memory()
+        self._server.on_close(self)
 
     def get_buffer(self, _hint: int) -> memoryview:
         """See `asyncio.BufferedProtocol`."""
-        room = self._body.room() if self._state is State.BODY and self._body is not None else None
-        return self._service.scratch if room is None else room
+        buffer = self._body_buffer()
+        return self._server.scratch if buffer is None else buffer
 
     def buffer_updated(self, count: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        if self._state is State.BODY and self._body is not None and self._body.room() is not None:
-            self._body.filled(count)
+        if self._body is not None and self._body_buffer() is not None:
+            self._body.advance(count)
             if self._body.is_complete:
                 self._serve()
             return
         if self._state is State.LINGER:
             return
-        self._ahead += self._service.scratch[:count]
+        self._pending += self._server.scratch[:count]
         if self._state is State.HEAD:
             self._read_head()
         elif self._state is State.BODY:
@@ -144,9 +144,9 @@ class Connection(asyncio.BufferedProtocol):
             self._pause()
 
     def eof_received(self) -> bool:
-        """Keep the connection open for an answer that is due; see `asyncio.BufferedProtocol`."""
+        """Keep the connection open while a response is due; see `asyncio.BufferedProtocol`."""
         self._has_ended = True
-        return self._state in {State.ADMISSION, State.SERVED, State.ANSWER}
+        return self._state in {State.DISPATCH, State.RUNNING, State.RESPONSE}
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -155,97 +155,97 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         self._is_full = False
-        if self._state is State.ANSWER:
+        if self._state is State.RESPONSE:
             self._sent()
 
-    # ---- What the server calls -------------------------------------------------------------------
+    # ---- Calls of the server -------------------------------------------------------------------
 
     @property
-    def is_served(self) -> bool:
-        """Whether a thread has its request, so that it must not be closed."""
-        return self._state is State.SERVED
+    def is_running(self) -> bool:
+        """Whether a request is running, so that the connection must not be closed."""
+        return self._state is State.RUNNING
 
     def check(self, now: float) -> None:
-        """Give up what takes too long."""
+        """Abort what takes too long."""
         match self._state:
             case State.HEAD:
                 self._check_head(now)
             case State.BODY:
                 self._check_body(now)
-            case State.ANSWER:
-                sent = self._answer_size - self.transport.get_write_buffer_size()
-                if self._pace.is_too_slow(now, sent):
+            case State.RESPONSE:
+                sent = self._response_size - self.transport.get_write_buffer_size()
+                if self._transfer.is_too_slow(now, sent):
                     self.transport.abort()
             case State.LINGER:
-                if now - self._since > LINGER_SECONDS:
+                if now - self._since > LINGER_TIMEOUT:
                     self.transport.abort()
 
     def finish(self) -> None:
-        """Close the connection if no request is under way; else when it is answered."""
+        """Close the connection unless a request has begun; then its response is the last."""
         if self._state is State.HEAD and self._head_since is None:
             self.transport.close()
 
-    # ---- A request, step by step -----------------------------------------------------------------
+    # ---- Steps of a request ----------------------------------------------------------------------
 
     def _read_head(self) -> None:
-        """Begin the next request if its header is there."""
-        while self._ahead.startswith(_EMPTY_LINE):  # RFC 9112, 2.2
-            del self._ahead[: len(_EMPTY_LINE)]
-        if not self._ahead:
+        """Begin the next request if its header is complete."""
+        while self._pending.startswith(_EMPTY_LINE):  # RFC 9112, 2.2
+            del self._pending[: len(_EMPTY_LINE)]
+        if not self._pending:
             self._searched, self._head_since = 0, None
             return
         if self._head_since is None:
             self._head_since = time.monotonic()
-        end = self._ahead.find(HEAD_END, max(0, self._searched - len(HEAD_END)))
-        self._searched = len(self._ahead)
-        if end > MAX_HEAD or (end < 0 and self._searched > MAX_HEAD):
+        end = self._pending.find(HEAD_END, max(0, self._searched - len(HEAD_END)))
+        self._searched = len(self._pending)
+        if end > MAX_HEAD_BYTES or (end < 0 and self._searched > MAX_HEAD_BYTES):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            self._refuse(status, f"The request's header has more than {MAX_HEAD:,} bytes; send less.")
+            self._reject(status, f"The request's header has more than {MAX_HEAD_BYTES:,} bytes; send less.")
         elif end >= 0:
-            head = bytes(self._ahead[: end + len(HEAD_END)])
-            del self._ahead[: len(head)]
-            self._begin(head)
+            head = bytes(self._pending[: end + len(HEAD_END)])
+            del self._pending[: len(head)]
+            self._begin_request(head)
 
-    def _begin(self, head: bytes) -> None:
+    def _begin_request(self, head: bytes) -> None:
         self._searched, self._head_since, self._request_since = 0, None, time.monotonic()
         try:
-            request = parse_head(head, self._environ, self._service.proxies)
+            request = parse_head(head, self._environ, self._server.proxies)
         except MalformedRequestError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            self._reject(HTTPStatus.BAD_REQUEST, str(error))
             return
         self._request, self._keep_alive = request, request.keep_alive
-        terms = self._service.at_once(request)
-        if terms is not None:
-            self._receive(request, terms)
+        dispatch = self._server.dispatch_now(request)
+        if dispatch is not None:
+            self._receive(request, dispatch)
         else:
-            self._state = State.ADMISSION
-            self._admission = self._loop.create_task(self._wait_for_terms(request))
+            self._state = State.DISPATCH
+            self._dispatch_task = self._loop.create_task(self._wait_for_dispatch(request))
 
-    async def _wait_for_terms(self, request: Request) -> None:
-        terms = await self._service.in_time(request)
-        self._admission = None
+    async def _wait_for_dispatch(self, request: Request) -> None:
+        dispatch = await self._server.dispatch(request)
+        self._dispatch_task = None
         if self.transport.is_closing():
-            if terms.place is not None:
-                terms.place.leave()
+            if dispatch.memory is not None:
+                dispatch.memory.release()
         else:
-            self._receive(request, terms)
+            self._receive(request, dispatch)
 
-    def _receive(self, request: Request, terms: Terms) -> None:
+    def _receive(self, request: Request, dispatch: Dispatch) -> None:
         """Receive the request's body, if it has one."""
-        self._terms = terms
+        self._dispatch = dispatch
         if not request.has_body:
             self._state = State.BODY
             self._serve()
             return
-        if request.expects_continue and not self._ahead:
-            if not terms.most:  # It is answered before it sends; whether it then still does, nobody knows.
+        if request.expects_continue and not self._pending:
+            if not dispatch.max_body:  # The client gets its response first; whether it sends then is unknown.
                 self._keep_alive = False
                 self._state = State.BODY
                 self._serve()
                 return
             self.transport.write(_CONTINUE)
-        self._state, self._pace = State.BODY, Pace.start()
-        self._body = gather(request, terms.most)
+        self._state, self._transfer = State.BODY, TransferMonitor.start()
+        self._body = body_reader(request, dispatch.max_body)
         self._resume()
         self._feed_body()
 
@@ -253,118 +253,121 @@ class Connection(asyncio.BufferedProtocol):
         body = self._body
         assert body is not None  # noqa: S101 - in this state
         try:
-            if self._ahead:
-                body.feed(self._ahead)
+            if self._pending:
+                body.feed(self._pending)
         except MalformedRequestError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            self._reject(HTTPStatus.BAD_REQUEST, str(error))
             return
         if body.is_complete:
             self._serve()
 
     def _serve(self) -> None:
-        """Have the request served: its body has come, or as much of it as is waited for."""
-        request, terms, body = self._request, self._terms, self._body
+        """Serve the request, whose body is complete or no longer waited for."""
+        request, dispatch, body = self._request, self._dispatch, self._body
         assert request is not None  # noqa: S101 - there is one in this state
-        assert terms is not None  # noqa: S101
-        self._state, self._body = State.SERVED, None
-        if terms.answer is not None:
-            self._answer(terms.answer)
+        assert dispatch is not None  # noqa: S101
+        self._state, self._body = State.RUNNING, None
+        if dispatch.response is not None:
+            self._respond(dispatch.response)
             return
         environ = request.environ
         if body is None:
-            environ["wsgi.input"] = DroppedBody() if request.has_body else ReceivedBody(bytearray())
+            environ["wsgi.input"] = DiscardedBody() if request.has_body else ReceivedBody(bytearray())
         else:
-            environ["wsgi.input"] = body.input()
+            environ["wsgi.input"] = body.wsgi_input()
         if request.chunks is not None:
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = "0" if body is None else str(body.count)
-        if terms.place is not None:
-            environ[DONE] = partial(self._loop.call_soon_threadsafe, terms.place.leave)
-        self._service.serve(request, terms, self._answer)
+        if dispatch.memory is not None:
+            environ[RELEASE_BODY] = partial(self._loop.call_soon_threadsafe, dispatch.memory.release)
+        self._server.serve(request, dispatch, self._respond)
 
-    def _answer(self, answer: Answer) -> None:
-        """Send the answer."""
-        self._leave_place()
-        request, self._request, self._terms = self._request, None, None
+    def _respond(self, response: Response) -> None:
+        """Send the response."""
+        self._release_memory()
+        request, self._request, self._dispatch = self._request, None, None
         if self.transport.is_closing():
             return
-        self._keep_alive = self._keep_alive and not self._service.closing and not self._has_ended
+        self._keep_alive = self._keep_alive and not self._server.closing and not self._has_ended
         with_body = request is None or request.method != "HEAD"
-        data = answer.encoded(keep_alive=self._keep_alive, with_body=with_body)
-        self._service.answered(self, request, answer, time.monotonic() - self._request_since)
-        self._state, self._pace, self._answer_size = State.ANSWER, Pace.start(), len(data)
+        data = response.encoded(keep_alive=self._keep_alive, with_body=with_body)
+        self._server.on_response(self, request, response, time.monotonic() - self._request_since)
+        self._state, self._transfer, self._response_size = State.RESPONSE, TransferMonitor.start(), len(data)
         self.transport.write(data)
         if self._is_full:
-            self._service.holds(self, len(data))
+            self._server.on_unread(self, len(data))
         else:
             self._sent()
 
     def _sent(self) -> None:
-        """Go on to the next request, or close."""
+        """Wait for the next request, or close."""
         self._served += 1
         self._since = time.monotonic()
-        self._service.holds(self, 0)
+        self._server.on_unread(self, 0)
         if not self._keep_alive or self._has_ended:
             self._linger()
             return
         self._state = State.HEAD
         self._resume()
-        if self._ahead:
+        if self._pending:
             self._head_since = self._since
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._read_next)
 
-    def _go_on(self) -> None:
+    def _read_next(self) -> None:
         if self._state is State.HEAD and not self.transport.is_closing():
             self._read_head()
 
     def _linger(self) -> None:
-        """Say that nothing more comes, and drop what the client still sends, so that it can read the answer.
+        """Send no more, and discard further bytes of the client, so that it can read the response.
 
-        Closed at once, the connection would be reset, and the answer lost with it (RFC 9112, 9.6).
+        Closed at once, the connection would be reset, and the response lost with it (RFC 9112, 9.6).
         """
         self._state = State.LINGER
-        self._ahead.clear()
+        self._pending.clear()
         if self._has_ended:
             self.transport.close()
             return
-        with contextlib.suppress(OSError):  # reset by the client in this moment
+        with contextlib.suppress(OSError):  # The client has just reset it.
             self.transport.write_eof()
         self._resume()
 
-    def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer what is no request, or does not come; it is the connection's last."""
+    def _reject(self, status: HTTPStatus, detail: str) -> None:
+        """Respond to a malformed or late request, and close the connection."""
         self._body = None
         self._keep_alive = False
-        self._answer(refusal(status, detail))
+        self._respond(error_response(status, detail))
 
-    # ---- Smaller parts ---------------------------------------------------------------------------
+    # ---- Helpers ---------------------------------------------------------------------------------
 
     def _check_head(self, now: float) -> None:
         if self._head_since is not None:
-            if now - self._head_since > HEAD_SECONDS:
-                detail = (
-                    f"The request's header did not come within {HEAD_SECONDS:.0f} seconds; send it at once."
-                )
-                self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
-        elif now - self._since > (IDLE_SECONDS if self._served else HEAD_SECONDS):
+            if now - self._head_since > HEAD_TIMEOUT:
+                detail = f"The request's header took more than {HEAD_TIMEOUT:.0f} seconds; send it at once."
+                self._reject(HTTPStatus.REQUEST_TIMEOUT, detail)
+        elif now - self._since > (KEEP_ALIVE_TIMEOUT if self._served else HEAD_TIMEOUT):
             self.transport.close()
 
     def _check_body(self, now: float) -> None:
-        body, terms = self._body, self._terms
-        if body is None or terms is None:
+        body, dispatch = self._body, self._dispatch
+        if body is None or dispatch is None:
             return
-        if not terms.most:
-            if now - self._pace.began > DISCARD_SECONDS:
+        if not dispatch.max_body:
+            if now - self._transfer.began > DISCARD_TIMEOUT:
                 self._keep_alive = False
                 self._serve()
-        elif self._pace.is_too_slow(now, body.count):
-            took = now - self._pace.began
-            detail = f"The body came too slowly: {body.count:,} bytes in {took:.0f} seconds; send it again."
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, detail)
+        elif self._transfer.is_too_slow(now, body.count):
+            took = now - self._transfer.began
+            detail = (
+                f"The body was sent too slowly: {body.count:,} bytes in {took:.0f} seconds; send it again."
+            )
+            self._reject(HTTPStatus.REQUEST_TIMEOUT, detail)
 
-    def _leave_place(self) -> None:
-        if self._terms is not None and self._terms.place is not None:
-            self._terms.place.leave()
+    def _release_memory(self) -> None:
+        if self._dispatch is not None and self._dispatch.memory is not None:
+            self._dispatch.memory.release()
+
+    def _body_buffer(self) -> memoryview | None:
+        return self._body.buffer() if self._state is State.BODY and self._body is not None else None
 
     def _pause(self) -> None:
         if not self._is_paused and not self._has_ended:

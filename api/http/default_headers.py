@@ -1,4 +1,4 @@
-"""What every answer of the application says to caches and browsers, unless a route says otherwise."""
+"""Default headers of responses, for caches and browsers; a route can override them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final
 from flask import Flask, Response
 
 DEFAULTS: Final = {
-    "Cache-Control": "no-store",  # jobs and counts change, and are for whoever holds the key alone
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # nothing here is a page
+    "Cache-Control": "no-store",  # jobs and counts change, and are for the holder of the key only
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # only the page loads anything
     "X-Content-Type-Options": "nosniff",
 }
 
 
 def register(app: Flask) -> None:
-    """Add the headers to all answers of `app`."""
-    app.after_request(_complete)
+    """Add the headers to all responses of `app`."""
+    app.after_request(_add_defaults)
 
 
-def _complete(response: Response) -> Response:
+def _add_defaults(response: Response) -> Response:
     for name, value in DEFAULTS.items():
         response.headers.setdefault(name, value)
     return response

@@ -1,7 +1,7 @@
 """Files of a `multipart/form-data` body (RFC 7578), as views of it.
 
-`multipart` reads what stands in the parts' headers. Its parser, which copies every part three times, took
-half of the time that a bulk upload of frames costs the API; Werkzeug's takes more.
+The library `multipart` parses the parts' headers. Its parser of whole forms copies every part three times,
+which took half of the API's time for a bulk upload of frames; Werkzeug's takes longer.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FIELD_TYPE: Final = re.compile(r"(text/.*|application/(.*\+)?(json|xml|x-www-fo
 """Media types of parts that are fields of the form, unless they have a file name."""
 
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*\s*=\s*\"?([\w-]*)'[\w-]*'([^;\"\s]*)", re.IGNORECASE)
-_FOLD: Final = re.compile(rb"\r\n[ \t]+")  # where a line of a header goes on in the next
+_FOLD: Final = re.compile(rb"\r\n[ \t]+")  # a folded line of a header
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file part of a form: its header's fields as the client wrote them, and its bytes.
+    """A file part of a form: the fields of its header as the client wrote them, and its bytes.
 
-    `name` is the file's, or the field's if the file has none.
+    `name` is the name of the file, or of the field if the file has none.
     """
 
     name: str
@@ -46,7 +46,7 @@ class File:
         """Return the bytes without the encoding that the header declares, and their media type.
 
         Raises:
-            RequestError: 400, 415; as of `api.http.encodings`.
+            RequestError: 400, 415; see `api.http.encodings`.
         """
         encoded = self.content_encoding or self.transfer_encoding
         return unwrap(self._decoded() if encoded else self.data, self.media_type)
@@ -56,87 +56,86 @@ class File:
         if coding.lower() not in {"", "identity"}:
             raise RequestError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"Content-Encoding {coding[:40]!r} is not for the parts of a form; send the image itself.",
+                f"Content-Encoding {coding[:40]!r} is not supported in a form's part; send the image itself.",
             )
         return decode_transfer(self.data, self.transfer_encoding)
 
 
-def files_in(body: bytes | bytearray, boundary: str, *, most_parts: int) -> list[File]:
+def parse_files(body: bytes | bytearray, boundary: str, *, max_parts: int) -> list[File]:
     """Return the file parts of a form, in order.
 
-    A part is a file if it has a file name, a media type that no field has, or an image's bytes; other parts
-    are left out.
+    A part is a file if it has a file name, a media type that fields do not have, or the bytes of an image.
 
     Args:
-        body: the whole form; the files' bytes are views of it.
-        boundary: as the request's header states it.
-        most_parts: parts that are counted at all.
+        body: the whole form; the bytes of the files are views of it.
+        boundary: from the request's header.
+        max_parts: limit of the parts, files or not.
 
     Raises:
-        RequestError: 400, it is no complete form.
-        RequestEntityTooLarge: it has more parts, or a part's header is longer than 4 kB.
+        RequestError: 400, the form is incomplete or malformed.
+        RequestEntityTooLarge: the form has more parts, or a part's header is longer than 4 kB.
     """
     if not boundary:
-        raise _broken("its header states no boundary")
+        raise _malformed("its header declares no boundary")
     view = memoryview(body)
-    found: list[File] = []
+    files: list[File] = []
     for number, (header, content) in enumerate(_parts(body, boundary.encode())):
-        if number == most_parts:
+        if number == max_parts:
             raise RequestEntityTooLarge
         file = _file(header, view[content])
         if file is not None:
-            found.append(file)
-    return found
+            files.append(file)
+    return files
 
 
 def _parts(body: bytes | bytearray, boundary: bytes) -> Iterator[tuple[bytes, slice]]:
-    """Yield each part's header, and where in `body` its content lies."""
+    """Yield each part's header, and the slice of `body` with its content."""
     delimiter = _LINE_END + b"--" + boundary
     at = _begin(body, delimiter)
     while body[at : at + 2] != b"--":
         begin = _content(body, at)
         if body.startswith(delimiter[2:], begin):
-            # Looked at as content, the next part would be this one's.
+            # Otherwise the next part would be read as the content of this one.
             raise RequestError(
                 HTTPStatus.BAD_REQUEST,
                 "A part of the form has no empty line after its header; add it, send it again.",
             )
         end = body.find(delimiter, begin)
         if end < 0:
-            raise _broken("it breaks off within a part")
+            raise _malformed("it ends within a part")
         yield bytes(body[at + 2 : begin - 4]), slice(begin, end)
         at = end + len(delimiter)
 
 
 def _begin(body: bytes | bytearray, delimiter: bytes) -> int:
-    """Return where the first boundary ends; it begins the body or a line."""
+    """Return the end of the first boundary, which begins the body or a line."""
     at = body.find(delimiter[2:])
     if at < 0 or (at > 0 and not body.startswith(delimiter, at - 2)):
-        raise _broken("its boundary does not begin it")
+        raise _malformed("it does not begin with its boundary")
     return at + len(delimiter) - 2
 
 
 def _content(body: bytes | bytearray, at: int) -> int:
-    """Return where the content begins of the part whose boundary ends at `at`."""
+    """Return the beginning of the content of the part whose boundary ends at `at`."""
     if body[at : at + 2] != _LINE_END:
-        raise _broken("a boundary is not followed by a line's end")
+        raise _malformed("a boundary is not followed by a line break")
     last = at + 2 + _MAX_HEADER + 4
     end = body.find(2 * _LINE_END, at, last)
     if end < 0 and len(body) >= last:
         raise RequestEntityTooLarge
     if end < 0:
-        raise _broken("it breaks off within a part's header")
+        raise _malformed("it ends within a part's header")
     return end + 4
 
 
 def _file(header: bytes, data: memoryview) -> File | None:
-    """Return the file that a part is, or None for a field: text without a file name."""
+    """Return the file of a part; None for a field, which is text without a file name."""
     kind, field, name = "", None, None
     media_type = transfer_encoding = content_encoding = ""
     for line in _lines(header):
         title, colon, value = line.partition(":")
         if not colon:
-            raise _broken("a line of a part's header has no colon")
+            raise _malformed("a line of a part's header has no colon")
         match title.strip().lower():
             case "content-disposition":
                 kind, field, name = parse_content_disposition(value.strip())
@@ -149,7 +148,7 @@ def _file(header: bytes, data: memoryview) -> File | None:
             case "content-encoding":
                 content_encoding = value
     if kind != "form-data":
-        raise _broken("a part's header does not say that it is form-data")
+        raise _malformed("a part's Content-Disposition is not form-data")
     if name is None and _FIELD_TYPE.fullmatch(media_type) and not holds_image(data):
         return None
     shown = (field or "") if name is None else name
@@ -157,7 +156,7 @@ def _file(header: bytes, data: memoryview) -> File | None:
 
 
 def _lines(header: bytes) -> list[str]:
-    """Return the lines of a part's header. Latin-1 where it is not UTF-8: old systems write file names so."""
+    """Return the lines of a part's header: UTF-8, or Latin-1, in which old systems write file names."""
     header = _FOLD.sub(b" ", header)
     try:
         return header.decode().split("\r\n")
@@ -166,7 +165,7 @@ def _lines(header: bytes) -> list[str]:
 
 
 def _extended_name(disposition: str) -> str | None:
-    """Return what `filename*` says (RFC 8187). RFC 7578 forbids it, and some clients send nothing else."""
+    """Return the value of `filename*` (RFC 8187). RFC 7578 forbids it, but some clients send nothing else."""
     match = _EXTENDED_NAME.search(disposition)
     if match is None:
         return None
@@ -174,5 +173,5 @@ def _extended_name(disposition: str) -> str | None:
     return unquote(text, "latin-1" if charset.lower() == "iso-8859-1" else "utf-8")
 
 
-def _broken(what: str) -> RequestError:
-    return RequestError(HTTPStatus.BAD_REQUEST, f"The body is not a complete form: {what}; send it again.")
+def _malformed(reason: str) -> RequestError:
+    return RequestError(HTTPStatus.BAD_REQUEST, f"The body is not a complete form: {reason}; send it again.")

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: a status, and a sentence that says what to do."""
+"""Errors as RFC 9457 problem details: a status, the cause, and the remedy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
-from api.http.repeats import Repeats
+from api.http.log_limit import RateLimitedLog
 from api.http.request_id import request_id
 from api.services import services
 from core.errors import (
@@ -39,10 +39,10 @@ from core.errors import (
 
 logger = logging.getLogger(__name__)
 
-_repeats: Final = Repeats(logger)
+_log: Final = RateLimitedLog(logger)
 
 RETRY_AFTER: Final = 2
-"""Seconds after which a client may try again while a dependency is down."""
+"""Seconds in `Retry-After` while a dependency is down."""
 
 _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
     CameraIdError: HTTPStatus.BAD_REQUEST,
@@ -66,13 +66,16 @@ _STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
 }
 
 
-_UNAVAILABLE: Final = "The service cannot take or show images just now; try again in a moment."
-_DISK_FULL: Final = "The service's disk is full, so it cannot take images just now; try again later."
-_NO_ROUTE: Final = "There is nothing at this address; docs/api.md lists what there is."
+_UNAVAILABLE: Final = "The service is unavailable at the moment; try again shortly."
+FAULT: Final = "The request failed because of a fault of the server; its log has the cause."
+"""Details of a problem with status 500."""
+
+_DISK_FULL: Final = "The service's disk is full, so it accepts no images at the moment; try again later."
+_NO_ROUTE: Final = "There is no such route; see docs/api.md for the routes."
 
 
 class RequestError(WastestreamError):
-    """Raised when a request itself is wrong; carries its status, and headers for the answer."""
+    """Raised when a request itself is wrong; carries status and headers of the response."""
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -94,13 +97,13 @@ def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
     if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError | DataLostError):
-        # What broke is for the operator's log; the client can only wait. A full disk may take Redis with it.
+        # The cause is for the operator's log; the client can only wait. A full disk may stop Redis as well.
         return problem(status, _DISK_FULL if services().disk.shortage else _UNAVAILABLE)
     return problem(status, str(error))
 
 
 def respond(document: dict[str, Any], retry_after: float = RETRY_AFTER) -> Response:
-    """Return a problem document as a response; with 429 and 503, say when to come back, in seconds."""
+    """Return a problem document as a response; 429 and 503 have `Retry-After`, in seconds."""
     document = {**document, "request_id": request_id()}
     response = Response(json.dumps(document), document["status"], content_type="application/problem+json")
     if document["status"] in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
@@ -109,23 +112,23 @@ def respond(document: dict[str, Any], retry_after: float = RETRY_AFTER) -> Respo
 
 
 def register(app: Flask) -> None:
-    """Make every error of `app` a problem document."""
-    app.register_error_handler(WastestreamError, _on_ours)
-    app.register_error_handler(HTTPException, _on_http)
-    app.register_error_handler(Exception, _on_unexpected)
+    """Make `app` respond to every error with a problem document."""
+    app.register_error_handler(WastestreamError, _on_known_error)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_unexpected_error)
 
 
-def _on_ours(error: WastestreamError) -> Response:
+def _on_known_error(error: WastestreamError) -> Response:
     document = problem_of(error)
     if document["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _repeats.warn(str(error), f" (request {request_id()})")
+        _log.warn(str(error), f" (request {request_id()})")
     response = respond(document, getattr(error, "retry_after", RETRY_AFTER))
     if isinstance(error, RequestError):
         response.headers.update(error.headers)
     return response
 
 
-def _on_http(error: HTTPException) -> Response:
+def _on_http_error(error: HTTPException) -> Response:
     detail = _NO_ROUTE if isinstance(error, NotFound) else error.description or ""
     response = respond(problem(error.code or 500, detail))
     for name, value in error.get_headers():
@@ -134,6 +137,6 @@ def _on_http(error: HTTPException) -> Response:
     return response
 
 
-def _on_unexpected(error: Exception) -> Response:
-    logger.error("A request failed in an unforeseen way (request %s)", request_id(), exc_info=error)
-    return respond(problem(500, "The request failed on our side; its cause is in the server's log."))
+def _on_unexpected_error(error: Exception) -> Response:
+    logger.error("Unexpected error in request %s", request_id(), exc_info=error)
+    return respond(problem(500, FAULT))

@@ -1,4 +1,4 @@
-"""Reverse proxies in front of the API: what they say of the request that they were sent."""
+"""Reverse proxies in front of the API, and the headers in which they forward a request's origin."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _ADDRESS: Final = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 
 
 def client_address(environ: Mapping[str, Any], proxies: int) -> str:
-    """Return the address of who sent a request, as the first of the proxies says; else the connection's."""
-    told = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    first = told[-proxies].strip() if 0 < proxies <= len(told) else ""
-    return first if _ADDRESS.fullmatch(first) else str(environ["REMOTE_ADDR"])
+    """Return the client's address as the first trusted proxy forwards it; otherwise the connection's."""
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    address = forwarded[-proxies].strip() if 0 < proxies <= len(forwarded) else ""
+    return address if _ADDRESS.fullmatch(address) else str(environ["REMOTE_ADDR"])
 
 
 def register(app: Flask, proxies: int) -> None:
-    """Believe the `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` of so many proxies in a row.
+    """Trust the `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` of a chain of `proxies` proxies.
 
-    Each proxy appends its own to these headers. What stands before is the client's, and is not believed.
+    Each proxy appends a value to these headers. Earlier values come from the client, and are not trusted.
     """
     if proxies:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's own way to add middleware

@@ -1,4 +1,4 @@
-"""Request ids: one per request, the client's own if it sends a sane one; in every answer and log line."""
+"""Request ids, in every response and log line: the client's own if it is safe to log, or a new one."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from flask import Flask, Response, g, request
 
 HEADER: Final = "X-Request-ID"
 
-_SANE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # what cannot spoil a log
+_SAFE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in a line of a log
 
 
 def request_id() -> str:
     """Return the current request's id."""
-    found: str = g.request_id
-    return found
+    current: str = g.request_id
+    return current
 
 
 def register(app: Flask) -> None:
-    """Give every request to `app` its id, and every answer the header."""
+    """Give every request to `app` an id, and every response the header."""
     app.before_request(_begin)
     app.after_request(_end)
 
 
 def _begin() -> None:
-    given = request.environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = given if _SANE.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    own = request.environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = own if _SAFE.fullmatch(own) else f"{random.getrandbits(64):016x}"
 
 
 def _end(response: Response) -> Response:

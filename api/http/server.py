@@ -1,4 +1,4 @@
-"""The HTTP server of one process: its connections, and the threads behind them."""
+"""The HTTP server of one process: its connections, and the threads that run their requests."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Any, Final
 
 from flask import Flask
 
-from api.http import answer as answers
 from api.http.access_log import AccessLog
-from api.http.admission import Admission, Terms
-from api.http.answer import Answer, refusal
 from api.http.connection import Connection
-from api.http.limits import MAX_CONNECTIONS, MAX_PER_ADDRESS, MAX_UNREAD
-from api.http.repeats import Repeats
+from api.http.dispatch import Dispatch, Dispatcher
+from api.http.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_UNREAD_BYTES
+from api.http.log_limit import RateLimitedLog
+from api.http.problems import FAULT
 from api.http.request import Request
+from api.http.response import Response, call_wsgi, error_response
 from api.services import Services
 
 logger = logging.getLogger(__name__)
 
-_SCRATCH: Final = 64 * 1024  # bytes received at once where there is no place for them yet
+_SCRATCH: Final = 64 * 1024  # bytes of the shared receive buffer
 
-_BACKLOG: Final = 2048  # connections that the system holds until they are accepted
+_BACKLOG: Final = 2048  # connections that the kernel queues until they are accepted
 
-_OTHER_FILES: Final = 500  # threads' connections to Redis and storage, libraries, logs
+_OTHER_FILES: Final = 500  # connections to Redis and storage, libraries, logs
 
 
 class Server:
@@ -43,27 +43,27 @@ class Server:
         self.proxies = services.settings.trusted_proxies
         self._app = app
         self._loop = loop
-        self._admission = Admission(app, loop)
+        self._dispatcher = Dispatcher(app, loop)
         self._access_log = AccessLog() if services.settings.access_log else None
-        self._errors = Repeats(logger)
-        self._most = most_connections()
+        self._errors = RateLimitedLog(logger)
+        self._max_connections = max_connections()
         self._listeners: list[asyncio.Server] = []
-        # The connections of each address, the one that was idle for longest first.
+        # The connections of each address, the one that has been idle for longest first.
         self._connections: dict[str, dict[Connection, None]] = {}
         self._count = 0
-        self._held: dict[Connection, int] = {}  # bytes of answers that wait to be read
-        self._held_bytes = 0
-        self.at_once = self._admission.at_once
-        self.in_time = self._admission.in_time
+        self._unread: dict[Connection, int] = {}  # bytes of responses that wait to be read, oldest first
+        self._unread_bytes = 0
+        self.dispatch_now = self._dispatcher.dispatch_now
+        self.dispatch = self._dispatcher.dispatch
 
     async def listen(self, sockets: list[socket.socket]) -> None:
-        """Accept connections from now on."""
+        """Start to accept connections."""
         for sock in sockets:
             listener = await self._loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG)
             self._listeners.append(listener)
 
     async def close(self, seconds: float) -> None:
-        """Accept no more, and return when every request is answered, or the time is over."""
+        """Accept no more connections; return when no request is left, or the time is over."""
         self.closing = True
         for listener in self._listeners:
             listener.close()
@@ -72,50 +72,50 @@ class Server:
             for connection in self._all():
                 connection.finish()
             await asyncio.sleep(0.05)
-        self._admission.close()
+        self._dispatcher.close()
 
     def check(self) -> None:
-        """Give up what takes too long; to be called every second or so."""
+        """Abort what takes too long; to be called about once a second."""
         now = time.monotonic()
         for connection in self._all():
             connection.check(now)
-        for lane in self._admission.lanes:
-            lane.refuse_late(now)
+        for pool in self._dispatcher.pools:
+            pool.reject_overdue(now)
         self._errors.flush()
 
-    # ---- What connections call -------------------------------------------------------------------
+    # ---- Calls of connections --------------------------------------------------------------------
 
-    def opened(self, connection: Connection) -> None:
-        """Count a connection; if there are too many, close the one that is needed least."""
+    def on_open(self, connection: Connection) -> None:
+        """Count a connection; if there are too many, close the one that has been idle for longest."""
         own = self._connections.setdefault(connection.address, {})
         own[connection] = None
         self._count += 1
-        if len(own) > MAX_PER_ADDRESS:
+        if len(own) > MAX_CONNECTIONS_PER_ADDRESS:
             self._evict(own)
-        elif self._count > self._most:
+        elif self._count > self._max_connections:
             self._evict(max(self._connections.values(), key=len))
 
-    def closed(self, connection: Connection) -> None:
-        """Count it no longer."""
+    def on_close(self, connection: Connection) -> None:
+        """Stop counting a connection."""
         own = self._connections[connection.address]
         del own[connection]
         self._count -= 1
         if not own:
             del self._connections[connection.address]
-        self.holds(connection, 0)
+        self.on_unread(connection, 0)
 
-    def holds(self, connection: Connection, size: int) -> None:
-        """Count the bytes of an answer that wait for the client to read.
+    def on_unread(self, connection: Connection, size: int) -> None:
+        """Count the bytes of a response that wait for the client to read; 0 once it is sent.
 
-        If there are too many, those are not sent that have waited for longest.
+        If there are too many, abort the responses that have waited for longest.
         """
-        self._held_bytes -= self._held.pop(connection, 0)
+        self._unread_bytes -= self._unread.pop(connection, 0)
         if size:
-            self._held[connection] = size
-            self._held_bytes += size
-        while self._held_bytes > MAX_UNREAD:
-            oldest = next(iter(self._held))
-            self._held_bytes -= self._held.pop(oldest)
+            self._unread[connection] = size
+            self._unread_bytes += size
+        while self._unread_bytes > MAX_UNREAD_BYTES:
+            oldest = next(iter(self._unread))
+            self._unread_bytes -= self._unread.pop(oldest)
             oldest.transport.abort()
 
     def environ(self, connection: Connection) -> Mapping[str, Any]:
@@ -134,62 +134,72 @@ class Server:
             "wsgi.run_once": False,
         }
 
-    def serve(self, request: Request, terms: Terms, answered: Callable[[Answer], None]) -> None:
-        """Have a thread serve the request, and answer it."""
+    def serve(self, request: Request, dispatch: Dispatch, respond: Callable[[Response], None]) -> None:
+        """Run the request in a thread of its pool, then call `respond`."""
 
         def work() -> None:
-            answer = self._run(request)
-            self._loop.call_soon_threadsafe(done, answer)
+            response = self._run(request)
+            self._loop.call_soon_threadsafe(done, response)
 
-        def done(answer: Answer) -> None:
-            terms.lane.leave()
-            answered(answer)
+        def done(response: Response) -> None:
+            dispatch.pool.release()
+            respond(response)
 
-        terms.lane.run(work, lambda: answered(self._admission.busy(terms)))
+        dispatch.pool.submit(work, lambda: respond(self._dispatcher.busy_response(dispatch)))
 
-    def answered(
-        self, connection: Connection, request: Request | None, answer: Answer, seconds: float
+    def on_response(
+        self, connection: Connection, request: Request | None, response: Response, seconds: float
     ) -> None:
-        """Log an answer."""
+        """Log a response."""
         own = self._connections[connection.address]
-        del own[connection]  # It comes last now.
+        del own[connection]  # Last now, as the one that has been idle for shortest.
         own[connection] = None
         address = connection.address if request is None else request.address
-        if answer.problem:
-            self._errors.warn(f"{address} was answered {answer.status}: {answer.problem}")
+        if response.problem:
+            self._errors.warn(f"{address} was answered {response.status}: {response.problem}")
         if self._access_log is not None:
-            self._access_log.write(address, request, answer, seconds)
+            self._access_log.write(address, request, response, seconds)
 
-    # ---- Smaller parts ---------------------------------------------------------------------------
+    # ---- Helpers ---------------------------------------------------------------------------------
 
     def _all(self) -> list[Connection]:
         return [connection for own in self._connections.values() for connection in own]
 
-    def _run(self, request: Request) -> Answer:
+    def _run(self, request: Request) -> Response:
         try:
-            return answers.run(self._app, request.environ)
-        except Exception:  # The application answers its own errors, so this is one of the way there or back.
-            logger.exception("A request failed in an unforeseen way")
-            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed on our side.")
+            return call_wsgi(self._app, request.environ)
+        except Exception:  # The application handles its own errors, so this is a fault between it and here.
+            logger.exception("Unexpected error in a request")
+            return error_response(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                FAULT,
+            )
 
     def _evict(self, own: Mapping[Connection, None]) -> None:
-        """Close the first of these connections that no thread serves."""
-        idle = next((one for one in own if not one.is_served and not one.transport.is_closing()), None)
+        """Close the first of these connections that runs no request."""
+        idle = next(
+            (
+                connection
+                for connection in own
+                if not connection.is_running and not connection.transport.is_closing()
+            ),
+            None,
+        )
         if idle is not None:
             idle.transport.abort()
 
 
-def allow_files() -> None:
-    """Let this process and its children have as many connections open as they may, and files besides."""
+def raise_file_limit() -> None:
+    """Raise the limit of open files of this process and its children as far as the server needs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + _OTHER_FILES
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def most_connections() -> int:
-    """Return how many connections the system lets this process have."""
+def max_connections() -> int:
+    """Return the connections that this process may have within its limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS

@@ -1,4 +1,4 @@
-"""Times and durations as clients write them."""
+"""Parsers of times and durations in requests."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _NUMBER: Final = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.
 _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d:)60(?=\D|$)", re.ASCII)
 
 _EPOCH: Final = re.compile(r"(?:(\d{9,10})|(\d{12,13}))(?:\.\d+)?", re.ASCII)
-"""Seconds since 1970, or milliseconds. Not 8 or 14 digits, which are rather a date without a zone."""
+"""Seconds since 1970, or milliseconds. 8 or 14 digits are more likely a date without a zone."""
 
 _COMPACT_DATES: Final = ("%Y%m%d%H%M", "%y%m%d%H%M%S")
-"""Dates of 12 digits, as controllers write them. Milliseconds of years up to 2001 have as many."""
+"""Dates of 12 digits, as controllers write them. Milliseconds up to the year 2001 have 12 digits too."""
 
 _COMPACT_DIGITS: Final = 12
 
 
 def parse_number(text: str) -> float | None:
-    """Return the decimal number, None if the text is none."""
+    """Return the decimal number; None if the text is not one."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def parse_rfc3339(text: str) -> datetime | None:
-    """Return the time, with its zone; None if the text is no time, or names no zone.
+    """Return the time, with its zone; None if the text is not a time, or has no zone.
 
-    Besides what Python reads, RFC 3339 (section 5.6) allows `t` and `z` in small letters and a leap second,
-    which is taken for the first second of the next minute.
+    RFC 3339 (section 5.6) also allows two things that Python does not parse: lower-case `t` and `z`, and a
+    leap second, which is read as the first second of the next minute.
     """
     text, leap = _LEAP_SECOND.subn("59", text, count=1)
     try:
@@ -46,10 +46,10 @@ def parse_rfc3339(text: str) -> datetime | None:
 
 
 def captured_ms(text: str | None) -> int | None:
-    """Return when a picture was taken, ms since 1970, as `X-Captured-At` states it; None without the header.
+    """Return the time in `X-Captured-At`, ms since 1970; None without the header.
 
     Raises:
-        RequestError: 400, it is no time; 422, it lies in the future or before 1970.
+        RequestError: 400, the text is not a time; 422, the time is in the future or before 1970.
     """
     if text is None:
         return None
@@ -60,15 +60,15 @@ def captured_ms(text: str | None) -> int | None:
             f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
             "2026-01-31T08:15:00Z, or seconds or milliseconds since 1970.",
         )
-    if moment.timestamp() < 0:  # where clocks that lost their time begin; nothing was photographed before
+    if moment.timestamp() < 0:  # Clocks that lost their time may restart before 1970.
         raise RequestError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies before 1970 (UTC); set the camera's clock, or leave it out.",
+            f"X-Captured-At {text[:80]} is before 1970 (UTC); set the camera's clock, or omit the header.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} lies in the future; set the camera's clock, or leave the header out.",
+            f"X-Captured-At {text[:80]} is in the future; set the camera's clock, or omit the header.",
         )
     return round(moment.timestamp() * 1000)
 
@@ -81,7 +81,7 @@ def _parse_epoch(text: str) -> datetime | None:
 
 
 def _is_date(digits: str) -> bool:
-    """Return whether the digits are a date and time without a zone, rather than a number."""
+    """Return whether the digits are a date and time without a zone."""
     for form in _COMPACT_DATES:
         with suppress(ValueError):
             datetime.strptime(digits, form).replace(tzinfo=UTC)

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.auth.policy import caller, check_scope, requires
-from api.http.body import body_done, read_body, read_files, takes
+from api.http.body import accepts_body, read_body, read_files, release_body
 from api.http.encodings import unwrap
-from api.http.long_poll import wait_seconds, when_settled
+from api.http.long_poll import wait_seconds, wait_settled
 from api.http.multipart import File
 from api.http.problems import RequestError, problem_of, respond
 from api.ingest.admission import limit_headers
@@ -36,31 +36,31 @@ MAX_FILES: Final = 64
 MAX_BULK_BYTES: Final = 128 * 1024 * 1024
 """Bytes of one bulk upload: 64 frames of 2 MB."""
 
-_MAX_PARTS: Final = 1000  # parts that are still counted, to say how many are too many
+_MAX_PARTS: Final = 1000  # parts that are counted to name their number in the error
 
 blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
 
 @blueprint.post("")
 @requires(Scope.INGEST)
-@takes(MAX_BYTES, SINGLE)
+@accepts_body(MAX_BYTES, SINGLE)
 def upload() -> tuple[Response, int, dict[str, str]]:
-    """Take one image; 202 with its job, and with `?wait=SECONDS` the moment it settles."""
+    """Accept one image; 202 with its job, and with `?wait=SECONDS` as soon as the job settles."""
     seconds = wait_seconds()
     if seconds:
         check_scope(Scope.READ)
     job, place, headers = _accept()
-    # Written out: `url_for` takes a twentieth of the time that an upload holds the interpreter.
+    # Not `url_for`, which takes a twentieth of an upload's time in the interpreter.
     headers["Location"] = f"{request.root_path}{jobs.url_prefix}/{job.id}"
     if seconds and not job.state.terminal:
-        body_done()
+        release_body()
         job, place, early = _settled(job, place, seconds)
         headers.update(early)
     return jsonify(_document(job, place)), HTTPStatus.ACCEPTED, headers
 
 
 def _accept() -> tuple[Job, Place | None, dict[str, str]]:
-    """Take the image of the current request; a function of its own, so that none waits with it in memory."""
+    """Accept the image of the current request. Its bytes are freed on return, before the request waits."""
     if (request.content_length or 0) > MAX_BYTES:
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
@@ -75,32 +75,32 @@ def _accept() -> tuple[Job, Place | None, dict[str, str]]:
 
 
 def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place | None, dict[str, str]]:
-    """Return the job when it has settled or the time is over, with headers for the answer."""
+    """Return the job when it has settled or the time is over, with headers for the response."""
     try:
-        settled, headers = when_settled(job.id, seconds)
+        settled, headers = wait_settled(job.id, seconds)
         if settled is None:
             return job, place, headers
         return settled, None if settled.state.terminal else services().jobs.places([job.id])[0], headers
     except RedisUnavailableError:
-        return job, place, {}  # It was accepted, and that is what its sender must learn.
+        return job, place, {}  # The image was accepted, and the client must learn that.
 
 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
-@takes(MAX_BULK_BYTES, BULK)
+@accepts_body(MAX_BULK_BYTES, BULK)
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
-    """Take up to 64 images; 202 with each one's outcome, in order."""
+    """Accept up to 64 images; 202 with the outcome of each, in order."""
     if "wait" in request.args:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; ask for their jobs with POST /v1/jobs/query."
+            HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; query their jobs with POST /v1/jobs/query."
         )
     if (request.content_length or 0) > MAX_BULK_BYTES:
-        raise _too_large(f"The call has more than {MAX_BULK_BYTES:,} bytes; send fewer files in each.")
+        raise _too_large(f"The request has more than {MAX_BULK_BYTES:,} bytes; send fewer files at a time.")
     origin = read_origin(request.headers)
-    return _take(_files(), origin)
+    return _accept_files(_files(), origin)
 
 
-def _take(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
+def _accept_files(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
     checks = [_checked(file) for file in files]
     images = [image for image in checks if isinstance(image, Image)]
     owner, limit, accepted = caller().id, caller().limit, Accepted()
@@ -123,23 +123,22 @@ def _limited(error: RateLimitError) -> Response:
 def _files() -> list[File]:
     if request.mimetype != "multipart/form-data":
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send multipart/form-data with one file part for each image."
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "The request is not a form; send multipart/form-data with a file part for each image.",
         )
     try:
-        files = read_files(MAX_BULK_BYTES, most_parts=_MAX_PARTS)
+        files = read_files(MAX_BULK_BYTES, max_parts=_MAX_PARTS)
     except RequestEntityTooLarge as error:
         raise _too_large(
             f"The form has more than {MAX_BULK_BYTES:,} bytes or {_MAX_PARTS:,} parts, or a part's header "
-            f"more than 4 kB; send at most {MAX_FILES} files in one call."
+            f"more than 4 kB; send at most {MAX_FILES} files at a time."
         ) from error
     if not files:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, "The form holds no file; add one file part for each image."
-        )
+        raise RequestError(HTTPStatus.BAD_REQUEST, "The form has no file; add a file part for each image.")
     if len(files) > MAX_FILES:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"The form holds {len(files)} files; send at most {MAX_FILES} in one call.",
+            f"The form has {len(files)} files; send at most {MAX_FILES} at a time.",
         )
     return files
 
@@ -160,7 +159,7 @@ def _item(
 
 
 def _document(job: Job, place: Place | None) -> dict[str, Any]:
-    """Return the job for its sender, who sees the prediction only with a key that may read."""
+    """Return the job for its sender, without the prediction if its key lacks the scope `read`."""
     document = queued_document(job, place)
     return document if caller().may(Scope.READ) else {**document, "prediction": None}
 

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: results, images, cancellation."""
+"""`/v1/jobs`: state, result and image of jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 
 from api.auth.policy import caller, requires
-from api.http.body import JSON, MAX_JSON_BYTES, read_json, takes
-from api.http.long_poll import wait_seconds, when_settled
+from api.http.body import JSON, MAX_JSON_BYTES, accepts_body, read_json
+from api.http.long_poll import wait_seconds, wait_settled
 from api.http.problems import RequestError
 from api.schemas.jobs import job_document, queued_document
 from api.services import services
@@ -20,7 +20,7 @@ from core.jobs import Job, JobState
 from core.redis.api_keys import Scope
 
 MAX_IDS: Final = 1000
-"""Ids in one query."""
+"""Maximum ids in one query."""
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -28,9 +28,9 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 @blueprint.get("/<job_id>")
 @requires(Scope.READ)
 def show(job_id: str) -> tuple[Response, dict[str, str]]:
-    """Answer with the job; with `?wait=SECONDS`, the moment it settles."""
+    """Respond with the job; with `?wait=SECONDS`, as soon as it settles."""
     _check_id(job_id)
-    settled, headers = when_settled(job_id, wait_seconds())
+    settled, headers = wait_settled(job_id, wait_seconds())
     job = _known(job_id, settled)
     place = None if job.state.terminal else services().jobs.places([job_id])[0]
     return jsonify(queued_document(job, place)), headers
@@ -39,9 +39,9 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
 @blueprint.delete("/<job_id>")
 @requires(Scope.INGEST)
 def cancel(job_id: str) -> Response:
-    """Settle the job `cancelled` unless it has settled otherwise, which is a conflict.
+    """Settle the job `cancelled`; 409 if it has settled otherwise.
 
-    With a key that does everything any job; with another one those that it sent, and it learns of no others.
+    A key with the scope `admin` can cancel any job. To other keys only their own jobs exist.
     """
     _check_id(job_id)
     deps = services()
@@ -56,20 +56,20 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
-@takes(MAX_JSON_BYTES, JSON)
+@accepts_body(MAX_JSON_BYTES, JSON)
 def query() -> Response:
-    """Answer with up to 1,000 jobs, in the order asked for, and the ids that are unknown."""
+    """Respond with up to 1,000 jobs, in the order of the request, and the unknown ids."""
     ids = _ids(read_json())
-    wanted = [job_id for job_id in ids if is_job_id(job_id)]
-    records = dict(zip(wanted, services().jobs.read_many(wanted), strict=True))
-    jobs = [job_document(job) for job_id in ids if (job := records.get(job_id)) is not None]
-    return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if records.get(job_id) is None]})
+    valid_ids = [job_id for job_id in ids if is_job_id(job_id)]
+    known = dict(zip(valid_ids, services().jobs.read_many(valid_ids), strict=True))
+    jobs = [job_document(job) for job_id in ids if (job := known.get(job_id)) is not None]
+    return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if known.get(job_id) is None]})
 
 
 @blueprint.get("/<job_id>/image")
 @requires(Scope.READ)
 def image(job_id: str) -> Response:
-    """Answer with the bytes as they were uploaded; 304 to a client that has them and may still see them."""
+    """Respond with the image as uploaded; 304 if the browser has it."""
     _check_id(job_id)
     deps = services()
     job = _known(job_id, deps.jobs.read(job_id))
@@ -81,7 +81,7 @@ def image(job_id: str) -> Response:
             HTTPStatus.GONE,
             f"The image of job {job_id} is no longer stored; images are kept for {hours:g} hours.",
         ) from error
-    # Browsers may keep it but ask each time: after signing out, or once it is gone, they must not show it.
+    # A browser may keep the image but must revalidate it: after sign-out or deletion it must not show it.
     headers = {"Cache-Control": "private, no-cache"}
     response = Response(data, content_type=MEDIA_TYPES[job.format], headers=headers)
     response.set_etag(job_id)  # an image never changes
@@ -92,14 +92,14 @@ def image(job_id: str) -> Response:
 def _check_id(job_id: str) -> None:
     if not is_job_id(job_id):
         raise JobNotFoundError(
-            f"{job_id[:80]!r} is not a job's id; use the id that the upload answered with."
+            f"{job_id[:80]!r} is not a job id; use the id from the response to the upload."
         )
 
 
 def _known(job_id: str, job: Job | None) -> Job:
     if job is None:
         raise JobNotFoundError(
-            f"There is no job {job_id}: it was never accepted here, or its record has expired."
+            f"There is no job {job_id}: it was never accepted, or its record has expired. Check the id."
         )
     return job
 
@@ -107,7 +107,10 @@ def _known(job_id: str, job: Job | None) -> Job:
 def _ids(body: Any) -> list[str]:
     ids = body.get("ids") if isinstance(body, dict) else None
     if not isinstance(ids, list) or not all(isinstance(job_id, str) for job_id in ids):
-        raise RequestError(HTTPStatus.BAD_REQUEST, 'Send JSON such as {"ids": ["01J...", "01J..."]}.')
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST,
+            'The body has no list of ids; send JSON such as {"ids": ["01J...", "01J..."]}.',
+        )
     if len(ids) > MAX_IDS:
         raise RequestError(
             HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MAX_IDS:,} at a time."

@@ -25,12 +25,12 @@ from core.redis.api_keys import Scope
 from core.redis.ledger import COUNTERS, LedgerRow
 
 MAX_ROWS: Final = 100_000
-"""Rows in one answer: a month of 130 cameras."""
+"""Maximum rows in one response: a month of 130 cameras."""
 
 _DEFAULT_SPAN: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 _FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 9000  # hours are added to it, and years end with 9999
+_LAST_YEAR: Final = 9000  # leaves room to add hours: years end with 9999
 _PARAMETERS: Final = ("camera", "from", "to", "format")
 
 blueprint = Blueprint("ledger", __name__, url_prefix="/v1/ledger")
@@ -38,7 +38,7 @@ blueprint = Blueprint("ledger", __name__, url_prefix="/v1/ledger")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Whole hours, UTC: from the first to before the last."""
+    """Whole hours, UTC: from `first` up to, not including, `last`."""
 
     first: datetime
     last: datetime
@@ -47,19 +47,19 @@ class Span:
 @blueprint.get("")
 @requires(Scope.READ)
 def show() -> Response:
-    """Answer with a row for each camera and hour, their sum, and whether all is balanced."""
+    """Respond with a row for each camera and hour, their sum, and whether all rows balance."""
     unknown = sorted(set(request.args) - set(_PARAMETERS))
     if unknown:
-        raise _bad(f"{unknown[0][:40]!r} is no parameter of the ledger; use {', '.join(_PARAMETERS)}.")
+        raise _bad(f"{unknown[0][:40]!r} is not a parameter of the ledger; use {', '.join(_PARAMETERS)}.")
     camera, span, as_csv = _camera(), _span(), _wants_csv()
     ledger = services().ledger
     names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), camera, most=MAX_ROWS + 1)
     if len(names) > MAX_ROWS:
-        raise _bad(f"That is more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
+        raise _bad(f"The result has more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(ledger.rows(names))
-    answer = _as_csv(rows) if as_csv else _as_json(rows, span, camera)
-    services().integrity.check(fresh=0)  # Of a Redis that has just been emptied nothing is proved.
-    return answer
+    response = _as_csv(rows) if as_csv else _as_json(rows, span, camera)
+    services().integrity.check(max_age=0)  # A Redis that was just emptied proves nothing.
+    return response
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
@@ -87,12 +87,12 @@ def _wants_csv() -> bool:
         best = request.accept_mimetypes.best_match(["application/json", "text/csv"])
         return best == "text/csv"
     if wanted not in {"json", "csv"}:
-        raise _bad(f"format={wanted[:40]!r} must be json or csv.")
+        raise _bad(f"format={wanted[:40]!r} is unknown; use json or csv.")
     return wanted == "csv"
 
 
 def _span() -> Span:
-    """Return the hours that `from` and `to` touch: without them, the last 24 with the current one."""
+    """Return the hours that `from` and `to` touch; by default the last 24, with the current one."""
     first, last = _moment("from"), _moment("to")
     if last is None:
         now = datetime.now(UTC)
@@ -100,7 +100,7 @@ def _span() -> Span:
     if first is None:
         first = last - _DEFAULT_SPAN
     if first >= last:
-        raise _bad(f"from={written(first)} must lie before to={written(last)}.")
+        raise _bad(f"from={written(first)} is not before to={written(last)}; send an earlier from.")
     begin = first.replace(minute=0, second=0, microsecond=0)
     end = last.replace(minute=0, second=0, microsecond=0)
     return Span(begin, end if end == last else end + _HOUR)
@@ -113,7 +113,7 @@ def _moment(name: str) -> datetime | None:
     moment = _parsed(text)
     if moment is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise _bad(
-            f"{name}={text[:80]!r} is neither a date nor a time with its zone; "
+            f"{name}={text[:80]!r} is not a date, or a time with a zone; "
             "send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z."
         )
     return moment
@@ -123,7 +123,7 @@ def _parsed(text: str) -> datetime | None:
     with suppress(ValueError, OverflowError):
         if "T" not in text.upper():
             return datetime.combine(date.fromisoformat(text), time(), UTC)
-        # A plus sign in an address is a space, and who types one forgets to write %2B.
+        # An unescaped plus sign in a URL is decoded as a space.
         moment = parse_rfc3339(text.replace(" ", "+"))
         return moment and moment.astimezone(UTC)
     return None

@@ -1,4 +1,4 @@
-"""`/metrics`: the ledger and the queue as Prometheus reads them (text exposition format 0.0.4)."""
+"""`/metrics`: ledger, queue and workers for Prometheus (text exposition format 0.0.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from flask import Blueprint, Response
 
 from api.auth.policy import requires
-from api.services import services
+from api.services import Services, services
 from core.hours import hour_of
 from core.ids import accepted_ms, is_job_id
 from core.lanes import LANES
@@ -26,7 +26,7 @@ blueprint = Blueprint("metrics", __name__)
 
 
 class Sample(NamedTuple):
-    """A value with its labels, whose values need no escaping: camera ids, lanes and states are plain."""
+    """A value with its labels. Camera ids, lanes and states have no characters that need escaping."""
 
     value: float
     labels: dict[str, str]
@@ -35,15 +35,22 @@ class Sample(NamedTuple):
 @blueprint.get("/metrics")
 @requires(Scope.READ)
 def show() -> Response:
-    """Answer with every metric, as of now: each API process says the same."""
+    """Respond with the current value of every metric, which is the same in each API process."""
     return Response("\n".join([*_lines(), ""]), content_type=CONTENT_TYPE)
 
 
 def _lines() -> Iterator[str]:
     deps = services()
+    images = [*_images(deps)]
+    deps.integrity.check(max_age=0)  # as in api.routes.ledger
+    yield from images
+    yield from _queue(deps)
+    yield from _workers(deps)
+
+
+def _images(deps: Services) -> Iterator[str]:
     totals, balance = deps.ledger.totals(), deps.ledger.balance()
-    deps.integrity.check(fresh=0)  # as in api.routes.ledger
-    pending, queue = deps.ledger.pending(_first_hour(deps.jobs)), deps.jobs.queue()
+    pending = deps.ledger.pending(_first_hour(deps.jobs))
     yield from _metric(
         "wastestream_images_received_total",
         "counter",
@@ -63,15 +70,25 @@ def _lines() -> Iterator[str]:
     yield from _metric(
         "wastestream_images_duplicate_total",
         "counter",
-        "Images sent again under an idempotency key, not received again.",
+        "Images uploaded again under a known idempotency key; not counted as received.",
         (Sample(counts["duplicates"], {"camera": camera}) for camera, counts in totals.items()),
     )
     yield from _metric(
         "wastestream_images_pending",
         "gauge",
-        "Images accepted and not settled, counted apart; received less settled while balanced.",
+        "Images accepted and not settled, from a counter of its own; equals received minus settled.",
         (Sample(pending.get(camera, 0), {"camera": camera}) for camera in totals),
     )
+    yield from _metric(
+        "wastestream_ledger_balanced",
+        "gauge",
+        "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
+        [Sample(int(balance.balanced), {})],
+    )
+
+
+def _queue(deps: Services) -> Iterator[str]:
+    queue = deps.jobs.queue()
     yield from _metric(
         "wastestream_queue_depth",
         "gauge",
@@ -81,36 +98,33 @@ def _lines() -> Iterator[str]:
     yield from _metric(
         "wastestream_queue_limit",
         "gauge",
-        "Jobs that may wait at a time.",
+        "Maximum of jobs not settled.",
         [Sample(deps.settings.max_queued, {})],
     )
     yield from _metric(
         "wastestream_drain_rate",
         "gauge",
-        "Jobs settled a second while there is work; absent while unknown.",
+        "Jobs settled per second while jobs wait; absent while unknown.",
         [] if queue.rate is None else [Sample(queue.rate, {})],
     )
+
+
+def _workers(deps: Services) -> Iterator[str]:
     reports = deps.workers.reports()
     yield from _metric("wastestream_workers", "gauge", "Workers alive.", [Sample(len(reports), {})])
     yield from _metric(
         "wastestream_workers_running",
         "gauge",
-        "Workers alive, by the weights that they run: float, int8 or tensorflow, and the model's id.",
+        "Workers alive, by engine (float, int8 or tensorflow) and model id.",
         (Sample(count, model._asdict()) for model, count in sorted(running_models(reports).items())),
-    )
-    yield from _metric(
-        "wastestream_ledger_balanced",
-        "gauge",
-        "1 while received = classified + failed + expired + cancelled + pending, and pending jobs are there.",
-        [Sample(int(balance.balanced), {})],
     )
 
 
 def _first_hour(jobs: JobStore) -> str:
-    """Return the hour from which on rows are asked for what is pending in them: that of the oldest job.
+    """Return the first hour whose rows are summed for the pending images: the hour of the oldest job.
 
-    At least a day back, so that a row which counts jobs that are gone shows for a while; and an hour earlier,
-    since jobs are lined up by Redis' clock, and counted by that of the API's machine.
+    At least a day back, so that a row that counts missing jobs shows for a while. One hour earlier, because
+    the queue is ordered by Redis' clock and the rows are counted by the API's.
     """
     now = jobs.now_ms()
     oldest = [job_id for lane in LANES for job_id in jobs.pending_before(lane, now, 1) if is_job_id(job_id)]

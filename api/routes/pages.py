@@ -1,10 +1,11 @@
-"""The page for people: drop a picture, see what it shows.
+"""The page: people drop a picture and see its class.
 
-It is plain HTML with one style sheet and one script, and talks to the public API only.
+It is plain HTML with a style sheet and JavaScript modules, and uses the public API only.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from flask import Blueprint, Response, render_template
@@ -17,12 +18,17 @@ blueprint = Blueprint(
     "pages", "api", template_folder="templates", static_folder="static", static_url_path="/assets"
 )
 
+_STATIC: Final = Path(__file__).parents[1] / "static"
+
+_MODULES: Final = sorted(path.name for path in _STATIC.glob("*.js") if path.name != "page.js")
+"""Modules of the page's script. The page preloads them, so that browsers fetch all at the same time."""
+
 _POLICY: Final = (
-    "default-src 'none'",  # what is not named here stays shut
+    "default-src 'none'",  # everything not listed is forbidden
     "script-src 'self'",
     "style-src 'self'",
     "img-src 'self' blob:",  # blob: the thumbnails that the script draws
-    "connect-src 'self'",  # the API, on this very address
+    "connect-src 'self'",  # the API, at the same address
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
@@ -34,9 +40,9 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Cache-Control": "no-cache",  # Browsers may keep it, but ask each time whether it is still this one.
+    "Cache-Control": "no-cache",  # Browsers may keep it, but must revalidate it.
 }
-"""Sent with the page and its assets, and with nothing else."""
+"""Headers of the page and its assets."""
 
 
 @blueprint.get("/")
@@ -50,11 +56,12 @@ def page() -> str:
         max_megabytes=MAX_BYTES // 1024**2,
         max_megapixels=MAX_PIXELS // 1_000_000,
         session_days=DAYS,
+        modules=_MODULES,
     )
 
 
 @blueprint.after_request
 def harden(response: Response) -> Response:
-    """Add `HEADERS`, so that nothing but the page's own files can run, load or be called."""
+    """Add `HEADERS`, which allow nothing but the page's own files and the API."""
     response.headers.update(HEADERS)
     return response

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from api.cameras import COMMANDS, CameraBook
+from api.cameras import COMMANDS, CameraRegistry
 from infra.cli.target import target_group
 
 
-@target_group(CameraBook.of, COMMANDS)
+@target_group(CameraRegistry.of, COMMANDS)
 def cameras() -> None:
     """List and forget the cameras that the ledger knows.
 

@@ -45,8 +45,9 @@ def open_page(browser: Browser, stack: Any) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
 
     def remember(message: ConsoleMessage) -> None:
-        # Chromium itself logs every refused request; those are what some tests are about.
-        if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
+        # Chromium itself logs every refused request, which some tests cause. Its advice on forms is verbose.
+        is_complaint = message.type in {"error", "warning"} or message.text.startswith("[DOM]")
+        if is_complaint and not message.text.startswith("Failed to load resource"):
             complaints.append(message.text)
 
     def open_one(url: str = stack.url, **options: Any) -> Page:

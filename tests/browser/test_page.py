@@ -1,4 +1,4 @@
-"""What a person sees of the page, in a real browser in front of the whole running stack."""
+"""The page in a real browser, in front of the whole running stack."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_card_leads_to_the_stored_picture(open_page: OpenPage) -> None:
 
 
 def test_a_text_file_called_jpg_gets_a_sentence(open_page: OpenPage) -> None:
-    """What is no image fails alone, with the server's own sentence, beside one that is."""
+    """A file that is not an image fails alone, with the server's sentence."""
     page = open_page()
     text: FilePayload = {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"not an image at all"}
     choose(page, text, picture("good.jpg"))
@@ -84,7 +84,7 @@ def test_a_text_file_called_jpg_gets_a_sentence(open_page: OpenPage) -> None:
 
 
 def test_a_broken_picture_gets_its_reason(open_page: OpenPage) -> None:
-    """What only decoding reveals settles the job as failed, and the card says why."""
+    """Damage that only decoding reveals settles the job `failed`; the card has the reason."""
     page = open_page()
     whole = picture("cut.jpg")
     choose(page, {**whole, "buffer": whole["buffer"][: len(whole["buffer"]) // 2]})
@@ -205,7 +205,7 @@ def test_the_camera_is_asked_for_on_click_only(open_page: OpenPage) -> None:
 
 
 def test_works_on_a_plain_http_address(open_page: OpenPage, locked_stack: Stack) -> None:
-    """Where browsers withhold what https pages get, pictures are classified and the camera is explained."""
+    """Without https, pictures are classified, and a notice explains why there is no camera."""
     key = locked_stack.make_key("plain-http", "ingest", "read")
     page = open_page(locked_stack.url.replace("127.0.0.1", "lan.test"))
     assert page.evaluate("window.isSecureContext") is False
@@ -213,7 +213,7 @@ def test_works_on_a_plain_http_address(open_page: OpenPage, locked_stack: Stack)
     choose(page, picture("lan.jpg"))
     expect_classified(page, "lan.jpg")
     page.get_by_role("button", name="Use camera").click()
-    expect(page.locator("#notice")).to_contain_text("pages opened over https")
+    expect(page.locator("#notice")).to_contain_text("pages over https")
 
 
 def test_fits_a_phone(open_page: OpenPage) -> None:

@@ -18,7 +18,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def key(locked_stack: Stack) -> str:
-    """A key that may do what the page does."""
+    """A key with the scopes that the page needs."""
     return locked_stack.make_key("office", "ingest", "read")
 
 
@@ -56,13 +56,13 @@ def test_a_wrong_key_gets_the_servers_sentence(open_page: OpenPage, locked_stack
     page = open_page(locked_stack.url)
     page.get_by_label("API key").fill("ws_wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("none of this server's")
+    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or expired")
     expect(page.locator("#work")).to_be_hidden()
     sign_in(page, key)
 
 
 def test_a_key_that_lacks_a_scope_is_named(open_page: OpenPage, locked_stack: Stack) -> None:
-    """The page says at once what it cannot do with it, and an upload says why."""
+    """The page names the scope at once, and so does an upload."""
     page = open_page(locked_stack.url)
     sign_in(page, locked_stack.make_key("reader", "read"))
     expect(page.locator("#notice")).to_contain_text("The key reader lacks the scope ingest")
@@ -123,6 +123,14 @@ def test_the_form_fits_a_phone(open_page: OpenPage, locked_stack: Stack, key: st
     assert page.evaluate(width) == PHONE_WIDTH
     sign_in(page, locked_stack.make_key("n" * 64, "ingest", "read"))
     assert page.evaluate(width) == PHONE_WIDTH
+
+
+def test_a_password_manager_finds_a_username(open_page: OpenPage, locked_stack: Stack, key: str) -> None:
+    """Hidden, so that the browser stores the key under it; without it Chromium's console complains."""
+    page = open_page(locked_stack.url)
+    field = page.locator("#sign-in-form input[autocomplete=username]")
+    expect(field).to_be_hidden()
+    expect(field).to_have_value("wastestream")
 
 
 def test_works_from_the_keyboard(open_page: OpenPage, locked_stack: Stack, key: str) -> None:

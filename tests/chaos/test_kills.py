@@ -130,7 +130,7 @@ def test_storage_is_killed_under_load(
     with uploading(client) as more:
         wait_until(lambda: states(jobs, ids)["classified"] > 0 and bool(more), "the first batch, and uploads")
         s3_server.kill()
-        wait_until(lambda: "put back" in worker.log.read_text(), "the worker to notice")
+        wait_until(lambda: "not settled" in worker.log.read_text(), "the worker to notice")
         assert states(jobs, ids)["queued"] > 0
         assert states(jobs, ids)["failed"] == 0
         s3_server.start()
@@ -147,7 +147,7 @@ def test_a_child_dies_while_storage_is_down(
     try:
         for notices in (1, 2, 3):
             wait_until(
-                lambda seen=notices: worker.log.read_text().count("put back") >= seen,  # type: ignore[misc]
+                lambda seen=notices: worker.log.read_text().count("not settled") >= seen,  # type: ignore[misc]
                 "the worker to notice",
             )
             for child in worker.children():
@@ -169,7 +169,7 @@ def test_an_object_that_storage_does_not_serve_fails_alone(
     assert wait_settled(jobs, stuck) == {"failed": count}
     for job in jobs.read_many(stuck):
         assert job is not None
-        assert "Storage has not served the image" in (job.error or "")
+        assert "Storage did not serve the image" in (job.error or "")
     assert_balanced(jobs)
 
 

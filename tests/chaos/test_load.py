@@ -123,7 +123,7 @@ def test_a_worker_that_waits_for_storage_is_not_taken_for_one_that_takes_no_jobs
     s3_server.kill()
     try:
         worker = start_worker(module=FAULTY, FAULT="deaf", MARKER=str(tmp_path / "m"))
-        wait_until(lambda: worker.log.read_text().count("put back") >= 4, "the worker to wait for storage")
+        wait_until(lambda: worker.log.read_text().count("not settled") >= 4, "the worker to wait for storage")
         time.sleep(6)  # It looks every five seconds.
         assert worker.process is not None
         assert worker.process.poll() is None

@@ -25,7 +25,7 @@ def test_sigterm_while_storage_is_down(
     s3_server.kill()
     try:
         first = start_worker("first")
-        wait_until(lambda: "put back" in first.log.read_text(), "the worker to wait")
+        wait_until(lambda: "not settled" in first.log.read_text(), "the worker to wait")
         assert first.kill(signal.SIGTERM) == 0
         assert states(jobs, ids) == {"queued": 40}
         assert jobs.client.hlen("unacked") == 0

@@ -190,7 +190,7 @@ def test_celery_knows_our_settings(settings: Settings) -> None:
     assert "worker_lost_wait" in ours
 
 
-def test_the_pulse_goes_on_while_the_broker_is_away(
+def test_the_watchdog_gets_beats_while_the_broker_is_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kombu calls back between attempts; without that a long outage would end the worker."""

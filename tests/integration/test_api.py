@@ -28,7 +28,7 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from api.readiness import FRESH
+from api.readiness import MAX_AGE
 from core.ids import new_job_id
 from core.image_header import MAX_BYTES
 from core.jobs import JobState, Outcome, Prediction
@@ -284,7 +284,7 @@ def test_an_encoded_upload_is_decoded_as_its_header_says(client: FlaskClient) ->
     bomb = gzip.compress(jpeg() + bytes(MAX_BYTES))
     _refused(_post(client, bomb, Content_Encoding="gzip"), 413, "more than 10,485,760 bytes")
     refused = _post(client, Content_Encoding="zstd")
-    _refused(refused, 415, "'zstd' cannot be undone")
+    _refused(refused, 415, "'zstd' is not supported")
     assert refused.headers["Accept-Encoding"] == "gzip, deflate"
     _refused(_post(client, text), 415, "base64 text")
 
@@ -436,14 +436,14 @@ def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
 @pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan", "1_0"])
 def test_an_impossible_wait_is_refused(client: FlaskClient, wait: str) -> None:
     """Seconds from 0 to 30."""
-    _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "between 0 and 30")
+    _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "from 0 to 30")
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/{}", "/v1/jobs/{}?wait=5", "/v1/jobs/{}/image"])
 def test_an_unknown_job_is_not_pending_but_not_found(client: FlaskClient, path: str) -> None:
     """404, for an id that never was and for what is no id."""
-    _refused(client.get(path.format(new_job_id())), 404, "never accepted here")
-    _refused(client.get(path.format("nonsense")), 404, "is not a job's id")
+    _refused(client.get(path.format(new_job_id())), 404, "never accepted")
+    _refused(client.get(path.format("nonsense")), 404, "is not a job id")
 
 
 def test_many_jobs_are_asked_for_in_one_call(client: FlaskClient) -> None:
@@ -459,7 +459,7 @@ def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None
     """Wrong JSON, and too many ids."""
     bodies: list[Any] = [None, [], {}, {"ids": "x"}, {"ids": [1]}]
     for body in bodies:
-        _refused(client.post("/v1/jobs/query", json=body), 400, "Send JSON such as")
+        _refused(client.post("/v1/jobs/query", json=body), 400, "send JSON such as")
     _refused(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
     assert client.post("/v1/jobs/query", json={"ids": ["x" * 2_000_000]}).status_code == 413
 
@@ -510,29 +510,29 @@ def test_readiness_names_the_dependency_that_fails(settings: Settings, client: F
     assert "Storage does not answer" in broken.get_json()["checks"]["storage"]
 
 
-def test_readiness_tells_strangers_only_what_fails(
+def test_public_readiness_has_only_the_names_of_failing_checks(
     settings: Settings, jobs: JobStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Addresses and figures are for keys that may read; for the operator the log has them."""
+    """Reasons and figures need the scope `read`; the log has them for the operator."""
     port = free_port()
     update = {"s3_endpoint": f"http://127.0.0.1:{port}", "auth": "required"}
     client = create_app(settings.model_copy(update=update)).test_client()
     store = KeyStore(jobs.client)
     keys = {scope: store.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.READ)}
-    for stranger in (
+    for headers in (
         {},
         {"Authorization": "Bearer ws_0_0"},
         {"Authorization": f"Bearer {keys[Scope.INGEST]}"},
     ):
-        answer = client.get("/readyz", headers=stranger)
+        answer = client.get("/readyz", headers=headers)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         checks = {"redis": "ok", "storage": "fails", "installation": "ok"}
         assert answer.get_json() == {"status": "not ready", "checks": checks}
-    told = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
-    assert str(port) in told["checks"]["storage"]
-    assert (told["workers"], told["pending"], told["balanced"]) == (0, 0, True)
-    (line,) = [one for one in caplog.records if one.name == "api.readiness"]
+    readable = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
+    assert str(port) in readable["checks"]["storage"]
+    assert (readable["workers"], readable["pending"], readable["balanced"]) == (0, 0, True)
+    (line,) = [record for record in caplog.records if record.name == "api.readiness"]
     assert (line.levelname, str(port) in line.getMessage()) == ("WARNING", True)
 
 
@@ -556,7 +556,7 @@ def test_readiness_is_asked_for_once_a_second(client: FlaskClient, monkeypatch: 
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(client.application.test_client().get, "/readyz") for _ in range(40)]
     assert {call.result().status_code for call in calls} == {200}
-    assert 1 <= len(asked) <= 1 + (time.monotonic() - began) / FRESH
+    assert 1 <= len(asked) <= 1 + (time.monotonic() - began) / MAX_AGE
     monkeypatch.setattr("time.monotonic", lambda: began + 60)
     assert client.get("/readyz").status_code == 200
     assert asked[-1] == began + 60
@@ -572,14 +572,14 @@ def test_with_storage_down_nothing_is_accepted(
     """503 with Retry-After, and no trace of the upload."""
     nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
     response = send(create_app(nowhere).test_client())
-    _refused(response, 503, "try again in a moment")
+    _refused(response, 503, "try again shortly")
     assert int(response.headers["Retry-After"]) > 0
     assert jobs.pending() == 0
 
 
 def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> None:
     """404 and 405 in the same form, the latter with what is allowed."""
-    _refused(client.get("/v1/nothing"), 404, "nothing at this address")
+    _refused(client.get("/v1/nothing"), 404, "no such route")
     refused = client.put("/v1/images")
     assert refused.status_code == 405
     assert "POST" in refused.headers["Allow"]

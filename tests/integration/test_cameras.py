@@ -192,7 +192,7 @@ def test_an_operator_sees_and_forgets_cameras(
     assert done.exit_code == 0, done.output
     assert done.stdout.count("Forgot the camera made-up-") == 3
     assert names_of(jobs) == {"belt-1"}
-    assert cameras("forget", "belt-1").stdout == "Forgot the camera belt-1, which had sent 1 images.\n"
+    assert cameras("forget", "belt-1").stdout == "Forgot the camera belt-1 (1 images).\n"
     assert names_of(jobs) == set()
     assert not jobs.client.keys("ws:ledger*")
     assert not jobs.client.keys("ws:*cameras*")
@@ -203,14 +203,14 @@ def test_a_name_is_found_however_it_is_typed(cameras: Cameras, jobs: JobStore) -
     """With a letter and its mark apart, as macOS gives file names."""
     jobs.accept([Job(new_job_id(), "T\u00fcr", "jpeg", 1)], "single", "q", ["m"])
     settle_all(jobs)
-    assert cameras("forget", " Tu\u0308r").stdout.startswith("Forgot the camera T\u00fcr,")
+    assert cameras("forget", " Tu\u0308r").stdout.startswith("Forgot the camera T\u00fcr (")
 
 
 def test_what_cannot_be_forgotten_is_named(cameras: Cameras) -> None:
     """In a sentence, with exit code 1, or 2 for a wrong command line."""
     for arguments, code, says in (
         (["nowhere"], 1, "There is no camera 'nowhere'"),
-        (["--key", "nobody"], 1, "No key is called 'nobody'"),
+        (["--key", "nobody"], 1, "No key has the name or id 'nobody'"),
         ([], 2, "Name the cameras to forget"),
         (["a", "--key", "b"], 2, "Name the cameras to forget"),
     ):

@@ -200,7 +200,7 @@ def test_a_key_from_the_environment_or_a_file(
     [
         (None, "a.jpg", "(401). This call needs an API key"),
         (None, ".", "(401). This call needs an API key"),
-        ("ws_wrong", "a.jpg", "(401). The API key is none of this server's"),
+        ("ws_wrong", "a.jpg", "(401). The API key is unknown, revoked or expired"),
         ("ingest", "a.jpg", "(403). This call needs the scope 'read', which the key 'ingest-only' lacks"),
         ("ingest", ".", "(403). This call needs the scope 'read', which the key 'ingest-only' lacks"),
     ],

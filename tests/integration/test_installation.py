@@ -99,7 +99,7 @@ def test_a_running_api_closes_when_data_are_lost(
     which: str,
 ) -> None:
     """At once for uploads and the ledger, soon for the rest; `/readyz` tells everyone why."""
-    monkeypatch.setattr(integrity, "STORAGE_FRESH", 0.2)
+    monkeypatch.setattr(integrity, "STORAGE_MAX_AGE", 0.2)
     upload(client)
     assert readiness(client)["checks"]["installation"] == "ok"
     forgotten(jobs.client, objects, which)
@@ -262,7 +262,7 @@ def test_an_operator_begins_anew(
     command: Callable[..., Result], client: FlaskClient, jobs: JobStore, marks: Installation
 ) -> None:
     """`show` tells what was lost; `renew` gives it up, and does nothing while there is nothing to give up."""
-    assert "not been started yet" in command("show").output
+    assert "never been started" in command("show").output
     upload(client)
     known = marks.in_redis()
     for words in (["show"], ["renew"]):

@@ -169,7 +169,7 @@ def test_without_a_key_it_does_not_start_where_others_reach_it(settings: Setting
     """It ends with a sentence that says what to do."""
     ended = run(module="api", **environment_of(settings), WASTESTREAM_HOST="192.0.2.1")
     assert ended.returncode == 1
-    assert "no API key is set" in ended.stderr
+    assert "there is no API key" in ended.stderr
     assert "keys create" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -182,7 +182,7 @@ def test_without_a_key_it_starts_where_redis_has_lost_them(
         monkeypatch.setenv(name, value)
     reachable = settings.model_copy(update={"host": "192.0.2.1"})
     installation_of(settings).renew()
-    with pytest.raises(SettingsError, match="no API key is set"):
+    with pytest.raises(SettingsError, match="there is no API key"):
         _check_address(reachable)
     connect(settings.redis_url.get_secret_value()).flushall()
     _check_address(reachable)

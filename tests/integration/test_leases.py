@@ -55,7 +55,7 @@ def test_a_closed_channel_returns_what_it_holds_in_order_and_unmarked(
     jobs: JobStore, ids: list[str], channel: Any
 ) -> None:
     """Neither lost nor doubled, before those that still wait, and not as if they had crashed a worker."""
-    Leases().watch(channel)
+    Leases().attach(channel)
     channel.close()
     found = _waiting(jobs)
     assert [job_id_of(keys_in(message)[0]) for message in found] == [ids[0], *ids[2:]]
@@ -88,7 +88,7 @@ def test_messages_of_whose_taking_the_answer_is_lost_are_returned_unmarked(
     with kombu.Connection(settings.redis_url.get_secret_value(), transport=TRANSPORT) as connection:
         consumer = kombu.Consumer(connection, [kombu.Queue(single)], accept=["json"], on_message=seen.append)
         consumer.consume()
-        leases.watch(consumer.channel)
+        leases.attach(consumer.channel)
         with lose_answer(lost) as answers, contextlib.suppress(*connection.connection_errors):
             connection.drain_events(timeout=5)
         assert answers
@@ -103,7 +103,7 @@ def test_what_was_returned_by_another_is_not_returned_again(
     jobs: JobStore, ids: list[str], channel: Any
 ) -> None:
     """A lease that ran out while the connection was broken is another worker's by now."""
-    Leases().watch(channel)
+    Leases().attach(channel)
     tag = next(iter(channel.qos._delivered))
     channel.qos.restore_by_tag(tag)
     channel.close()
@@ -115,8 +115,8 @@ def test_messages_whose_batch_crashed_are_returned_as_such(
 ) -> None:
     """Whoever gets one next runs its jobs alone; the others run as ever."""
     leases = Leases()
-    leases.watch(channel)
-    leases.suspect(next(iter(channel.qos._delivered)))
+    leases.attach(channel)
+    leases.mark_crashed(next(iter(channel.qos._delivered)))
     channel.close()
     marked = {
         job_id_of(keys_in(message)[0]): message["headers"].get("redelivered") for message in _waiting(jobs)

@@ -37,7 +37,7 @@ AllowUser = Callable[..., str]
 @pytest.fixture(autouse=True)
 def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readiness does not wait a second before it asks again."""
-    monkeypatch.setattr(readiness, "FRESH", 0.0)
+    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
 
 
 @pytest.fixture
@@ -220,10 +220,10 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     jobs.client.zadd(keys.PENDING["single"], {job_id: minute_ago})
     answer = client.get("/readyz")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "ready")
-    assert "for 60 s no worker has reported" in answer.get_json()["warnings"]["workers"]
+    assert "no worker has reported for 60 s" in answer.get_json()["warnings"]["workers"]
     WorkerRegistry(jobs.client).seen("one@host")
     assert "warnings" not in client.get("/readyz").get_json()
     jobs.client.zadd("ws:workers", {"one@host": minute_ago / 1000})
     key_store.create("any", [Scope.READ])
-    stranger = create_app(settings).test_client().get("/readyz").get_json()
-    assert stranger["warnings"] == {"workers": "warning"}
+    public = create_app(settings).test_client().get("/readyz").get_json()
+    assert public["warnings"] == {"workers": "warning"}

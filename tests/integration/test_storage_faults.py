@@ -31,7 +31,7 @@ from tests.support.stream import finish, upload
 @pytest.fixture(autouse=True)
 def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readiness does not wait a second before it asks again."""
-    monkeypatch.setattr(readiness, "FRESH", 0.0)
+    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
 
 
 def _storage(client: FlaskClient) -> str:
@@ -64,7 +64,7 @@ def test_a_bucket_that_does_not_exist(
     job = upload(client)
     assert without.get(f"/v1/jobs/{job}/image").status_code == 503
     lost = start_worker("lost", WASTESTREAM_S3_BUCKET=gone.s3_bucket)
-    wait_until(lambda: "put back" in lost.log.read_text(), "the worker to miss the bucket")
+    wait_until(lambda: "not settled" in lost.log.read_text(), "the worker to miss the bucket")
     lost.stop()
     start_worker()
     finish(jobs, [job])

@@ -206,7 +206,7 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
         away = health()
     finally:
         redis_server.start()
-    assert (away.returncode, "Not known" in away.stderr) == (0, True)
+    assert (away.returncode, "Unknown" in away.stderr) == (0, True)
 
 
 def test_events_tell_of_every_job(
@@ -246,7 +246,7 @@ def test_the_log_holds_no_secret(settings: Settings, client: FlaskClient, start_
     wait_until(lambda: "Cannot connect to" in locked.log.read_text(), "the worker to be refused")
     upload(client)
     unserved = start_worker("unserved", WASTESTREAM_S3_ENDPOINT=f"http://127.0.0.1:{free_port()}")
-    wait_until(lambda: "put back" in unserved.log.read_text(), "the worker to miss storage")
+    wait_until(lambda: "not settled" in unserved.log.read_text(), "the worker to miss storage")
     for log in (locked.log.read_text(), unserved.log.read_text()):
         assert password not in log
         assert settings.s3_secret_key.get_secret_value() not in log

@@ -41,8 +41,8 @@ if "VISIBILITY" in os.environ:
     leases.RENEW_SECONDS = 0.5  # type: ignore[misc]
 if "STOP" in os.environ:
     batching.STOP_SECONDS = float(os.environ["STOP"])  # type: ignore[misc]
-_classified, _settle, _begin, _append, _logits, _get_many = (
-    Classifier._classified,
+_classify, _settle, _begin, _append, _logits, _get_many = (
+    Classifier._classify,
     JobStore.settle,
     JobStore.begin,
     QoS.append,
@@ -65,7 +65,7 @@ def _is_poison(item: Item) -> bool:
     return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id == first)
 
 
-def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]:
+def _classify_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]:
     if "RUNS" in os.environ:
         with Path(os.environ["RUNS"]).open("a") as runs:
             runs.write(" ".join(item.job_id for item in items) + "\n")
@@ -76,7 +76,7 @@ def _classified_with_fault(self: Classifier, items: Sequence[Item]) -> list[Any]
         time.sleep(600)
     if _fault == "slow":
         time.sleep(float(os.environ.get("SLOW_SECONDS", "0.1")))
-    return _classified(self, items)
+    return _classify(self, items)
 
 
 def _begin_and_tell(self: JobStore, job_id: str) -> Any:
@@ -131,7 +131,7 @@ def _fails_at_first(messages: Iterable[Any]) -> None:
 if "BEGUN" in os.environ:
     JobStore.begin = _begin_and_tell  # type: ignore[method-assign]
 if _fault in {"crash", "hang", "slow", "none"}:
-    Classifier._classified = _classified_with_fault  # type: ignore[method-assign]
+    Classifier._classify = _classify_with_fault  # type: ignore[method-assign]
 elif _fault == "after settle":
     JobStore.settle = _settle_then_die  # type: ignore[assignment,method-assign]
 elif _fault == "after pop":
@@ -142,12 +142,12 @@ elif _fault == "in fetch":
     ObjectStore.get_many = _die_in_fetch  # type: ignore[method-assign]
 elif _fault == "deaf":
     QoS.can_consume = lambda _: _marker.exists()  # type: ignore[method-assign]
-    watchdog.STUCK_SECONDS = 1.0  # type: ignore[misc]
+    watchdog.PROGRESS_TIMEOUT = 1.0  # type: ignore[misc]
 elif _fault == "not served":
     ObjectStore.get_many = _not_served  # type: ignore[method-assign]
-    batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]
+    batching.RETRY_BACKOFF = 0.02  # type: ignore[misc]
 elif _fault == "sweep":
-    retention.LOOK_SECONDS = 0.2  # type: ignore[misc]
+    retention.CHECK_SECONDS = 0.2  # type: ignore[misc]
 elif _fault == "no child":
     child.start = _cannot_start
 elif _fault == "ack":

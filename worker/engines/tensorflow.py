@@ -1,4 +1,4 @@
-"""The SavedModel on TensorFlow: for workers with a GPU. On CPUs LiteRT is three times as fast."""
+"""TensorFlow engine for the SavedModel on GPUs. On CPUs LiteRT is three times as fast."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from core.model.manifest import SAVED_MODEL_NAME, load_manifest
 class TensorFlowEngine:
     """See `core.model.engine`. Make it in the process that uses it: TensorFlow does not survive a fork.
 
-    A batch is padded to the next power of two: GPU kernels are chosen anew for each shape, which takes
-    longer than the padding.
+    A batch is padded to the next power of two, because TensorFlow selects GPU kernels for each new shape,
+    which takes longer than the padding.
 
     Args:
         folder: a model folder with a SavedModel and its manifest.
@@ -35,7 +35,7 @@ class TensorFlowEngine:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)  # so that workers can share it
         try:
-            # Kept: the functions hold its variables weakly.
+            # Keep the model: its functions hold only weak references to the variables.
             self._model = tf.saved_model.load(folder / SAVED_MODEL_NAME)
             self._call = self._model.signatures["serving_default"]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
@@ -48,12 +48,12 @@ class TensorFlowEngine:
             return np.empty(0, np.float32)
         padded = np.zeros((1 << (len(pixels) - 1).bit_length(), *pixels.shape[1:]), np.uint8)
         padded[: len(pixels)] = pixels
-        found = self._call(pixels=self._constant(padded))["logits"]
-        return np.asarray(found, np.float32)[: len(pixels)]
+        logits = self._call(pixels=self._constant(padded))["logits"]
+        return np.asarray(logits, np.float32)[: len(pixels)]
 
 
 def check(folder: Path) -> None:
-    """Find what can be found wrong without loading TensorFlow: the parent must not, and says it first.
+    """Check the model folder and the installation without loading TensorFlow, which the parent must not.
 
     Raises:
         ModelError: as the engine.

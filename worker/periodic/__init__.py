@@ -1,1 +1,1 @@
-"""What one worker does for all, from time to time."""
+"""Periodic tasks that one worker does for all."""

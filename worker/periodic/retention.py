@@ -1,9 +1,8 @@
-"""`python -m worker.periodic.retention`: one sweep that removes what has been kept long enough, and ends.
+"""Retention sweep, `python -m worker.periodic.retention`: removes old images and rows of the ledger.
 
-Job records remove themselves (Redis expires them). Images and the ledger's rows are removed here, on any
-storage: a bucket's own lifecycle, where there is one, is only the second net. Workers start a sweep every
-`SWEEP_SECONDS`, in a process of its own: listing and deleting takes seconds, and the worker's parent must
-not wait.
+Redis itself expires job records. The sweep works on any storage; a lifecycle rule of the bucket is only a
+second safeguard. Workers start a sweep every `SWEEP_SECONDS` in a process of its own, because listing and
+deleting takes seconds, for which the worker's parent must not wait.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ from core.storage import ObjectStore
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 600
-"""How often a sweep starts, whichever worker starts it."""
+"""Seconds between sweeps of all workers."""
 
-LOOK_SECONDS: Final = 60.0
-"""How often a worker looks whether a sweep is due."""
+CHECK_SECONDS: Final = 60.0
+"""Seconds between a worker's checks whether a sweep is due."""
 
-_ASKED_AT_ONCE: Final = 1000  # jobs, in one pipeline
-_NICE: Final = 10  # Images that come are more urgent than those that go.
+_READ_JOBS: Final = 1000  # jobs read in one pipeline
+_NICE: Final = 10  # new images are more urgent than old ones
 _HOUR_MS: Final = 3_600_000
 
 
 class Sweep:
-    """Removes images that were accepted before a moment, unless their jobs still wait.
+    """Removes images accepted before a given time, unless their jobs are still queued.
 
-    Storage itself is the list of what is due: folders are `images/{camera}/{yyyy}/{mm}/{dd}`, also that of
-    shared objects, which belongs to no camera, and names in them begin with the time of acceptance. So a
-    sweep lists folders, and files of days that are due, never the whole bucket; one that was killed is simply
-    followed by the next; and images that were stored but never accepted go with the others.
+    Folders in storage are `images/{camera}/{yyyy}/{mm}/{dd}`, also the folder of shared objects, and names in
+    them begin with the time of acceptance. So a sweep lists the folders, and the files of due days, never the
+    whole bucket. A sweep that was killed needs no repair, and images that were stored but never accepted are
+    removed as well.
     """
 
     def __init__(self, jobs: JobStore, objects: ObjectStore) -> None:
@@ -59,10 +58,10 @@ class Sweep:
         self._objects = objects
 
     def run(self, before_ms: int) -> int:
-        """Remove images of jobs accepted before `before_ms`; return how many.
+        """Remove images of jobs accepted before `before_ms`; return their number.
 
         Raises:
-            StorageUnavailableError, RedisUnavailableError: part of it may be done.
+            StorageUnavailableError, RedisUnavailableError: some images may have been removed.
         """
         return sum(self._sweep_day(folder, before_ms) for folder in self._days(before_ms))
 
@@ -81,48 +80,50 @@ class Sweep:
         for keys in self._objects.pages(folder):
             shards = [Shard.at(key) for key in keys]
             due = [shard for shard in shards if shard is not None and shard.accepted_ms < before_ms]
-            settled = self._without_queued(due)
-            self._objects.delete_many([shard.key for shard in settled])
-            removed += sum(shard.count for shard in settled)
+            removable = self._without_queued(due)
+            self._objects.delete_many([shard.key for shard in removable])
+            removed += sum(shard.count for shard in removable)
             if shards and (shards[-1] is None or shards[-1].accepted_ms >= before_ms):
-                break  # Listings are in the order of names, which is that of time.
+                break  # Listings are ordered by name, and so by time.
         return removed
 
     def _without_queued(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Return the shards of which no job is queued."""
+        """Return the shards that have no image of a queued job."""
         ids = [job_id for shard in shards for job_id in shard.job_ids]
-        waiting = {
+        queued = {
             job.id
-            for at in range(0, len(ids), _ASKED_AT_ONCE)
-            for job in self._jobs.read_many(ids[at : at + _ASKED_AT_ONCE])
+            for at in range(0, len(ids), _READ_JOBS)
+            for job in self._jobs.read_many(ids[at : at + _READ_JOBS])
             if job is not None and job.state is JobState.QUEUED
         }
-        return [shard for shard in shards if waiting.isdisjoint(shard.job_ids)]
+        return [shard for shard in shards if queued.isdisjoint(shard.job_ids)]
 
 
 class Sweeper:
-    """Starts sweeps from a worker's parent: one in `SWEEP_SECONDS` among all workers."""
+    """Starts sweeps from a worker's parent, one every `SWEEP_SECONDS` among all workers."""
 
     def __init__(self, client: Redis) -> None:
         self._leader = Leader(client, "retention", socket.gethostname(), seconds=SWEEP_SECONDS)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def look(self) -> None:
-        """Start a sweep if one is due. Never raises and never waits."""
+    def start_if_due(self) -> None:
+        """Start a sweep if one is due; never raise, never wait."""
         if self._process is not None and self._process.poll() is None:
             return
         try:
             if self._leader.acquire():
                 self._process = subprocess.Popen([sys.executable, "-m", "worker.periodic.retention"])
         except (RedisUnavailableError, OSError) as error:
-            logger.warning("The retention sweep has to wait: %s", error)
+            logger.warning("The retention sweep is postponed: %s", error)
 
 
 def sweep(settings: Settings) -> None:
-    """Remove what has been kept long enough."""
+    """Remove images and rows of the ledger older than the settings' retention."""
     client = connect(settings.redis_url.get_secret_value())
     objects = ObjectStore(settings)
-    Installation(client, objects).compare(make=False)  # A Redis without its data knows of no job that waits.
+    Installation(client, objects).compare(
+        make=False
+    )  # A Redis that lost its data has no record of queued jobs.
     now = time.time_ns() // 1_000_000
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
@@ -143,7 +144,7 @@ def main() -> int:
         )
         sweep(settings)
     except WastestreamError as error:
-        sys.stderr.write(f"The retention sweep stopped: {error} The next one goes on.\n")
+        sys.stderr.write(f"The retention sweep stopped: {error} The next one continues.\n")
         return 1
     return 0
 

@@ -1,1 +1,1 @@
-"""The broker as the worker sees it: its channel, connection, leases and messages."""
+"""The worker's access to the broker: channel, connection, leases and messages."""

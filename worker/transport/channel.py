@@ -1,4 +1,4 @@
-"""kombu's Redis transport, which takes many messages at once and goes on when Redis has no memory left."""
+"""kombu's Redis transport, extended: takes many messages at once, works while Redis is out of memory."""
 
 from __future__ import annotations
 
@@ -17,65 +17,64 @@ from core.redis.oom import OomTolerantRedis
 from core.redis.scripts import load_script
 
 TRANSPORT: Final = "worker.transport.channel:Transport"
-"""Name of the transport, for Celery's `broker_transport`."""
+"""Name for Celery's `broker_transport`."""
 
 MAX_TAKEN: Final = 15
-"""Single images whose messages are taken after one that was waited for: about as many as a bulk message has,
-whose queue has the next turn."""
+"""Single images to take after the first: about as many as a message of the bulk queue, which is next."""
 
 _PAUSED_SECONDS: Final = 0.1
-"""How long a channel waits for messages of some queues only; then it looks which ones are paused."""
+"""How long a channel with paused queues waits for messages; then it checks again which are paused."""
 
 _QUEUE: Final = QUEUES[SINGLE]
 _TAKE: Final = load_script("take")
 
 
 class QoS(kombu_redis.QoS):
-    """kombu's record of unacknowledged messages; those that were taken at once are recorded already."""
+    """kombu's record of unacknowledged messages. Messages of `take` are recorded already."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
-        self.waiting = 0  # single images' messages in the queue when the latest was recorded
-        self.taking: float | None = None  # the time by which messages are marked whose taking is not answered
+        self.waiting = 0  # length of the queue of single images when the latest message was recorded
+        self.taking: float | None = None  # score of the messages of a `take` without a reply yet
         self._taken: set[str] = set()  # delivery tags
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Record a message that is being delivered."""
-        # First in our books, so that it is returned should Redis record it and its answer be lost.
+        # First here, so that the message is returned if Redis records it but its reply is lost.
         virtual.QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
         if delivery_tag in self._taken:
             self._taken.remove(delivery_tag)
         else:
             self._record(message, delivery_tag)
 
-    def take(self, most: int) -> list[dict[str, Any]]:
-        """Take and record messages that name up to `most` single images in one step, and return them."""
+    def take(self, max_images: int) -> list[dict[str, Any]]:
+        """Take and record messages of up to `max_images` single images in one step, and return them."""
         self.taking = time.time()
         with self.channel.conn_or_acquire() as client:
             keys = [_QUEUE, self.unacked_key, self.unacked_index_key]
-            texts = client.register_script(_TAKE)(keys, [most, self.taking, MAX_TOGETHER_MS])
+            texts = client.register_script(_TAKE)(keys, [max_images, self.taking, MAX_TOGETHER_MS])
         self.taking = None
         messages: list[dict[str, Any]] = [json.loads(text) for text in texts]
         self._taken.update(message["properties"]["delivery_tag"] for message in messages)
         return messages
 
     def _record(self, message: Any, delivery_tag: str) -> None:
-        """Do as kombu does, and see in the same round trip whether more wait."""
+        """Record a message as kombu does, and get the queue's length in the same round trip."""
         info = message.delivery_info
-        held = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu's
+        record = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu's
         with self.pipe_or_acquire() as pipe:
             pipe.zadd(self.unacked_index_key, {delivery_tag: time.time()})
-            pipe.hset(self.unacked_key, delivery_tag, held)
+            pipe.hset(self.unacked_key, delivery_tag, record)
             pipe.llen(_QUEUE)
             *_, self.waiting = pipe.execute()
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's, with three differences.
+    """kombu's channel, with three differences.
 
-    What a worker must write to take, keep, return and acknowledge messages is not refused for want of memory.
-    And while single images wait, their messages are taken by the dozen: kombu takes two round trips for each,
-    and a worker killed between the two loses the message. And it can be told to leave a queue alone.
+    Commands that take, record, return and acknowledge messages work while Redis is out of memory. While
+    single images wait, their messages are taken by the dozen: kombu needs two round trips for each, and a
+    worker that is killed between the two loses the message. And queues can be paused.
     """
 
     QoS = QoS
@@ -85,7 +84,7 @@ class Channel(kombu_redis.Channel):
         self._paused: frozenset[str] = frozenset()
 
     def pause(self, queues: Iterable[str]) -> None:
-        """Take messages from all queues but these, until the next call."""
+        """Take no messages from these queues until the next call."""
         self._paused = frozenset(queues)
 
     def _get_client(self) -> Any:
@@ -106,20 +105,25 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         self.qos.waiting = 0
-        found = super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        delivered = super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         self._take_more()
-        return found
+        return delivered
 
     def _take_more(self) -> None:
-        room = self.qos.can_consume_max_estimate()
-        most = MAX_TAKEN if room is None else min(MAX_TAKEN, room)
-        if not self.qos.waiting or most < 1 or _QUEUE not in self.active_queues or _QUEUE in self._paused:
+        free = self.qos.can_consume_max_estimate()
+        max_images = MAX_TAKEN if free is None else min(MAX_TAKEN, free)
+        if (
+            not self.qos.waiting
+            or max_images < 1
+            or _QUEUE not in self.active_queues
+            or _QUEUE in self._paused
+        ):
             return
-        for message in self.qos.take(most):
+        for message in self.qos.take(max_images):
             self.connection._deliver(message, _QUEUE)  # noqa: SLF001 - as kombu's own _brpop_read does
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's, with our channel."""
+    """kombu's transport, with our channel."""
 
     Channel = Channel

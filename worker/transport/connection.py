@@ -1,4 +1,4 @@
-"""The worker's connection to the broker: tried again often, however long Redis has been away."""
+"""The worker's connection to the broker, which reconnects promptly after any outage of Redis."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from kombu.connection import Connection
 
 from worker.watchdog import LoopWatchdog
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two attempts to connect. kombu's grow to 30: a worker could be idle that long after Redis
-is back."""
+MIN_BACKOFF: Final = 0.5
+MAX_BACKOFF: Final = 2.0
+"""Seconds between two attempts to connect. kombu's grow to 30, for which a worker could be idle after an
+outage."""
 
 
 class PromptConnection(Connection):
-    """kombu's connection with short pauses between attempts, in which the worker's watchdog goes on."""
+    """kombu's connection with short pauses between attempts, during which the watchdog gets its beats."""
 
     watchdog: LoopWatchdog | None = None
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
-        """Connect as kombu does; a pause that the caller names goes before ours."""
-        pauses = {
-            "interval_start": FIRST_PAUSE,
-            "interval_step": FIRST_PAUSE,
-            "interval_max": LONGEST_PAUSE,
+        """Connect as kombu does; the caller's options take precedence."""
+        defaults = {
+            "interval_start": MIN_BACKOFF,
+            "interval_step": MIN_BACKOFF,
+            "interval_max": MAX_BACKOFF,
         }
-        asked = options.pop("callback", None)
+        callback = options.pop("callback", None)
 
         def each_second() -> None:
             if self.watchdog:
                 self.watchdog.beat()
-            if asked:
-                asked()
+            if callback:
+                callback()
 
-        options = {**pauses, **options, "callback": each_second}
+        options = {**defaults, **options, "callback": each_second}
         return super().ensure_connection(*arguments, **options)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""A message of the broker and the jobs in it; messages are acked in bulk, when all their jobs are done."""
+"""Messages and their jobs. Messages are acknowledged in bulk, when all their jobs are done."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from core.messages import COSTS, EXPIRES, QUEUES
 from core.shards import job_id_of
 from worker.classify import Item
 
-MAX_MISSES: Final = 6
-"""Misses after which a job settles `failed`: with pauses of 1, 2, 4, ... seconds, about a minute."""
+MAX_RETRIES: Final = 6
+"""Retries after which a job settles `failed`: about a minute, with back-off of 1, 2, 4, ... seconds."""
 
 _LANE_OF: Final = {queue: lane for lane, queue in QUEUES.items()}
 
 
 @dataclass(eq=False)
 class Delivery:
-    """One message: `open` counts its jobs that are not done."""
+    """One message; `open` counts its jobs that are not done."""
 
     message: Any
     open: int
@@ -32,51 +32,56 @@ class Delivery:
 
 @dataclass(eq=False)
 class Entry:
-    """One job in the worker's hands.
+    """One job in the worker.
 
-    `request` shows it to Celery's tools. `repeated`: it was delivered before, or its batch crashed, so it
-    runs alone. `expires_ms`: when its image becomes too old, if ever. `cost_ms`: what it costs to decode
-    (`core.cost`). `misses`: how often storage did not serve its image while it served others.
+    Attributes:
+        key: of its image.
+        lane: that it came in.
+        delivery: its message.
+        request: shows the job to Celery's tools.
+        isolated: it was delivered before, or its batch crashed, so it runs alone.
+        expires_ms: when its image becomes too old, ms since 1970, if ever.
+        cost_ms: estimated CPU time of decoding its image (`core.cost`).
+        retries: tries in which storage served other images, but not this one.
     """
 
     key: str
     lane: str
     delivery: Delivery
     request: Request
-    repeated: bool
+    isolated: bool
     expires_ms: int | None = None
     cost_ms: int = 0
-    misses: int = 0
+    retries: int = 0
 
     def item(self, *, cancelled: bool) -> Item:
-        """Return what the child is told of the job."""
-        given_up = self.misses >= MAX_MISSES
+        """Return the job for the child."""
         return Item(
             self.key,
-            self.repeated,
+            self.isolated,
             cancelled,
-            given_up=given_up,
+            retries_exhausted=self.retries >= MAX_RETRIES,
             expires_ms=self.expires_ms,
             cost_ms=self.cost_ms,
         )
 
 
 def entries_of(message: Any, **context: Any) -> list[Entry]:
-    """Return one entry for each job that the message names.
+    """Return an entry for each job of a message.
 
     Args:
         message: a kombu message of the task `core.messages.CLASSIFY`.
-        context: what `celery.worker.request.Request` takes besides: app, task, hostname, eventer, ...
+        context: further arguments of `celery.worker.request.Request`: app, task, hostname, eventer, ...
 
     Raises:
-        InvalidTaskError: the message does not name jobs; Celery logs and discards it.
+        InvalidTaskError: the message has no jobs; Celery logs and discards it.
     """
     images = _contents(message)
     lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
     delivery = Delivery(message, open=len(images))
-    repeated = bool(message.headers.get("redelivered"))
+    isolated = bool(message.headers.get("redelivered"))
     return [
-        Entry(key, lane, delivery, _request(message, key, context), repeated, expires_ms, cost_ms)
+        Entry(key, lane, delivery, _request(message, key, context), isolated, expires_ms, cost_ms)
         for key, expires_ms, cost_ms in images
     ]
 
@@ -96,13 +101,13 @@ def ack_all(messages: Iterable[Any]) -> None:
         pipe.hdel(qos.unacked_key, *tags)
         pipe.execute()
     for message in unacked:
-        # The base class's: what kombu does after the two commands above.
+        # Of the base class: as kombu does after the two commands above.
         QoS.ack(qos, message.delivery_tag)  # type: ignore[no-untyped-call]
         message._state = "ACK"  # noqa: SLF001 - as kombu.message.Message.ack does; pinned by tests/contract
 
 
 def _contents(message: Any) -> list[tuple[str, int | None, int]]:
-    """Return the keys of the images that the message names, when each becomes too old, and what it costs."""
+    """Return key, expiry and decode cost of each image in the message."""
     try:
         (keys,), arguments, _ = message.payload
         expires_ms = arguments.get(EXPIRES)
@@ -110,9 +115,9 @@ def _contents(message: Any) -> list[tuple[str, int | None, int]]:
         costs_ms = message.headers.get(COSTS) or [0] * len(keys)
         images = list(zip(keys, deadlines, costs_ms, strict=True))
     except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidTaskError(f"not a message of ours: {error}") from error
+        raise InvalidTaskError(f"not a message of wastestream: {error}") from error
     if not images or not isinstance(keys, list) or not all(_is_image(*image) for image in images):
-        raise InvalidTaskError("a message that names no jobs")
+        raise InvalidTaskError("a message without jobs")
     return images
 
 
@@ -122,6 +127,6 @@ def _is_image(key: Any, expires_ms: Any, cost_ms: Any) -> bool:
 
 
 def _request(message: Any, key: str, context: dict[str, Any]) -> Request:
-    """Return a Celery request for one job: inspect, revoke and Flower know it by the job's id."""
+    """Return a Celery request for one job, so that inspect, revoke and Flower see it by the job's id."""
     headers = {**message.headers, "id": job_id_of(key), "argsrepr": repr((key,))}
     return Request(message, headers=headers, body=((key,), {}, {}), decoded=True, **context)

@@ -1,4 +1,4 @@
-"""Which of the worker's connections to the broker is the latest; its children see it too."""
+"""Epoch: the number of the worker's latest connection to the broker, shared with its children."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import mmap
 
 
 class Epoch:
-    """Counts connections to the broker, in memory that is shared with processes forked later.
+    """Counter of connections to the broker, in memory shared with processes forked later.
 
-    A batch that waits for a child when its connection ends is discarded by Celery's pool, but it may lie in
-    the child's pipe by then. Its messages are delivered again, so the child leaves it alone.
+    When a connection ends, Celery's pool discards a batch that waits for a child, but the batch may already
+    be in the child's pipe. Its messages are delivered again, so the child must not run it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""This worker's hold on the messages that it has not acknowledged."""
+"""Leases: this worker's claim on its unacknowledged messages."""
 
 from __future__ import annotations
 
@@ -19,56 +19,53 @@ logger = get_logger(__name__)
 _GIVE_BACK: Final = load_script("give_back")
 
 RENEW_SECONDS: Final = 2.0
-"""How often leases are renewed: several times within `core.messages.VISIBILITY_TIMEOUT`."""
+"""Seconds between renewals: several within `core.messages.VISIBILITY_TIMEOUT`."""
 
 
 class Leases:
-    """Renews leases while the worker lives, and ends those of a broken connection once there is a new one.
+    """Renews leases while the worker lives, and returns the messages of a broken connection on the next one.
 
-    Without the latter, messages held when Redis restarts would wait for their leases to run out.
+    Otherwise these messages would wait for their leases to expire when Redis restarts.
     """
 
     def __init__(self) -> None:
-        self._watched: Any = None
-        self._left: list[str] = []  # delivery tags, oldest first
-        self._taken_at: list[float] = []  # when messages were taken without an answer that tells their tags
-        self._suspect: set[str] = set()  # delivery tags of messages whose batch crashed
+        self._channel: Any = None
+        self._to_return: list[str] = []  # delivery tags, oldest first
+        self._unknown_at: list[float] = []  # scores of messages whose tags are unknown: the reply was lost
+        self._crashed: set[str] = set()  # delivery tags of messages whose batch crashed
 
-    def watch(self, channel: Any) -> None:
-        """Return the channel's messages in order when it closes, or keep their tags if it is broken."""
-        if channel is self._watched:
+    def attach(self, channel: Any) -> None:
+        """Attach to a channel, to return its messages in order when it closes, or later if it is broken."""
+        if channel is self._channel:
             return
-        self._watched = channel
-        # kombu's own fails with an AttributeError when the connection is broken, which ends the worker
-        # (5.7; tests/chaos kills Redis to see that it does not), and turns their order round.
+        self._channel = channel
+        # kombu's own method reverses the order and, on a broken connection, raises an AttributeError, which
+        # ends the worker (5.7; tests/chaos kills Redis to check that ours does not).
         channel.qos.restore_unacked = partial(self._restore, channel.qos)
 
-    def suspect(self, delivery_tag: str) -> None:
-        """Remember that a batch with jobs of this message crashed: whoever gets it next runs them alone."""
-        self._suspect.add(delivery_tag)
+    def mark_crashed(self, delivery_tag: str) -> None:
+        """Record that a batch with jobs of this message crashed, so that the next worker isolates them."""
+        self._crashed.add(delivery_tag)
 
     def renew(self, channel: Any) -> None:
-        """Move the time at which the channel's messages count as abandoned; return those left behind.
+        """Renew the leases of the channel's messages; return messages of earlier channels.
 
         Raises the broker's connection errors.
         """
-        self.watch(channel)
+        self.attach(channel)
         qos = channel.qos
         self._return(qos)
         self._extend(qos)
 
-    def keep(self) -> None:
-        """Renew from a thread of its own while the worker finishes its last batch and its event loop rests.
-
-        Ends with the process.
-        """
+    def renew_until_exit(self) -> None:
+        """Renew leases in a thread while the worker's last batch runs and its event loop has stopped."""
         while True:
             time.sleep(RENEW_SECONDS)
             try:
-                if self._watched is not None:
-                    self._extend(self._watched.qos)
+                if self._channel is not None:
+                    self._extend(self._channel.qos)
             except (RedisError, OperationalError, OSError, AttributeError, RuntimeError) as error:
-                # The connection is being closed, or a message was acknowledged meanwhile: the next time then.
+                # The connection is being closed, or a message was just acknowledged; try again next time.
                 logger.debug("Leases not renewed while stopping: %r", error)
 
     def _extend(self, qos: Any) -> None:
@@ -76,44 +73,44 @@ class Leases:
         if not tags:
             return
         with qos.pipe_or_acquire() as pipe:
-            # XX: a message acknowledged meanwhile must not come back.
+            # XX: a message that was just acknowledged must not come back.
             pipe.zadd(qos.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
             pipe.execute()
 
     def _restore(self, qos: Any, client: Any = None) -> None:  # noqa: ARG002 - kombu's signature
-        self._left += qos._delivered  # noqa: SLF001 - as above
+        self._to_return += qos._delivered  # noqa: SLF001 - as above
         if qos.taking is not None:
-            self._taken_at.append(qos.taking)
+            self._unknown_at.append(qos.taking)
         qos._delivered.clear()  # noqa: SLF001 - as kombu does
         try:
             self._return(qos)
         except (*qos.channel.connection_errors, AttributeError) as error:
-            logger.info("%d messages are returned once Redis is back (%r)", len(self._left), error)
+            logger.info("%d messages will be returned when Redis is back (%r)", len(self._to_return), error)
 
     def _return(self, qos: Any) -> None:
-        """Return messages to the end of the queue served next: the youngest first, so the oldest leads.
+        """Return messages to the end of the queue that is served next, the youngest first: the oldest leads.
 
-        Unlike kombu, in two round trips however many they are, and without marking them as delivered before:
-        who returns them lives, so they need not run alone, but for those whose batch crashed the child.
+        Unlike kombu this takes two round trips for any number of messages, and marks as redelivered only
+        those whose batch crashed: the worker lives, so the others need not be isolated.
         """
-        if not self._left and not self._taken_at:
+        if not self._to_return and not self._unknown_at:
             return
         with qos.channel.conn_or_acquire() as client:
-            while self._taken_at:
-                moment = self._taken_at[-1]
-                tags = client.zrange(qos.unacked_index_key, moment, moment, byscore=True)
-                self._left += map(bytes_to_str, tags)
-                self._taken_at.pop()
-            tags = self._left[::-1]
+            while self._unknown_at:
+                score = self._unknown_at[-1]
+                tags = client.zrange(qos.unacked_index_key, score, score, byscore=True)
+                self._to_return += map(bytes_to_str, tags)
+                self._unknown_at.pop()
+            tags = self._to_return[::-1]
             arguments: list[Any] = []
-            for tag, held in zip(tags, client.hmget(qos.unacked_key, tags), strict=True):
-                if held is not None:
-                    message, exchange, key = json.loads(held)
-                    if tag in self._suspect:
+            for tag, record in zip(tags, client.hmget(qos.unacked_key, tags), strict=True):
+                if record is not None:
+                    message, exchange, key = json.loads(record)
+                    if tag in self._crashed:
                         message["headers"]["redelivered"] = True
                     for queue in qos.channel._lookup(exchange, key):  # noqa: SLF001 - as kombu does
                         arguments += [tag, queue, json.dumps(message)]
             if arguments:
                 client.register_script(_GIVE_BACK)([qos.unacked_key, qos.unacked_index_key], arguments)
-        self._suspect.difference_update(self._left)
-        self._left.clear()
+        self._crashed.difference_update(self._to_return)
+        self._to_return.clear()

@@ -23,7 +23,7 @@ class Kind:
 
 def page(count: int) -> Kind:
     """Clients that ask for a file again and again in one piece."""
-    return Kind(count, 300 * b"GET /assets/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return Kind(count, 300 * b"GET /assets/page.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
 def header(count: int) -> Kind:

@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 from redis import Redis
 
-from api.auth.key_cache import FRESH
+from api.auth.key_cache import REFRESH_SECONDS
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.ledger import Ledger
@@ -74,7 +74,7 @@ class Target:
         keys = KeyStore(self.redis)
         self.key = keys.create("load", [Scope.INGEST, Scope.READ])[1]
         self.other_key = keys.create("other", [Scope.INGEST])[1]
-        time.sleep(FRESH)  # Until then an API process may not have seen that there are keys.
+        time.sleep(REFRESH_SECONDS)  # Until then an API process may not have seen that there are keys.
 
     def stop(self) -> None:
         """Stop it."""

@@ -1,4 +1,4 @@
-"""worker.stats: what a worker counts of its own work."""
+"""worker.stats: totals of a worker's own work."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 import pytest
 
 from core.ids import new_job_id
-from worker.stats import Spent, Stats
+from worker.stats import StageTimes, Stats
 
 
 def test_batches_are_counted_by_size_and_stage() -> None:
     """A size falls into the bucket of the next power of two; times add up."""
     stats = Stats()
     for size in (1, 2, 3, 4, 5, 32):
-        stats.end(size, 0.5, Spent(fetch=0.1, decode=0.2, model=0.05, settle=0.01))
+        stats.end(size, 0.5, StageTimes(fetch=0.1, decode=0.2, model=0.05, settle=0.01))
     totals = stats.totals()
     assert (totals["batches"], totals["images"]) == (6, 47)
     sizes = {name: count for name, count in totals.items() if name.startswith("size:")}

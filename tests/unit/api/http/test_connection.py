@@ -1,4 +1,4 @@
-"""api.http.connection and api.http.server, on real connections: what is idle, and whose address is told."""
+"""api.http.connection and api.http.server, on real connections: idleness, and the address in the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Client:
         self.writer = writer
 
     async def call(self, data: bytes) -> bytes:
-        """Send it; return the answer's header."""
+        """Send it; return the response's header."""
         self.writer.write(data)
         head = await self.reader.readuntil(b"\r\n\r\n")
         await self.reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
@@ -45,7 +45,7 @@ async def _client(settings: Settings) -> AsyncIterator[_Client]:
 
 def test_an_empty_line_after_a_request_begins_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Old clients send one after a body, together with it or later (RFC 9112, 2.2), and are then idle."""
-    monkeypatch.setattr(module, "HEAD_SECONDS", 0.0)
+    monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.0)
 
     async def use() -> None:
         async with _client(Settings(auth="off")) as client:
@@ -59,8 +59,8 @@ def test_an_empty_line_after_a_request_begins_no_other(monkeypatch: pytest.Monke
     asyncio.run(use())
 
 
-def test_the_log_has_the_address_that_a_believed_proxy_tells(capsys: pytest.CaptureFixture[str]) -> None:
-    """The connection's is the proxy's."""
+def test_the_log_has_the_address_from_a_trusted_proxy(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the address of the connection, which is the proxy's."""
 
     async def use() -> None:
         async with _client(Settings(auth="off", trusted_proxies=1, access_log=True)) as client:

@@ -37,7 +37,7 @@ def compress(data: bytes) -> bytes:
         (compress(b"aW1hZ2U="), "gzip", "base64"),
     ],
 )
-def test_what_a_header_declares_is_undone(body: bytes, coding: str, transfer: str) -> None:
+def test_declared_encodings_are_decoded(body: bytes, coding: str, transfer: str) -> None:
     """In any case and order; base64 with lines, or without its end."""
     assert decode(body, coding, transfer, LIMIT) == b"image"
 
@@ -46,22 +46,22 @@ def test_what_a_header_declares_is_undone(body: bytes, coding: str, transfer: st
     ("body", "coding", "transfer", "status", "says"),
     [
         (b"image", "gzip", "", 400, "says gzip, but the body is not"),
-        (compress(b"image")[:-1], "gzip", "", 400, "breaks off"),
+        (compress(b"image")[:-1], "gzip", "", 400, "is incomplete"),
         (compress(b"image") + b"x", "gzip", "", 400, "other data follows"),
         (compress(bytes(LIMIT + 1)), "gzip", "", 413, "more than 1,000 bytes"),
         (compress(b"") * 65, "gzip", "", 400, "more than 64 members"),
         (compress(bytes(LIMIT)) + compress(b"x"), "gzip", "", 413, "more than 1,000 bytes"),
-        (compress(compress(b"image")), "gzip, gzip", "", 415, "'gzip, gzip' cannot be undone"),
-        (b"image", "br", "", 415, "'br' cannot be undone; send gzip"),
+        (compress(compress(b"image")), "gzip, gzip", "", 415, "'gzip, gzip' is not supported"),
+        (b"image", "br", "", 415, "'br' is not supported; send gzip"),
         (b"aW1hZ2U=!", "", "base64", 400, "base64 text cannot be decoded"),
         (b"aW1hZ", "", "base64", 400, "base64 text cannot be decoded"),
-        (b"=69", "", "quoted-printable", 415, "'quoted-printable' cannot be undone"),
+        (b"=69", "", "quoted-printable", 415, "'quoted-printable' is not supported"),
     ],
 )
-def test_what_cannot_be_undone_is_refused(
+def test_unsupported_or_broken_encodings_are_rejected(
     body: bytes, coding: str, transfer: str, status: int, says: str
 ) -> None:
-    """By name, with what to send instead."""
+    """The sentence names the encoding and the remedy."""
     with pytest.raises(RequestError, match=says) as caught:
         decode(body, coding, transfer, LIMIT)
     assert caught.value.status == status
@@ -75,7 +75,7 @@ def test_a_bomb_is_not_inflated() -> None:
         decode(gzip.compress(bytes(10**7)), "gzip", "", LIMIT)
 
 
-def test_what_is_not_encoded_is_not_copied() -> None:
+def test_a_body_without_encoding_is_not_copied() -> None:
     """An image comes back as the very same object."""
     data = memoryview(jpeg())
     assert decode_transfer(data, "") is data
@@ -101,8 +101,8 @@ def test_a_data_uri_is_its_image(uri: bytes, declared: str, media_type: str) -> 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"data:image/svg+xml,%3Csvg", "is a data URI that is not base64"),
-        (b"data:,x", "is a data URI that is not base64"),
+        (b"data:image/svg+xml,%3Csvg", "is a data URI without base64"),
+        (b"data:,x", "is a data URI without base64"),
         (b"data:image/jpeg;base64,/9j/!", "base64 text cannot be decoded"),
         (gzip.compress(jpeg()), "compressed with gzip"),
         (TEXT, "are base64 text"),
@@ -111,7 +111,7 @@ def test_a_data_uri_is_its_image(uri: bytes, declared: str, media_type: str) -> 
     ],
 )
 def test_an_encoding_that_nobody_declared_is_named(data: bytes, says: str) -> None:
-    """So that the sender knows what it sent."""
+    """The sentence names the encoding."""
     with pytest.raises(RequestError, match=says):
         unwrap(data, "image/jpeg")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multipart import MultipartError, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.http.multipart import File, files_in
+from api.http.multipart import File, parse_files
 from api.http.problems import RequestError
 from tests.support.pictures import jpeg
 
@@ -35,7 +35,7 @@ def form(*parts: bytes, end: bytes = b"--") -> bytes:
 
 def read(body: bytes) -> list[tuple[str, str, bytes]]:
     """Name, type and content of each file."""
-    return [(file.name, file.media_type, bytes(file.data)) for file in files_in(body, EDGE, most_parts=9)]
+    return [(file.name, file.media_type, bytes(file.data)) for file in parse_files(body, EDGE, max_parts=9)]
 
 
 def pushed(body: bytes) -> list[tuple[str, str, bytes]]:
@@ -68,9 +68,9 @@ def test_files_come_out_as_they_went_in(files: list[bytes]) -> None:
 
 
 def test_contents_are_views() -> None:
-    """Nothing is copied: what changes in the body changes in the file."""
+    """Nothing is copied: a change of the body is a change of the file."""
     body = bytearray(form(NAMED % b"a.jpg" + b"\r\n\r\nabc"))
-    (file,) = files_in(body, EDGE, most_parts=1)
+    (file,) = parse_files(body, EDGE, max_parts=1)
     body[body.index(b"abc")] = ord("x")
     assert file == File("a.jpg", "", memoryview(b"xbc"))
 
@@ -96,8 +96,8 @@ def test_headers_may_be_written_in_several_ways(header: bytes, expected: tuple[s
     assert read(form(header + b"\r\n\r\nx")) == [(*expected, b"x")]
 
 
-def test_what_is_no_file_is_left_out() -> None:
-    """Fields, and what stands before the first boundary and after the last."""
+def test_other_parts_are_left_out() -> None:
+    """Fields, and text before the first boundary and after the last."""
     field = b'Content-Disposition: form-data; name="f"\r\n\r\nx'
     body = b"preamble\r\n" + form(field, NAMED % b"a" + b"\r\n\r\ny", field) + b"epilogue"
     assert read(body) == [("a", "", b"y")]
@@ -120,14 +120,14 @@ def test_text_without_a_name_is_a_field(kind: str) -> None:
 
 
 def test_a_part_is_decoded_as_its_header_says() -> None:
-    """From base64; what parts cannot be is named."""
+    """From base64; the sentence names an unsupported encoding."""
     header = FIELD + b"; filename=a\r\nContent-Type: image/jpeg\r\nContent-Transfer-Encoding: %s\r\n\r\n"
     part = header % b"BASE64" + b64encode(jpeg())
     plain = header % b"binary" + jpeg()
     zipped = header.replace(b"Transfer-", b"") % b"gzip" + gzip.compress(jpeg())
-    files = files_in(form(part, plain, zipped), EDGE, most_parts=3)
+    files = parse_files(form(part, plain, zipped), EDGE, max_parts=3)
     assert [file.image() for file in files[:2]] == [(jpeg(), "image/jpeg")] * 2
-    with pytest.raises(RequestError, match="'gzip' is not for the parts of a form"):
+    with pytest.raises(RequestError, match="'gzip' is not supported in a form's part"):
         files[2].image()
 
 
@@ -145,19 +145,19 @@ def test_a_part_is_decoded_as_its_header_says() -> None:
         form(b"Content-Type: image/jpeg\r\n\r\nx"),
     ],
 )
-def test_what_is_no_form_is_refused(body: bytes) -> None:
-    """With a sentence that says in which way."""
+def test_a_malformed_form_is_rejected(body: bytes) -> None:
+    """The sentence names the fault."""
     with pytest.raises(RequestError, match=r"not a complete form: .+; send it again"):
         read(body)
 
 
-def test_a_form_without_a_boundary_is_refused() -> None:
+def test_a_form_without_a_boundary_is_rejected() -> None:
     """An empty one would be found everywhere."""
-    with pytest.raises(RequestError, match="states no boundary"):
-        files_in(b"----\r\n", "", most_parts=1)
+    with pytest.raises(RequestError, match="declares no boundary"):
+        parse_files(b"----\r\n", "", max_parts=1)
 
 
-def test_a_form_cut_off_anywhere_is_refused() -> None:
+def test_a_form_cut_off_anywhere_is_rejected() -> None:
     """Up to the last boundary's own end."""
     body = form(NAMED % b"a" + b"\r\n\r\nx", NAMED % b"b" + b"\r\n\r\n" + b"y" * 100)
     for length in range(len(body) - 2):
@@ -178,7 +178,7 @@ def test_headers_and_parts_have_limits() -> None:
         read(form(*[part] * 10))
 
 
-def test_a_damaged_form_is_read_as_multipart_reads_it_or_refused() -> None:
+def test_a_damaged_form_is_read_as_multipart_reads_it_or_rejected() -> None:
     """Bytes changed at random: never other files than the parser of `multipart` finds, if it finds any."""
     chance = random.Random(1)  # noqa: S311 - test data
     whole = form(
@@ -190,11 +190,11 @@ def test_a_damaged_form_is_read_as_multipart_reads_it_or_refused() -> None:
         for _ in range(chance.randint(1, 3)):
             body[chance.randrange(len(body))] = chance.choice(b'\r\n-:;e "xz\x00\xff')
         try:
-            found = read(bytes(body))
+            files = read(bytes(body))
         except (RequestError, RequestEntityTooLarge):
             continue
         try:
-            assert found == pushed(bytes(body))
+            assert files == pushed(bytes(body))
             same += 1
         except MultipartError:
             pass  # It is stricter about names of fields.

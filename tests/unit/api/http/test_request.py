@@ -1,4 +1,4 @@
-"""api.http.request: what is understood as a request, and what is not."""
+"""api.http.request: requests are parsed, malformed ones are rejected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.limits import MAX_HEAD
+from api.http.limits import MAX_HEAD_BYTES
 from api.http.request import Chunks, MalformedRequestError, Request, parse_head
 
 BASE = {"REMOTE_ADDR": "192.0.2.9"}
@@ -21,7 +21,7 @@ def parse(line: str, *fields: str) -> Request:
 
 
 def test_a_header_becomes_an_environment() -> None:
-    """As PEP 3333 has it: decoded path, joined fields, and what all requests of the connection share."""
+    """As in PEP 3333: decoded path, joined fields, and the variables of the connection."""
     request = parse(
         "GET /a%20b?c=%20 HTTP/1.1", "Host: x", "Accept: a", "Accept: b", "Cookie: a=1", "Cookie: b=2"
     )
@@ -73,14 +73,14 @@ def test_the_client_says_whether_the_connection_stays(version: str, connection: 
         ["Host: a", "X: a\n\nGET /evil HTTP/1.1"],
     ],
 )
-def test_what_could_be_read_in_two_ways_is_refused(fields: list[str]) -> None:
+def test_ambiguous_requests_are_rejected(fields: list[str]) -> None:
     """Else a proxy in front might see another request than we."""
     with pytest.raises(MalformedRequestError):
         parse("POST / HTTP/1.1", *fields)
 
 
 @pytest.mark.parametrize(
-    ("proxies", "told", "address"),
+    ("proxies", "forwarded", "address"),
     [
         (0, "203.0.113.1", "192.0.2.9"),
         (1, "203.0.113.1, 2001:db8::1", "2001:db8::1"),
@@ -90,9 +90,9 @@ def test_what_could_be_read_in_two_ways_is_refused(fields: list[str]) -> None:
         (1, 'x" 200', "192.0.2.9"),
     ],
 )
-def test_the_address_is_what_believed_proxies_say(proxies: int, told: str, address: str) -> None:
-    """The connection's where they say nothing that is one."""
-    head = f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {told}\r\n\r\n".encode()
+def test_the_address_is_that_of_the_first_trusted_proxy(proxies: int, forwarded: str, address: str) -> None:
+    """The address of the connection if the header has none."""
+    head = f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {forwarded}\r\n\r\n".encode()
     assert parse_head(head, BASE, proxies).address == address
 
 
@@ -105,7 +105,7 @@ def test_fields_of_one_value_may_come_once(name: str) -> None:
 
 
 def test_fields_after_the_body_change_nothing() -> None:
-    """Who sends what was decided before."""
+    """The request was dispatched before they came."""
     request = parse("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "X-Camera-Id: a")
     assert request.chunks is not None
     assert request.chunks.feed(b"1\r\nx\r\n0\r\nX-Camera-Id: b\r\nCookie: c\r\n\r\nGARBAGE") == [b"x"]
@@ -131,26 +131,26 @@ def in_chunks() -> Chunks:
         (b"100000\r\n" + 0x100000 * b"x" + b"\r\n0\r\nX: ", 999 * b"y"),
     ],
 )
-def test_what_is_sent_beside_the_body_is_bounded(before: bytes, again: bytes) -> None:
+def test_framing_of_chunks_is_limited(before: bytes, again: bytes) -> None:
     """Trailers and the extensions of chunks, though bytes of the body come between."""
     chunks = in_chunks()
     chunks.feed(before)
     with pytest.raises(MalformedRequestError, match="send a Content-Length"):
-        deque(map(chunks.feed, repeat(again, 2 * MAX_HEAD // len(again))), maxlen=0)
+        deque(map(chunks.feed, repeat(again, 2 * MAX_HEAD_BYTES // len(again))), maxlen=0)
 
 
 @pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"00000001\r\nx\r\n"])
 def test_the_smallest_chunks_may_come(chunk: bytes) -> None:
     """As many as a body has bytes, and fields after them."""
     chunks = in_chunks()
-    count = sum(len(piece) for _ in range(2 * MAX_HEAD) for piece in chunks.feed(chunk))
-    assert count == 2 * MAX_HEAD
+    count = sum(len(piece) for _ in range(2 * MAX_HEAD_BYTES) for piece in chunks.feed(chunk))
+    assert count == 2 * MAX_HEAD_BYTES
     chunks.feed(b"0\r\nX: y\r\n\r\n")
     assert chunks.is_complete
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
-def test_whatever_comes_is_a_request_or_malformed(before: bytes, after: bytes) -> None:
+def test_any_bytes_are_a_request_or_malformed(before: bytes, after: bytes) -> None:
     """Nothing else is raised."""
     try:
         request = parse_head(b"POST / HTTP/1.1\r\nHost: x\r\n" + before + b"\r\n" + after + b"\r\n\r\n", BASE)

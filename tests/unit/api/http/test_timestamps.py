@@ -52,7 +52,7 @@ def test_a_time_may_be_written_in_several_ways(text: str, milliseconds: int) -> 
         "\u0661\u0667\u0666\u0669\u0668\u0664\u0667\u0663\u0660\u0660",
     ],
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_malformed_times_are_rejected(text: str) -> None:
     """Also digits that could be a date, a count since the camera's start, or one of another unit."""
     with pytest.raises(RequestError, match="is not a time with its zone; send RFC 3339"):
         captured_ms(text)
@@ -70,6 +70,6 @@ def test_numbers_are_decimal(text: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1_000", "inf", "nan", "-1", "+1", " 1", "1,5", "0x10", "\u0661", "."])
-def test_what_only_python_takes_for_a_number_is_none(text: str) -> None:
+def test_numbers_of_python_only_are_rejected(text: str) -> None:
     """Underscores, words, digits of other scripts."""
     assert parse_number(text) is None

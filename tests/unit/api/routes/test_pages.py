@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -76,6 +77,23 @@ def test_headers(client: FlaskClient, path: str) -> None:
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_every_module_of_the_script_is_preloaded(client: FlaskClient, elements: _Elements) -> None:
+    """So browsers fetch all modules at once; each import is one of them."""
+    preloaded = {
+        attributes["href"]
+        for tag, attributes in elements.found
+        if tag == "link" and attributes.get("rel") == "modulepreload"
+    }
+    imported: set[str] = set()
+    for path in (*preloaded, "/assets/page.js"):
+        with client.get(str(path)) as response:
+            names = re.findall(
+                r'^import .* from "\./(\w+\.js)";$', response.get_data(as_text=True), re.MULTILINE
+            )
+        imported |= {f"/assets/{name}" for name in names}
+    assert imported == preloaded
 
 
 def test_limits_are_those_of_the_api(client: FlaskClient) -> None:

@@ -1,4 +1,4 @@
-"""gunicorn's worker process with our server in it: gunicorn starts, watches, replaces and stops processes."""
+"""gunicorn's worker class with our server. gunicorn starts, watches, replaces and stops the processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from gunicorn.workers.base import Worker
 
 from api.http.server import Server
 
-_STOP_SECONDS: Final = 22.0
-"""For requests under way when the process is told to stop: less than gunicorn's `graceful_timeout`."""
+STOP_SECONDS: Final = 22.0
+"""For running requests when the process must stop: less than `GRACEFUL_TIMEOUT`."""
 
-_TICK: Final = 1.0  # seconds between looks at what takes too long
+GRACEFUL_TIMEOUT: Final = 25
+"""Seconds after which gunicorn kills a process that must stop; so the whole API stops within 30 s."""
+
+_TICK: Final = 1.0  # seconds between checks of time limits
 
 
 class HttpWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
-    """One process."""
+    """One process of the API."""
 
     def init_signals(self) -> None:
         """Leave signals to the event loop; see `run`."""
@@ -29,33 +32,33 @@ class HttpWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             signal.signal(ignored, signal.SIG_IGN)
 
     def run(self) -> None:
-        """Serve until told to stop; gunicorn calls this in the new process."""
+        """Serve until the process must stop; gunicorn calls this in the new process."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, self._stop, stop)
-        for at_once in (signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(at_once, os._exit, 0)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, os._exit, 0)
         server = Server(self.wsgi, loop)
-        self._let_go_of_waiting()
+        self._end_waits_on_stop()
         await server.listen([listener.sock for listener in self.sockets])
         ticking = loop.create_task(self._tick(server, stop))
         await stop.wait()
-        await server.close(_STOP_SECONDS)
+        await server.close(STOP_SECONDS)
         ticking.cancel()
 
     def _stop(self, stop: asyncio.Event) -> None:
         self.alive = False
         stop.set()
 
-    def _let_go_of_waiting(self) -> None:
-        """Let requests that wait for a job answer at once when the process is told to stop."""
-        self.wsgi.extensions["wastestream"].waiters.closing = lambda: not self.alive
+    def _end_waits_on_stop(self) -> None:
+        """Make requests that wait for a job respond at once when the process must stop."""
+        self.wsgi.extensions["wastestream"].job_events.closing = lambda: not self.alive
 
     async def _tick(self, server: Server, stop: asyncio.Event) -> None:
-        """Tell gunicorn that this process lives; stop if gunicorn itself has ended."""
+        """Send gunicorn heartbeats, check time limits, and stop if gunicorn itself has ended."""
         while True:
             self.notify()
             if self.ppid != os.getppid():

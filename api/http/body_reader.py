@@ -1,16 +1,16 @@
-"""Bodies on their way in: kept up to a bound, or dropped."""
+"""Readers of request bodies: they keep a body up to a limit, or discard it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
-from api.http.body import DroppedBody, ReceivedBody
+from api.http.body import DiscardedBody, ReceivedBody
 from api.http.request import Chunks, Request
 
 
-class Gathering(ABC):
-    """A body that is being received. `count` is how many bytes of it have come."""
+class BodyReader(ABC):
+    """A body that is being received. `count` is the bytes of it received so far."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -18,30 +18,30 @@ class Gathering(ABC):
     @property
     @abstractmethod
     def is_complete(self) -> bool:
-        """Whether all of it has come."""
+        """Whether the whole body has been received."""
 
-    def room(self) -> memoryview | None:
-        """Return where what comes next is to be put, followed by `filled`; None if `feed` takes it."""
+    def buffer(self) -> memoryview | None:
+        """Return the memory for the next bytes, to be followed by `advance`; None if `feed` takes them."""
         return None
 
-    def filled(self, count: int) -> None:
-        """Count what was put into `room`."""
+    def advance(self, count: int) -> None:
+        """Count the bytes that were written into `buffer`."""
         raise NotImplementedError
 
     @abstractmethod
     def feed(self, data: bytearray) -> None:
-        """Take what belongs to the body from the beginning of `data`.
+        """Remove the bytes of the body from the beginning of `data`.
 
         Raises:
-            MalformedRequestError: it is malformed.
+            MalformedRequestError: the body is malformed.
         """
 
-    def input(self) -> Any:
-        """Return the body as `wsgi.input`; nothing is kept."""
-        return DroppedBody()
+    def wsgi_input(self) -> Any:
+        """Return the body as `wsgi.input`; the reader keeps nothing."""
+        return DiscardedBody()
 
 
-class _Sized(Gathering):
+class _ContentLengthReader(BodyReader):
     """A body of declared length, received into one piece of memory."""
 
     def __init__(self, length: int) -> None:
@@ -53,10 +53,10 @@ class _Sized(Gathering):
     def is_complete(self) -> bool:
         return self.count == self._length
 
-    def room(self) -> memoryview:
+    def buffer(self) -> memoryview:
         return memoryview(self._data)[self.count :]
 
-    def filled(self, count: int) -> None:
+    def advance(self, count: int) -> None:
         self.count += count
 
     def feed(self, data: bytearray) -> None:
@@ -65,13 +65,13 @@ class _Sized(Gathering):
         self.count += size
         del data[:size]
 
-    def input(self) -> ReceivedBody:
+    def wsgi_input(self) -> ReceivedBody:
         data, self._data = self._data, bytearray()
         return ReceivedBody(data)
 
 
-class _Dropped(Gathering):
-    """A body of declared length of which nothing is kept."""
+class _DiscardingReader(BodyReader):
+    """A body of declared length that is not kept."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -87,13 +87,13 @@ class _Dropped(Gathering):
         del data[:size]
 
 
-class _Chunked(Gathering):
-    """A body in chunks, of which at most so many bytes are kept; of a longer one nothing is."""
+class _ChunkedReader(BodyReader):
+    """A body in chunks. One of more than `max_bytes` is not kept."""
 
-    def __init__(self, chunks: Chunks, most: int) -> None:
+    def __init__(self, chunks: Chunks, max_bytes: int) -> None:
         super().__init__()
         self._chunks = chunks
-        self._most = most
+        self._max_bytes = max_bytes
         self._data = bytearray()
 
     @property
@@ -105,20 +105,20 @@ class _Chunked(Gathering):
         data.clear()
         for piece in pieces:
             self.count += len(piece)
-            if self.count <= self._most:
+            if self.count <= self._max_bytes:
                 self._data += piece
             elif self._data:
                 self._data = bytearray()
 
-    def input(self) -> Any:
-        if self.count > self._most:
-            return DroppedBody()
+    def wsgi_input(self) -> Any:
+        if self.count > self._max_bytes:
+            return DiscardedBody()
         data, self._data = self._data, bytearray()
         return ReceivedBody(data)
 
 
-def gather(request: Request, most: int) -> Gathering:
-    """Begin to receive a request's body; with `most` 0 to drop it."""
+def body_reader(request: Request, max_bytes: int) -> BodyReader:
+    """Return a reader of a request's body; with `max_bytes` 0 it discards the body."""
     if request.chunks is not None:
-        return _Chunked(request.chunks, most)
-    return _Sized(request.length) if most else _Dropped(request.length)
+        return _ChunkedReader(request.chunks, max_bytes)
+    return _ContentLengthReader(request.length) if max_bytes else _DiscardingReader(request.length)

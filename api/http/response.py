@@ -1,4 +1,4 @@
-"""An answer, and how it travels."""
+"""HTTP responses on the wire, and the WSGI call that makes one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Status, header fields and body; `problem` says what was wrong, if not the application said so."""
+class Response:
+    """Status, header fields and body.
+
+    `problem` is the error of a request that the server rejected itself; empty if the application responded.
+    """
 
     status: int
     fields: Sequence[tuple[str, str]]
@@ -29,11 +32,11 @@ class Answer:
     problem: str = ""
 
     def encoded(self, *, keep_alive: bool, with_body: bool = True) -> bytes:
-        """Return it as HTTP/1.1.
+        """Return the response as HTTP/1.1.
 
         Args:
             keep_alive: whether another request may follow on the connection.
-            with_body: whether to send the body; to HEAD it is only described.
+            with_body: whether to include the body; a response to HEAD has only its length.
         """
         lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in self.fields]
@@ -56,11 +59,11 @@ def _date(second: int) -> str:
 
 
 _latest: list[Any] = [0, ""]
-"""The second for which a date was written last, and the date."""
+"""Second of the latest `Date` header, and the header."""
 
 
-def refusal(status: HTTPStatus, detail: str) -> Answer:
-    """Return the problem document with which a request is answered that the application never sees."""
+def error_response(status: HTTPStatus, detail: str) -> Response:
+    """Return a problem document for a request that the server rejects without calling the application."""
     request_id = f"{random.getrandbits(64):016x}"
     fields = [
         ("Content-Type", "application/problem+json"),
@@ -70,11 +73,11 @@ def refusal(status: HTTPStatus, detail: str) -> Answer:
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(("Retry-After", str(RETRY_AFTER)))
     document = {**problem(status, detail), "request_id": request_id}
-    return Answer(int(status), fields, json.dumps(document).encode(), detail)
+    return Response(int(status), fields, json.dumps(document).encode(), detail)
 
 
-def run(application: Any, environ: dict[str, Any]) -> Answer:
-    """Return what a WSGI application (PEP 3333) answers."""
+def call_wsgi(application: Any, environ: dict[str, Any]) -> Response:
+    """Call a WSGI application (PEP 3333) and return its response."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start_response(status: str, fields: list[tuple[str, str]], _error: Any = None) -> None:
@@ -87,4 +90,4 @@ def run(application: Any, environ: dict[str, Any]) -> Answer:
         if hasattr(parts, "close"):
             parts.close()
     status, fields = started[-1]
-    return Answer(int(status[:3]), fields, body)
+    return Response(int(status[:3]), fields, body)
