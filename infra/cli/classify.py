@@ -21,8 +21,8 @@ from infra.client.classification import Classification
 from infra.client.client import Client
 from infra.client.collect import Source, collect
 from infra.client.errors import CollectError, ProxyError
-from infra.client.report import Tally, table, visible
 from infra.client.results import Result
+from infra.client.summary import Tally, table, visible
 
 LONG_WORK: Final = 16
 """Images from which on a progress bar is worth its lines."""

@@ -15,7 +15,7 @@ from core.settings import PREFIX, Settings, load_settings
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
 from infra.local.folder import DEFAULT_FOLDER, DataFolder
-from infra.local.probes import redis_answers
+from infra.local.redis_probes import redis_answers
 
 _REDIS_URL: Final = f"{PREFIX}REDIS_URL"
 

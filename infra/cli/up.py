@@ -20,11 +20,11 @@ from infra.local.detach import detach
 from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import PRIVATE, DataFolder
-from infra.local.health import lost_data, read_health, read_session
+from infra.local.http_probes import lost_data, read_health, read_session
+from infra.local.lifecycle import Lifecycle
 from infra.local.limits import raise_file_limit
 from infra.local.process import Process
 from infra.local.programs import REDIS, find_program
-from infra.local.run import Life
 from infra.local.stack import StackPlan, make_stack
 from infra.local.status import live_line
 from infra.local.view import View
@@ -110,7 +110,7 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: boo
         def status(processes: Sequence[Process]) -> str:
             return live_line(plan.host, plan.port, processes)
 
-        Life(
+        Lifecycle(
             folder=plan.folder,
             lock=lock,
             stages=stages,

@@ -24,7 +24,7 @@ from infra.cli.options import cores, count_workers
 from infra.local.environment import clean_environment, read_variables
 from infra.local.errors import InterruptedStartError, StackError
 from infra.local.folder import DEFAULT_FOLDER, PRIVATE, DataFolder
-from infra.local.run import Life
+from infra.local.lifecycle import Lifecycle
 from infra.local.stack import worker_services
 from infra.local.status import workers_line
 from infra.local.view import View
@@ -75,7 +75,7 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
     with folder.lock() as lock:
         services = worker_services(folder, processes, "joined", variables)
         view.say(f"Starting {count_workers(processes)} for {settings.s3_endpoint} ...")
-        Life(
+        Lifecycle(
             folder=folder,
             lock=lock,
             stages=[services],

@@ -10,7 +10,7 @@ from typing import Any, Final
 from core.image_header import MAX_BYTES
 from infra.client.client import Client
 from infra.client.collect import Source, groups
-from infra.client.errors import GaveUpError, RefusedError
+from infra.client.errors import GaveUpError, RejectedError
 from infra.client.results import QUEUED, Result, failed, settled, unfinished
 from infra.client.retry import SECONDS_WITH_WORKERS
 
@@ -82,7 +82,7 @@ class Classification:
                 await self._check_stall()
                 if job["state"] == QUEUED and time.monotonic() - asked < _LONGEST_PAUSE:
                     await asyncio.sleep(_LONGEST_PAUSE)  # All places for waiting are taken there.
-        except RefusedError as error:
+        except RejectedError as error:
             yield failed(source, str(error), next(iter(self._pending), None))
         else:
             del self._pending[job["id"]]
@@ -135,7 +135,7 @@ class Classification:
             return unread
         try:
             items = await self._client.upload_bulk([data for _, data in readable])
-        except RefusedError as error:
+        except RejectedError as error:
             return unread + [failed(source, str(error)) for source, _ in readable]
         refused = []
         for (source, _), item in zip(readable, items, strict=True):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from infra.client.errors import GaveUpError, KeyRefusedError, NotWastestreamError, RefusedError
+from infra.client.errors import GaveUpError, KeyRejectedError, NotWastestreamError, RejectedError
 from infra.client.proxy import proxy_for
 from infra.client.retry import Retry
 
@@ -89,7 +89,7 @@ class Client:
         """Send one image and return its job.
 
         Raises:
-            RefusedError: the image is none, or is not acceptable.
+            RejectedError: the image is none, or is not acceptable.
         """
         headers = {**self._origin, **_new_key(), "Content-Type": "application/octet-stream"}
         return await self._call("POST", "/v1/images", content=data, headers=headers)
@@ -98,7 +98,7 @@ class Client:
         """Send up to 64 images and return the outcome of each, in their order.
 
         Raises:
-            RefusedError: the call as a whole is refused.
+            RejectedError: the call as a whole is refused.
         """
         # Names are numbers: the outcomes come in order, and a real name may be no valid header.
         files = [
@@ -116,7 +116,7 @@ class Client:
         """Return the job when it settles, or as it is after `WAIT_SECONDS`.
 
         Raises:
-            RefusedError: the server does not know the job.
+            RejectedError: the server does not know the job.
         """
         return await self._call("GET", f"/v1/jobs/{job}", params={"wait": WAIT_SECONDS})
 
@@ -170,11 +170,11 @@ class Client:
             return body
         if response.status_code in _KEY_WANTED:
             detail = body.get("detail") or response.reason_phrase
-            raise KeyRefusedError(
+            raise KeyRejectedError(
                 f"{self._server} refuses the call ({response.status_code}). {detail} This command takes a "
                 "key with the scopes ingest and read from WASTESTREAM_API_KEY or --key-file."
             )
-        raise RefusedError(body.get("detail") or f"The server answered {response.status_code}.")
+        raise RejectedError(body.get("detail") or f"The server answered {response.status_code}.")
 
     def _report(self, trouble: str, seconds: float) -> None:
         if not self._in_trouble:

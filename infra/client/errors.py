@@ -13,11 +13,11 @@ class ProxyError(WastestreamError):
     """Raised when the environment names a proxy that cannot be used."""
 
 
-class RefusedError(WastestreamError):
+class RejectedError(WastestreamError):
     """Raised when the server refuses a call for good; the message is its own sentence."""
 
 
-class KeyRefusedError(WastestreamError):
+class KeyRejectedError(WastestreamError):
     """Raised when the server wants an API key, or another one than it was given."""
 
 

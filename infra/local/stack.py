@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from core.settings import PREFIX
-from infra.local import health, ports, probes
+from infra.local import http_probes, ports, redis_probes
 from infra.local.appendonly import mend
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
@@ -122,7 +122,7 @@ def _redis(plan: StackPlan, url: str) -> Service:
         tend=rewrites.look,
         mend=lambda: mend(plan.folder.redis, server),
         log=plan.folder.logs / "redis.log",
-        ready=lambda: probes.redis_answers(url),
+        ready=lambda: redis_probes.redis_answers(url),
         start_seconds=600,  # It reads its whole file first, at some 100 MB a second.
         stop_rank=3,
         stop_seconds=20,
@@ -158,7 +158,7 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
             "GOMEMLIMIT": str(max(_S3_LEAST, psutil.virtual_memory().total // _S3_SHARE)),
             "RCLONE_CONFIG": str(plan.folder.path / "no-rclone.conf"),  # The person's own has no say here.
         },
-        ready=lambda: health.listens(ports.dial(plan.listen), plan.s3_port),
+        ready=lambda: http_probes.listens(ports.dial(plan.listen), plan.s3_port),
         stop_rank=2,
     )
 
@@ -181,14 +181,14 @@ def _api(plan: StackPlan, environment: Mapping[str, str]) -> Service:
         folder=REPOSITORY,
         log=plan.folder.logs / "api.log",
         environment=environment,
-        ready=lambda: health.api_ready(ports.dial(plan.host), plan.port),
+        ready=lambda: http_probes.api_ready(ports.dial(plan.host), plan.port),
         stop_rank=0,
         stop_seconds=35,  # gunicorn gives requests 30.
     )
 
 
 def _worker(folder: DataFolder, name: str, environment: Mapping[str, str]) -> Service:
-    sign = probes.Worker(environment[f"{PREFIX}REDIS_URL"], name)
+    sign = redis_probes.WorkerProbe(environment[f"{PREFIX}REDIS_URL"], name)
     return Service(
         name=name,
         command=[sys.executable, "-m", "worker", "--name", name],

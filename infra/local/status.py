@@ -10,7 +10,7 @@ from typing import Any
 from core.disk import shortage
 from infra.local import ports
 from infra.local.folder import DataFolder
-from infra.local.health import lost_data, read_health
+from infra.local.http_probes import lost_data, read_health
 from infra.local.process import Process
 from infra.local.state import ProcessState, memory_of, read_state
 

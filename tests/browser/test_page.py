@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import FilePayload, Page, Request, Route, expect
 
+from infra.lab.stack import Stack
 from tests.support.page import (
     PATIENCE,
     PHONE_WIDTH,
@@ -21,7 +22,6 @@ from tests.support.page import (
     picture,
     sign_in,
 )
-from tests.support.stack import Stack
 
 OpenPage = Callable[..., Page]
 

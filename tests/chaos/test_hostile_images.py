@@ -16,7 +16,7 @@ from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
 from tests.support import bombs
-from tests.support.pictures import encoded, jpeg
+from tests.support.images import encoded, jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN, assert_balanced, upload, upload_bulk, wait_settled
 

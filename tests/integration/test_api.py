@@ -38,7 +38,7 @@ from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
 from tests.support.cuts import lose_answer
-from tests.support.pictures import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, picture
 from tests.support.servers import free_port
 from tests.support.stream import upload_bulk
 

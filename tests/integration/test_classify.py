@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.pictures import jpeg
+from infra.lab.stack import Stack
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY
-from tests.support.stack import Stack
 
 FIELDS = ["file", "job", "state", "label", "probability", "review", "model", "error"]
 

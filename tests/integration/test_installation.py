@@ -24,7 +24,7 @@ from core.redis.job_store import JobStore
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 from infra.cli.main import cli
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import free_port, wait_until
 from tests.support.stream import upload
 from worker.periodic import retention

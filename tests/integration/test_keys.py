@@ -26,7 +26,7 @@ from core.redis.job_store import connect
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port
 
 Keys = Callable[..., Result]

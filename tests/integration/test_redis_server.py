@@ -19,7 +19,7 @@ from core.redis.api_keys import KeyStore, Scope
 from core.redis.job_store import PENDING, JobStore, connect
 from core.redis.server import acl_rules, check_server
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import finish, upload, upload_bulk, wait_settled
 from worker.periodic.retention import sweep

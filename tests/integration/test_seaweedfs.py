@@ -19,7 +19,7 @@ from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from tests.support import seaweedfs
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, upload, upload_bulk
 from worker.periodic.retention import Sweep

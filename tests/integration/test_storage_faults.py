@@ -23,7 +23,7 @@ from core.errors import StorageUnavailableError
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
-from tests.support.pictures import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, picture
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import finish, upload
 

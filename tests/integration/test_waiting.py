@@ -15,7 +15,7 @@ from core.jobs import new_job_id
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.job_store import JobStore, connect
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN
 

@@ -10,7 +10,7 @@ from typing import Final
 from PIL import Image
 
 from core.image_header import MAX_BYTES
-from tests.support.pictures import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, picture
 
 _ROOM: Final = MAX_BYTES - 10_000
 

@@ -13,8 +13,8 @@ from typing import Final
 from PIL import Image, ImageChops
 
 from tests.support.bombs import png_chunk
+from tests.support.images import encoded, picture
 from tests.support.mutations import Part, join_jpeg, join_png, join_webp, split_jpeg, split_png, split_webp
-from tests.support.pictures import encoded, picture
 
 _SIZE: Final = (150, 113)
 _ENDINGS: Final = {

@@ -15,7 +15,7 @@ from typing import Final
 
 from PIL import Image
 
-from tests.support.pictures import encoded, picture
+from tests.support.images import encoded, picture
 
 Part = tuple[bytes, bytes]
 """A JPEG marker, or a PNG or WebP chunk's name, and what it holds."""

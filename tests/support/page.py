@@ -8,8 +8,8 @@ from typing import Final
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from tests.support import pictures
-from tests.support.pictures import encoded
+from tests.support import images
+from tests.support.images import encoded
 
 PATIENCE: Final = 30_000
 """Milliseconds that a step may take on a busy machine before its test fails."""
@@ -35,7 +35,7 @@ CARRY: Final = """
 
 def picture(name: str, seed: int = 0, image_format: str = "JPEG") -> FilePayload:
     """Make a picture, as the browser would take it from a file called `name`."""
-    content = encoded(pictures.picture(640, 480, seed=seed), image_format)
+    content = encoded(images.picture(640, 480, seed=seed), image_format)
     return {"name": name, "mimeType": "image/jpeg", "buffer": content}
 
 

@@ -18,7 +18,7 @@ from core.lanes import SINGLE
 from core.messages import QUEUES
 from core.redis.job_store import JobStore
 from core.redis.ledger import TOTALS, Ledger, total
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import wait_until
 
 BROKEN = jpeg(99)[:-300]

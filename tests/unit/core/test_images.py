@@ -11,7 +11,7 @@ from PIL import Image
 from core.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
 from core.image_header import MAX_PIXELS, read_header
 from core.images import SIDE, decode
-from tests.support.pictures import encoded, picture
+from tests.support.images import encoded, picture
 
 
 def _close(found: np.ndarray, expected: Image.Image, tolerance: float = 6.0) -> bool:

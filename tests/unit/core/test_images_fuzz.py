@@ -12,8 +12,8 @@ from core.image_header import MAX_BYTES, read_header
 from core.images import SIDE, decode
 from tests.fuzz.images import decode_all
 from tests.support import bombs
+from tests.support.images import encoded, jpeg, picture
 from tests.support.mutations import case
-from tests.support.pictures import encoded, jpeg, picture
 
 
 def test_hostile_images_are_arrays_or_errors_of_ours() -> None:

@@ -18,7 +18,7 @@ from infra.client.collect import Source, collect
 from infra.client.errors import GaveUpError, NotWastestreamError
 from infra.client.results import Result
 from infra.client.retry import Retry
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 PREDICTION: Final = {
     "label": "biodegradable",

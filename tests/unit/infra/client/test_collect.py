@@ -11,7 +11,7 @@ import pytest
 from core.image_header import MAX_BYTES
 from infra.client.collect import GROUP_BYTES, GROUP_FILES, Source, collect, groups
 from infra.client.errors import CollectError
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 
 def write(path: Path, content: bytes = b"bytes") -> Path:

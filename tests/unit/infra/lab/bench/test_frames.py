@@ -12,7 +12,7 @@ from core.images import decode
 from infra.lab.bench.errors import BenchError
 from infra.lab.bench.frames import make_frames
 from infra.lab.bench.plan import SIZES
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 _FULL_HD = next(size for size in SIZES if size.name == "1080p")
 

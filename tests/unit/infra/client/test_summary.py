@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from infra.client.collect import Source
-from infra.client.report import Tally, table, visible
 from infra.client.results import Result, failed, settled, unfinished
+from infra.client.summary import Tally, table, visible
 
 SOURCE = Source(0, "a.jpg", Path("a.jpg"), 0, 1)
 

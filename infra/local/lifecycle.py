@@ -1,4 +1,4 @@
-"""One supervised life of a stack: from the first process to the last."""
+"""One supervised lifecycle of a stack: from the first process to the last."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.local.view import View
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
+class Lifecycle:
     """What to run and what to tell the person who runs it."""
 
     folder: DataFolder
@@ -71,14 +71,16 @@ class Life:
 class _StateFile:
     """What `status` reads, written again and again while it cannot be."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
         self._written = True
 
     def write(self, processes: Sequence[Process]) -> None:
         """Write it, if it can be written."""
-        life = self._life
-        self._written = write_state(life.folder, life.url, life.host, life.port, processes)
+        lifecycle = self._lifecycle
+        self._written = write_state(
+            lifecycle.folder, lifecycle.url, lifecycle.host, lifecycle.port, processes
+        )
 
     def write_again(self, processes: Sequence[Process]) -> None:
         """Write it if it could not be written before."""

@@ -21,7 +21,7 @@ def redis_answers(url: str) -> bool:
     return True
 
 
-class Worker:
+class WorkerProbe:
     """One worker's sign of life in Redis."""
 
     def __init__(self, url: str, name: str) -> None:
