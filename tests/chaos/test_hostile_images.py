@@ -48,7 +48,7 @@ def test_bombs_fail_alone(
 ) -> None:
     """Every kind of bomb settles `failed` with a sentence; the good ones of their batches are classified."""
     good = upload_bulk(client, 20)
-    makers = [*bombs.REFUSED, *bombs.FAILING]
+    makers = [*bombs.REJECTED, *bombs.FAILING]
     bad = [submit(data, _format_of(data)) for data in (make() for make in makers)]
     bad.append(upload(client, BROKEN))
     good += upload_bulk(client, 20)

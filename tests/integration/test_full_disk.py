@@ -59,7 +59,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
         kept = local.upload()
         redis = local.pid("redis") or 0
         filler = fill(disk)
-        wait_until(lambda: _upload(local)[0] == 503, "uploads to be refused")
+        wait_until(lambda: _upload(local)[0] == 503, "uploads to be rejected")
         assert "disk is full" in _upload(local)[1]["detail"]
         wait_until(lambda: not lives(redis), "Redis to end at its first write")
         assert "disk" in _readyz(local)
@@ -75,14 +75,14 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
         assert local.ledger()["balanced"]
         log = (local.folder.logs / "up.log").read_text()
         assert f"The disk of {local.folder.path} is full" in log
-        assert f"The disk of {local.folder.path} has room again" in log
+        assert f"The disk of {local.folder.path} has free space again" in log
     finally:
         local.run("down")
 
     fill(disk)
     refused = local.up()
     assert refused.returncode == 1
-    assert "is full (No space left on device); make room on it." in refused.stderr + refused.stdout
+    assert "is full (No space left on device); free some space on it." in refused.stderr + refused.stdout
     assert "Traceback" not in refused.stderr + refused.stdout
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_stops_no_housekeeping(disk: Path) -> None:
     log = folder.logs / "api.log"
     log.write_bytes(bytes(1_000_000))
     fill(disk)
-    with pytest.raises(FolderFullError, match="make room on it"):
+    with pytest.raises(FolderFullError, match="free some space on it"):
         folder.check_writable()
     rotate(log, limit=1)
     assert log.stat().st_size == 0

@@ -127,7 +127,7 @@ def test_a_redis_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert (down.returncode, "Redis does not answer" in down.stderr) == (1, True)
     assert "hunter2" not in down.stderr + down.stdout
     nothing = run("keys", "--data-dir", tmp_path, "list", WASTESTREAM_REDIS_URL="redis://127.0.0.1:1/0")
-    assert (nothing.returncode, f"Nothing runs on {tmp_path}" in nothing.stderr) == (1, True)
+    assert (nothing.returncode, f"No stack runs on {tmp_path}" in nothing.stderr) == (1, True)
 
 
 # ---- The API as a process ----------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_a_killed_process_is_replaced(local: Local, name: str) -> None:
     assert local.job(local.upload())["state"] == "classified"
     assert local.ledger()["balanced"]
     log = (local.folder.logs / "up.log").read_text()
-    assert f"{name} ended by signal 9 (SIGKILL); starting it again." in log
+    assert f"{name} ended by signal 9 (SIGKILL); restarting it." in log
     assert f"{name} is ready again." in log
 
 
@@ -155,14 +155,14 @@ def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
 
 
 def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
-    """`down` returns when nothing runs any more, also if the supervisor stood still."""
+    """`down` returns when nothing runs any more, also if the supervisor is suspended."""
     job_id = local.upload()
     local.signal(SUPERVISOR, signal.SIGSTOP)  # as Ctrl-Z does; it could not hear that it is to end
     done = local.run("down")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Stopped.")
-    assert "stands still (Ctrl-Z or SIGSTOP)" in done.stdout
+    assert "is suspended (Ctrl-Z or SIGSTOP)" in done.stdout
     assert local.alive() == []
-    assert "Nothing runs" in local.run("down").stdout
+    assert "No stack runs" in local.run("down").stdout
     assert local.run("status").returncode == 1
     assert local.up().returncode == 0
     assert local.job(job_id)["state"] == "classified"
@@ -261,7 +261,7 @@ def test_a_frozen_worker_is_replaced(local: Local) -> None:
     wait_until(lambda: local.pid("worker-1") not in {worker, None}, "a new worker", 90)
     wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
     assert local.job(local.upload())["state"] == "classified"
-    assert "worker-1 runs, but has given no sign of life" in (local.folder.logs / "up.log").read_text()
+    assert "worker-1 runs, but has sent no heartbeat" in (local.folder.logs / "up.log").read_text()
 
 
 def test_workers_of_another_machine_join(
@@ -306,5 +306,5 @@ def test_damaged_files_of_redis_are_repaired_on_request(local: Local) -> None:
     done = local.up("--repair")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "was cut off and is kept in" in done.stdout
-    assert "all that was written after" in done.stdout
+    assert "all writes after" in done.stdout
     local.upload()

@@ -226,7 +226,7 @@ def test_ctrl_c_while_exporting_leaves_no_half_model(
     arguments = _arguments(data, weights, tmp_path, "model")
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 130
-    assert "--resume goes on" in result.output
+    assert "--resume continues" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
     monkeypatch.undo()
     assert CliRunner().invoke(train, [*arguments, "--resume"]).exit_code == 0

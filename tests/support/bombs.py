@@ -10,7 +10,7 @@ from typing import Final
 from PIL import Image
 
 from core.image_header import MAX_BYTES
-from tests.support.images import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, pattern
 
 _ROOM: Final = MAX_BYTES - 10_000
 
@@ -80,7 +80,7 @@ def scans(count: int = 1_000) -> bytes:
 
 def scans_one_by_one() -> bytes:
     """Return a sequential JPEG whose components come in scans of their own, the last 1,000 times."""
-    data = encoded(picture(64, 64), quality=60, subsampling=0)
+    data = encoded(pattern(64, 64), quality=60, subsampling=0)
     scan = data.rindex(b"\xff\xda")
     single = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[scan + 14 : -2]
     return data[:scan] + single * 1_000 + b"\xff\xd9"
@@ -133,7 +133,7 @@ def transparent() -> bytes:
     )
 
 
-REFUSED: Final[tuple[Callable[[], bytes], ...]] = (
+REJECTED: Final[tuple[Callable[[], bytes], ...]] = (
     empty_segments,
     empty_segments_among_scans,
     fill_bytes,

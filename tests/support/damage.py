@@ -13,7 +13,7 @@ from typing import Final
 from PIL import Image, ImageChops
 
 from tests.support.bombs import png_chunk
-from tests.support.images import encoded, picture
+from tests.support.images import encoded, pattern
 from tests.support.mutations import Part, join_jpeg, join_png, join_webp, split_jpeg, split_png, split_webp
 
 _SIZE: Final = (150, 113)
@@ -41,9 +41,9 @@ class Frame:
 
 
 def noisy(mode: str = "RGB", size: tuple[int, int] = _SIZE) -> Image.Image:
-    """Return a picture with as many details as a photograph."""
+    """Return an image with as many details as a photograph."""
     grain = _grain(size).point([value // 6 for value in range(256)]).convert("RGB")
-    return ImageChops.add(picture(*size), grain, offset=-20).convert(mode)
+    return ImageChops.add(pattern(*size), grain, offset=-20).convert(mode)
 
 
 def _grain(size: tuple[int, int]) -> Image.Image:
@@ -83,9 +83,9 @@ def _scan_by_scan() -> bytes:
     parts = split_jpeg(encoded(noisy("L"), quality=75))
     components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
     scan = next(body for name, body in parts if name == b"\xda")
-    found = [(name, body[:5] + b"\x03" + components if name == b"\xc0" else body) for name, body in parts]
+    frames = [(name, body[:5] + b"\x03" + components if name == b"\xc0" else body) for name, body in parts]
     scans = [(b"\xda", bytes([1, number]) + scan[2:]) for number in (1, 2, 3)]
-    return join_jpeg([*(part for part in found if part[0] != b"\xda"), *scans])
+    return join_jpeg([*(part for part in frames if part[0] != b"\xda"), *scans])
 
 
 def _without_end() -> Iterator[Frame]:
@@ -148,7 +148,7 @@ def _damaged_segments() -> Iterator[Frame]:
         ("ICC without its number", b"\xe2", b"ICC_PROFILE\x00"),
         ("ICC without its count", b"\xe2", b"ICC_PROFILE\x00\x01"),
         ("ICC, part 7 of 3", b"\xe2", b"ICC_PROFILE\x00\x07\x03" + bytes(90)),
-        ("an index of pictures that is cut", b"\xe2", b"MPF\x00II*\x00\x08"),
+        ("an index of images that is cut", b"\xe2", b"MPF\x00II*\x00\x08"),
         ("Photoshop's data, cut", b"\xed", b"Photoshop 3.0\x008BIM\x03\xed\x00\x00\xff"),
         ("FlashPix of no bytes", b"\xe2", b"FPXR\x00"),
         ("an empty comment", b"\xfe", b""),
@@ -210,7 +210,7 @@ def _damaged_webp() -> Iterator[Frame]:
     exif[0x010F] = "camera"
     clear = noisy("RGBA")
     clear.putalpha(_grain(_SIZE))
-    moving = [picture(90, 60, seed=seed) for seed in (2, 3)]
+    moving = [pattern(90, 60, seed=seed) for seed in (2, 3)]
     samples = {
         "lossy": encoded(noisy(), "WEBP"),
         "lossless": encoded(noisy(), "WEBP", lossless=True),

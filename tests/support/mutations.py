@@ -15,7 +15,7 @@ from typing import Final
 
 from PIL import Image
 
-from tests.support.images import encoded, picture
+from tests.support.images import encoded, pattern
 
 Part = tuple[bytes, bytes]
 """A JPEG marker, or a PNG or WebP chunk's name, and what it holds."""
@@ -45,25 +45,25 @@ def case(number: int, seed: int = 0) -> bytes:
 @cache
 def samples() -> tuple[bytes, ...]:
     """Return real files of every kind that encoders here can write."""
-    small, tall = picture(40, 30), picture(9, 70, seed=1)
+    small, tall = pattern(40, 30), pattern(9, 70, seed=1)
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"
-    frames = [picture(24, 24, seed=seed) for seed in (2, 3)]
+    frames = [pattern(24, 24, seed=seed) for seed in (2, 3)]
     return (
         encoded(small),
         encoded(small, progressive=True),
         encoded(small, progressive=True, quality=30, exif=exif),
-        encoded(picture(300, 200), quality=40, subsampling=2, restart_marker_blocks=2),
+        encoded(pattern(300, 200), quality=40, subsampling=2, restart_marker_blocks=2),
         encoded(small, exif=exif, icc_profile=b"\x00" * 3000, comment=b"c" * 80, dpi=(72, 72)),
-        encoded(picture(40, 30, mode="L")),
-        encoded(picture(40, 30, mode="CMYK"), quality=60),
+        encoded(pattern(40, 30, mode="L")),
+        encoded(pattern(40, 30, mode="CMYK"), quality=60),
         encoded(tall, optimize=True, subsampling=0),
         encoded(small, "PNG"),
         encoded(small.convert("RGBA"), "PNG", exif=exif),
-        encoded(picture(40, 30, mode="P"), "PNG", transparency=1),
-        encoded(picture(40, 30, mode="1"), "PNG"),
-        encoded(picture(40, 30, mode="LA"), "PNG", icc_profile=b"\x00" * 300),
-        encoded(picture(40, 30, mode="I;16"), "PNG"),
+        encoded(pattern(40, 30, mode="P"), "PNG", transparency=1),
+        encoded(pattern(40, 30, mode="1"), "PNG"),
+        encoded(pattern(40, 30, mode="LA"), "PNG", icc_profile=b"\x00" * 300),
+        encoded(pattern(40, 30, mode="I;16"), "PNG"),
         encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50),
         encoded(small, "WEBP"),
         encoded(small, "WEBP", lossless=True, exif=exif),

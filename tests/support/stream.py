@@ -1,4 +1,4 @@
-"""Sending images through the real API in this process, and checking the books afterwards."""
+"""Uploads through the real API in this process, and checks of the ledger afterwards."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def uploading(client: FlaskClient) -> Iterator[list[str]]:
 
 
 def _send(client: FlaskClient, count: int, key: str) -> list[str]:
-    """Upload one image, or a bulk, until it is accepted or refused for good; return the jobs' ids."""
+    """Upload one image, or a bulk, until it is accepted or rejected; return the jobs' ids."""
     deadline = time.monotonic() + 90
     while True:
         if count == 1:
@@ -106,8 +106,8 @@ def _send(client: FlaskClient, count: int, key: str) -> list[str]:
             break
         time.sleep(0.1)
     assert response.status_code == 202, response.get_data(as_text=True)
-    found = response.get_json()
-    return [item["job"]["id"] for item in found.get("items", [{"job": found}])]
+    body = response.get_json()
+    return [item["job"]["id"] for item in body.get("items", [{"job": body}])]
 
 
 def states(jobs: JobStore, ids: Sequence[str]) -> Counter[str]:
