@@ -1,4 +1,4 @@
-"""Frames as cameras really send them: damaged beside the pixels, which every browser shows."""
+"""Real cameras' frames: damaged outside the pixels, which every browser shows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ENDINGS: Final = {
 
 @dataclass(frozen=True)
 class Frame:
-    """A damaged file, and one with the same pixels that is not. `few`: some bytes of pixels are missing."""
+    """A damaged file and an intact file with the same pixels. `few`: some bytes of pixels are missing."""
 
     name: str
     data: bytes
@@ -53,7 +53,7 @@ def _grain(size: tuple[int, int]) -> Image.Image:
 
 @cache
 def jpegs() -> dict[str, bytes]:
-    """Return JPEGs of every coding that cameras use."""
+    """Return a JPEG of every coding used by cameras."""
     return {
         "baseline": encoded(noisy(), quality=85),
         "4:4:4": encoded(noisy(), quality=95, subsampling=0),
@@ -233,12 +233,12 @@ def _damaged_webp() -> Iterator[Frame]:
 
 
 def with_segment(data: bytes, code: bytes, body: bytes) -> bytes:
-    """Return a JPEG with one segment more at its beginning."""
+    """Return a JPEG with an additional first segment."""
     return data[:2] + b"\xff" + code + struct.pack(">H", len(body) + 2) + body + data[2:]
 
 
 def with_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
-    """Return a PNG with one chunk more behind its header."""
+    """Return a PNG with an additional chunk after its header."""
     return data[:33] + png_chunk(kind, body) + data[33:]
 
 

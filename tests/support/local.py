@@ -1,4 +1,4 @@
-"""`up`, `status` and `down` on a data folder of its own, as a person uses them."""
+"""`up`, `status` and `down` on their own data folder, as a person uses them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.servers import wait_until
 
 
 class Mark:
-    """A mark in the environment of a command by which every process that it starts is found."""
+    """A mark in the environment of a command, which identifies every process it starts."""
 
     name = "STACK_TEST_MARK"
 
@@ -50,7 +50,7 @@ class Local(Stack):
 
     @property
     def command_environment(self) -> dict[str, str]:
-        """The environment of the processes started here."""
+        """Environment of the commands."""
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {**kept, **self.environment, **self._mark.environment}
 

@@ -1,4 +1,4 @@
-"""Steps that a person takes on the page, and what they then see."""
+"""A person's steps on the page, and the expected views."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import images
 from tests.support.images import encoded
 
 TIMEOUT: Final = 30_000
-"""Milliseconds that a step may take on a busy machine before its test fails."""
+"""Maximum milliseconds of a step on a busy machine."""
 
 PHONE_WIDTH: Final = 360
 """CSS pixels; few phones are narrower."""

@@ -29,7 +29,7 @@ def program(*names: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on, nor any outgoing connection takes."""
+    """Return a free port of the loopback interface, outside the ports of outgoing connections."""
     return free_ports(1)
 
 
@@ -41,7 +41,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) 
 
 @dataclass
 class Server:
-    """A program that can be killed and started again."""
+    """A program that tests kill and restart."""
 
     command: list[str]
     log: Path
@@ -71,14 +71,14 @@ class Server:
         return listens(HOST, self.port)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal and wait for the end, which may take 30 seconds; return the exit status."""
+        """Send a signal and wait up to 30 seconds for the end; return the exit status."""
         if self.process is None:
             raise RuntimeError("not started")
         self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
     def stop(self) -> None:
-        """End the program and all that it started, whatever state they are in."""
+        """Kill the program and its children."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):  # It has ended already.
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -100,7 +100,7 @@ def small_api(environment: dict[str, str], folder: Path, *, places: int, waiting
         environment: the settings.
         folder: for its log.
         places: threads for uploads.
-        waiting: threads besides, for requests that wait.
+        waiting: additional threads for waiting requests.
     """
     port = free_port()
     variables = environment | {

@@ -29,4 +29,4 @@ def test_the_limit_goes_as_high_as_it_may() -> None:
     assert _raised(256, 4096) == (4096, "None")
     limit, warning = _raised(128, 256)
     assert limit == 256
-    assert "may open 256 files only" in warning
+    assert "may open only 256 files" in warning
