@@ -38,7 +38,7 @@ def upload(
 def upload_bulk(
     client: FlaskClient, count: int, camera: str = "belt", broken: Collection[int] = ()
 ) -> list[str]:
-    """Upload `count` images in calls of 32, with the images numbered in `broken` truncated; return their jobs' ids."""
+    """Upload `count` images in calls of 32, those in `broken` truncated; return their jobs' ids."""
     ids: list[str] = []
     for start in range(0, count, 32):
         parts = [
