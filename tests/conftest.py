@@ -20,9 +20,9 @@ from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
+from infra.lab.stack import Stack
 from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
-from tests.support.stack import Stack, run_stack
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
@@ -158,13 +158,13 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system, started and stopped as a user does."""
-    with run_stack(tmp_path_factory.mktemp("stack") / "data") as running:
+    with Stack(tmp_path_factory.mktemp("stack") / "data") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def locked_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own that lets nobody in without an API key."""
-    with run_stack(tmp_path_factory.mktemp("locked") / "data") as running:
+    with Stack(tmp_path_factory.mktemp("locked") / "data") as running:
         running.make_key("first", "admin")
         yield running

@@ -1,4 +1,4 @@
-"""What is wrong with the images, reported before training; and which of them may be trained on.
+"""Audit of the images before training: findings, and the images fit for training.
 
 Two files are near-duplicates when their perceptual hashes (pHash: signs of the 8x8 lowest DCT
 frequencies of the 32x32 grey image, Zauner 2010) differ in at most `MAX_BITS` bits and their 32x32
@@ -21,10 +21,10 @@ import numpy.typing as npt
 from trainer.dataset import CLASS_FOLDERS, ImageSet
 
 MAX_BITS: Final = 8
-"""Largest Hamming distance of near-duplicates' hashes, of 64 bits."""
+"""Maximum Hamming distance of near-duplicates' hashes, of 64 bits."""
 
 MIN_CORRELATION: Final = 0.98
-"""Least correlation of near-duplicates' 32x32 grey images."""
+"""Minimum correlation of near-duplicates' 32x32 grey images."""
 
 UNSEEN_RUNS: Final = 2
 """Runs of consecutive numbers in each class that `unseen_mask` takes."""
@@ -50,7 +50,7 @@ class AuditReport:
     dropped: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `audit.json` holds."""
+        """Return the contents of `audit.json`."""
         return asdict(self)
 
     def lines(self) -> list[str]:
@@ -74,11 +74,11 @@ class AuditReport:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The report, and what training does about it.
+    """The findings, and their consequences for training.
 
     `keep` is bool (N_train,): false for images that duplicate a test image or carry a conflicting label.
     `groups` is int64 (N_train,): near-duplicates share a number. `leaked` is bool (N_test,): test
-    images of which TRAIN held a duplicate.
+    images with a duplicate in TRAIN.
     """
 
     report: AuditReport
@@ -108,7 +108,7 @@ def audit(train: ImageSet, test: ImageSet | None = None) -> Audit:
     leaked = np.zeros(len(names), np.bool_)
     leaked[crossing[:, 1]] = True
     conflicting = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
-    # The whole group goes, not only the direct duplicate: its members show the same scene.
+    # Drop the whole group, not only the direct duplicate: its members show the same scene.
     unwanted = np.isin(groups, groups[crossing[:, 1]])
     unwanted[conflicting.ravel()] = True
     unwanted &= ~in_test
@@ -159,7 +159,7 @@ def _hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     at = np.arange(_SMALL)
     cosines = np.cos(np.pi * (2 * at[None] + 1) * np.arange(8)[:, None] / (2 * _SMALL)).astype(np.float32)
     frequencies = np.einsum("ui,nij,vj->nuv", cosines, grey, cosines, optimize=True).reshape(-1, 64)
-    frequencies[:, 0] = 0  # the mean brightness; as a hash bit it would say nothing
+    frequencies[:, 0] = 0  # the mean brightness, useless as a hash bit
     signs = frequencies > np.median(frequencies[:, 1:], axis=1, keepdims=True)
     return np.packbits(signs, axis=1).view(np.uint64)[:, 0]
 

@@ -1,4 +1,4 @@
-"""Random changes of training images, so that what the cameras and other files change is learnt away.
+"""Augmentation: random changes of training images, against differences of cameras and files.
 
 The test images differ from the training images in size, sharpness and compression; crops, blur,
 sharpening and JPEG stand for that, light and colour for other cameras.
@@ -49,7 +49,7 @@ def augment(images: Tensor, seed: Tensor, config: AugmentConfig, *, side: int) -
     Args:
         images: uint8 (N, S, S, 3) with N and S known.
         seed: int32 (2,); the same seed gives the same changes.
-        config: how much.
+        config: strengths.
         side: of the result, pixels.
 
     Returns:
@@ -127,7 +127,7 @@ def _colour(images: Tensor, dice: _Dice, config: AugmentConfig) -> Tensor:
     images = (mean + (images - mean) * contrast) * brightness
     grey = tf.constant([_LUMA] * 3)
     turn = dice.between(-1, 1)
-    # Squared: half of the images are turned by less than a quarter of the most, and keep likely colours.
+    # Squared: half of the images turn by less than a quarter of the maximum, and keep plausible colours.
     hue = _hue_rotation(turn * tf.abs(turn) * math.radians(config.hue))
     matrix = grey + saturation * (hue - grey)
     return tf.einsum("nhwc,ndc->nhwd", images, matrix)

@@ -1,4 +1,4 @@
-"""One head from two: the labels' and that of the teacher's prior, in the shares that suit unseen kinds.
+"""Blend of two heads, the labels' and the teacher's prior, with the best shares for unseen kinds.
 
 On kinds of objects that were trained on, the head of the labels is nearly always right and the prior adds
 nothing; only kinds held out say how much it adds on others. Both heads are linear in the same features, so
@@ -15,20 +15,20 @@ import numpy.typing as npt
 from trainer.dataset import balanced
 from trainer.network import Model, head_weights, set_head
 
-_STEPS: Final = 50  # of Newton's method; three numbers are found within ten
-_DAMPING: Final = 1e-3  # keeps the steps finite where the classes can be told apart without an error
+_STEPS: Final = 50  # of Newton's method; three numbers converge within ten
+_DAMPING: Final = 1e-3  # keeps the steps finite for perfectly separable classes
 
 Floats = npt.NDArray[np.float64]
 
 
 def fit_blend(opinions: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> tuple[float, float, float]:
-    """Return the shares of both heads and the offset with the least loss, both classes counting alike.
+    """Return the shares of both heads and the offset with the least loss, both classes at equal weight.
 
-    A prior that would count against itself is left out.
+    A prior with a negative share is omitted.
 
     Args:
         opinions: float32 (N, 2), logits of the head and of the prior.
-        labels: int64 (N,), 0 or 1; of kinds that were not trained on.
+        labels: int64 (N,), 0 or 1; of kinds held out from training.
     """
     weights = balanced(labels, np.ones(len(labels)))
     share, prior, offset = _logistic_regression(opinions.astype(np.float64), labels, weights)

@@ -1,4 +1,4 @@
-"""The network as it is served: batch norms folded into the convolutions, weights that float16 can hold."""
+"""The network for serving: batch norms folded into the convolutions, weights rounded to float16."""
 
 from __future__ import annotations
 

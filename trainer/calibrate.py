@@ -15,19 +15,19 @@ Logits = npt.NDArray[Any]
 """floating point (N,): log-odds of `non_biodegradable`."""
 
 Weights = npt.NDArray[np.float64]
-"""float64 (N,): how much each image counts."""
+"""float64 (N,): weight of each image."""
 
-_TEMPERATURES: Final = (0.2, 20.0)  # where the temperature is looked for; less is of images without a mistake
+_TEMPERATURES: Final = (0.2, 20.0)  # search range; lower values come from images without a mistake
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _TOLERANCE: Final = 1e-4  # of the temperature's logarithm
-_THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be given up
+_THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be lost
 _PLATEAU: Final = 0.001  # thresholds whose balanced accuracy is this close to the best count as equal
 _EDGES: Final = 200  # candidate edges of the review band on each side of the threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a logit is read; the fields of `core.model.manifest.ModelManifest` of the same names."""
+    """Calibration; the fields of `core.model.manifest.ModelManifest` of the same names."""
 
     temperature: float
     threshold: float
@@ -40,12 +40,12 @@ def calibrate(
     """Choose all three on held-out images, shapes (N,).
 
     The review band is a promise about mistakes, so for it all images count alike: weighted by source, the
-    sources that are told easily would pay for mistakes on the others.
+    easy sources would compensate for mistakes on the others.
 
     Args:
         logits: of the images.
         labels: their true classes.
-        weights: how much each counts for temperature and threshold, such as `by_source`; all alike without.
+        weights: of each image for temperature and threshold, such as `by_source`; equal by default.
         review_error: as `choose_review_band`.
     """
     counts = np.ones(len(labels)) if weights is None else weights
@@ -57,9 +57,9 @@ def calibrate(
 
 
 def by_source(labels: Labels, sources: npt.NDArray[np.str_]) -> Weights:
-    """Return weights, mean 1, with which both classes count alike, and within each its sources do.
+    """Return weights, mean 1, that give both classes, and the sources within each, equal influence.
 
-    What is chosen with them suits sources and not the one that has the most images.
+    A calibration with them fits all sources, not only the largest.
 
     Args:
         labels: int64 (N,).
@@ -117,13 +117,13 @@ def choose_review_band(
     """Return the narrowest band around the threshold that leaves few wrong labels on either side of it.
 
     Each side keeps the promise by itself: a band that lets one label be wrong more often because the other
-    is wrong more rarely owes that to the mix of these very images.
+    has a lower error owes that to the mix of these images.
 
     Args:
         probabilities: of held-out images.
         labels: their true classes.
-        threshold: as chosen before.
-        review_error: largest share of wrong labels among the images on a side.
+        threshold: from `choose_threshold`.
+        review_error: maximum share of wrong labels among the images on a side.
 
     Returns:
         (low, high); (0, 1), which is everything, when no band keeps the promise.
@@ -148,7 +148,7 @@ def _edges(side: Probabilities, threshold: float) -> list[float]:
     """Return candidate edges of the band on a side, the nearest to the threshold first."""
     if not len(side):
         return [threshold]
-    # Rounded: a manifest is read by people, and the fourth digit of a probability carries nothing.
+    # Rounded: people read the manifest, and the fourth digit of a probability has no meaning.
     found = np.quantile(side, np.linspace(0, 1, _EDGES)).round(4)
     return sorted({threshold, *found.tolist()}, key=lambda edge: abs(edge - threshold))
 

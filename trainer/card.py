@@ -1,4 +1,4 @@
-"""The model card: what a model folder holds and how good it is, for people (Mitchell et al. 2019)."""
+"""The model card: contents and quality of a model folder, for people (Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.model.manifest import Metric, ModelManifest
+from core.model.manifest import ModelManifest
+from trainer.metrics import percent
 
 CARD_NAME: Final = "MODEL_CARD.md"
 
@@ -15,7 +16,7 @@ SOURCES: Final = {
     "trashnet": "TrashNet (github.com/garythung/trashnet), MIT: cardboard, glass, metal, paper, plastic",
     "grocery": "GroceryStoreDataset (github.com/marcusklasson/GroceryStoreDataset), MIT: food, cartons",
 }
-"""Attribution of the sources of images that the shipped model was trained on, by their folders' names."""
+"""Attribution of the shipped model's training images, by source folder."""
 
 _SETS: Final = {
     "test": "test",
@@ -38,7 +39,7 @@ _NAMES: Final = {
 
 
 def render_card(manifest: ModelManifest) -> str:
-    """Return the card of a model whose manifest has its metrics, Markdown."""
+    """Return the card of a model as Markdown; its manifest must have metrics."""
     environment = Environment(
         loader=PackageLoader("trainer", "templates"),
         autoescape=False,  # noqa: S701 - Markdown, of our own figures
@@ -47,19 +48,15 @@ def render_card(manifest: ModelManifest) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["percent"] = _percent
-    found = [(title, manifest.metrics[name]) for name, title in _SETS.items() if name in manifest.metrics]
+    environment.filters["percent"] = percent
+    sets = [(title, manifest.metrics[name]) for name, title in _SETS.items() if name in manifest.metrics]
     by_source = {name: values for name, values in manifest.metrics.items() if "/" in name}
     return environment.get_template("card.md").render(
         manifest=manifest,
         by_source=by_source,
         left_out=manifest.training.get("source_left_out", {}),
         licences={name: text for name, text in SOURCES.items() if name in manifest.data.get("sources", {})},
-        sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in found],
-        figures=[name for name in found[0][1] if name != "images"],
+        sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in sets],
+        figures=[name for name in sets[0][1] if name != "images"],
         names=_NAMES,
     )
-
-
-def _percent(value: float | Metric) -> str:
-    return f"{100 * (value.value if isinstance(value, Metric) else value):.1f}"

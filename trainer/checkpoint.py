@@ -1,4 +1,4 @@
-"""A training run on disk: all variables and where it stopped, replaced in one step."""
+"""Checkpoint of a training run: all variables and the position, replaced in one step."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CHECKPOINT_NAME: Final = "checkpoint.npz"
 
 @dataclass
 class Position:
-    """Where a run is: `epoch` and `step` are the next to do; `history` has one entry per epoch done.
+    """Position of a run: the next `epoch` and `step`; `history` has one entry per finished epoch.
 
-    `loss_sum` is of the steps done in the epoch, `seconds` the time of all steps.
+    `loss_sum` covers the finished steps of the epoch, `seconds` all steps.
     """
 
     epoch: int = 0
@@ -33,7 +33,7 @@ class Position:
 
     @property
     def best(self) -> dict[str, float]:
-        """The entry of the epoch that is best on held-out images, of equal ones the last; {} before any."""
+        """Entry of the best epoch on held-out images, the last of equals; {} before the first."""
         return min(reversed(self.history), key=lambda entry: entry["held_out_loss"], default={})
 
 
@@ -46,10 +46,10 @@ def save(
     data_digest: str,
     weights: Mapping[str, str],
 ) -> None:
-    """Write the run to `path`; an interrupted write leaves the checkpoint of before.
+    """Write the run to `path`; an interrupted write keeps the previous checkpoint.
 
     Raises:
-        OutputError: it cannot be written, as on a full disk.
+        OutputError: it cannot be written, for example on a full disk.
     """
     about = {"position": vars(position), "config": config.model_dump(mode="json"), "data": data_digest}
     about["weights"] = dict(weights)
@@ -64,8 +64,8 @@ def save(
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(
-            f"The checkpoint {path} cannot be written ({error.strerror}). Make room; then the same command "
-            "with --resume goes on from the checkpoint before."
+            f"The checkpoint {path} cannot be written ({error.strerror}). Free some space; "
+            "then the same command with --resume continues from the previous checkpoint."
         ) from error
 
 
@@ -77,10 +77,10 @@ def restore(
     data_digest: str,
     weights: Mapping[str, str],
 ) -> Position:
-    """Assign what `save` wrote to `variables` and return the position.
+    """Assign the saved values to `variables` and return the position.
 
     Raises:
-        CheckpointError: the file is damaged, or is of another configuration, other data or weights.
+        CheckpointError: the file is damaged, or belongs to another configuration, other data or weights.
     """
     try:
         with path.open("rb") as stream, np.load(stream) as stored:

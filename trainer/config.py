@@ -1,4 +1,4 @@
-"""The training configuration: one commented TOML file, checked before anything starts."""
+"""The training configuration: a commented TOML file, validated before training starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trainer.errors import ConfigError
 
 DEFAULT_PATH: Final = Path(__file__).with_name("default.toml")
-"""The configuration of the shipped model; its comments gloss every field."""
+"""The configuration of the shipped model; its comments explain every field."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A probability or a part of a whole."""
 
-_FULL_SIDE: Final = 128  # px, what the model takes
+_FULL_SIDE: Final = 128  # px, the model's input
 
 SmallSide = Annotated[int, Field(ge=32, le=512, multiple_of=32)]
 """A side in pixels that the network halves five times without a remainder."""
@@ -27,7 +27,7 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """What is made of the images before training; glossed in `default.toml`."""
+    """Preparation of the images before training; explained in `default.toml`."""
 
     cache_side: int = Field(ge=32, le=512)
     validation_share: float = Field(gt=0, lt=0.5)
@@ -36,7 +36,7 @@ class DataConfig(_Section):
 
 
 class HeadConfig(_Section):
-    """The linear head on frozen features; glossed in `default.toml`."""
+    """The linear head on frozen features; explained in `default.toml`."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
@@ -45,7 +45,7 @@ class HeadConfig(_Section):
 
 
 class KnowledgeConfig(_Section):
-    """What the network learns of a teacher besides the labels; glossed in `default.toml`."""
+    """Distillation from a teacher, beside the labels; explained in `default.toml`."""
 
     side: SmallSide
     classes: float = Field(ge=0)
@@ -53,7 +53,7 @@ class KnowledgeConfig(_Section):
 
 
 class FineTuneConfig(_Section):
-    """Training through the network; no `sides` means the head alone. Glossed in `default.toml`."""
+    """Training through the network; no `sides` means the head alone. Explained in `default.toml`."""
 
     sides: tuple[SmallSide, ...]
     patience: int = Field(ge=1)
@@ -68,7 +68,7 @@ class FineTuneConfig(_Section):
 
 
 class AugmentConfig(_Section):
-    """Random changes of training images; glossed in `default.toml`."""
+    """Random changes of training images; explained in `default.toml`."""
 
     area: tuple[float, float]
     aspect: float = Field(ge=1)
@@ -97,7 +97,7 @@ class AugmentConfig(_Section):
 
 
 class SettleConfig(_Section):
-    """The last epochs, at 128 px with colours closer to those of the images; glossed in `default.toml`."""
+    """The last epochs, at 128 px with colours closer to those of the images; explained in `default.toml`."""
 
     epochs: int = Field(ge=0)
     learning_rate: float = Field(gt=0)
@@ -115,13 +115,13 @@ class QuantiseConfig(_Section):
 
 
 class CalibrateConfig(_Section):
-    """How the output is read; glossed in `default.toml`."""
+    """Calibration of the output; explained in `default.toml`."""
 
     review_error: float = Field(gt=0, lt=0.5)
 
 
 class TrainConfig(_Section):
-    """A whole training run. `default.toml` holds the values and glosses every field."""
+    """A whole training run. `default.toml` holds the values and explains every field."""
 
     seed: int = Field(ge=0, lt=2**31)
     data: DataConfig

@@ -1,4 +1,4 @@
-"""What training runs on."""
+"""The device for training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tensorflow as tf
 
 
 def device() -> str:
-    """Return the name of what TensorFlow trains on: the first GPU if there is one, else the CPU's cores.
+    """Return the name of TensorFlow's training device: the first GPU if there is one, else the CPU's cores.
 
-    A GPU's memory is then taken as it is needed, so that others can use it as well.
+    TensorFlow then allocates GPU memory on demand, so that other programs can use the GPU.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:

@@ -1,10 +1,10 @@
-"""What can be wrong with the trainer's inputs, each said in one sentence."""
+"""Errors of the trainer, each with a sentence for the person who started it."""
 
 from core.errors import ModelError, SettingsError, WastestreamError
 
 
 class ConfigError(SettingsError):
-    """Raised when the training configuration cannot be read or holds a value that cannot work."""
+    """Raised when the training configuration is unreadable or has an invalid value."""
 
 
 class DatasetError(WastestreamError):
@@ -16,7 +16,7 @@ class WeightsError(WastestreamError):
 
 
 class OutputError(WastestreamError):
-    """Raised when the output is taken or cannot be written, or there is nothing to resume."""
+    """Raised when the output exists, cannot be written, or has no run to resume."""
 
 
 class CheckpointError(WastestreamError):
@@ -28,8 +28,8 @@ class DivergedError(WastestreamError):
 
 
 class ParityError(ModelError):
-    """Raised when the exported graph does not reproduce the trained one's probabilities."""
+    """Raised when the exported graph does not reproduce the trained network's probabilities."""
 
 
-class TrainingInterrupted(WastestreamError):  # noqa: N818 - the person asked for it; nothing went wrong
+class TrainingInterrupted(WastestreamError):  # noqa: N818 - a request, not a failure
     """Raised after Ctrl-C, once the checkpoint is safe on disk."""

@@ -1,4 +1,4 @@
-"""Measures a model folder on TEST images with the worker's own decode and engine."""
+"""Evaluation of a model folder on TEST images, with the workers' own decoder and engine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from trainer.metrics import figures, measure
 from trainer.progress import Reporter
 
 LEAKED_KEY: Final = "leaked_test_images"
-"""In the manifest's `data`: digests, as `short`, of test images of which TRAIN held a duplicate."""
+"""Key in the manifest's `data`: digests, as `short`, of test images with a duplicate in TRAIN."""
 
 MIN_CALIBRATION: Final = 50
-"""Least images of each class that a calibration is made from; of fewer, chance decides."""
+"""Minimum images of each class for a calibration; with fewer it depends on chance."""
 
 _LEFT_OUT_FIGURES: Final = ("accuracy", "ece", "review_share", "error_outside_review")
 
@@ -34,7 +34,7 @@ Metrics = dict[str, dict[str, Metric]]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model said of labelled images.
+    """A model's predictions on labelled images, and their metrics.
 
     `probabilities` is float64 (N,), calibrated, of `non_biodegradable`; `metrics` holds the figures of
     `trainer.metrics.measure` by image set.
@@ -47,9 +47,9 @@ class Evaluation:
 
     @property
     def kinds(self) -> list[Kind]:
-        """How it does on each kind of object."""
-        said = self.probabilities >= self.manifest.threshold
-        return by_kind(self.images.names, said == (self.images.labels == 1))
+        """Accuracy by kind of object."""
+        predicted = self.probabilities >= self.manifest.threshold
+        return by_kind(self.images.names, predicted == (self.images.labels == 1))
 
 
 def short(digest: str) -> str:
@@ -71,17 +71,17 @@ def evaluate(
     Args:
         model: a folder with `model.tflite` and its manifest.
         sources: folders or tar archives with `TEST/O` and `TEST/R`.
-        processes: that decode.
+        processes: for decoding.
         threads: of the engine.
-        weights: which of the folder's models.
+        weights: float or int8.
         reporter: shows progress.
 
     Returns:
-        Its metrics are those of the sets "test" and, where the manifest names leaked images among
-        them, "test_without_leaked"; of several sources, also those of "test/SOURCE".
+        Metrics of the set "test", of "test_without_leaked" if the manifest names leaked images in it, and of
+        "test/SOURCE" if there are several sources.
 
     Raises:
-        ModelError: no model in the folder.
+        ModelError: the folder has no model.
         DatasetError: as `read_files` and `decode_files`.
     """
     reporter = reporter or Reporter()
@@ -90,7 +90,7 @@ def evaluate(
     with reporter.bar("decode", len(files)) as update:
         images = decode_files(files, processes=processes, progress=lambda: update(1, ""))
     for line in images.unreadable:
-        reporter.line(f"unreadable, left out: {line}")
+        reporter.line(f"skipped, unreadable: {line}")
     with reporter.bar("classify", len(images)) as update:
         return evaluate_test(engine, images, on_images=lambda count: update(count, ""))
 
@@ -102,35 +102,35 @@ def evaluate_test(
     probabilities = classify(engine, test.pixels, on_images=on_images)
     leaked = set(engine.manifest.data.get(LEAKED_KEY, ()))
     clean = np.array([short(digest) not in leaked for digest in test.digests], np.bool_)
-    found = {"test": _measure(engine, test.labels, probabilities)}
+    metrics = {"test": _measure(engine, test.labels, probabilities)}
     if 0 < clean.sum() < len(clean):
-        found["test_without_leaked"] = _measure(engine, test.labels[clean], probabilities[clean])
-    found |= _of_sources(engine, "test", test, probabilities)
-    return Evaluation(engine.manifest, test, probabilities, found)
+        metrics["test_without_leaked"] = _measure(engine, test.labels[clean], probabilities[clean])
+    metrics |= _of_sources(engine, "test", test, probabilities)
+    return Evaluation(engine.manifest, test, probabilities, metrics)
 
 
 def measure_held_out(engine: Engine, held_out: Mapping[str, ImageSet]) -> Metrics:
     """Measure each set of decoded images under its name, and as "NAME/SOURCE" if it has several sources."""
-    found: Metrics = {}
+    metrics: Metrics = {}
     for name, images in held_out.items():
         probabilities = classify(engine, images.pixels)
-        found[name] = _measure(engine, images.labels, probabilities)
-        found |= _of_sources(engine, name, images, probabilities)
-    return found
+        metrics[name] = _measure(engine, images.labels, probabilities)
+        metrics |= _of_sources(engine, name, images, probabilities)
+    return metrics
 
 
 def left_out(engine: Engine, images: ImageSet, *, review_error: float) -> dict[str, dict[str, float]]:
-    """Return how a calibration made without a source does on it, by source: does it hold elsewhere?
+    """Return leave-one-source-out figures of the calibration: each source's, calibrated on the others.
 
-    A source without which a class has no images is not left out.
+    Skips a source if a class has no images without it.
 
     Args:
-        engine: whose logits are read.
+        engine: computes the logits.
         images: held out from training.
         review_error: as `trainer.calibrate.choose_review_band`.
     """
     logits = _logits(engine, images.pixels)
-    found = {}
+    by_source_figures = {}
     for source in np.unique(images.sources).tolist():
         its = images.sources == source
         rest = images.take(~its)
@@ -144,12 +144,14 @@ def left_out(engine: Engine, images: ImageSet, *, review_error: float) -> dict[s
             threshold=chosen.threshold,
             review_band=chosen.review_band,
         )
-        found[source] = {"images": float(its.sum())} | {name: values[name] for name in _LEFT_OUT_FIGURES}
-    return found
+        by_source_figures[source] = {"images": float(its.sum())} | {
+            name: values[name] for name in _LEFT_OUT_FIGURES
+        }
+    return by_source_figures
 
 
 def recalibrated(engine: Engine, images: ImageSet, *, review_error: float) -> Calibration:
-    """Choose how the engine's logits are read from labelled images of the place where it is to work.
+    """Fit the calibration to labelled images of the place of use.
 
     Raises:
         DatasetError: a class has fewer than `MIN_CALIBRATION` images.
@@ -158,7 +160,7 @@ def recalibrated(engine: Engine, images: ImageSet, *, review_error: float) -> Ca
         count = int(np.sum(images.labels == label))
         if count < MIN_CALIBRATION:
             raise DatasetError(
-                f"{count} images of {name} are too few to calibrate with; label at least {MIN_CALIBRATION}."
+                f"{count} images of {name} are too few for a calibration; label at least {MIN_CALIBRATION}."
             )
     weights = by_source(images.labels, images.sources)
     return calibrate(_logits(engine, images.pixels), images.labels, weights, review_error=review_error)
@@ -172,9 +174,9 @@ def classify(
 
 
 def as_json(metrics: Metrics) -> dict[str, Any]:
-    """Return the figures as the manifest writes them."""
+    """Return the figures in the manifest's format."""
     return {
-        name: {key: found.model_dump() for key, found in values.items()} for name, values in metrics.items()
+        name: {key: metric.model_dump() for key, metric in values.items()} for name, values in metrics.items()
     }
 
 
@@ -183,25 +185,25 @@ def table(metrics: Metrics) -> list[str]:
     lines = []
     for name, values in metrics.items():
         lines.append(f"{name} ({values['images'].value:,.0f} images)")
-        lines += [f"  {key:<32}{_percent(found)}" for key, found in values.items() if key != "images"]
+        lines += [f"  {key:<32}{_percent(metric)}" for key, metric in values.items() if key != "images"]
     return lines
 
 
 def _logits(
     engine: Engine, pixels: npt.NDArray[np.uint8], on_images: Callable[[int], None] = lambda _: None
 ) -> npt.NDArray[np.float32]:
-    found = []
+    logits = []
     for at in range(0, len(pixels), _CALL):
-        found.append(engine.logits(pixels[at : at + _CALL]))
-        on_images(len(found[-1]))
-    return np.concatenate(found)
+        logits.append(engine.logits(pixels[at : at + _CALL]))
+        on_images(len(logits[-1]))
+    return np.concatenate(logits)
 
 
 def _of_sources(
     engine: Engine, name: str, images: ImageSet, probabilities: npt.NDArray[np.float64]
 ) -> Metrics:
     sources = np.unique(images.sources).tolist()
-    if len(sources) < 2:  # noqa: PLR2004 - of one source the set itself says all
+    if len(sources) < 2:  # noqa: PLR2004 - a single source equals the set
         return {}
     masks = {source: images.sources == source for source in sources}
     return {

@@ -181,15 +181,15 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
 ) -> None:
     """Train from `position` to the last epoch.
 
-    When `patience` epochs have brought nothing better, those are next in which colours settle.
+    After `patience` epochs without an improvement, the epochs in which colours settle follow.
 
     `run` and `position` change in place; `run.best` ends as the average after the best epoch.
 
     Args:
-        run: what is trained.
-        position: where to begin; kept up to date for `save`.
+        run: the networks in training.
+        position: the start; kept up to date for `save`.
         train: images at `data.cache_side`.
-        lesson: what it is to say of them besides their labels.
+        lesson: targets beside the labels.
         held_out: sets of images at 128 px by name; the mean of the losses on them after each epoch says
             which was the best.
         config: the whole configuration.
@@ -199,7 +199,7 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
 
     Raises:
         TrainingInterrupted: after Ctrl-C or SIGTERM, with the checkpoint saved.
-        DivergedError: the loss is no number any more.
+        DivergedError: the loss is not a number any more.
     """
     settings = config.fine_tune
     batch = min(settings.batch, len(train))
@@ -261,7 +261,7 @@ def _diverged(what: str, position: Position) -> DivergedError:
 
 
 def _stagnant(position: Position, patience: int) -> bool:
-    """Say whether the last `patience` epochs brought nothing better."""
+    """Return whether the last `patience` epochs brought no improvement."""
     return position.epoch - position.best.get("epoch", position.epoch) >= patience
 
 
@@ -292,7 +292,7 @@ def _train_step(
             logit, prior_logit, class_logits = network(changed, training=True)
             loss = tf.reduce_mean(weights * tf.nn.sigmoid_cross_entropy_with_logits(labels, logit))
             total = loss + _knowledge_loss(config.knowledge, prior_logit, class_logits, prior, classes)
-        # Without a teacher the network has two outputs that nothing is learnt of.
+        # Without a teacher, two outputs of the network have no target.
         gradients = tape.gradient(total, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         run.optimizer.apply(gradients)
         for mine, its in averaged:
@@ -314,7 +314,7 @@ def _train_step(
 def _knowledge_loss(
     config: KnowledgeConfig, prior_logit: Tensor, class_logits: Tensor, prior: Tensor, classes: Tensor
 ) -> Tensor:
-    """Return how far the network is from the teacher: its prior's error and its classes' cross-entropy."""
+    """Return the distillation loss: the prior's error and the classes' cross-entropy."""
     error = tf.reduce_mean(tf.square((prior_logit - prior) / PRIOR_LIMIT))
     targets = tf.nn.softmax(classes)
     entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, class_logits))
@@ -375,7 +375,7 @@ def cosine(step: int, steps: int) -> float:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event that is looked at between steps; a second one ends at once."""
+    """Turn Ctrl-C and SIGTERM into an event, checked between steps; a second signal ends at once."""
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

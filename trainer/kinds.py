@@ -1,4 +1,4 @@
-"""The kind of object that an image shows, by its file's name: what an average over images hides."""
+"""Kinds of objects, from file names: an average over all images hides weak kinds."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-# techsash/waste-classification-data names its files by class and number, one web search after the other. The
-# numbers of its test images are these; those of its training images are not described.
+# techsash/waste-classification-data names its files by class and number, one web search after the other.
+# These are the first numbers of its test images' kinds; the kinds of its training images are unknown.
 _FIRST: Final = {
     "O": {12568: "carrots", 12816: "potatoes", 13204: "pulses", 13586: "peels"},
     "R": {10000: "curtains", 10385: "drinking straws", 10731: "tissue paper, paper flowers"},
 }
-_RUN: Final = 500  # numbers of a run that is not described
+_RUN: Final = 500  # numbers in a run of an unknown kind
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a model does on one kind: `images` of `source` and class folder, `right` of them labelled right."""
+    """Accuracy on one kind of object: `right` of `images` of a source and class folder are correct."""
 
     source: str
     folder: str
@@ -36,8 +36,8 @@ class Kind:
 def kind_of(name: str) -> tuple[str, str, str]:
     """Return source, class folder and kind of an image named as `trainer.dataset.ImageFile`.
 
-    The kind is what its file's name has before the number, such as `cardboard` of `cardboard_12.webp`; where
-    that is the class alone, what is known of the number, or the run of 500 that it is in.
+    The kind is the part of the file's name before the number, such as `cardboard` of `cardboard_12.webp`. If
+    that is only the class, the number decides: a known kind, or its run of 500 numbers.
     """
     source, _, folder, file = name.split("/", 3)
     match = re.fullmatch(r"(.*?)[_\- ]*(\d*)", PurePosixPath(file).stem)
@@ -53,11 +53,11 @@ def kind_of(name: str) -> tuple[str, str, str]:
 
 
 def by_kind(names: Sequence[str], right: npt.NDArray[np.bool_]) -> list[Kind]:
-    """Return each kind, those with the most mistakes first.
+    """Return each kind, the most mistakes first.
 
     Args:
         names: of N images, as `kind_of`.
-        right: bool (N,), whether each was labelled right.
+        right: bool (N,), whether each label is correct.
     """
     members: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
     for at, name in enumerate(names):
@@ -67,7 +67,7 @@ def by_kind(names: Sequence[str], right: npt.NDArray[np.bool_]) -> list[Kind]:
 
 
 def kind_lines(kinds: Sequence[Kind]) -> list[str]:
-    """Return a line for each kind, for a person."""
+    """Return a line for each kind."""
     titles = [f"{kind.source}, {kind.folder}: {kind.name}" for kind in kinds]
     width = max(map(len, titles), default=0)
     return [

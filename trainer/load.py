@@ -1,4 +1,4 @@
-"""The images of a run: read, audited, decoded, and split into those to train on and those held out."""
+"""Images of a run: read, audited, decoded, and split into training and held-out images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from trainer.errors import DatasetError
 from trainer.progress import Reporter
 
 Mask = npt.NDArray[np.bool_]
-"""bool (N,): which of N images."""
+"""bool (N,): a selection of N images."""
 
-_MIN_VALIDATION: Final = 2  # images; one of each class is the least that calibration can use
+_MIN_VALIDATION: Final = 2  # images; calibration needs one of each class
 
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a run after the audit.
+    """Images of a run after the audit.
 
     `files` are those trained on, `train` the same decoded at `data.cache_side`, to crop from; `train_plain`,
     the same images, `held_out` and `test` at 128 px, as the worker sees them. `held_out` is "validation",
@@ -78,7 +78,7 @@ def load(
 
 
 def _fingerprint(*sets: ImageSet | None) -> str:
-    """Return a digest of what a run depends on: every image's bytes, and its name, which holds the label."""
+    """Return a digest of a run's data: every image's bytes, and its name, which contains the label."""
     images = [found for found in sets if found is not None]
     lines = sorted(
         f"{name} {digest}\n"
@@ -89,7 +89,7 @@ def _fingerprint(*sets: ImageSet | None) -> str:
 
 
 def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[dict[str, Mask], Mask]:
-    """Return the masks of the sets that are held out, by name, and that of the images to train on."""
+    """Return the masks of the held-out sets by name, and the mask of the training images."""
     settings = config.data
     unseen = np.zeros(len(plain), np.bool_)
     if settings.unseen_share:

@@ -1,4 +1,4 @@
-"""How good the predictions are, each figure with a 95 % bootstrap interval."""
+"""Metrics of predictions, each with a 95 % bootstrap interval."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def measure(
 
     Args:
         labels: the true classes, at least one image.
-        probabilities: what the model says.
+        probabilities: the model's output.
         threshold: at or above it an image counts as non_biodegradable.
-        review_band: strictly between these a person looks.
-        resamples: how many times N images are drawn with replacement; 0 leaves the intervals out.
-        seed: of the draws.
+        review_band: a person reviews images strictly between these probabilities.
+        resamples: number of samples of N images with replacement; 0 omits the intervals.
+        seed: of the samples.
     """
     point = figures(labels, probabilities, threshold=threshold, review_band=review_band)
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def measure(
 def figures(
     labels: Labels, probabilities: Probabilities, *, threshold: float, review_band: tuple[float, float]
 ) -> dict[str, float]:
-    """Return every figure by name, all 0-1. A figure over no images at all is 0."""
+    """Return every figure by name, all 0-1. A figure without images is 0."""
     predicted = (probabilities >= threshold).astype(np.int64)
     right = predicted == labels
     in_band = (probabilities > review_band[0]) & (probabilities < review_band[1])
@@ -98,7 +98,7 @@ def roc_auc(labels: Labels, probabilities: Probabilities) -> float:
 def expected_calibration_error(labels: Labels, probabilities: Probabilities, predicted: Labels) -> float:
     """Return the mean gap between the stated and the true share of right labels, over 15 bins.
 
-    The stated one is the probability of the predicted label (Guo et al. 2017, equation 3).
+    The stated share is the probability of the predicted label (Guo et al. 2017, equation 3).
     """
     confidence = np.where(predicted == 1, probabilities, 1 - probabilities)
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
@@ -176,3 +176,8 @@ def _with_interval(value: float, draws: list[float]) -> Metric:
         return Metric(value=value)
     low, high = np.percentile(draws, _INTERVAL)
     return Metric(value=value, low=float(low), high=float(high))
+
+
+def percent(value: float | Metric) -> str:
+    """Return a share in per cent with one decimal, without its unit."""
+    return f"{100 * (value.value if isinstance(value, Metric) else value):.1f}"

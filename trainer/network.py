@@ -17,7 +17,7 @@ from trainer.errors import ConfigError, WeightsError
 ARCHITECTURE: Final = "MobileNetV2 1.0 (Sandler et al. 2018)"
 
 FEATURES: Final = 1280
-"""Numbers that the backbone says of an image."""
+"""Features of an image from the backbone."""
 
 CLASSES: Final = 1000
 """ImageNet's classes, in Keras' and PyTorch's common order."""
@@ -36,7 +36,7 @@ def build_backbone(weights: str | Path) -> Model:
         weights: "imagenet", or a `.weights.h5` or `.keras` file of the same network.
 
     Raises:
-        WeightsError: the file is missing, is no weights file, or is of another architecture.
+        WeightsError: the file is missing, is not a weights file, or belongs to another architecture.
     """
     backbone = _imagenet() if str(weights) == IMAGENET else _from_file(Path(weights))
     _round_kernels(backbone)
@@ -49,7 +49,7 @@ def _from_file(path: Path) -> Model:
     backbone = empty_backbone()
     try:
         backbone.load_weights(path)
-    except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit.
+    except Exception as error:  # h5py and Keras raise many exception types for an unsuitable file.
         raise WeightsError(
             f"The weights {path} do not fit MobileNetV2 (alpha 1.0, without top): {_first_line(error)}"
         ) from error
@@ -57,7 +57,7 @@ def _from_file(path: Path) -> Model:
 
 
 def describe_weights(weights: str | Path) -> dict[str, str]:
-    """Return what the manifest says of the weights that training begins with: name and sha256 of a file."""
+    """Return the manifest's entry on the initial weights: name and sha256 of a file."""
     if str(weights) == IMAGENET:
         return {"name": "Keras' ImageNet weights"}
     path = Path(weights)
@@ -84,7 +84,7 @@ def build_network(backbone: Model, *, dropout: float) -> Model:
 
 
 def build_student(backbone: Model, *, dropout: float) -> Model:
-    """Return `build_network` with two more outputs, which a teacher's are compared with.
+    """Return `build_network` with two more outputs, for distillation.
 
     Returns:
         A model from pixels, as of `build_network`, to logits (N,), the teacher's prior (N,) and logits of its
@@ -162,7 +162,7 @@ def set_head(network: Model, kernel: npt.NDArray[np.float32], bias: float, *, na
 
 
 def head_weights(network: Model, name: str = "head") -> tuple[npt.NDArray[np.float32], float]:
-    """Return what `set_head` sets."""
+    """Return the weights of `set_head`."""
     kernel, bias = (np.asarray(weight) for weight in network.get_layer(name).weights)
     return kernel[:, 0], float(bias[0])
 
@@ -174,7 +174,7 @@ def read_classifier(path: Path) -> list[npt.NDArray[np.float32]]:
         path: a `.npz` file of `kernel` and `bias`.
 
     Raises:
-        WeightsError: the file is missing, or holds something else.
+        WeightsError: the file is missing, or has other contents.
     """
     try:
         with np.load(path) as stored:
@@ -189,7 +189,7 @@ def read_classifier(path: Path) -> list[npt.NDArray[np.float32]]:
 
 
 def _round_kernels(model: Model) -> None:
-    """Round convolution kernels to what float16 can hold.
+    """Round convolution kernels to float16.
 
     The export stores float16. The first depthwise kernel has values up to 56 that almost cancel;
     rounded only at the end it moved probabilities by up to 0.05. Rounded here, layers that stay frozen

@@ -1,4 +1,4 @@
-"""`python -m trainer.pack`: training images in one small archive, to train on a machine far from the data.
+"""`python -m trainer.pack`: packs training images into a small archive, for training on another machine.
 
 Each TRAIN image is squeezed to 128 px, as the network sees it, and stored as WebP, in the best quality that
 fits. TEST images are left out: they are measured as they are, where the model comes back to.
@@ -32,16 +32,16 @@ _CHUNK: Final = 64  # images a process takes at a time
 
 
 def pack(sources: Sequence[Path], out: Path, *, limit: int, processes: int = 2) -> int:
-    """Write the archive `out` of at most `limit` bytes; return the quality that was chosen.
+    """Write the archive `out` of at most `limit` bytes; return the chosen quality.
 
     Args:
         sources: folders or archives with `TRAIN/{O,R}`; names of sources stay as they are.
         out: the `.tar` to write.
         limit: bytes.
-        processes: that encode.
+        processes: for encoding.
 
     Raises:
-        DatasetError: as `read_files`, or the images do not fit in any quality.
+        DatasetError: as `read_files`, or the images do not fit at any quality.
         OutputError: `out` cannot be written.
     """
     files = read_files(sources, "TRAIN")
@@ -74,7 +74,7 @@ def _choose_quality(files: Sequence[ImageFile], limit: int) -> int:
 
 
 def _encode(data: bytes, quality: int) -> bytes | None:
-    """Return the image as WebP, None if it cannot be read: training leaves such files out as well."""
+    """Return the image as WebP, None if it is unreadable: training skips such files too."""
     try:
         pixels = decode(data, side=SIDE)
     except ImageError:

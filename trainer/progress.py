@@ -1,4 +1,4 @@
-"""What a person sees while the trainer works: progress bars with the time left, and lines that stay."""
+"""Terminal output of the trainer: progress bars with the remaining time, and permanent lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 Update = Callable[[float, str], None]
-"""Called with the work done since the last call, in the bar's unit, and a note to show."""
+"""Called with the work since the last call, in the bar's unit, and a note to show."""
 
 _LINE_EVERY: Final = 120.0  # seconds between two lines of progress in a log
 
@@ -33,12 +33,12 @@ class Reporter:
         self._console = console or Console(stderr=True)
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: float, *, done: int = 0) -> Iterator[Update]:
-        """Show a bar over `total` units of work, of which `done` are behind, until the block ends."""
+        """Show a bar of `total` units of work, `done` of them complete, until the block ends."""
         if not self._console.is_terminal:
             yield self._lines(title, total, done)
             return

@@ -1,4 +1,4 @@
-"""A model read as suits the place where it works: the same weights, a new threshold and review band."""
+"""Recalibration for a place of use: the same weights, a new temperature, threshold and review band."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.errors import OutputError
 from trainer.evaluate import recalibrated
 
 REVIEW_ERROR: Final = 0.02
-"""Largest share of wrong labels on each side of the review band, on the images calibrated on."""
+"""Maximum share of wrong labels on each side of the review band, on the calibration images."""
 
 _SUFFIX: Final = "-calibrated"
 
 
 def check_folder(out: Path) -> None:
-    """Look whether a model folder can be written to `out`.
+    """Check that a model folder can be written to `out`.
 
     Raises:
         OutputError: it exists and is not empty.
@@ -30,17 +30,17 @@ def check_folder(out: Path) -> None:
 
 
 def write_recalibrated(model: Path, images: ImageSet, out: Path) -> list[str]:
-    """Copy a model folder to `out`, with both its models calibrated on labelled images.
+    """Copy a model folder to `out` with both its models calibrated on labelled images.
 
-    Its version ends in "-calibrated", so that results tell which of both made them.
+    Its version ends in "-calibrated", so that results distinguish both models.
 
     Args:
         model: the folder.
-        images: labelled, of the place where it is to work.
+        images: labelled images from the place of use.
         out: new or empty.
 
     Returns:
-        What was chosen, a line for each model.
+        The chosen values, a line for each model.
 
     Raises:
         DatasetError: the images are too few.
@@ -56,16 +56,16 @@ def write_recalibrated(model: Path, images: ImageSet, out: Path) -> list[str]:
     sources = sorted(set(images.sources.tolist()))
     update["training"] = {**manifest.training, "calibrated_on": {"sources": sources, "images": len(images)}}
     _write(model, manifest.model_copy(update=update), out)
-    return [*lines, f"calibrated model: {out}; its card still has the figures of before"]
+    return [*lines, f"calibrated model: {out}; its card still has the previous figures"]
 
 
 def _read(model: Path, weights: Weights, images: ImageSet) -> tuple[dict[str, Any], str]:
-    found = recalibrated(LiteRtEngine(model, weights=weights), images, review_error=REVIEW_ERROR)
+    calibration = recalibrated(LiteRtEngine(model, weights=weights), images, review_error=REVIEW_ERROR)
     line = (
-        f"{weights}: temperature {found.temperature:.3f}, threshold {found.threshold:.3f}, "
-        f"review between {found.review_band[0]:.3f} and {found.review_band[1]:.3f}"
+        f"{weights}: temperature {calibration.temperature:.3f}, threshold {calibration.threshold:.3f}, "
+        f"review between {calibration.review_band[0]:.3f} and {calibration.review_band[1]:.3f}"
     )
-    return {name: getattr(found, name) for name in ("temperature", "threshold", "review_band")}, line
+    return {name: getattr(calibration, name) for name in ("temperature", "threshold", "review_band")}, line
 
 
 def _write(model: Path, manifest: ModelManifest, out: Path) -> None:

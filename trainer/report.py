@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file: figures, charts, and the mistakes that the model was surest of."""
+"""Evaluation report as one HTML file: figures, charts, and the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from core.model.manifest import Metric
 from trainer.errors import OutputError
 from trainer.evaluate import Evaluation
-from trainer.metrics import RESAMPLES, Curve, Labels, Probabilities, reliability, roc_curve
+from trainer.metrics import RESAMPLES, Curve, Labels, Probabilities, percent, reliability, roc_curve
 
 MISTAKES: Final = 24
-"""How many of the surest mistakes are shown."""
+"""Number of mistakes in the report, the most confident first."""
 
 _BARS: Final = 40  # of the histogram of probabilities
-_CURVE_POINTS: Final = 400  # more would not show
+_CURVE_POINTS: Final = 400  # more points would not be visible
 
 _SETS: Final = {
     "test": "Test images",
@@ -33,17 +32,17 @@ _SETS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Mistake:
-    """One image that the model got wrong, as the page shows it."""
+    """One misclassified image, as the page shows it."""
 
     name: str
     true: str
     said: str
     probability: float
-    picture: str
+    image: str
 
 
 def check_place(path: Path) -> None:
-    """Look whether a report can be written to `path`, before minutes are spent on making it.
+    """Check before the evaluation that a report can be written to `path`.
 
     Raises:
         OutputError: it is a folder, or its folder is missing or cannot be written to.
@@ -71,7 +70,7 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
 
 
 def render(evaluation: Evaluation) -> str:
-    """Return the page: no scripts, and nothing that is loaded from elsewhere."""
+    """Return the page, without scripts and external files."""
     environment = Environment(
         loader=PackageLoader("trainer", "templates"),
         autoescape=True,
@@ -79,7 +78,7 @@ def render(evaluation: Evaluation) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     labels, probabilities = evaluation.images.labels, evaluation.probabilities
     manifest = evaluation.manifest
     return environment.get_template("report.html").render(
@@ -105,7 +104,7 @@ def confusion(labels: Labels, probabilities: Probabilities, threshold: float) ->
 
 
 def surest_mistakes(labels: Labels, probabilities: Probabilities, threshold: float) -> list[int]:
-    """Return the places of up to `MISTAKES` wrong answers, the surest first."""
+    """Return the indexes of up to `MISTAKES` misclassified images, the most confident first."""
     wrong = np.flatnonzero((probabilities >= threshold) != (labels == 1))
     sureness = np.abs(probabilities[wrong] - (labels[wrong] == 1))
     return [int(at) for at in wrong[np.argsort(-sureness, kind="stable")][:MISTAKES]]
@@ -119,14 +118,14 @@ def _mistakes(evaluation: Evaluation) -> list[_Mistake]:
             true=manifest.labels[images.labels[at]],
             said=manifest.labels[1 - images.labels[at]],
             probability=abs(float(evaluation.probabilities[at]) - float(images.labels[at] == 1)),
-            picture=_data_address(images.pixels[at]),
+            image=_data_address(images.pixels[at]),
         )
         for at in surest_mistakes(images.labels, evaluation.probabilities, manifest.threshold)
     ]
 
 
 def _data_address(pixels: npt.NDArray[np.uint8]) -> str:
-    """Return what the model saw, uint8 (128, 128, 3), as an address that holds the picture itself."""
+    """Return the model's input, uint8 (128, 128, 3), as a data URL."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
@@ -136,7 +135,7 @@ def _histogram(labels: Labels, probabilities: Probabilities) -> list[tuple[float
     """Return (left edge, height of biodegradable, height of non_biodegradable), heights 0-1."""
     edges = np.linspace(0, 1, _BARS + 1)
     counts = np.stack([np.histogram(probabilities[labels == label], edges)[0] for label in (0, 1)])
-    # Square roots: nearly all images lie in the first and last bar, and the others are what matters.
+    # Square roots: nearly all images lie in the first and last bar, but the other bars matter.
     heights = np.sqrt(counts) / max(float(np.sqrt(counts.max())), 1.0)
     return [(float(edges[at]), float(heights[0, at]), float(heights[1, at])) for at in range(_BARS)]
 
@@ -145,7 +144,3 @@ def _polyline(curve: Curve) -> str:
     """Return the points of an SVG polyline in a square of 100 units, y upwards."""
     chosen = np.unique(np.linspace(0, len(curve.x) - 1, _CURVE_POINTS).round().astype(np.int64))
     return " ".join(f"{100 * curve.x[at]:.2f},{100 - 100 * curve.y[at]:.2f}" for at in chosen)
-
-
-def _percent(value: float | Metric) -> str:
-    return f"{100 * (value.value if isinstance(value, Metric) else value):.1f}"

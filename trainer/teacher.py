@@ -1,4 +1,4 @@
-"""The teacher: EfficientNet-lite with ImageNet's 1,000 classes, which tells what each training image shows.
+"""The teacher: EfficientNet-lite with ImageNet's 1,000 classes.
 
 It sees the images at a higher resolution than the trained network and knows kinds of objects that the labels
 say nothing of. Its outputs are written once and are what an auxiliary output is held to (Hinton et al. 2015).
@@ -29,13 +29,13 @@ _BATCH: Final = 8  # images a call
 _ARTEFACTS: Final = (slice(398, 924),)  # from abacus to plate
 _GROWN: Final = (slice(924, 966), slice(984, 999))  # dishes, vegetables, fruit; flowers, cones, fungi
 PRIOR_LIMIT: Final = 6.0
-"""Log-odds beyond which the prior is cut off: surer than that it says nothing more."""
+"""Log-odds at which the prior is clipped: higher confidence carries no information."""
 
 Floats = npt.NDArray[np.float32]
 
 
 def prior(logits: npt.NDArray[Any]) -> Floats:
-    """Return ImageNet's log-odds of an artefact against food and plants, float32 (N,), cut at `PRIOR_LIMIT`.
+    """Return ImageNet's log-odds of artefact against food and plants, float32 (N,), up to `PRIOR_LIMIT`.
 
     Args:
         logits: (N, 1000), of ImageNet's classes.
@@ -63,12 +63,12 @@ def teach(
     Args:
         weights: a `.pth` file of EfficientNet-lite0 to 4.
         files: each one's bytes, readable.
-        side: of the images that it is shown, pixels.
+        side: of the teacher's input, pixels.
         threads: of LiteRT.
         on_images: called with the number of images after each call.
 
     Raises:
-        WeightsError: the file holds other weights.
+        WeightsError: the file contains other weights.
     """
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - as in core.model.engine
 
@@ -92,7 +92,7 @@ def build_teacher(weights: Path, side: int) -> Any:
     """Return EfficientNet-lite as a Keras model: float32 (N, side, side, 3) in 0..255 to logits (N, 1000).
 
     Raises:
-        WeightsError: the file holds other weights.
+        WeightsError: the file contains other weights.
     """
     arrays = read_weights(weights)
     try:

@@ -1,7 +1,7 @@
-"""PyTorch's weights files of before version 1.6, read without PyTorch and without running what they hold.
+"""Reader of PyTorch's weights files from before version 1.6, without PyTorch and without running code.
 
 Such a file is five pickles (magic number, protocol, system, tensors, storage keys), then each storage: its
-count of numbers and the numbers. Only the few names that tensors need are unpickled.
+count of numbers and the numbers. Only the few names of tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read_weights(path: Path) -> Arrays:
     """Return the tensors of a `.pth` file by name.
 
     Raises:
-        WeightsError: the file is missing, or no such file of float and integer tensors.
+        WeightsError: the file is missing, or is not such a file of float and integer tensors.
     """
     try:
         with path.open("rb") as stream:
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> Arrays:
         raise WeightsError(f"The weights {path} cannot be read ({error.strerror}).") from error
     except Exception as error:  # A file of another kind fails anywhere in pickle, struct or numpy.
         raise WeightsError(
-            f"{path} is no file of PyTorch weights of before version 1.6 ({error})."
+            f"{path} is not a PyTorch weights file from before version 1.6 ({error})."
         ) from error
 
 

@@ -43,13 +43,13 @@ from trainer.teacher import build_teacher, prior, teach
 AUDIT_NAME: Final = "audit.json"
 _TEACHER_NAME: Final = "teacher.npz"
 
-_ROOM: Final = 256 * 2**20
-"""Bytes that a run needs on disk: two checkpoints of 60 MB, the teacher's logits and 40 MB of model files."""
+_SPACE: Final = 256 * 2**20
+"""Disk space of a run, bytes: two checkpoints of 60 MB, the teacher's logits and 40 MB of model files."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Files of ImageNet's knowledge: the classifier of the backbone, and a teacher's weights; or neither."""
+    """Files for distillation: the backbone's ImageNet classifier, and a teacher's weights; or neither."""
 
     classifier: Path | None = None
     teacher: Path | None = None
@@ -75,13 +75,13 @@ def train(
         weights: "imagenet" or a file.
         out: the model folder; must not exist, or be empty.
         config: see `default.toml`.
-        source_weights: one a source, how much each of its images counts; all alike without.
-        knowledge: what it learns from besides the labels.
+        source_weights: weight of each image, one a source; equal by default.
+        knowledge: files for distillation.
         resume: continue the interrupted run of the same `out`.
         reporter: shows progress.
 
     Raises:
-        WastestreamError: each subclass in `trainer.errors` says what for.
+        WastestreamError: a subclass in `trainer.errors`.
     """
     reporter = reporter or Reporter()
     out = out.absolute()
@@ -89,10 +89,10 @@ def train(
         raise OutputError(f"{out} is no name for a new folder; name another --out.")
     work = out.with_name(f"{out.name}.training")
     _check_output(out, work, resume=resume)
-    runs_on = device()  # First of all: TensorFlow takes no setting of a GPU once it has used one.
+    runs_on = device()  # First: TensorFlow accepts no GPU settings after its first use of the GPU.
     reporter.line(f"training on {runs_on}")
     keras.utils.set_random_seed(config.seed)
-    # Before the images: a wrong path or layer should be told at once.
+    # Before the images: a wrong path or layer should be reported at once.
     backbone, began_with = build_backbone(weights), describe_weights(weights)
     check_layer(backbone, config.fine_tune.trainable_after)
     network = build_student(backbone, dropout=config.fine_tune.dropout)
@@ -136,9 +136,10 @@ def _check_output(out: Path, work: Path, *, resume: bool) -> None:
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{parent} is no folder that can be written to; name another --out.")
-    if shutil.disk_usage(parent).free < _ROOM:
+    if shutil.disk_usage(parent).free < _SPACE:
         raise OutputError(
-            f"Less than {_ROOM // 2**20} MiB are free where {out} is to be; make room, or name another --out."
+            f"Less than {_SPACE // 2**20} MiB are free on the disk of {out}; free some "
+            "space, or name another --out."
         )
     if resume and not (work / CHECKPOINT_NAME).is_file():
         raise OutputError(f"There is nothing to resume: no checkpoint in {work}.")
@@ -153,7 +154,7 @@ def _write_audit(work: Path, found: Audit) -> None:
         (work / AUDIT_NAME).write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror
-        raise OutputError(f"{work} cannot be written ({reason}); make room and train again.") from error
+        raise OutputError(f"{work} cannot be written ({reason}); free some space and train again.") from error
 
 
 def _fit(  # noqa: PLR0917 - as `train` has them
@@ -227,7 +228,7 @@ def _lesson(
     weights = balanced(data.train.labels, counts).astype(np.float32)
     if knowledge.teacher is None:
         return fit.Lesson(weights)
-    # Kept until the run is done: an interrupted one need not ask again, with or without a checkpoint.
+    # Kept until the run is complete: a resumed run needs no second pass of the teacher.
     path = work / _TEACHER_NAME
     asked = f"{began_with['teacher_sha256']} {config.knowledge.side} {data.digest} {len(data.files)}"
     classes = _stored(path, asked)

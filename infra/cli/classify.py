@@ -1,4 +1,4 @@
-"""`wastestream classify`: images and folders of images, sent to a running server."""
+"""`wastestream classify`: sends images and folders of images to a running server."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from infra.client.classification import Classification
 from infra.client.client import Client
 from infra.client.collect import Source, collect
 from infra.client.errors import CollectError, ProxyError
-from infra.client.report import Tally, table, visible
 from infra.client.results import Result
+from infra.client.summary import Summary, table, visible
 
 LONG_WORK: Final = 16
-"""Images from which on a progress bar is worth its lines."""
+"""Minimum number of images for a progress bar."""
 
 PIPE_WIDTH: Final = 200
-"""Columns of the table where there is no terminal to say how wide it is."""
+"""Columns of the table when the output is not a terminal."""
 
 NOT_ALL_CLASSIFIED: Final = 1
 USAGE: Final = 2
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED: Final = 130  # 128 + SIGINT, the shells' convention
 
 
 def _camera_id(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
@@ -54,40 +54,45 @@ def _camera_id(context: click.Context, option: click.Parameter, text: str | None
     help="Address of the server.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object a line, each as soon as it is known."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object a line, each as soon as its image is settled.",
 )
 @key_file
-@click.option("--camera", callback=_camera_id, metavar="ID", help="Count the images as this camera's.")
+@click.option("--camera", callback=_camera_id, metavar="ID", help="Camera id of the images.")
 def classify(
     paths: tuple[Path, ...], *, url: str, as_json: bool, key_file: Path | None, camera: str | None
 ) -> None:
     """Classify images and folders of images.
 
-    A folder stands for every .jpg, .jpeg, .png and .webp below it, a .tar archive for those in it; any
-    other file is sent whatever it is called. The exit code is 0 when every image was classified, 1 when
-    some were not, 2 when the command line is wrong, 130 after Ctrl-C.
+    A folder means every .jpg, .jpeg, .png and .webp below it, a .tar archive those inside it; any other file
+    is sent whatever its name. Exit code 0: every image was classified. 1: some were not. 2: wrong command
+    line. 130: Ctrl-C.
     """
     if not _is_address(url):
-        raise click.BadParameter("it must be like http://127.0.0.1:8000 or https://host", param_hint="--url")
+        raise click.BadParameter(
+            "use an address like http://127.0.0.1:8000 or https://host", param_hint="--url"
+        )
     key = read_key(key_file)
     try:
         sources = collect(paths)
     except CollectError as error:
         raise click.UsageError(visible(str(error))) from error
-    report = _Report(len(sources), as_json=as_json)
+    output = _Output(len(sources), as_json=as_json)
     try:
-        asyncio.run(_classify(sources, url.rstrip("/"), camera, key, report))
+        asyncio.run(_classify(sources, url.rstrip("/"), camera, key, output))
     except ProxyError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
-        report.interrupted()
+        output.interrupted()
         raise SystemExit(INTERRUPTED) from None
-    report.end()
-    raise SystemExit(0 if report.tally.complete else NOT_ALL_CLASSIFIED)
+    output.end()
+    raise SystemExit(0 if output.summary.complete else NOT_ALL_CLASSIFIED)
 
 
 def _is_address(url: str) -> bool:
-    """Return whether requests can be sent to this address."""
+    """Return whether this is a valid address of a server."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -98,25 +103,25 @@ def _is_address(url: str) -> bool:
 
 
 async def _classify(
-    sources: list[Source], url: str, camera: str | None, key: str | None, report: _Report
+    sources: list[Source], url: str, camera: str | None, key: str | None, output: _Output
 ) -> None:
-    async with Client(url, camera=camera, key=key, on_trouble=report.say) as client:
-        work = report.work = Classification(client, sources)
-        with report.progress:
+    async with Client(url, camera=camera, key=key, on_trouble=output.say) as client:
+        work = output.work = Classification(client, sources)
+        with output.progress:
             try:
                 async for result in work.results():
-                    report.add(result)
+                    output.add(result)
             except WastestreamError as error:
-                report.say(str(error))
+                output.say(str(error))
                 for result in work.unfinished(str(error)):
-                    report.add(result)
+                    output.add(result)
 
 
-class _Report:
-    """What the command prints: results to standard output, everything else to standard error."""
+class _Output:
+    """The command's output: results to standard output, everything else to standard error."""
 
     def __init__(self, images: int, *, as_json: bool) -> None:
-        self.tally = Tally()
+        self.summary = Summary()
         self.work: Classification | None = None
         self._images = images
         self._as_json = as_json
@@ -131,13 +136,13 @@ class _Report:
             console=self._errors,
             transient=True,
             disable=images < LONG_WORK or not self._errors.is_terminal,
-            redirect_stdout=not as_json,  # JSON lines are for programs: as they are, at once
+            redirect_stdout=not as_json,  # JSON lines are for programs: unchanged and immediate
         )
         self._bar = self.progress.add_task("", total=images)
 
     def add(self, result: Result) -> None:
-        """Take one result in; with --json print it at once."""
-        self.tally.add(result)
+        """Record one result; with --json print it."""
+        self.summary.add(result)
         if self._as_json:
             click.echo(json.dumps(result.to_json()))
         else:
@@ -151,15 +156,15 @@ class _Report:
     def end(self) -> None:
         """Print the table and the summary."""
         self._print_table()
-        click.echo(self.tally.summary(time.monotonic() - self._began), err=self._as_json)
+        click.echo(self.summary.line(time.monotonic() - self._began), err=self._as_json)
 
     def interrupted(self) -> None:
-        """Print what is known after Ctrl-C."""
+        """Print the results so far after Ctrl-C."""
         if self._results:
             self._print_table()
         waiting = self.work.waiting if self.work else 0
-        rest = f" {waiting:,} that the server has accepted go on there." if waiting else ""
-        self.say(f"Stopped: {self.tally.total:,} of {self._images:,} images were settled.{rest}")
+        rest = f" The server goes on with {waiting:,} accepted images." if waiting else ""
+        self.say(f"Stopped: {self.summary.total:,} of {self._images:,} images were settled.{rest}")
 
     def _print_table(self) -> None:
         if self._as_json:

@@ -1,4 +1,4 @@
-"""`wastestream down`: stops what `up` started."""
+"""`wastestream down`: stops the stack of a data folder."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from infra.local.folder import DataFolder, lives
 from infra.local.state import read_state
 
 _MAX_SECONDS: Final = 120.0
-"""More than all graces of a stack together."""
+"""More than the stop times of all services together."""
 
 _SILENT_SECONDS: Final = 3.0
-"""An end that takes longer needs a word."""
+"""Time after which a slow stop prints a line."""
 
 
 @click.command()
 @data_dir
 def down(data_dir: Path) -> None:
-    """Stop what `up` started on this folder, and wait until it has ended."""
+    """Stop the stack of a data folder, and wait until it has ended."""
     folder = DataFolder(data_dir.absolute())
     pid = folder.supervisor()
     if pid is None:
-        click.echo(f"Nothing runs on {folder.path}.")
+        click.echo(f"No stack runs on {folder.path}.")
         return
     if pid:
         try:
-            _tell(pid)
+            _request_stop(pid)
         except PermissionError as error:
             raise folder.foreign() from error
     since, said = time.monotonic(), False
@@ -46,25 +46,23 @@ def down(data_dir: Path) -> None:
         if seconds > _MAX_SECONDS:
             raise click.ClickException(
                 f"Process {pid} has not stopped within {_MAX_SECONDS:.0f} s. Its log is "
-                f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it and its processes and loses no job."
+                f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it with its processes and loses no job."
             )
         time.sleep(0.05)
     click.echo("Stopped.")
 
 
-def _tell(pid: int) -> None:
-    """Ask the supervisor to stop; one that was itself stopped (Ctrl-Z, SIGSTOP) could not hear it."""
-    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # It has just ended by itself.
+def _request_stop(pid: int) -> None:
+    """Send the supervisor SIGTERM; continue it first if it is suspended (Ctrl-Z, SIGSTOP)."""
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # It has just ended.
         os.kill(pid, signal.SIGTERM)
         if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-            click.echo(
-                f"Process {pid} stands still (Ctrl-Z or SIGSTOP); letting it go on, so that it can end."
-            )
+            click.echo(f"Process {pid} is suspended (Ctrl-Z or SIGSTOP); continuing it, so that it can end.")
             os.kill(pid, signal.SIGCONT)
 
 
 def _waiting_for(folder: DataFolder, pid: int) -> str:
     state = read_state(folder)
     names = [process.name for process in state.processes if process.lives] if state else []
-    what = ", ".join(names) or f"process {pid}"
-    return f"Waiting for {what}: requests and batches in progress are finished first."
+    waiting = ", ".join(names) or f"process {pid}"
+    return f"Waiting for {waiting}: requests and batches in progress end first."

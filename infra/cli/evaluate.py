@@ -18,7 +18,7 @@ from core.errors import WastestreamError
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="A folder with model.tflite and manifest.json.",
+    help="Model folder, with model.tflite and manifest.json.",
 )
 @click.option(
     "--data",
@@ -34,24 +34,26 @@ from core.errors import WastestreamError
     type=click.Choice(["float", "int8"]),
     default="float",
     show_default=True,
-    help="Which of the folder's models is measured.",
+    help="Weights to measure.",
 )
-@click.option("--by-kind", is_flag=True, help="Print also each kind of object, the worst first.")
+@click.option(
+    "--by-kind", is_flag=True, help="Also print the accuracy of each kind of object, the worst first."
+)
 @click.option(
     "--calibrate",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Choose temperature, threshold and review band on these images, and write the model with them to "
+    help="Fit temperature, threshold and review band on these images, and write the recalibrated model to "
     "the folder OUT, for WASTESTREAM_MODEL_DIR.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as the manifest writes them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON, in the manifest's format.")
 @click.option(
     "--report",
     metavar="FILE",
     type=click.Path(path_type=Path),
     default=Path("evaluation.html"),
     show_default=True,
-    help="The report to write or replace: figures, charts and the surest mistakes in one HTML file.",
+    help="HTML report to write or replace: figures, charts and the most confident mistakes.",
 )
 def evaluate(
     model: Path,
@@ -63,8 +65,8 @@ def evaluate(
     as_json: bool,
     report: Path,
 ) -> None:
-    """Measure a model on TEST images with the worker's own decode and engine."""
-    # Imported here: NumPy and LiteRT are no business of the other commands.
+    """Measure a model on TEST images with the workers' own decoder and engine."""
+    # Imported here: only this command needs NumPy and LiteRT.
     from trainer import evaluate as evaluation  # noqa: PLC0415
     from trainer.kinds import kind_lines  # noqa: PLC0415
     from trainer.recalibrate import check_folder, write_recalibrated  # noqa: PLC0415
@@ -74,20 +76,20 @@ def evaluate(
         check_place(report)
         if calibrate is not None:
             check_folder(calibrate)
-        found = evaluation.evaluate(model, sources, weights=engine)
-        write_report(found, report)
-        lines = [] if calibrate is None else write_recalibrated(model, found.images, calibrate)
+        result = evaluation.evaluate(model, sources, weights=engine)
+        write_report(result, report)
+        lines = [] if calibrate is None else write_recalibrated(model, result.images, calibrate)
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        figures = evaluation.as_json(found.metrics)
+        figures = evaluation.as_json(result.metrics)
         if by_kind:
-            figures["by_kind"] = [asdict(kind) for kind in found.kinds]
+            figures["by_kind"] = [asdict(kind) for kind in result.kinds]
         click.echo(json.dumps(figures, indent=1))
     else:
-        click.echo("\n".join(evaluation.table(found.metrics)))
+        click.echo("\n".join(evaluation.table(result.metrics)))
         if by_kind:
-            click.echo("\n".join(["by kind of object", *kind_lines(found.kinds)]))
+            click.echo("\n".join(["by kind of object", *kind_lines(result.kinds)]))
     for line in lines:
         click.echo(line, err=True)
     click.echo(f"report: {report}", err=True)

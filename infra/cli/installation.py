@@ -1,4 +1,4 @@
-"""`wastestream installation`: whether Redis and storage have lost data, and beginning anew after that."""
+"""`wastestream installation`: detects data loss in Redis and storage, and accepts it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _opened(settings: Settings) -> Installation:
 
 @target_group(_opened, COMMANDS)
 def installation() -> None:
-    """Say whether Redis and storage have lost data; begin anew with what is there.
+    """Report data loss in Redis and storage; continue with the remaining data.
 
-    They belong to the stack that runs on the data folder or, where WASTESTREAM_REDIS_URL is set and no
-    --data-dir is given, are those that the environment names.
+    The command uses the stack of the data folder. With WASTESTREAM_REDIS_URL and without --data-dir, it uses
+    the services that the environment names.
     """

@@ -1,4 +1,4 @@
-"""`wastestream keys`: API keys of the stack on this machine, or of another one's Redis."""
+"""`wastestream keys`: API keys of the stack on this machine, or of another Redis."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from infra.cli.target import target_group
 
 @target_group(store_of, COMMANDS)
 def keys() -> None:
-    """Make, list and revoke API keys.
+    """Create, list and revoke API keys.
 
-    They belong to the stack that runs on the data folder or, where WASTESTREAM_REDIS_URL is set and no
-    --data-dir is given, to that Redis. From the first key on every call of the API needs one.
+    The keys belong to the stack of the data folder. With WASTESTREAM_REDIS_URL and without --data-dir, they
+    belong to that Redis. After the first key, every API call needs one.
     """

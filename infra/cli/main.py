@@ -1,4 +1,4 @@
-"""The command group. A command's module is imported when that command runs, and no other's."""
+"""The command group. It imports only the module of the command that runs."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import click
 from core.errors import WastestreamError
 
 COMMANDS: Final = {
-    "up": "Start everything on this machine and keep it running.",
-    "down": "Stop what `up` started.",
+    "up": "Start the whole system on this machine and keep it running.",
+    "down": "Stop the system that `up` started.",
     "status": "Show the processes, their health and the queue.",
     "classify": "Classify images and folders of images.",
-    "keys": "Make, list and revoke API keys.",
+    "keys": "Create, list and revoke API keys.",
     "cameras": "List and forget cameras.",
-    "installation": "Say whether data were lost; begin anew.",
-    "worker": "Run workers on this machine for a stack on another one.",
-    "train": "Make a model folder from labelled images.",
-    "evaluate": "Measure a model folder on labelled images.",
-    "bench": "Measure how fast the whole is on this machine.",
-    "soak": "Kill everything in a stack under load, and count.",
-    "test": "Run the linters and every test.",
+    "installation": "Report data loss; continue with the remaining data.",
+    "worker": "Run workers on this machine for a stack on another machine.",
+    "train": "Train a model on labelled images.",
+    "evaluate": "Measure a model on labelled images.",
+    "bench": "Measure throughput, latency and cost on this machine.",
+    "soak": "Inject faults into a stack under load and count every image.",
+    "test": "Run the linters and the tests.",
 }
 """Command to the line that `--help` shows for it.
 
-The lines stand here because importing a command only to ask for its help could import what this
-environment does not have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
+The lines are here because the import of a command could need packages that this environment does not
+have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
 """
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and imports one when it is called."""
+    """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of a first visit, not of the alphabet."""
+        """Return the names in the order of first use, not of the alphabet."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command, unless only a line of help is wanted."""
+        """Import the command."""
         if cmd_name not in COMMANDS:
             return None
         command = getattr(import_module(f"infra.cli.{cmd_name}"), cmd_name)
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; its errors end it with their sentence and exit code 1."""
+        """Run the command; an error prints its sentence and exits with code 1."""
         try:
             return super().invoke(ctx)
         except WastestreamError as error:

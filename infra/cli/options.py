@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from infra.local.folder import DEFAULT_FOLDER
 
 DEFAULT_PORT: Final = 8000
-"""The API's port where none is named."""
+"""Default port of the API."""
 
 API_KEY: Final = "WASTESTREAM_API_KEY"
 
@@ -21,7 +21,7 @@ data_dir = click.option(
     type=click.Path(readable=False, path_type=Path),
     default=DEFAULT_FOLDER,
     metavar="DIR",
-    help="Folder of this stack's data [wastestream-data, beside the program].",
+    help="Data folder of the stack [wastestream-data, beside the program].",
 )
 
 key_file = click.option(
@@ -30,12 +30,12 @@ key_file = click.option(
     envvar="WASTESTREAM_API_KEY_FILE",
     show_envvar=True,
     metavar="FILE",
-    help="File that holds the API key [the key itself in WASTESTREAM_API_KEY].",
+    help="File with the API key [the key itself in WASTESTREAM_API_KEY].",
 )
 
 
 def read_key(key_file: Path | None) -> str | None:
-    """Return the API key, if there is one. It is no option's value: every user of the machine sees those."""
+    """Return the API key, if any. It is not an option: every user of the machine sees command lines."""
     try:
         key = key_file.read_text(encoding="utf-8") if key_file else os.environ.get(API_KEY, "")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,7 +48,7 @@ def read_key(key_file: Path | None) -> str | None:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

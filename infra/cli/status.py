@@ -1,4 +1,4 @@
-"""`wastestream status`: how the stack on a data folder is."""
+"""`wastestream status`: the state of the stack of a data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.local.folder import DataFolder
 from infra.local.state import ProcessState
 from infra.local.status import Status, read_status
 
-_TIMEOUT: Final = 10.0  # seconds: the API asks Redis and storage, which may hang
+_TIMEOUT: Final = 10.0  # seconds: the API probes Redis and storage, which may hang
 
 
 @click.command()
@@ -24,51 +24,52 @@ _TIMEOUT: Final = 10.0  # seconds: the API asks Redis and storage, which may han
 @key_file
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
-    """Show the processes, their health and the queue. Exit code 0 only when everything is ready.
+    """Show the processes, their health and the queue. Exit code 0 only if everything is ready.
 
-    Once there are API keys, the queue and the ledger are shown to one with the scope read.
+    If API keys exist, the queue and the ledger need a key with the scope read.
     """
     folder = DataFolder(data_dir.absolute())
-    found = read_status(folder, read_key(key_file), timeout=_TIMEOUT)
+    stack = read_status(folder, read_key(key_file), timeout=_TIMEOUT)
     if as_json:
-        click.echo(json.dumps(found.as_json()))
-    elif not found.running:
-        click.echo(f"Nothing runs on {folder.path}. Start it with ./wastestream up.")
+        click.echo(json.dumps(stack.as_json()))
+    elif not stack.running:
+        click.echo(f"No stack runs on {folder.path}. Start one with ./wastestream up.")
     else:
-        _print(found)
-    sys.exit(0 if found.ready else 1)
+        _print(stack)
+    sys.exit(0 if stack.ready else 1)
 
 
-def _print(found: Status) -> None:
+def _print(stack: Status) -> None:
     console = Console(highlight=False)
-    console.print(f"{'Ready' if found.ready else 'Not ready'}{f': {found.url}' if found.url else ''}")
+    console.print(f"{'Ready' if stack.ready else 'Not ready'}{f': {stack.url}' if stack.url else ''}")
     table = Table("process", "state", "pid", "up", "memory", "restarts", box=None)
-    for one in found.processes:
-        pid = str(one.pid) if one.lives else ""
-        memory = f"{one.memory / 1e6:,.0f} MB"
-        table.add_row(one.name, _state(one), pid, _duration(one.uptime), memory, str(one.restarts))
+    for process in stack.processes:
+        pid = str(process.pid) if process.lives else ""
+        memory = f"{process.memory / 1e6:,.0f} MB"
+        uptime = _duration(process.uptime)
+        table.add_row(process.name, _state(process), pid, uptime, memory, str(process.restarts))
     console.print(table)
-    if found.disk is not None:
-        console.print(found.disk, soft_wrap=True)
-    for name, answer in found.health.get("checks", {}).items():
+    if stack.disk is not None:
+        console.print(stack.disk, soft_wrap=True)
+    for name, answer in stack.health.get("checks", {}).items():
         if name != "disk":
             console.print(f"{name}: {answer}")
-    for name, warning in found.health.get("warnings", {}).items():
+    for name, warning in stack.health.get("warnings", {}).items():
         console.print(f"warning, {name}: {warning}")
-    if found.health.get("pending") is not None:
-        workers, pending = found.health.get("workers"), found.health["pending"]
+    if stack.health.get("pending") is not None:
+        workers, pending = stack.health.get("workers"), stack.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
-        for one in found.health.get("models", []):
-            console.print(f"model: {one['model']} ({one['engine']}), workers: {one['workers']}")
-        console.print(f"ledger: {'balanced' if found.health.get('balanced') else 'NOT balanced'}")
-    elif found.ready:
-        console.print(f"queue and ledger: shown to an API key with the scope read, in {API_KEY}")
+        for model in stack.health.get("models", []):
+            console.print(f"model: {model['model']} ({model['engine']}), workers: {model['workers']}")
+        console.print(f"ledger: {'balanced' if stack.health.get('balanced') else 'NOT balanced'}")
+    elif stack.ready:
+        console.print(f"queue and ledger: set {API_KEY} to a key with the scope read")
 
 
-def _state(one: ProcessState) -> str:
-    if not one.lives:
+def _state(process: ProcessState) -> str:
+    if not process.lives:
         return "waiting to start"
-    return "ready" if one.ready else "starting"
+    return "ready" if process.ready else "starting"
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Command groups that speak to one installation: that of a data folder, or of the environment."""
+"""Command groups for one installation: of a data folder, or of the environment."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from core.settings import PREFIX, Settings, load_settings
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
 from infra.local.folder import DEFAULT_FOLDER, DataFolder
-from infra.local.probes import redis_answers
+from infra.local.redis_probes import redis_answers
 
 _REDIS_URL: Final = f"{PREFIX}REDIS_URL"
 
 
 class Target:
-    """The installation that the command line names; called, it opens what the group's commands need of it.
+    """The installation that the command line names; a call opens it for the group's commands.
 
     Args:
-        opens: opens that, with the installation's settings.
+        opens: opens the object of the commands from the installation's settings.
     """
 
     def __init__(self, opens: Callable[[Settings], Any]) -> None:
@@ -32,11 +32,11 @@ class Target:
         self._opens = opens
 
     def __call__(self) -> Any:
-        """Open it.
+        """Open the installation.
 
         Raises:
-            StackError: nothing runs on the data folder, or its Redis does not answer.
-            SettingsError: the environment's settings cannot work.
+            StackError: no stack runs on the data folder, or its Redis does not answer.
+            SettingsError: the environment's settings are invalid.
         """
         return self._opens(self._settings())
 
@@ -51,7 +51,7 @@ def target_group(
 ) -> Callable[[Callable[..., Any]], click.Group]:
     """Return a decorator that makes a group whose object is a `Target`.
 
-    The group and each of its commands know `--data-dir`, so it may stand before and after a command's name.
+    The group and each of its commands accept `--data-dir`, before or after the command's name.
     """
 
     def choose(context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
@@ -67,27 +67,31 @@ def target_group(
         metavar="DIR",
         expose_value=False,
         callback=choose,
-        help="Folder of the stack's data [wastestream-data, beside the program].",
+        help="Data folder of the stack [wastestream-data, beside the program].",
     )
 
-    def twin(command: click.Command) -> click.Command:
-        found = copy.copy(command)
-        found.params = [*command.params, data_dir]
-        return found
+    def extend(command: click.Command) -> click.Command:
+        extended = copy.copy(command)
+        extended.params = [*command.params, data_dir]
+        return extended
 
-    return click.group(cls=CommandGroup, commands=[twin(command) for command in commands], params=[data_dir])
+    return click.group(
+        cls=CommandGroup, commands=[extend(command) for command in commands], params=[data_dir]
+    )
 
 
 def _local_settings(folder: DataFolder) -> Settings:
     if not folder.supervisor():
         raise StackError(
-            f"Nothing runs on {folder.path}, and this needs its Redis. Start it with ./wastestream up."
+            f"No stack runs on {folder.path}, and this command needs its Redis. "
+            "Start one with ./wastestream up."
         )
     try:
         variables = read_variables(folder.worker_env)
     except FileNotFoundError as error:
         raise StackError(
-            f"{folder.path} is the folder of workers that joined a stack; run this where the stack runs."
+            f"{folder.path} is the folder of workers for another stack; "
+            "run this command where the stack runs."
         ) from error
     if not redis_answers(variables[_REDIS_URL]):
         raise StackError(f"The Redis of {folder.path} does not answer; `./wastestream status` shows why.")

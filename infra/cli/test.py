@@ -1,4 +1,4 @@
-"""`wastestream test`: everything that CI checks."""
+"""`wastestream test`: every check of CI."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CHECKS: Final = {
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test(pytest_arguments: tuple[str, ...]) -> None:
-    """Run the linters and every test. What pytest knows can follow, such as `-k NAME` or a file."""
+    """Run the linters and the tests. Arguments go to pytest, such as `-k NAME` or a file."""
     failed = [name for name, arguments in _CHECKS.items() if not _passes(name, arguments)]
-    # One process more than cores, because most tests wait for servers. A file's tests stay together: they
-    # share servers. `-n0` runs all in one process.
+    # One process more than cores, because most tests wait for servers. The tests of a file stay together,
+    # because they share servers. `-n0` runs all tests in one process.
     processes = ["-n", str(cores() + 1), "--dist", "loadfile"]
     passed = _passes("pytest", ["-m", "pytest", *processes, *pytest_arguments])
     if failed:
-        click.echo(f"Failed: {', '.join(failed)}; what each said stands above.", err=True)
+        click.echo(f"Failed: {', '.join(failed)}; their output is above.", err=True)
     sys.exit(0 if passed and not failed else 1)
 
 

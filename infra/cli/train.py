@@ -1,4 +1,4 @@
-"""`wastestream train`: a model folder from labelled images."""
+"""`wastestream train`: trains a model on labelled images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from core.errors import WastestreamError
 
 
 class DataSource(click.ParamType[tuple[Path, float]]):
-    """A path, and how much its images count behind the last `=`, 1 without: `(Path, float)`."""
+    """A path with the weight of its images after the last `=` (default 1): `(Path, float)`."""
 
     name = "source"
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Path, float]:
-        """See the class; a path that holds `=` needs a weight behind it."""
+        """See the class; a path that contains `=` needs a weight."""
         path, separator, weight = value.rpartition("=")
         if not separator:
             return Path(value), 1.0
@@ -28,7 +28,7 @@ class DataSource(click.ParamType[tuple[Path, float]]):
             number = float(weight)
         except ValueError:
             self.fail(
-                f"{weight!r} is no weight; give a number above 0 behind the path, such as {path}=0.5.",
+                f"{weight!r} is not a weight; add a number above 0 to the path, such as {path}=0.5.",
                 param,
                 ctx,
             )
@@ -45,43 +45,43 @@ class DataSource(click.ParamType[tuple[Path, float]]):
     multiple=True,
     metavar="DIR|TAR[=WEIGHT]",
     type=DataSource(),
-    help="TRAIN/{O,R} and TEST/{O,R}, as a folder or a tar archive. Repeat it for several; WEIGHT, 1 unless "
-    "given, is how much each of its images counts.",
+    help="TRAIN/{O,R} and TEST/{O,R}, as a folder or a tar archive. Repeat it for several; WEIGHT is the "
+    "weight of each image [1].",
 )
 @click.option(
     "--weights",
     required=True,
     metavar="imagenet|FILE",
-    help="Where training begins: `imagenet` downloads Keras' weights, FILE is a .weights.h5 of MobileNetV2.",
+    help="Initial weights: `imagenet` downloads Keras' weights, FILE is a .weights.h5 of MobileNetV2.",
 )
 @click.option(
     "--classifier",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="ImageNet's classifier of the same MobileNetV2, .npz of kernel and bias: where learning from "
-    "the teacher begins.",
+    help="Initial weights of the distillation: ImageNet's classifier of the same MobileNetV2, .npz of kernel "
+    "and bias.",
 )
 @click.option(
     "--teacher",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The .pth file of EfficientNet-lite's ImageNet weights: what it says of the images is learnt too.",
+    help="Teacher for distillation: .pth file of EfficientNet-lite's ImageNet weights.",
 )
 @click.option(
     "--out",
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The model folder to write; it appears when it is complete.",
+    help="Model folder to write; it appears when it is complete.",
 )
 @click.option(
     "--config",
     "config_path",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="A TOML file; keys left out keep the values of trainer/default.toml.",
+    help="TOML file; omitted keys keep the values of trainer/default.toml.",
 )
-@click.option("--resume", is_flag=True, help="Continue an interrupted run of the same --out.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training with the same --out.")
 def train(  # noqa: PLR0917 - Click passes them by name
     sources: tuple[tuple[Path, float], ...],
     weights: str,
@@ -94,7 +94,7 @@ def train(  # noqa: PLR0917 - Click passes them by name
 ) -> None:
     """Train, calibrate, measure and export a model."""
     # Imported here: TensorFlow takes seconds to load, and only this command needs it.
-    for number in (signal.SIGINT, signal.SIGTERM):  # While it trains, the checkpoint is written first.
+    for number in (signal.SIGINT, signal.SIGTERM):  # During training the checkpoint is written first.
         signal.signal(number, signal.default_int_handler)
     from core.memory import keep_freed_memory  # noqa: PLC0415
     from trainer.config import load_config  # noqa: PLC0415
@@ -121,7 +121,7 @@ def train(  # noqa: PLR0917 - Click passes them by name
     except KeyboardInterrupt:
         click.echo(
             f"Stopped; {out} was not written. If {out}.training holds a checkpoint, the same command with "
-            "--resume goes on from it.",
+            "--resume continues from it.",
             err=True,
         )
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""`wastestream up`: the whole system on this machine."""
+"""`wastestream up`: runs the whole system on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from infra.local.detach import detach
 from infra.local.environment import clean_environment
 from infra.local.errors import InterruptedStartError
 from infra.local.folder import PRIVATE, DataFolder
-from infra.local.health import lost_data, read_health, read_session
+from infra.local.http_probes import lost_data, read_health, read_session
+from infra.local.lifecycle import Lifecycle
 from infra.local.limits import raise_file_limit
 from infra.local.process import Process
 from infra.local.programs import REDIS, find_program
-from infra.local.run import Life
 from infra.local.stack import StackPlan, make_stack
 from infra.local.status import live_line
 from infra.local.view import View
@@ -43,34 +43,33 @@ from infra.local.view import View
     "--workers",
     type=click.IntRange(0, 256),
     default=cores,
-    help="Worker processes [one per core]; with 0, those of other machines do the work.",
+    help="Worker processes [one per core]; with 0 only other machines work.",
 )
 @click.option(
-    "--detach", "background", is_flag=True, help="Return when everything is ready; `down` stops it."
+    "--detach", "background", is_flag=True, help="Return when everything is ready; `down` stops the stack."
 )
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, metavar="ADDR", help="Address the API listens on."
-)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDR", help="Address of the API.")
 @click.option(
     "--listen",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDR",
-    help="Address that Redis and the S3 server listen on, for workers on other machines.",
+    help="Address of Redis and the S3 server, for workers on other machines.",
 )
 @click.option(
     "--repair",
     "damaged",
     is_flag=True,
-    help="First cut off what cannot be used of damaged Redis files, and keep a copy.",
+    help="First cut off the unusable part of damaged Redis files, and keep a copy.",
 )
 def up(
     data_dir: Path, port: int, workers: int, host: str, listen: str, *, background: bool, damaged: bool
 ) -> None:
-    """Start everything on this machine and keep it running.
+    """Start the whole system on this machine and keep it running.
 
-    Redis, an S3 server, the API and one worker per core. What ends is started again. Ctrl-C finishes what is
-    in progress and stops; starting again on the same folder finds every job, result and image.
+    Starts Redis, an S3 server, the API and one worker per core, and restarts a process that ends. Ctrl-C
+    finishes the requests and batches in progress and stops. A new start on the same data folder has every
+    job, result and image.
     """
     plan = StackPlan(DataFolder(data_dir.absolute()), port, workers, host, listen)
     ready: Callable[[], None] | None = None
@@ -110,7 +109,7 @@ def _run(plan: StackPlan, view: View, ready: Callable[[], None], *, damaged: boo
         def status(processes: Sequence[Process]) -> str:
             return live_line(plan.host, plan.port, processes)
 
-        Life(
+        Lifecycle(
             folder=plan.folder,
             lock=lock,
             stages=stages,
@@ -127,11 +126,11 @@ def _announce(plan: StackPlan, view: View) -> None:
     if lost := lost_data(health):
         view.say(f"CLOSED: {plan.url}  {lost}")
         return
-    view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
+    view.say(f"Ready: {plan.url}  (the page for images, and the API below /v1)")
     view.say(
         "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
     )
-    _say_who_may_call(plan, view)
+    _say_access(plan, view)
     if plan.listen not in ports.LOOPBACK:
         view.say(
             "Other machines join with `./wastestream worker --env-file FILE`, "
@@ -139,18 +138,22 @@ def _announce(plan: StackPlan, view: View) -> None:
         )
 
 
-def _say_who_may_call(plan: StackPlan, view: View) -> None:
+def _say_access(plan: StackPlan, view: View) -> None:
     if load_settings().auth == "off":
         if plan.host not in ports.LOOPBACK:
-            view.say(f"Warning: {PREFIX}AUTH is off, so everyone who reaches {plan.host} can use the API.")
+            view.say(
+                f"Warning: {PREFIX}AUTH is off, so every client that reaches {plan.host} can use the API."
+            )
     elif read_session(ports.dial(plan.host), plan.port).get("required"):
-        view.say(f"Callers need an API key: `classify` takes it from {PREFIX}API_KEY, the page asks for it.")
+        view.say(f"Callers need an API key: `classify` reads it from {PREFIX}API_KEY, the page asks for it.")
     else:
-        view.say("No API key is set, so the API listens on this machine only (./wastestream keys makes one).")
+        view.say(
+            "There is no API key, so the API accepts only this machine (./wastestream keys creates one)."
+        )
 
 
 def _check_model() -> None:
-    """Name a missing model before anything is started; the workers would, one by one, later."""
+    """Report a missing model before the start; otherwise each worker would report it later."""
     folder = load_settings().model_dir.absolute()
     load_manifest(folder)
     os.environ[f"{PREFIX}MODEL_DIR"] = str(folder)  # Processes run in another folder.

@@ -1,4 +1,4 @@
-"""`wastestream worker`: workers on this machine for a stack on another one."""
+"""`wastestream worker`: runs workers on this machine for a stack on another machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from infra.cli.options import cores, count_workers
 from infra.local.environment import clean_environment, read_variables
 from infra.local.errors import InterruptedStartError, StackError
 from infra.local.folder import DEFAULT_FOLDER, PRIVATE, DataFolder
-from infra.local.run import Life
+from infra.local.lifecycle import Lifecycle
 from infra.local.stack import worker_services
 from infra.local.status import workers_line
 from infra.local.view import View
@@ -37,7 +37,7 @@ _REDIS_URL = f"{PREFIX}REDIS_URL"
     "--env-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="A copy of worker.env from the stack's data folder [the WASTESTREAM_ variables of the environment].",
+    help="Copy of worker.env from the stack's data folder [the WASTESTREAM_ variables of the environment].",
 )
 @click.option(
     "--processes", type=click.IntRange(1, 256), default=cores, help="Worker processes [one per core]."
@@ -47,12 +47,12 @@ _REDIS_URL = f"{PREFIX}REDIS_URL"
     type=click.Path(path_type=Path),
     default=DEFAULT_FOLDER / "joined",
     metavar="DIR",
-    help="Folder for logs; `status` and `down` take it too [wastestream-data/joined].",
+    help="Folder for logs; pass it to `status` and `down` too [wastestream-data/joined].",
 )
 def worker(env_file: Path | None, processes: int, data_dir: Path) -> None:
-    """Run workers on this machine for a stack on another one, and keep them running.
+    """Run workers on this machine for a stack on another machine, and keep them running.
 
-    The other machine's stack must listen where this one can reach it: `up --listen ADDR`.
+    The stack must listen on an address that this machine can reach: `up --listen ADDR`.
     """
     folder = DataFolder(data_dir.absolute())
     try:
@@ -75,7 +75,7 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
     with folder.lock() as lock:
         services = worker_services(folder, processes, "joined", variables)
         view.say(f"Starting {count_workers(processes)} for {settings.s3_endpoint} ...")
-        Life(
+        Lifecycle(
             folder=folder,
             lock=lock,
             stages=[services],
@@ -85,7 +85,7 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
 
 
 def _check_redis(url: str, view: View) -> None:
-    """Name an address that does not answer, or lacks rights; the workers would go on trying."""
+    """Report a Redis that does not answer or lacks rights; workers would retry for ever."""
     address = urlsplit(url)
     try:
         check_server(connect(url, timeout=2.0))
@@ -95,22 +95,22 @@ def _check_redis(url: str, view: View) -> None:
         view.say(f"Warning: {error}")
     except RedisUnavailableError as error:
         raise StackError(
-            f"Redis at {address.hostname}:{address.port} does not answer, or refuses the password. "
-            f"Check that the stack runs there, with `up --listen ADDR`, and that the env file is its own. "
+            f"Redis at {address.hostname}:{address.port} does not answer, or rejects the password. "
+            f"Check that the stack runs there with `up --listen ADDR`, and that the env file belongs to it. "
             f"{error}"
         ) from error
 
 
 def _variables(env_file: Path | None) -> dict[str, str]:
-    """Return what the file says, with paths made absolute: processes run in another folder."""
-    found = read_variables(env_file) if env_file else {}
+    """Return the variables of the file, with absolute paths: processes run in another folder."""
+    variables = read_variables(env_file) if env_file else {}
     for name in (f"{PREFIX}MODEL_DIR", f"{PREFIX}S3_CA_FILE"):
-        path = found.get(name, os.environ.get(name))
+        path = variables.get(name, os.environ.get(name))
         if path:
-            found[name] = str(Path(path).absolute())
-    if _REDIS_URL not in found and _REDIS_URL not in os.environ:
+            variables[name] = str(Path(path).absolute())
+    if _REDIS_URL not in variables and _REDIS_URL not in os.environ:
         raise SettingsError(
             "Workers need the addresses of Redis and the S3 server: give --env-file a copy of worker.env "
             f"from the stack's data folder, or set {_REDIS_URL} and {PREFIX}S3_ENDPOINT and the S3 keys."
         )
-    return {_REDIS_URL: os.environ.get(_REDIS_URL, ""), **found}
+    return {_REDIS_URL: os.environ.get(_REDIS_URL, ""), **variables}

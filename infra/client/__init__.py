@@ -1,1 +1,1 @@
-"""The HTTP client behind `wastestream classify`: which images, how they are sent, how results are shown."""
+"""The HTTP client of `wastestream classify`: collects images, uploads them, shows results."""

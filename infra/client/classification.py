@@ -1,4 +1,4 @@
-"""Many images through the API: uploads a few groups at a time, and asks for what has settled."""
+"""Classification of many images: uploads a few groups at a time and queries the results."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Final
 from core.image_header import MAX_BYTES
 from infra.client.client import Client
 from infra.client.collect import Source, groups
-from infra.client.errors import GaveUpError, RefusedError
+from infra.client.errors import GaveUpError, RejectedError
 from infra.client.results import QUEUED, Result, failed, settled, unfinished
 from infra.client.retry import SECONDS_WITH_WORKERS
 
 CALLS: Final = 3
-"""Uploads under way at a time. With the bytes of one group each, they bound the memory used."""
+"""Concurrent uploads. With the bytes of one group each, they bound the memory."""
 
 MAX_PENDING: Final = 1000
-"""Accepted images not yet settled; beyond it uploads wait. As many as one query may ask for."""
+"""Accepted images not yet settled at which uploads pause: the API's limit for one query."""
 
 _SHORTEST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 _QUERY_SHARE: Final = 10
-# Seconds between queries. A pause is 10 times what the last query took, so that asking takes no more
-# than a tenth of the server's time from the work itself; but a query that outlived an outage took long.
+# Seconds between queries. A pause is 10 times the duration of the last query, so that queries take at most
+# a tenth of the server's time; it is capped, because a query during an outage takes long.
 
 _LOST = "The server no longer knows this image's job; send the image again."
 
@@ -43,19 +43,19 @@ class Classification:
         self._next_query = 0.0
 
     async def results(self) -> AsyncIterator[Result]:
-        """Yield each image's result as soon as it is known, in the order in which they settle.
+        """Yield each image's result as soon as it is known.
 
         Raises:
-            GaveUpError: the server was away, or settled nothing, for too long.
+            GaveUpError: the server was unreachable, or settled no image, for too long.
             NotWastestreamError: another server answers at the address.
         """
-        found = self._one() if len(self._sources) == 1 else self._many()
-        async for result in found:
+        results = self._one() if len(self._sources) == 1 else self._many()
+        async for result in results:
             self._reported.add(result.position)
             yield result
 
     def unfinished(self, error: str) -> Iterator[Result]:
-        """Yield a result for each image that has none yet."""
+        """Yield a result for each image without one."""
         jobs = {source.position: job for job, source in self._pending.items()}
         for source in self._sources:
             if source.position not in self._reported:
@@ -63,11 +63,11 @@ class Classification:
 
     @property
     def waiting(self) -> int:
-        """Images that the server has accepted and not settled."""
+        """Number of accepted images not yet settled."""
         return len(self._pending)
 
     async def _one(self) -> AsyncIterator[Result]:
-        """Wait on the job itself, which answers the moment it settles."""
+        """Wait on the job, which answers the moment it settles."""
         (source,) = self._sources
         data = await asyncio.to_thread(_read, source)
         if isinstance(data, Result):
@@ -81,8 +81,8 @@ class Classification:
                 job = await self._client.wait(job["id"])
                 await self._check_stall()
                 if job["state"] == QUEUED and time.monotonic() - asked < _LONGEST_PAUSE:
-                    await asyncio.sleep(_LONGEST_PAUSE)  # All places for waiting are taken there.
-        except RefusedError as error:
+                    await asyncio.sleep(_LONGEST_PAUSE)  # The server has no free waiting place.
+        except RejectedError as error:
             yield failed(source, str(error), next(iter(self._pending), None))
         else:
             del self._pending[job["id"]]
@@ -103,7 +103,7 @@ class Classification:
             await asyncio.gather(*self._uploads, return_exceptions=True)
 
     def _start_uploads(self) -> bool:
-        """Fill the upload places; return whether any upload is under way."""
+        """Start uploads up to `CALLS`; return whether any is in progress."""
         while len(self._uploads) < CALLS and len(self._pending) < MAX_PENDING:
             group = next(self._groups, None)
             if group is None:
@@ -123,7 +123,7 @@ class Classification:
         return ended
 
     async def _upload(self, group: list[Source]) -> list[Result]:
-        """Send a group; return the results of those that did not become jobs."""
+        """Send a group; return the results of the images that did not become jobs."""
         contents = await asyncio.to_thread(lambda: [_read(source) for source in group])
         unread = [data for data in contents if isinstance(data, Result)]
         readable = [
@@ -135,15 +135,15 @@ class Classification:
             return unread
         try:
             items = await self._client.upload_bulk([data for _, data in readable])
-        except RefusedError as error:
+        except RejectedError as error:
             return unread + [failed(source, str(error)) for source, _ in readable]
-        refused = []
+        rejected = []
         for (source, _), item in zip(readable, items, strict=True):
             if "job" in item:
                 self._accepted(source, item["job"])
             else:
-                refused.append(failed(source, item["error"]["detail"]))
-        return unread + refused
+                rejected.append(failed(source, item["error"]["detail"]))
+        return unread + rejected
 
     def _accepted(self, source: Source, job: dict[str, Any]) -> None:
         self._client.retry.progress()
@@ -165,10 +165,10 @@ class Classification:
         return results
 
     async def _check_stall(self) -> None:
-        """Give up when nothing settles though the server answers.
+        """Give up when no image settles although the server answers.
 
         Raises:
-            GaveUpError: for too long.
+            GaveUpError: no image has settled for too long.
         """
         retry = self._client.retry
         if retry.waited < retry.seconds:
@@ -176,17 +176,17 @@ class Classification:
         workers = await self._client.workers()
         if workers and retry.waited < max(retry.seconds, SECONDS_WITH_WORKERS):
             return
-        reason = f"though {workers} workers run" if workers else "and no worker is running"
-        raise GaveUpError(f"Nothing was settled for {retry.waited:.0f} s, {reason}; given up.")
+        reason = f"although {workers} workers run" if workers else "and no worker is running"
+        raise GaveUpError(f"No image was settled for {retry.waited:.0f} s, {reason}; given up.")
 
 
 def _read(source: Source) -> bytes | Result:
-    """Return the image's bytes, or the result that it cannot be sent."""
+    """Return the image's bytes, or the result of an image that cannot be sent."""
     try:
         data = source.read() if source.size <= MAX_BYTES else b""
     except OSError as error:
         return failed(source, f"The file cannot be read: {error.strerror or error}.")
     size = max(source.size, len(data))
-    if size > MAX_BYTES:  # not worth its way to a server that must refuse it
+    if size > MAX_BYTES:  # the server would reject it
         return failed(source, f"The image has {size:,} bytes; send at most {MAX_BYTES:,} (10 MiB).")
     return data

@@ -1,4 +1,4 @@
-"""The calls of the HTTP API that `classify` makes, each retried until retry ends."""
+"""Calls of the HTTP API, each with retries."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import quote
 
 import httpx
 
-from infra.client.errors import GaveUpError, KeyRefusedError, NotWastestreamError, RefusedError
+from infra.client.errors import GaveUpError, KeyRejectedError, NotWastestreamError, RejectedError
 from infra.client.proxy import proxy_for
 from infra.client.retry import Retry
 
 WAIT_SECONDS: Final = 20
-"""How long the server may hold one `GET /v1/jobs/ID` open."""
+"""Seconds for which the server may hold one `GET /v1/jobs/ID` open."""
 
 _IN_HEADERS: Final = " :,()@"
-"""What a camera id may hold besides letters and digits and needs no percent-encoding in a header."""
+"""Characters of a camera id, beside letters and digits, without percent-encoding in a header."""
 
 _TIMEOUT: Final = httpx.Timeout(60, connect=5, pool=None)
 
@@ -28,14 +28,14 @@ _TRANSIENT: Final = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,  # what a part that is just being restarted can cause
+        HTTPStatus.INTERNAL_SERVER_ERROR,  # possible while a process restarts
         HTTPStatus.BAD_GATEWAY,
         HTTPStatus.SERVICE_UNAVAILABLE,
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
 
-_KEY_WANTED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_KEY_STATUSES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class Client:
@@ -50,17 +50,17 @@ class Client:
         retry: Retry | None = None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Prepare a client; nothing is sent yet.
+        """Prepare a client; no call is made yet.
 
         Args:
             url: the server's address, such as `http://127.0.0.1:8000`.
-            camera: the camera that the images are said to come from.
+            camera: camera id of the images.
             key: an API key of the server.
-            retry: when to give up.
-            on_trouble: called with a sentence when calls begin to fail, once until they succeed again.
+            retry: retry policy.
+            on_trouble: called with a sentence when calls start to fail, once until a call succeeds.
 
         Raises:
-            ProxyError: the environment names a proxy that cannot be used.
+            ProxyError: the environment names an unusable proxy.
         """
         proxy = proxy_for(url)
         self.retry = retry or Retry()
@@ -69,7 +69,7 @@ class Client:
         self._on_trouble = on_trouble
         self._in_trouble = False
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        # Given a transport, httpx does not look for proxies itself; it would use them for this machine too.
+        # With a transport, httpx does not choose proxies itself; it would use them for this machine too.
         transport = httpx.AsyncHTTPTransport(proxy=None if proxy is None else proxy.url)
         self._http = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, headers=headers, transport=transport)
 
@@ -89,7 +89,7 @@ class Client:
         """Send one image and return its job.
 
         Raises:
-            RefusedError: the image is none, or is not acceptable.
+            RejectedError: the file is not an image, or is not acceptable.
         """
         headers = {**self._origin, **_new_key(), "Content-Type": "application/octet-stream"}
         return await self._call("POST", "/v1/images", content=data, headers=headers)
@@ -98,9 +98,9 @@ class Client:
         """Send up to 64 images and return the outcome of each, in their order.
 
         Raises:
-            RefusedError: the call as a whole is refused.
+            RejectedError: the server rejects the whole call.
         """
-        # Names are numbers: the outcomes come in order, and a real name may be no valid header.
+        # Names are numbers: outcomes come in order, and a real name may not be a valid header.
         files = [
             ("file", (str(number), data, "application/octet-stream")) for number, data in enumerate(contents)
         ]
@@ -113,25 +113,25 @@ class Client:
         return items
 
     async def wait(self, job: str) -> dict[str, Any]:
-        """Return the job when it settles, or as it is after `WAIT_SECONDS`.
+        """Return the job when it settles, or its state after `WAIT_SECONDS`.
 
         Raises:
-            RefusedError: the server does not know the job.
+            RejectedError: the server does not know the job.
         """
         return await self._call("GET", f"/v1/jobs/{job}", params={"wait": WAIT_SECONDS})
 
     async def query(self, jobs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the jobs with these ids as they are now, and the ids that the server does not know."""
+        """Return the current state of the jobs with these ids, and the unknown ids."""
         answer = await self._call("POST", "/v1/jobs/query", json={"ids": list(jobs)})
         return answer["jobs"], answer["unknown"]
 
     async def workers(self) -> int:
-        """Return how many workers the server sees; 0 as well when it cannot say."""
+        """Return the number of workers; 0 also if the server does not report it."""
         try:
             response = await self._http.get("/readyz")
             return int(response.json()["workers"])
         except (httpx.HTTPError, ValueError, KeyError):
-            return 0  # Only asked for the words of a sentence.
+            return 0  # Only used in a sentence.
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         attempt = self.retry.attempt()
@@ -141,9 +141,9 @@ class Client:
             try:
                 response = await self._http.request(method, path, **arguments)
             except httpx.TransportError as error:
-                # No connection, cut off, or timed out: whether the call arrived is unknown, and the
-                # idempotency key makes sending it again harmless.
-                trouble = f"{self._server} can't be reached ({_reason(error)})"
+                # No connection, a broken one, or a time-out: whether the call arrived is unknown, and the
+                # idempotency key makes a retry harmless.
+                trouble = f"{self._server} is unreachable ({_reason(error)})"
             else:
                 if response.status_code not in _TRANSIENT:
                     self._in_trouble = False
@@ -164,17 +164,17 @@ class Client:
             body = None
         if not isinstance(body, dict):
             raise NotWastestreamError(
-                f"{self._server} answers, but not as wastestream does ({response.status_code}); check --url."
+                f"{self._server} answers, but is not wastestream ({response.status_code}); check --url."
             )
         if response.is_success:
             return body
-        if response.status_code in _KEY_WANTED:
+        if response.status_code in _KEY_STATUSES:
             detail = body.get("detail") or response.reason_phrase
-            raise KeyRefusedError(
-                f"{self._server} refuses the call ({response.status_code}). {detail} This command takes a "
-                "key with the scopes ingest and read from WASTESTREAM_API_KEY or --key-file."
+            raise KeyRejectedError(
+                f"{self._server} rejects the call ({response.status_code}). {detail} This command needs a "
+                "key with the scopes ingest and read, in WASTESTREAM_API_KEY or --key-file."
             )
-        raise RefusedError(body.get("detail") or f"The server answered {response.status_code}.")
+        raise RejectedError(body.get("detail") or f"The server answered {response.status_code}.")
 
     def _report(self, trouble: str, seconds: float) -> None:
         if not self._in_trouble:
@@ -183,25 +183,25 @@ class Client:
 
 
 def _new_key() -> dict[str, str]:
-    """Return a header that makes all tries of one call count as one."""
+    """Return a header that makes all tries of one call a single upload."""
     return {"Idempotency-Key": str(uuid.uuid4())}
 
 
 def _reason(error: httpx.TransportError) -> str:
     if isinstance(error, httpx.TimeoutException):
-        return "no answer in time"
+        return "time-out"
     if isinstance(error, httpx.ProxyError):
-        return f"the proxy says: {error}"
-    return "no connection" if isinstance(error, httpx.ConnectError) else "the connection broke off"
+        return f"the proxy reports: {error}"
+    return "no connection" if isinstance(error, httpx.ConnectError) else "the connection broke"
 
 
 def _detail(response: httpx.Response) -> str:
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return response.reason_phrase  # A proxy in between answered, not wastestream.
+        return response.reason_phrase  # A proxy answered, not wastestream.
 
 
 def _retry_after(response: httpx.Response) -> float | None:
     text = response.headers.get("Retry-After", "")
-    return min(float(text), 60.0) if text.isdecimal() else None  # never a date from this API
+    return min(float(text), 60.0) if text.isdecimal() else None  # this API sends no dates

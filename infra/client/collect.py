@@ -1,4 +1,4 @@
-"""Which images a command line means, in which groups they travel. Reads names and sizes, no image."""
+"""Collection of the images of a command line, in upload groups. Reads names and sizes, no image."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from core.image_header import MAX_BYTES
 from infra.client.errors import CollectError
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-"""What a file in a folder or archive is called when it is taken for an image; case does not matter."""
+"""Suffixes of images in a folder or archive, in any case."""
 
 GROUP_FILES: Final = 64
-"""Images in one upload call; the API takes no more."""
+"""Images in one upload call; the API's limit."""
 
 GROUP_BYTES: Final = 16 * 1024 * 1024
 """Bytes in one upload call. 64 frames of 250 kB; a few calls are in memory at a time."""
@@ -27,7 +27,7 @@ GROUP_BYTES: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image to be sent: `size` bytes at `offset` of the file at `path`, shown as `name`."""
+    """One image to send: `size` bytes at `offset` of the file at `path`, shown as `name`."""
 
     position: int
     name: str
@@ -36,25 +36,25 @@ class Source:
     size: int
 
     def read(self) -> bytes:
-        """Return the image's bytes, at most one more than may be sent.
+        """Return the image's bytes, at most `MAX_BYTES` + 1.
 
         Raises:
-            OSError: the file was moved, may not be read, or is no regular file.
+            OSError: the file is missing, unreadable, or not a regular file.
         """
-        # A pipe that nobody writes to would keep a usual `open` waiting.
+        # A normal `open` of a pipe without a writer would block.
         with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise OSError(errno.EINVAL, "it is a pipe or a device, not a regular file")
             stream.seek(self.offset)
-            # A file on its own is read to its end: it may have grown since it was listed.
+            # A single file is read to its end: it may have grown since it was listed.
             return stream.read(min(self.size, MAX_BYTES) if self.offset else MAX_BYTES + 1)
 
 
 def collect(paths: Sequence[Path]) -> list[Source]:
     """Find the images that `paths` name.
 
-    A folder stands for the images below it, a `.tar` for the images in it, both sorted by path. Any
-    other file is taken whatever it is called: it was named, so the server shall say what it is.
+    A folder means the images below it, a `.tar` the images in it, both sorted by path. Any other file is
+    sent whatever its name: the person named it, so the server decides.
 
     Raises:
         CollectError: a path cannot be read, or there is no image at all.
@@ -110,7 +110,7 @@ def _in_folder(folder: Path) -> Iterator[_Part]:
 
 
 def _raise(error: OSError) -> None:
-    raise error  # os.walk would leave an unreadable folder out without a word
+    raise error  # os.walk would silently skip an unreadable folder
 
 
 def _in_archive(path: Path) -> Iterator[_Part]:
@@ -118,7 +118,7 @@ def _in_archive(path: Path) -> Iterator[_Part]:
         raise CollectError(
             f"{path} is a pipe or a device, not a regular file; it cannot be read as an archive."
         )
-    with tarfile.open(path, "r:") as archive:  # uncompressed: members are then read where they lie
+    with tarfile.open(path, "r:") as archive:  # uncompressed, so that members are read in place
         members = [member for member in archive if member.isreg() and _looks_like_image(member.name)]
     for member in sorted(members, key=lambda member: member.name):
         yield f"{path}:{member.name}", path, member.offset_data, member.size
@@ -126,10 +126,10 @@ def _in_archive(path: Path) -> Iterator[_Part]:
 
 def _looks_like_image(name: str) -> bool:
     path = PurePosixPath(name)
-    # "._a.jpg" is not a picture: macOS keeps a file's attributes there when it copies or packs it.
+    # "._a.jpg" is not an image: macOS keeps a file's attributes there.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
 def _printable(name: str) -> str:
-    """Return `name` with bytes that are no UTF-8 replaced, so that every terminal can show it."""
+    """Return `name` with invalid UTF-8 replaced, so that every terminal can show it."""
     return os.fsencode(name).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What can end a whole `classify`, rather than one image of it."""
+"""Errors that end a whole `classify`, except `RejectedError`, which concerns one call."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from core.errors import WastestreamError
 
 
 class CollectError(WastestreamError):
-    """Raised when a path that was named cannot be read, or holds no image."""
+    """Raised when a named path cannot be read or contains no image."""
 
 
 class ProxyError(WastestreamError):
-    """Raised when the environment names a proxy that cannot be used."""
+    """Raised when the environment names an unusable proxy."""
 
 
-class RefusedError(WastestreamError):
-    """Raised when the server refuses a call for good; the message is its own sentence."""
+class RejectedError(WastestreamError):
+    """Raised when the server rejects a call and a retry is useless; the message is the server's."""
 
 
-class KeyRefusedError(WastestreamError):
-    """Raised when the server wants an API key, or another one than it was given."""
+class KeyRejectedError(WastestreamError):
+    """Raised when the server requires an API key, or another key."""
 
 
 class GaveUpError(WastestreamError):
-    """Raised when the server cannot be reached, or settles nothing, for longer than retry lasts."""
+    """Raised when the server is unreachable, or settles no image, for longer than the retry time."""
 
 
 class NotWastestreamError(WastestreamError):
-    """Raised when what answers at the address is some other server."""
+    """Raised when another kind of server answers at the address."""

@@ -1,4 +1,4 @@
-"""Which proxy requests to an address go through, as the environment's variables say."""
+"""Choice of the proxy for an address, from the environment's variables."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _SCHEMES: Final = {"http", "https"}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy, and the variable that names it."""
+    """An HTTP proxy, and the variable with its address."""
 
     url: str
     variable: str
 
     def __str__(self) -> str:
-        """Return both without the password that the address may hold."""
+        """Return both, without a password in the address."""
         return f"{_without_password(self.url)} ({self.variable})"
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """Return the proxy for an address, None if requests go to it directly: always on this machine.
+    """Return the proxy for an address; None for a direct connection, as always on this machine.
 
     Raises:
-        ProxyError: a variable names a proxy that cannot be used.
+        ProxyError: a variable names an unusable proxy.
     """
     parts = urlsplit(url)
     proxies = getproxies()
@@ -41,14 +41,14 @@ def proxy_for(url: str) -> Proxy | None:
     proxy = Proxy(value if "://" in value else f"http://{value}", _variable(scheme, value))
     if not _is_usable(proxy.url):
         raise ProxyError(
-            f"{proxy.variable} names the proxy {_without_password(proxy.url)}, which cannot be used; name "
-            f"one that begins with http:// or https://, or set NO_PROXY={parts.hostname}."
+            f"{proxy.variable} names the proxy {_without_password(proxy.url)}, which is unusable; use an "
+            f"address with http:// or https://, or set NO_PROXY={parts.hostname}."
         )
     return proxy
 
 
 def _variable(scheme: str, value: str) -> str:
-    """Return the variable that holds `value`; small letters go before capitals."""
+    """Return the variable that holds `value`; lower case goes before upper case."""
     name = f"{scheme}_proxy"
     return name if os.environ.get(name) == value else name.upper()
 
@@ -67,7 +67,7 @@ def _is_usable(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
+    except ValueError:  # such as a port that is not a number
         return False
 
 

@@ -1,4 +1,4 @@
-"""What became of one image, as the command reports it."""
+"""Result of one image."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ QUEUED: Final = "queued"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of the report.
+    """Result of one image.
 
-    `state` is the job's, `failed` for an image that was refused, and None for one that was never sent;
-    `milliseconds` run from the server's accepting the image to its settling the job.
+    `state`: the job's; `failed` for a rejected image; None for an image that was never sent. `milliseconds`:
+    from acceptance to settling, by the server's clock.
     """
 
     position: int
@@ -40,7 +40,7 @@ class Result:
 
 
 def settled(source: Source, job: dict[str, Any]) -> Result:
-    """Return the result that a settled job of the API is."""
+    """Return the result of a settled job."""
     prediction = job["prediction"] or {}
     return Result(
         position=source.position,
@@ -57,12 +57,12 @@ def settled(source: Source, job: dict[str, Any]) -> Result:
 
 
 def failed(source: Source, error: str, job: str | None = None) -> Result:
-    """Return the result of an image that has no prediction, and the sentence that says why."""
+    """Return the result of an image without a prediction, with a sentence on the cause."""
     return Result(source.position, source.name, job=job, state=FAILED, error=error)
 
 
 def unfinished(source: Source, job: str | None, error: str) -> Result:
-    """Return the result of an image that was given up: sent, if it has a job, but not known to be settled."""
+    """Return the result of an abandoned image: without a job it was not sent, otherwise not settled."""
     return Result(source.position, source.name, job=job, state=QUEUED if job else None, error=error)
 
 

@@ -1,4 +1,4 @@
-"""Retries of calls, and how long without progress is too long."""
+"""Retries of calls, with a deadline without progress."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import Final
 
 SECONDS: Final = 120.0
-"""Without progress for this long, a server that cannot be reached is given up."""
+"""Time without progress after which an unreachable server is abandoned."""
 
 SECONDS_WITH_WORKERS: Final = 900.0
-"""The same while the server answers and has workers: others' images may be before ours in the queue."""
+"""The same for a server with workers: images of other clients may come first in the queue."""
 
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 8.0
 
 
 class Retry:
-    """Counts the seconds since an image was last accepted or settled."""
+    """Measures the time since an image was last accepted or settled."""
 
     def __init__(self, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
@@ -27,7 +27,7 @@ class Retry:
         self._progress = clock()
 
     def progress(self) -> None:
-        """Begin to count again."""
+        """Restart the measurement."""
         self._progress = self._clock()
 
     @property
@@ -36,12 +36,12 @@ class Retry:
         return self._clock() - self._progress
 
     def attempt(self) -> Attempt:
-        """Return the count of one call: it begins no earlier than the call itself."""
+        """Return the attempt of one call, whose time starts with the call."""
         return Attempt(self, self._clock)
 
 
 class Attempt:
-    """One call's tries."""
+    """The tries of one call."""
 
     def __init__(self, retry: Retry, clock: Callable[[], float]) -> None:
         self._retry = retry
@@ -50,15 +50,15 @@ class Attempt:
         self._tries = 0
 
     def seconds(self, *, busy: bool = False) -> float:
-        """Return how long to go on trying with a server that is away, or `busy` with others' images."""
+        """Return the seconds for retries at an unreachable server, or one `busy` with other clients."""
         return max(self._retry.seconds, SECONDS_WITH_WORKERS) if busy else self._retry.seconds
 
     def pause(self, retry_after: float | None = None, *, busy: bool = False) -> float | None:
-        """Return how many seconds to wait before the next try, or None to give up.
+        """Return the seconds to wait before the next try, or None to give up.
 
         Args:
-            retry_after: seconds that the server asked for, if it did; never less.
-            busy: whether the server is well and has just no room.
+            retry_after: minimum seconds, from the server.
+            busy: whether the server only has a full queue.
         """
         waited = min(self._retry.waited, self._clock() - self._began)
         left = self.seconds(busy=busy) - waited
@@ -66,7 +66,7 @@ class Attempt:
             return None
         doubled = min(_LONGEST_PAUSE, math.ldexp(_FIRST_PAUSE, self._tries))
         self._tries += 1
-        # Uneven, so that clients do not come back in step.
+        # Jitter, so that clients do not retry in step.
         pause = min(left, doubled * random.uniform(0.75, 1.25))  # noqa: S311
         asked = (retry_after or 0.0) * random.uniform(1.0, 1.25)  # noqa: S311
         return max(pause, asked)

@@ -1,9 +1,10 @@
-"""Redis' append-only file: damage found, told and cut off, with a copy of what was cut.
+"""Repair of Redis' append-only file: damage is found, reported and cut off, with a copy of the cut part.
 
-Redis can cut a damaged end off by itself, but it tells only its log and keeps no copy, so `redis.conf`
-forbids that. When Redis ends before it is ready, `mend` looks for damage. An unfinished write at the very
-end, as a power failure leaves it, is cut off at once: nobody had been answered for it. So are a few
-zeros, and that is told. Any other repair loses what was answered, so a person has to ask: `up --repair`.
+Redis can cut off a damaged end by itself, but it reports that only in its log and keeps no copy, so
+`redis.conf` forbids it. When Redis ends before it is ready, `mend` looks for damage. It cuts off an
+unfinished write at the very end, as a power failure leaves it: no client had an answer for it. It also cuts
+off a few zeros, and reports them. Any other repair loses answered writes, so a person has to request it:
+`up --repair`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from infra.local.errors import DamagedFileError
 
 _MANIFEST: Final = Path("appendonlydir", "appendonly.aof.manifest")
 _SNAPSHOTS: Final = (b"VALKEY", b"REDIS")
-"""What a base file begins with when it is a snapshot (RDB) rather than commands."""
+"""First bytes of a base file that is a snapshot (RDB) rather than commands."""
 
 _MAX_UNFINISHED: Final = 16 << 20
-"""Bytes at the end that can be one unfinished write; more than Redis ever has in its hands at a time."""
+"""Maximum bytes of one unfinished write; more than Redis writes at a time."""
 
 _MAX_ZEROS: Final = 64 << 10
-"""Zeros at the end that can be blocks which the file system had given out and not yet filled."""
+"""Maximum zeros at the end that can be allocated blocks without content."""
 
 _TIMESTAMPS: Final = 8 << 20
-"""Bytes before the damage in which the last time stamp is looked for; Redis writes one a second."""
+"""Bytes before the damage to search for the last time stamp; Redis writes one a second."""
 
 _HEAD: Final = re.compile(rb"\*([1-9]\d{0,8})\r\n|#TS:\d+\r\n")
 _SIZE: Final = re.compile(rb"\$(\d{1,9})\r\n")
-"""The beginning of a command (or a note of the time), and of one of its words."""
+"""First bytes of a command (or of a time stamp), and of one of its words."""
 
 _BROKEN_HEAD: Final = re.compile(rb"\*\d*\r?|#(T(S(:\d*\r?)?)?)?")
 _BROKEN_SIZE: Final = re.compile(rb"(\$\d*\r?)?")
@@ -44,15 +45,15 @@ _BROKEN_SIZE: Final = re.compile(rb"(\$\d*\r?)?")
 
 @dataclass(frozen=True)
 class Damage:
-    """Where one of Redis' files stops making sense.
+    """Damage in one of Redis' files.
 
     Attributes:
         file: the damaged file.
         position: bytes before the damage, all of them whole commands.
         size: bytes of the file.
-        later: files that continue it, and make no sense without it.
-        unfinished: whether the damage is a write that was not finished, at the very end of all files.
-        zeros: how many bytes at its end are zero; they are counted up to one more than can be unfinished.
+        later: files that continue the damaged one and are useless without it.
+        unfinished: whether the damage is an unfinished write at the very end of all files.
+        zeros: zero bytes at the end, counted up to one more than `_MAX_ZEROS`.
     """
 
     file: Path
@@ -63,25 +64,25 @@ class Damage:
     zeros: int
 
     def loss(self) -> str:
-        """Return what of which file is lost, as a sentence without its end."""
+        """Return the lost bytes of the file as a sentence without its full stop."""
         since = _time_before(self.file, self.position)
-        when = f", all that was written after {since}" if since else ""
+        when = f", all writes after {since}" if since else ""
         rest = self.size - self.position + sum(path.stat().st_size for path in self.later)
         return (
             f"Redis' file {self.file} is damaged at byte {self.position:,} of {self.size:,}: "
-            f"from there on {rest:,} bytes cannot be used{when}"
+            f"the {rest:,} bytes from there on are unusable{when}"
         )
 
 
 def mend(folder: Path, server: str) -> str | None:
-    """Cut an unfinished write off the end of Redis' files; return what was done, None if nothing was wrong.
+    """Cut an unfinished write off the end of Redis' files; return a report, None without damage.
 
     Args:
         folder: the folder of Redis' data.
-        server: path of the Redis server, which is also the program that checks files.
+        server: path of the Redis server, which also checks files.
 
     Raises:
-        DamagedFileError: there is other damage; nothing has been changed.
+        DamagedFileError: there is other damage; no file has been changed.
     """
     damage = _find_damage(folder, server)
     if damage is None:
@@ -89,15 +90,15 @@ def mend(folder: Path, server: str) -> str | None:
     if not damage.unfinished:
         raise DamagedFileError(
             f"{damage.loss()}. Nothing has been changed. Put a backup of the data folder in its place, "
-            "or run `./wastestream up --repair`: it keeps a copy and goes on with what is before it."
+            "or run `./wastestream up --repair`: it cuts off the damaged end and keeps a copy."
         )
     rest = damage.size - damage.position
     kept = _cut(folder, damage)
     answered = (
-        f"The last {damage.zeros:,} of them are zeros: unless the power failed, the disk has lost what "
-        "stood there, and jobs may have been accepted or settled in it."
+        f"The last {damage.zeros:,} of them are zeros: unless the power failed, the disk has lost data "
+        "there, which may include accepted or settled jobs."
         if damage.zeros
-        else "Nobody had been answered for it."
+        else "No client had an answer for it."
     )
     return (
         f"Redis' file {damage.file} ended with an unfinished write of {rest:,} bytes, as after a power "
@@ -106,24 +107,24 @@ def mend(folder: Path, server: str) -> str | None:
 
 
 def repair(folder: Path, server: str) -> str:
-    """Cut off what cannot be used of Redis' files, and say what that was.
+    """Cut off the unusable end of Redis' files; return a report.
 
     Raises:
         DamagedFileError: the damage cannot be cut off.
     """
     damage = _find_damage(folder, server)
     if damage is None:
-        return f"Redis' files in {folder} are in order: there is nothing to repair."
+        return f"Redis' files in {folder} have no damage: there is nothing to repair."
     loss = damage.loss()
     kept = _cut(folder, damage)
     return (
-        f"{loss}. That was cut off and is kept in {kept}. "
-        "Jobs that were accepted in it are unknown now, and those that settled in it wait again."
+        f"{loss}. The unusable part was cut off and is kept in {kept}. "
+        "Jobs accepted in it are unknown now; jobs settled in it are pending again."
     )
 
 
 def _find_damage(folder: Path, server: str) -> Damage | None:
-    """Return the first damage in the files that the manifest lists, in their order."""
+    """Return the first damage in the files of the manifest, in their order."""
     files = _files(folder)
     for number, file in enumerate(files):
         position = _check(file, server)
@@ -141,34 +142,34 @@ def _files(folder: Path) -> list[Path]:
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []  # Redis says in its log what it thinks of that.
+        return []  # Redis reports this in its log.
     entries = [re.fullmatch(r"file (\S+) seq \d+ type ([bi])\b.*", line) for line in lines]
     return [manifest.with_name(entry[1]) for entry in entries if entry]
 
 
 def _check(file: Path, server: str) -> int | None:
-    """Return how many bytes of the file are good; None if all are.
+    """Return the number of intact bytes of the file; None without damage.
 
     Raises:
-        DamagedFileError: the file is missing, or a damaged snapshot, of which no part can be used.
+        DamagedFileError: the file is missing, or a damaged snapshot, which is useless.
     """
     snapshot = _is_snapshot(file)
-    # The server is also the program that checks files, when it is called so.
+    # The server checks files when it runs under one of these names.
     name = "valkey-check-rdb" if snapshot else "valkey-check-aof"
     if "valkey" not in Path(server).name:
         name = name.replace("valkey", "redis")
-    done = subprocess.run(  # noqa: S603 - our own command
+    check = subprocess.run(  # noqa: S603 - our own command
         [name, str(file)],
         executable=server,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is the supervisor's to handle.
+        start_new_session=True,  # Ctrl-C belongs to the supervisor.
         check=False,
     )
-    if done.returncode == 0:
+    if check.returncode == 0:
         return None
-    good = re.search(rb"ok_up_to=(\d+)", done.stdout)
+    good = re.search(rb"ok_up_to=(\d+)", check.stdout)
     if snapshot or good is None:
         raise DamagedFileError(
             f"Redis' file {file} is {'damaged' if file.exists() else 'missing'}, and nothing can repair it. "
@@ -186,7 +187,7 @@ def _is_snapshot(file: Path) -> bool:
 
 
 def _count_zeros(file: Path, position: int) -> int:
-    """Return how many bytes are zero at the end of the file, after `position`; no more than one too many."""
+    """Return the number of zeros at the end of the file after `position`, at most `_MAX_ZEROS` + 1."""
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
         opened.seek(max(position, size - _MAX_ZEROS - 1))
@@ -195,7 +196,7 @@ def _count_zeros(file: Path, position: int) -> int:
 
 
 def _is_unfinished(file: Path, position: int, end: int) -> bool:
-    """Return whether the bytes from `position` to `end` are the beginning of one write and nothing more."""
+    """Return whether the bytes from `position` to `end` are the first part of a single write."""
     if end - position > _MAX_UNFINISHED:
         return False
     with file.open("rb") as opened:
@@ -204,10 +205,10 @@ def _is_unfinished(file: Path, position: int, end: int) -> bool:
 
 
 def _runs_out(data: bytes) -> bool:
-    """Return whether this is the beginning of one write: of one command, or of one transaction.
+    """Return whether this is the first part of a single write: of one command, or of one transaction.
 
-    To the program that checks files, all that follows a MULTI whose EXEC is damaged is one transaction. But
-    whole transactions are in there, and they had been answered.
+    Redis' own check takes everything after a MULTI with a damaged EXEC for one transaction. But whole
+    transactions can follow, and their clients had answers.
     """
     position, inside = 0, False
     while position < len(data):
@@ -224,13 +225,13 @@ def _runs_out(data: bytes) -> bool:
                 return words[:1] != [b"EXEC"] and _BROKEN_SIZE.fullmatch(data, position) is not None
             end = size.end() + int(size[1])
             if end + 2 > len(data):
-                # A damaged length reaches over what is whole.
+                # A damaged length reaches over intact commands.
                 return re.search(rb"\r\n(\*\d+\r\n\$\d+\r\n|\Z)", data[size.end() :]) is None
             words.append(data[size.end() : end])
             position = end + 2
             if data[end:position] != b"\r\n":
                 return False
-        # Only MULTI, first, and EXEC have a single word, whatever damage has left of their names.
+        # Only MULTI, at the start, and EXEC have a single word, even if their names are damaged.
         if (len(words) == 1) is inside or (words[0] == b"MULTI") is inside or words[0] == b"EXEC":
             return False
         inside = True
@@ -238,7 +239,7 @@ def _runs_out(data: bytes) -> bool:
 
 
 def _time_before(file: Path, position: int) -> str | None:
-    """Return the last time that Redis noted before `position`; None in files of older versions."""
+    """Return the last time stamp before `position`; None in files of older versions."""
     with file.open("rb") as opened:
         opened.seek(max(0, position - _TIMESTAMPS))
         stamps = re.findall(rb"#TS:(\d+)\r\n", opened.read(min(position, _TIMESTAMPS)))
@@ -246,7 +247,7 @@ def _time_before(file: Path, position: int) -> str | None:
 
 
 def _cut(folder: Path, damage: Damage) -> Path:
-    """Move what cannot be used into a folder of its own; return that folder."""
+    """Move the unusable part into a folder of its own; return that folder."""
     (folder / "damaged").mkdir(mode=0o700, exist_ok=True)
     now = time.strftime("%Y%m%d-%H%M%S-", time.gmtime())
     kept = Path(tempfile.mkdtemp(prefix=now, dir=folder / "damaged"))
@@ -268,7 +269,7 @@ def _cut(folder: Path, damage: Damage) -> Path:
 
 
 def _strike(manifest: Path, files: tuple[Path, ...]) -> None:
-    """Take files out of the manifest."""
+    """Remove files from the manifest."""
     names = {file.name for file in files}
     lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
     write_private(manifest, "".join(line for line in lines if line.split(" ")[1] not in names))

@@ -1,4 +1,4 @@
-"""The secrets of one data folder: made once, kept in a file that only its owner may read."""
+"""Secrets of one data folder: generated once, kept in a file that only its owner may read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.local.errors import FolderError
 
 @dataclass(frozen=True)
 class Credentials:
-    """What Redis and the S3 server ask their clients for."""
+    """Passwords of Redis and the S3 server."""
 
     redis_password: str
     s3_access_key: str
@@ -21,25 +21,25 @@ class Credentials:
 
 
 def load_credentials(path: Path) -> Credentials:
-    """Read the secrets at `path`; make them if there are none.
+    """Read the secrets at `path`; generate them if there are none.
 
     Raises:
-        FolderError: the file is there and cannot be read.
+        FolderError: the file exists but cannot be read.
     """
     if not path.exists():
-        made = Credentials(secrets.token_hex(24), secrets.token_hex(10), secrets.token_hex(24))
-        write_private(path, json.dumps(asdict(made), indent=1) + "\n")
-        return made
+        credentials = Credentials(secrets.token_hex(24), secrets.token_hex(10), secrets.token_hex(24))
+        write_private(path, json.dumps(asdict(credentials), indent=1) + "\n")
+        return credentials
     try:
         return Credentials(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise FolderError(
-            f"{path} cannot be read ({error}). It holds the passwords of this data folder: put the file back."
+            f"{path} cannot be read ({error}). It holds the passwords of this data folder: restore the file."
         ) from error
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read; whoever looks sees the old text or the new, never half."""
+    """Write a file that only its owner may read. A reader sees the old text or the new, never a part."""
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(

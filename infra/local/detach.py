@@ -1,4 +1,4 @@
-"""Running in the background, once it is known that it runs."""
+"""Detaching into the background when the start has succeeded."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED: Final = 130  # 128 + SIGINT, the shells' convention
 
 
 def detach(log: Callable[[], Path]) -> Callable[[], None] | None:
-    """Split this process in two.
+    """Fork into a foreground and a background process.
 
-    The one left in the background gets a function, to call when it is ready: from then on it prints to the
-    file that `log()` names. The other passes on what is printed until then; it gets None if all is well, and
-    ends with exit code 1 if the background process ends before it is ready. Told to stop while it waits
-    (Ctrl-C reaches only this one), it tells the background process, and ends with exit code 130 when that
-    has ended.
+    The background process gets a function to call when it is ready; from then on its output goes to the file
+    `log()`. Until then the foreground process prints that output. It gets None when the background process
+    is ready, and exits with code 1 if that ends earlier. Ctrl-C reaches only the foreground process: it stops
+    the background process, waits for its end, and exits with code 130.
     """
     printed, printing = os.pipe()
     readiness, ready = os.pipe()
@@ -30,10 +29,10 @@ def detach(log: Callable[[], Path]) -> Callable[[], None] | None:
     if background:
         os.close(printing)
         os.close(ready)
-        told = _pass_signals_to(background)
+        stops = _pass_signals_to(background)
         _pass_on(printed)
         is_ready = bool(os.read(readiness, 1))
-        if told:
+        if stops:
             os.waitpid(background, 0)
             sys.exit(INTERRUPTED)
         if not is_ready:
@@ -48,7 +47,7 @@ def detach(log: Callable[[], Path]) -> Callable[[], None] | None:
     os.dup2(printing, 2)
     os.close(printing)
 
-    def tell() -> None:
+    def announce_ready() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         file = os.open(log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -57,21 +56,21 @@ def detach(log: Callable[[], Path]) -> Callable[[], None] | None:
         os.dup2(file, 2)
         os.close(file)
 
-    return tell
+    return announce_ready
 
 
 def _pass_signals_to(pid: int) -> list[int]:
-    """Pass requests to stop on to the process; return the list that they are noted in."""
-    told: list[int] = []
+    """Forward stop signals to the process; return the list of received signals, which grows."""
+    received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
-        told.append(number)
-        with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+        received.append(number)
+        with contextlib.suppress(ProcessLookupError):  # It has just ended.
             os.kill(pid, signal.SIGTERM)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    return told
+    return received
 
 
 def _pass_on(descriptor: int) -> None:

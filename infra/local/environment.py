@@ -1,4 +1,4 @@
-"""The person's own environment, without what would mislead the stack's processes."""
+"""Environment of the stack's processes: the person's own, without misleading variables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 _NOT_OURS: Final = ("AWS_", "RCLONE_", "WASTESTREAM_API_KEY")
-"""Variables for other storage than the stack's (a session token, say, would spoil every signature), and the
+"""Prefixes of variables for other storage (a session token would invalidate every signature), and the
 person's own API key, which only `classify` needs."""
 
 
@@ -18,7 +18,7 @@ def read_variables(path: Path) -> dict[str, str]:
 
 
 def clean_environment(*hosts: str) -> None:
-    """Drop what the servers must not see, and keep what goes to `hosts` from being sent through a proxy."""
+    """Remove variables that the servers must not see, and exempt `hosts` from proxies."""
     for name in [name for name in os.environ if name.startswith(_NOT_OURS)]:
         del os.environ[name]
     for name in ("NO_PROXY", "no_proxy"):

@@ -1,4 +1,4 @@
-"""What can go wrong while the stack is started, each with a sentence for the person who started it."""
+"""Errors of the local stack, each with a sentence for the person who started it."""
 
 from core.errors import WastestreamError
 
@@ -16,11 +16,11 @@ class FolderBusyError(FolderError):
 
 
 class FolderFullError(FolderError):
-    """Raised when nothing more can be written to the data folder; that may pass."""
+    """Raised when the disk of the data folder is full; that may pass."""
 
 
 class DamagedFileError(StackError):
-    """Raised when one of Redis' files is damaged and cutting off an unfinished write does not mend it."""
+    """Raised when one of Redis' files has damage other than an unfinished write at its end."""
 
 
 class PortInUseError(StackError):
@@ -28,8 +28,8 @@ class PortInUseError(StackError):
 
 
 class StartError(StackError):
-    """Raised when a process ends, or does not get ready, while the stack is being started."""
+    """Raised when a process ends, or does not become ready, during the start of the stack."""
 
 
 class InterruptedStartError(StackError):
-    """Raised when the stack is told to stop before it is ready."""
+    """Raised when the stack receives a stop signal before it is ready."""

@@ -1,4 +1,4 @@
-"""The data folder: what lies where, and the lock that lets one supervisor use it."""
+"""The data folder: its paths, and the lock that admits one supervisor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 DEFAULT_FOLDER: Final = REPOSITORY / "wastestream-data"
 
 PRIVATE: Final = stat.S_IRWXG | stat.S_IRWXO
-"""The mask (umask) of processes whose files no other user may read."""
+"""The umask of processes whose files no other user may read."""
 
 _PROBE_BYTES: Final = 65_536
 
@@ -32,24 +32,24 @@ _OURS: Final = frozenset(
         *("credentials.json", "worker.env", "state.json", "supervisor.lock"),
     }
 )
-"""Names in a data folder; `joined` is where the workers of `worker` keep their logs."""
+"""Names in a data folder; `joined` holds the logs of `worker`."""
 
 _LEFTOVER_SECONDS: Final = 15.0
-"""How long `lock` waits for the processes of a supervisor that was killed: its guard ends them in 10."""
+"""Time for which `lock` waits for the processes of a killed supervisor: its guard ends them in 10 s."""
 
 _DYING_SECONDS: Final = 0.5
-"""How long `lock` waits for a supervisor that seems to live: it may have been killed a moment ago."""
+"""Time for which `lock` waits for a supervisor that seems alive: it may just have been killed."""
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Paths in the data folder. Nothing is read or made before a method is called."""
+    """Paths in the data folder. Only methods touch the disk."""
 
     path: Path
 
     @property
     def objects(self) -> Path:
-        """What the S3 server serves: one folder per bucket."""
+        """Files of the S3 server: one folder per bucket."""
         return self.path / "objects"
 
     @property
@@ -64,30 +64,30 @@ class DataFolder:
 
     @property
     def credentials(self) -> Path:
-        """The secrets made for this folder; only its owner may read them."""
+        """Secrets of this folder; only its owner may read them."""
         return self.path / "credentials.json"
 
     @property
     def worker_env(self) -> Path:
-        """What `./wastestream worker --env-file` needs on another machine."""
+        """Variables for `./wastestream worker --env-file` on another machine."""
         return self.path / "worker.env"
 
     @property
     def state(self) -> Path:
-        """What the supervisor says of its processes, for `status`."""
+        """State of the processes, written by the supervisor for `status`."""
         return self.path / "state.json"
 
     @property
     def lock_file(self) -> Path:
-        """Locked, and holding the supervisor's process id, while a supervisor lives."""
+        """Holds the process id of a running supervisor, which keeps it locked."""
         return self.path / "supervisor.lock"
 
     def make(self) -> None:
-        """Make the folder, with the one for logs; close what an older version left open to other users.
+        """Create the folder and its log folder; close files that an older version left open to other users.
 
         Raises:
-            FolderError: it is no folder, or cannot be written.
-            FolderFullError: there is no room on its disk.
+            FolderError: it is not a folder, or cannot be written.
+            FolderFullError: its disk is full.
         """
         with self._translated():
             for folder in (self.path, self.logs):
@@ -96,7 +96,7 @@ class DataFolder:
         self.check_writable()
 
     def check_writable(self) -> None:
-        """Return if the folder takes some bytes; raises as `make`."""
+        """Return if the folder accepts some bytes; raises as `make`."""
         probe = self.path / f".writable-{os.getpid()}"
         with self._translated():
             try:
@@ -108,7 +108,7 @@ class DataFolder:
         for folder in (self.objects, self.redis, self.logs):
             _close_all(folder)
         if all(path.name in _OURS for path in self.path.iterdir()):
-            _close(self.path)  # With anything else in it, it may be others' too.
+            _close(self.path)  # With other files in it, other users may need it.
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -121,11 +121,11 @@ class DataFolder:
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise FolderFullError(
-                    f"The disk of {self.path} is full ({error.strerror}); make room on it."
+                    f"The disk of {self.path} is full ({error.strerror}); free some space on it."
                 ) from error
             raise FolderError(
                 f"The data folder {self.path} cannot be written ({error.strerror}); "
-                "change its permissions or name another one with --data-dir."
+                "change its permissions or name another folder with --data-dir."
             ) from error
 
     @contextlib.contextmanager
@@ -149,10 +149,10 @@ class DataFolder:
     def supervisor(self) -> int | None:
         """Return the process id of the supervisor that holds the folder; None if nothing runs here.
 
-        0 if the supervisor is gone, but not yet all of its processes.
+        0 if the supervisor has ended, but not all of its processes.
 
         Raises:
-            FolderError: the folder is another user's.
+            FolderError: the folder belongs to another user.
         """
         try:
             descriptor = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
@@ -169,8 +169,8 @@ class DataFolder:
         return pid if lives(pid) else 0
 
     def foreign(self) -> FolderError:
-        """Return the error for who has not the rights of the folder's owner."""
-        return FolderError(f"{self.path} belongs to another user; run this as that one.")
+        """Return the error for a user without the rights of the folder's owner."""
+        return FolderError(f"{self.path} belongs to another user; run this command as that user.")
 
     def _acquire(self, descriptor: int) -> None:
         since = time.monotonic()
@@ -179,32 +179,32 @@ class DataFolder:
             if time.monotonic() - since > (_DYING_SECONDS if lives(pid) else _LEFTOVER_SECONDS):
                 raise FolderBusyError(
                     f"{self.path} is in use by another `wastestream` (process {pid}). "
-                    "Stop that one with `./wastestream down`, or name another folder with --data-dir."
+                    "Stop it with `./wastestream down`, or name another folder with --data-dir."
                 )
-            time.sleep(0.05)  # If it is gone, its guard still holds the lock and is ending what it left.
+            time.sleep(0.05)  # The guard of a dead supervisor holds the lock until its processes have ended.
 
 
 def _close_all(folder: Path) -> None:
-    """Take other users' rights to a folder and all in it away; quick where that has been done."""
+    """Revoke other users' rights to a folder and its files; quick if already done."""
     if not _is_open(folder):
         return
     for path, _, names in os.walk(folder, topdown=False):
         for name in names:
             _close(Path(path, name))
-        _close(Path(path))  # The folder itself is the last, so a walk that was interrupted is done again.
+        _close(Path(path))  # The folder itself comes last, so an interrupted walk is repeated.
 
 
 def _is_open(path: Path) -> bool:
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:  # Not made yet, or just gone.
+    except FileNotFoundError:  # Not created yet, or just removed.
         return False
     return not stat.S_ISLNK(mode) and bool(mode & PRIVATE)
 
 
 def _close(path: Path) -> None:
     if _is_open(path):
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # Just gone, or another user's.
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # Just removed, or another user's.
             path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~PRIVATE)
 
 
@@ -217,7 +217,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 
 def lives(pid: int) -> bool:
-    """Return whether the process runs; one that has ended and waits for its parent to ask does not."""
+    """Return whether the process runs. A zombie does not."""
     try:
         return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,9 +1,9 @@
-"""Ends what a killed supervisor leaves behind.
+"""Guard: ends the processes of a killed supervisor.
 
-Run as a program, it holds the reading end of a pipe whose writing end only the supervisor has. When that
-closes, the supervisor is gone, however it ended; the guard tells every process group left to stop, and kills
-those still there some seconds later. It also holds the data folder's lock, so that nobody starts a new stack
-while processes of the old one are alive.
+The guard is a program that holds the reading end of a pipe; only the supervisor has the writing end. When
+the pipe closes, the supervisor has ended, however that happened. The guard then sends SIGTERM to every
+remaining process group, and SIGKILL some seconds later. It also holds the data folder's lock: no new stack
+starts while processes of the old one are alive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GRACE_SECONDS: Final = 10.0
 
 
 class Guard:
-    """The supervisor's side: starts the guard, tells it of process groups, starts it again if it dies."""
+    """The supervisor's side: starts the guard, sends it process groups, restarts it if it dies."""
 
     def __init__(self, *descriptors: int) -> None:
         self._keep_open = descriptors
@@ -29,17 +29,17 @@ class Guard:
         self._popen = self._spawn()
 
     def watch(self, group: int) -> None:
-        """End this process group when the supervisor is gone."""
+        """Have this process group ended when the supervisor has ended."""
         self._groups.add(group)
         self._tell(f"+{group}")
 
     def forget(self, group: int) -> None:
-        """The process group has ended."""
+        """Remove a process group that has ended."""
         self._groups.discard(group)
         self._tell(f"-{group}")
 
     def check(self) -> None:
-        """Start the guard again if it has died."""
+        """Restart the guard if it has died."""
         if self._popen.poll() is not None:
             self._close_pipe()
             self._popen = self._spawn()
@@ -47,7 +47,7 @@ class Guard:
                 self._tell(f"+{group}")
 
     def close(self) -> None:
-        """Let the guard end whatever is left, and wait for it."""
+        """Have the guard end the remaining groups, and wait for it."""
         self._close_pipe()
         self._popen.wait()
 
@@ -68,7 +68,9 @@ class Guard:
 
     def _tell(self, line: str) -> None:
         if self._popen.stdin is not None and not self._popen.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):  # It has died; `check` tells its successor everything.
+            with contextlib.suppress(
+                BrokenPipeError
+            ):  # It has died; `check` sends every group to its successor.
                 self._popen.stdin.write(f"{line}\n".encode())
 
 
@@ -82,7 +84,7 @@ def _alive(groups: set[int]) -> Iterator[int]:
 
 
 def main() -> None:
-    """Read `+GROUP` and `-GROUP` lines until the pipe closes, then end the groups that are left."""
+    """Read `+GROUP` and `-GROUP` lines until the pipe closes, then end the remaining groups."""
     groups: set[int] = set()
     for line in sys.stdin:
         group = int(line[1:])

@@ -1,4 +1,4 @@
-"""How many files and connections the stack's processes may have open."""
+"""Limit of open files, and so of connections, of the stack's processes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import resource
 from typing import Final
 
 _WANTED: Final = 65_536
-"""More than the API and Redis ever have open. Not more: some programs close every number up to the limit."""
+"""More than the API and Redis ever open. Not higher: some programs close every number up to the limit."""
 
 _FEW: Final = 1_024
-"""With fewer, the API runs out of connections before it runs out of threads."""
+"""Below this limit, the API runs out of connections before it runs out of threads."""
 
 
 def raise_file_limit() -> str | None:
-    """Let this process, and those it starts, open as many files as they need and it may allow.
+    """Raise the limit of this process and its children as far as needed and allowed.
 
     Returns:
-        A warning if that is few.
+        A warning if the limit stays low.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _WANTED:
@@ -25,6 +25,6 @@ def raise_file_limit() -> str | None:
     if soft == resource.RLIM_INFINITY or soft >= _FEW:
         return None
     return (
-        f"Warning: a process of this user may open {soft} files only (`ulimit -Hn`), so the API takes fewer "
-        f"connections than that. Raise the limit to {_FEW} or more."
+        f"Warning: a process of this user may open only {soft} files (`ulimit -Hn`), so the API accepts "
+        f"fewer connections. Raise the limit to {_FEW} or more."
     )

@@ -1,4 +1,4 @@
-"""Log files of the processes: opened for appending, cut back when they grow, read from the end."""
+"""Log files of the processes: rotation and their last lines."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 20_000_000
-"""Size at which a log is moved to NAME.log.1: two such files per process are kept at most."""
+"""Size at which a log is rotated to NAME.log.1; a process has at most these two files."""
 
 
 def rotate(path: Path, limit: int = MAX_BYTES) -> None:
     """Copy a log past `limit` bytes to NAME.log.1 and empty it.
 
-    The file itself stays, because its process has it open. Lines written between copy and cut are lost.
+    The file itself stays, because its process keeps it open. Lines written between copy and cut are lost.
     """
     if path.exists() and path.stat().st_size > limit:
         copy = path.with_name(path.name + ".1")
         try:
             shutil.copyfile(path, copy)
-        except OSError:  # The disk is full: this log's own bytes are what can be given back.
+        except OSError:  # The disk is full: emptying this log frees its bytes.
             copy.unlink(missing_ok=True)
         os.truncate(path, 0)
 

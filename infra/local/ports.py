@@ -1,4 +1,4 @@
-"""Which ports the stack listens on, and whether they are free."""
+"""Ports and addresses of the stack."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def check_free(host: str, port: int, who: str) -> None:
     """Return if `who` can listen on `host`:`port`.
 
     Raises:
-        PortInUseError: something else does.
-        StackError: this machine has no such address.
+        PortInUseError: another program listens there.
+        StackError: this machine does not have the address.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            # As the servers do: connections of one that has just ended are no reason to wait.
+            # As the servers do: connections of a stopped server do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
     except socket.gaierror as error:
-        raise StackError(f"{host} is no address of this machine ({error.strerror}).") from error
+        raise StackError(f"{host} is not an address of this machine ({error.strerror}).") from error
     except PermissionError as error:
         raise StackError(
-            f"Port {port} may not be used by this user; choose one above 1023 with --port."
+            f"This user may not listen on port {port}; choose a port above 1023 with --port."
         ) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUseError(
-                f"Port {port} is in use, and {who} needs it. Stop what listens there, or choose another with "
-                "--port N: the API takes N, Redis N+1, the S3 server N+2."
+                f"Port {port} is in use, and {who} needs it. Stop the program there, or choose another port "
+                "with --port N: the API takes N, Redis N+1, the S3 server N+2."
             ) from error
         raise StackError(f"{who} cannot listen on {host}, port {port} ({error.strerror}).") from error
 
@@ -55,14 +55,12 @@ def dial_from_elsewhere(host: str) -> str:
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(
-                ("192.0.2.1", 9)
-            )  # Sends nothing; the kernel chooses the address it would send from.
+            probe.connect(("192.0.2.1", 9))  # Sends nothing; the kernel chooses a source address.
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])
 
 
 def in_url(host: str) -> str:
-    """Return `host` as a URL writes it."""
+    """Return `host` in URL syntax."""
     return f"[{host}]" if ":" in host else host

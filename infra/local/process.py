@@ -1,4 +1,4 @@
-"""One supervised process: started in a session of its own, watched, ended with its children."""
+"""A supervised process: started in its own session, watched, ended with its children."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from infra.local.logs import rotate, tail
 from infra.local.service import Service
 
 QUICK_SECONDS: Final = 10.0
-"""A process that ends sooner than this after its start has died quickly, and is started again later."""
+"""An end within this time after the start is a quick death; the next restart is delayed."""
 
 MAX_QUICK: Final = 5
-"""Quick deaths in a row after which the pause stays at its longest."""
+"""Quick deaths in a row with a growing pause; then the pause stays at its longest."""
 
 LOOK_SECONDS: Final = 5.0
-"""How often a process that is ready is asked whether it is alive."""
+"""Interval of the liveness probe of a ready process."""
 
 SILENT_SECONDS: Final = 15.0
-"""A process that has not been alive at every look for this long is killed: it hangs, or does nothing."""
+"""A process whose liveness probe fails for this long is killed: it hangs."""
 
 _PAUSES: Final = (0.0, 0.5, 1.0, 3.0, 10.0)
-"""Seconds before a start, after the first, second, ... quick death in a row."""
+"""Seconds before a restart after the first, second, ... quick death in a row."""
 
 
 class Process:
-    """A service's process, over all its lives."""
+    """The process of a service, across restarts."""
 
     def __init__(self, service: Service, guard: Guard) -> None:
         self.service = service
@@ -39,17 +39,17 @@ class Process:
         self.restarts = 0
         self.quick_deaths = 0
         self.started_at = 0.0  # Unix time, seconds
-        self.start_at: float | None = None  # time.monotonic() of the next start, when one is planned
+        self.start_at: float | None = None  # time.monotonic() of a planned restart
         self._guard = guard
-        self._look_at = 0.0  # time.monotonic() of the next look
+        self._look_at = 0.0  # time.monotonic() of the next liveness probe
         self._silent_since: float | None = None  # time.monotonic()
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_start = 0
-        self._started = 0.0  # time.monotonic(), which no clock setting moves
+        self._started = 0.0  # time.monotonic(), immune to clock changes
 
     @property
     def pid(self) -> int | None:
-        """The process id while the process lives."""
+        """The process id; None while no process runs."""
         return self._popen.pid if self._popen is not None else None
 
     @property
@@ -60,7 +60,7 @@ class Process:
     def start(self) -> None:
         """Start the process.
 
-        Only from the main thread: the kernel ends the process with the thread that started it.
+        Call it from the main thread: the kernel ends the process with the thread that started it.
         """
         self.service.before_start()
         rotate(self.service.log)
@@ -75,7 +75,7 @@ class Process:
         self._silent_since = None
 
     def ended(self) -> int | None:
-        """Return the exit status if the process has ended since it was last asked, and end its children.
+        """Return the exit status if the process has ended since the last call, and end its children.
 
         Negative for a signal, as in `subprocess`.
         """
@@ -90,20 +90,20 @@ class Process:
         return status
 
     def plan_restart(self) -> float:
-        """Plan the next start; return the pause before it in seconds."""
+        """Plan a restart; return the pause before it in seconds."""
         pause = _PAUSES[min(max(self.quick_deaths, 1), MAX_QUICK) - 1]
         self.start_at = time.monotonic() + pause
         self.restarts += 1
         return pause
 
     def check_ready(self) -> bool:
-        """Ask whether the process is ready, until it has been once; return the answer."""
+        """Probe the process until it has been ready once; return whether it is ready."""
         if self._popen is not None and not self.ready:
             self.ready = self.service.ready()
         return self.ready
 
     def is_silent(self) -> bool:
-        """Return whether the process has been ready, and has not been alive for `SILENT_SECONDS`."""
+        """Return whether the liveness probe of a ready process has failed for `SILENT_SECONDS`."""
         now = time.monotonic()
         if self.pid is None or not self.ready or now < self._look_at:
             return False
@@ -116,12 +116,12 @@ class Process:
         return now - self._silent_since >= SILENT_SECONDS
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process alone: what it has started is its own to end."""
+        """Send a signal to the process alone, which ends its own children."""
         if self._popen is not None:
             self._popen.send_signal(number)
 
     def kill(self) -> None:
-        """End the process and all that it started, at once."""
+        """Kill the process and its children."""
         if self._popen is not None:
             _kill_group(self._popen.pid)
             self._popen.wait()
@@ -139,7 +139,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C in the terminal is the supervisor's to handle.
+            start_new_session=True,  # Ctrl-C in the terminal belongs to the supervisor.
             preexec_fn=_die_with(os.getpid(), self.service.orphan_signal),  # noqa: PLW1509 - one thread here
         )
 
@@ -155,13 +155,13 @@ def _kill_group(group: int) -> None:
     try:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # Nobody is left in it; macOS says so with EPERM.
+        return  # The group is empty; macOS reports that with EPERM.
 
 
 def _die_with(parent: int, number: signal.Signals) -> Callable[[], None]:
     def ask_kernel() -> None:
         die_with_parent(number)
-        if os.getppid() != parent:  # It died before the kernel was asked.
+        if os.getppid() != parent:  # It died before the call.
             os._exit(1)
 
     return ask_kernel

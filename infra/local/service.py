@@ -1,4 +1,4 @@
-"""What the supervisor is asked to run."""
+"""Service: the description of a process for the supervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One process, or with `once` a command that has to succeed before the next stage."""
+    """A process, or with `once` a command that must succeed before the next stage."""
 
     name: str
     command: list[str]
@@ -19,19 +19,19 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] = lambda: True
     alive: Callable[[], bool] = lambda: True
-    """Asked while it is ready; one that is not alive for `process.SILENT_SECONDS` is killed."""
+    """Liveness probe of a ready process; after `process.SILENT_SECONDS` of failure it is killed."""
     before_start: Callable[[], None] = lambda: None
     tend: Callable[[], None] = lambda: None
-    """Called at each look, every `process.LOOK_SECONDS`, while it is ready."""
+    """Called with each liveness probe, every `process.LOOK_SECONDS`."""
     mend: Callable[[], str | None] = lambda: None
-    """Called when it has ended before it was ready. Says what it changed, so that a new start may succeed;
-    None if it found nothing to change. Raises a `StackError` that says what a person has to do."""
+    """Called when the process has ended before it was ready. Returns a report of its repair, after which a
+    restart may succeed; None without repair. Raises a `StackError` if a person has to act."""
     once: bool = False
     start_seconds: float = 60.0
-    """How long it may take to get ready when the stack is started."""
+    """Time to become ready at the start of the stack."""
     stop_rank: int = 0
-    """When everything is stopped, services with a lower rank end first; with the same rank, together."""
+    """Order of the stop: lower ranks first; equal ranks together."""
     stop_seconds: float = 10.0
-    """How long it may take to end after SIGTERM, before it is killed."""
+    """Time to end after SIGTERM, before SIGKILL."""
     orphan_signal: signal.Signals = signal.SIGTERM
-    """What the kernel sends it when the supervisor is gone (Linux)."""
+    """Signal from the kernel when the supervisor has ended (Linux)."""

@@ -1,4 +1,4 @@
-"""Signals turned into something the supervisor's one loop can wait for."""
+"""Signals as events for the supervisor's single loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Counts requests to stop, and wakes `wait` for them and for the end of a child process."""
+    """Counts stop signals; a stop signal or the end of a child process wakes `wait`."""
 
     def __init__(self) -> None:
         self.stops = 0
@@ -21,7 +21,7 @@ class Signals:
         os.set_blocking(self._write, False)
 
     def __enter__(self) -> Self:
-        """Take the signals over."""
+        """Install the handlers."""
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         handlers = dict.fromkeys(_STOP, self._stop)
         handlers[signal.SIGCHLD] = lambda _number, _frame: None  # Only a handled signal writes to the pipe.
@@ -29,7 +29,7 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
@@ -37,7 +37,7 @@ class Signals:
         os.close(self._write)
 
     def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or sooner if a signal arrives or has arrived since the last call."""
+        """Return after `seconds`, or earlier at a signal since the last call."""
         if select.select([self._read], [], [], max(0.0, seconds))[0]:
             os.read(self._read, 4096)
 

@@ -1,4 +1,4 @@
-"""The services of the stack, in the order of their start, and how each is told what it needs."""
+"""The services of the stack, in the order of their start, and their configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from core.settings import PREFIX
-from infra.local import health, ports, probes
+from infra.local import http_probes, ports, redis_probes
 from infra.local.appendonly import mend
 from infra.local.credentials import Credentials, write_private
 from infra.local.folder import REPOSITORY, DataFolder
@@ -18,10 +18,10 @@ from infra.local.programs import REDIS, find_program
 from infra.local.rewrites import Rewrites
 from infra.local.service import Service
 
-_REDIS_SHARE = 4  # Redis gets this part of the machine's memory; rewriting its file can take as much again
-_S3_SHARE = 16  # the S3 server collects its garbage more often when it has this part
+_REDIS_SHARE = 4  # Redis' part of the machine's memory; a rewrite of its file can double it
+_S3_SHARE = 16  # part of the memory above which the S3 server collects garbage more often
 _CORES_PER_S3_THREAD = 4
-_S3_LEAST = 512 << 20  # bytes that it may have in any case
+_S3_MIN = 512 << 20  # bytes, at least
 
 _REDIS_CONF = """\
 bind {listen}
@@ -31,17 +31,17 @@ dir ./
 daemonize no
 save ""
 appendonly yes
-# Not everysec: while an fsync runs, Redis then answers before it has written, so a killed Redis would lose
-# jobs that were accepted. One fsync covers all commands of an event-loop turn: measured on a virtual disk,
-# a lone SET takes 0.5 ms instead of 0.14, and 16 clients together still get 4,400 SETs a second.
+# Not everysec: during an fsync Redis would then answer before it has written, so a killed Redis would lose
+# accepted jobs. One fsync covers all commands of an event-loop turn: measured on a virtual disk, a lone SET
+# takes 0.5 ms instead of 0.14, and 16 clients together still get 4,400 SETs a second.
 appendfsync always
-# Each second a line with the time: where the file is damaged, it tells since when. A damaged end is `up`'s to
-# cut off (infra/local/appendonly.py): Redis would tell nobody.
+# A time stamp every second dates the damage of a file. `up` cuts off a damaged end
+# (infra/local/appendonly.py): Redis would report it nowhere.
 aof-timestamp-enabled yes
 aof-load-truncated no
-# Allowed by the supervisor while the disk has room (infra/local/rewrites.py).
+# The supervisor allows rewrites while the disk has space (infra/local/rewrites.py).
 auto-aof-rewrite-percentage 0
-# Full, Redis refuses writes and says so, and the API answers 503. Without a bound the system would kill it.
+# A full Redis rejects writes, and the API answers 503. Without a limit the system would kill Redis.
 maxmemory {maxmemory}
 maxmemory-policy noeviction
 """
@@ -49,7 +49,7 @@ maxmemory-policy noeviction
 
 @dataclass(frozen=True)
 class StackPlan:
-    """What the person who starts the stack decides."""
+    """Options of the person who starts the stack."""
 
     folder: DataFolder
     port: int
@@ -80,7 +80,7 @@ class StackPlan:
 
 
 def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]:
-    """Return the services in stages, and write their configuration into the data folder."""
+    """Write the services' configuration into the data folder; return the services in stages."""
     plan.folder.objects.mkdir(exist_ok=True)
     plan.folder.redis.mkdir(exist_ok=True)
     _configure_redis(plan, credentials)
@@ -122,8 +122,8 @@ def _redis(plan: StackPlan, url: str) -> Service:
         tend=rewrites.look,
         mend=lambda: mend(plan.folder.redis, server),
         log=plan.folder.logs / "redis.log",
-        ready=lambda: probes.redis_answers(url),
-        start_seconds=600,  # It reads its whole file first, at some 100 MB a second.
+        ready=lambda: redis_probes.redis_answers(url),
+        start_seconds=600,  # Redis loads its whole file first, at about 100 MB/s.
         stop_rank=3,
         stop_seconds=20,
     )
@@ -131,12 +131,12 @@ def _redis(plan: StackPlan, url: str) -> Service:
 
 def _s3(plan: StackPlan, credentials: Credentials) -> Service:
     command = [find_program("rclone"), "serve", "s3", str(plan.folder.objects)]
-    # Writes go straight to the file, so what was answered is there when rclone is killed. With a write cache
-    # (--vfs-cache-mode writes) all of it was lost. Modification times and MD5 tags, which nothing here reads,
-    # would cost a fifth of the time of a put and a third of a get's. Read buffers double its memory. Listings
-    # are kept for long, since nobody else writes here: to list 24,000 files again holds an upload up for 1 s.
-    # Sums over bytes that were just received or read, compared with nothing, took a third of a put's time and
-    # two thirds of a get's; normalising names, of which ours need none, looks at every file of the folder.
+    # Writes go straight to the file, so an answered put survives a kill of rclone. A write cache
+    # (--vfs-cache-mode writes) lost it. Modification times and MD5 tags, which nothing here reads, would cost
+    # a fifth of the time of a put and a third of a get's. Read buffers double rclone's memory. Listings are
+    # cached for long, since no other program writes here: a listing of 24,000 files delays an upload by 1 s.
+    # Checksums without a counterpart took a third of a put's time and two thirds of a get's. Normalising
+    # names, which ours do not need, reads the whole folder.
     command += ["--addr", f"{ports.in_url(plan.listen)}:{plan.s3_port}"]
     command += ["--vfs-cache-mode", "off", "--no-modtime", "--etag-hash", "", "--metadata-max-objects", "1"]
     command += ["--buffer-size", "0", "--dir-cache-time", "24h", "--log-level", "NOTICE"]
@@ -147,18 +147,20 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
         folder=plan.folder.path,
         log=plan.folder.logs / "s3.log",
         environment={
-            # A list in CSV, so a pair with a comma in it is quoted.
+            # A CSV list, so the pair with its comma is quoted.
             "RCLONE_AUTH_KEY": f'"{credentials.s3_access_key},{credentials.s3_secret_key}"',
-            # Collect garbage less often, a fifth less time a call; but oftener near the limit: after 440,000
-            # images it held up to 2.1 GB, of which it needed 0.45.
+            # Collect garbage less often, which saves a fifth of a call's time; but more often near the limit:
+            # after 440,000 images rclone held up to 2.1 GB and needed 0.45.
             "GOGC": "400",
-            # Its threads look for work at each other's, a fifth of a put's time. An image costs it a sixth of
-            # what it costs a worker.
+            # Idle threads that search for work take a fifth of a put's time. An image costs rclone a sixth of
+            # its cost in a worker.
             "GOMAXPROCS": str(max(1, (psutil.cpu_count() or 1) // _CORES_PER_S3_THREAD)),
-            "GOMEMLIMIT": str(max(_S3_LEAST, psutil.virtual_memory().total // _S3_SHARE)),
-            "RCLONE_CONFIG": str(plan.folder.path / "no-rclone.conf"),  # The person's own has no say here.
+            "GOMEMLIMIT": str(max(_S3_MIN, psutil.virtual_memory().total // _S3_SHARE)),
+            "RCLONE_CONFIG": str(
+                plan.folder.path / "no-rclone.conf"
+            ),  # The person's own file does not apply.
         },
-        ready=lambda: health.listens(ports.dial(plan.listen), plan.s3_port),
+        ready=lambda: http_probes.listens(ports.dial(plan.listen), plan.s3_port),
         stop_rank=2,
     )
 
@@ -181,26 +183,26 @@ def _api(plan: StackPlan, environment: Mapping[str, str]) -> Service:
         folder=REPOSITORY,
         log=plan.folder.logs / "api.log",
         environment=environment,
-        ready=lambda: health.api_ready(ports.dial(plan.host), plan.port),
+        ready=lambda: http_probes.api_ready(ports.dial(plan.host), plan.port),
         stop_rank=0,
-        stop_seconds=35,  # gunicorn gives requests 30.
+        stop_seconds=35,  # The API ends within 30: `graceful_timeout` in api/__main__.py, and its own end.
     )
 
 
 def _worker(folder: DataFolder, name: str, environment: Mapping[str, str]) -> Service:
-    sign = probes.Worker(environment[f"{PREFIX}REDIS_URL"], name)
+    probe = redis_probes.WorkerProbe(environment[f"{PREFIX}REDIS_URL"], name)
     return Service(
         name=name,
         command=[sys.executable, "-m", "worker", "--name", name],
         folder=REPOSITORY,
         log=folder.logs / f"{name}.log",
         environment=environment,
-        ready=sign.seen,
-        alive=sign.alive,
-        before_start=sign.forget,
+        ready=probe.seen,
+        alive=probe.alive,
+        before_start=probe.forget,
         stop_rank=1,
-        stop_seconds=30,  # The batch it has begun.
-        # Its Redis ends with the supervisor, so it could give nothing back; Redis delivers its jobs again.
+        stop_seconds=30,  # The batch in progress.
+        # Its Redis ends with the supervisor, so it could not give jobs back; they are redelivered.
         orphan_signal=signal.SIGKILL,
     )
 
@@ -216,7 +218,7 @@ def _configure_redis(plan: StackPlan, credentials: Credentials) -> None:
 
 
 def _bucket_exists(plan: StackPlan, environment: Mapping[str, str]) -> bool:
-    """Return whether an earlier start has made the bucket; asking the server costs half a second."""
+    """Return whether an earlier start has created the bucket; asking the server costs half a second."""
     return (plan.folder.objects / environment[f"{PREFIX}S3_BUCKET"]).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What the supervisor writes down of its processes, and what `status` makes of it."""
+"""The state file: the supervisor writes it, `status` reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.local.process import Process
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process as the supervisor last saw it; `started_at` is Unix time."""
+    """State of one process when the supervisor last wrote; `started_at` is Unix time."""
 
     name: str
     pid: int | None
@@ -27,7 +27,7 @@ class ProcessState:
 
     @property
     def lives(self) -> bool:
-        """Whether the process is there: while the disk is full the supervisor cannot write that it ended."""
+        """Whether the process exists: on a full disk the supervisor cannot record its end."""
         return self.pid is not None and lives(self.pid)
 
     @property
@@ -37,13 +37,13 @@ class ProcessState:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that the process and its children hold (resident set size)."""
+        """Resident set size of the process and its children, bytes."""
         return memory_of(self.pid)
 
 
 @dataclass(frozen=True)
 class State:
-    """A running supervisor: where its API listens (no address: there is none), and its processes."""
+    """State of a running supervisor: its processes and its API's address, None for workers alone."""
 
     host: str | None
     port: int | None
@@ -54,29 +54,30 @@ class State:
 def write_state(
     folder: DataFolder, url: str | None, host: str | None, port: int | None, processes: Sequence[Process]
 ) -> bool:
-    """Write the state file; return whether that went. It only informs: a full disk must not stop us."""
-    found = tuple(
-        ProcessState(one.service.name, one.pid, one.ready, one.restarts, one.started_at) for one in processes
+    """Write the state file; return whether that succeeded. A full disk must not stop the supervisor."""
+    states = tuple(
+        ProcessState(process.service.name, process.pid, process.ready, process.restarts, process.started_at)
+        for process in processes
     )
     try:
-        write_private(folder.state, json.dumps(asdict(State(host, port, url, found)), indent=1) + "\n")
+        write_private(folder.state, json.dumps(asdict(State(host, port, url, states)), indent=1) + "\n")
     except OSError:
         return False
     return True
 
 
 def read_state(folder: DataFolder) -> State | None:
-    """Read the state file; None if there is none that can be read."""
+    """Read the state file; None if it is missing or unreadable."""
     try:
         data = json.loads(folder.state.read_text(encoding="utf-8"))
-        processes = tuple(ProcessState(**one) for one in data.pop("processes"))
+        processes = tuple(ProcessState(**process) for process in data.pop("processes"))
         return State(**data, processes=processes)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def memory_of(pid: int | None) -> int:
-    """Return the resident set size of a process and its children, bytes; 0 if it is gone."""
+    """Return the resident set size of a process and its children, bytes; 0 if it has ended."""
     if pid is None:
         return 0
     try:
@@ -85,7 +86,7 @@ def memory_of(pid: int | None) -> int:
     except psutil.Error:
         return 0
     total = 0
-    for one in family:
-        with contextlib.suppress(psutil.Error):  # It ended meanwhile.
-            total += one.memory_info().rss
+    for member in family:
+        with contextlib.suppress(psutil.Error):  # It has just ended.
+            total += member.memory_info().rss
     return total

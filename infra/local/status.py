@@ -1,4 +1,4 @@
-"""How a stack is, in one line or in full."""
+"""Status of a stack, in one line or in full."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from core.disk import shortage
 from infra.local import ports
 from infra.local.folder import DataFolder
-from infra.local.health import lost_data, read_health
+from infra.local.http_probes import lost_data, read_health
 from infra.local.process import Process
 from infra.local.state import ProcessState, memory_of, read_state
 
 
 @dataclass(frozen=True)
 class Status:
-    """What `status` prints. `health` is the API's own answer, empty if it gives none."""
+    """Status of a stack. `health` is the API's response, empty without one."""
 
     running: bool
     ready: bool
@@ -25,24 +25,24 @@ class Status:
     processes: tuple[ProcessState, ...]
     health: dict[str, Any]
     disk: str | None
-    """What the disk lacks; None while there is room."""
+    """Sentence on a full disk; None while it has space."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON's types; memory in bytes, uptime in seconds."""
+        """Return the status as JSON's types; memory in bytes, uptime in seconds."""
         return {
             "running": self.running,
             "ready": self.ready,
             "url": self.url,
             "processes": [
                 {
-                    "name": one.name,
-                    "pid": one.pid,
-                    "ready": one.ready and one.lives,
-                    "restarts": one.restarts,
-                    "uptime": round(one.uptime, 1),
-                    "memory": one.memory,
+                    "name": process.name,
+                    "pid": process.pid,
+                    "ready": process.ready and process.lives,
+                    "restarts": process.restarts,
+                    "uptime": round(process.uptime, 1),
+                    "memory": process.memory,
                 }
-                for one in self.processes
+                for process in self.processes
             ],
             "health": self.health,
             "disk": self.disk,
@@ -50,12 +50,12 @@ class Status:
 
 
 def read_status(folder: DataFolder, key: str | None = None, *, timeout: float = 0.5) -> Status:
-    """Look at the lock, the state file, the disk and the API.
+    """Read the lock, the state file, the disk and the API.
 
     Args:
-        folder: the stack's.
+        folder: the data folder.
         key: an API key, for the API's figures.
-        timeout: seconds that the API may take to say what it waits for.
+        timeout: seconds that the API may take to name a dependency that hangs.
     """
     supervisor = folder.supervisor()
     state = read_state(folder) if supervisor else None
@@ -67,26 +67,26 @@ def read_status(folder: DataFolder, key: str | None = None, *, timeout: float = 
     health: dict[str, Any] = {}
     if state.host is not None and state.port is not None:
         code, health = read_health(state.host, state.port, key, timeout=timeout)
-    ready = code == HTTPStatus.OK and all(one.ready and one.lives for one in state.processes)
+    ready = code == HTTPStatus.OK and all(process.ready and process.lives for process in state.processes)
     return Status(
         running=True, ready=ready, url=state.url, processes=state.processes, health=health, disk=disk
     )
 
 
 def live_line(host: str, port: int, processes: Sequence[Process]) -> str:
-    """Return the line that `up` keeps on the terminal."""
+    """Return the live line of `up`."""
     _, health = read_health(ports.dial(host), port)
     parts = (_readiness(processes), _queue(health), _memory(processes), "Ctrl-C stops")
     return " · ".join(part for part in parts if part)
 
 
 def workers_line(processes: Sequence[Process]) -> str:
-    """Return the line that `worker` keeps on the terminal."""
+    """Return the live line of `worker`."""
     return f"{_readiness(processes)} · {_memory(processes)} · Ctrl-C stops"
 
 
 def _readiness(processes: Sequence[Process]) -> str:
-    missing = [one.service.name for one in processes if not one.ready]
+    missing = [process.service.name for process in processes if not process.ready]
     return f"waiting for {', '.join(missing)}" if missing else f"{len(processes)} processes ready"
 
 
@@ -95,9 +95,9 @@ def _queue(health: dict[str, Any]) -> str:
         return "the API does not answer"
     if lost_data(health):
         return "CLOSED, data were lost (./wastestream status)"
-    pending = health.get("pending")  # which it tells everyone only while it needs no keys
+    pending = health.get("pending")  # shown to everyone only while the API needs no keys
     return "" if pending is None else f"{pending:,} jobs in progress"
 
 
 def _memory(processes: Sequence[Process]) -> str:
-    return f"{sum(memory_of(one.pid) for one in processes) / 1e6:,.0f} MB"
+    return f"{sum(memory_of(process.pid) for process in processes) / 1e6:,.0f} MB"

@@ -1,4 +1,4 @@
-"""Starts services stage by stage, starts again what dies, stops them in the opposite order."""
+"""Supervisor: starts services stage by stage, restarts them, stops them in order."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from infra.local.service import Service
 from infra.local.signals import Signals
 
 _TICK: Final = 0.05
-"""Seconds between two looks while something is starting or stopping; signals interrupt it."""
+"""Seconds between two looks during a start or stop; signals interrupt it."""
 
 _IDLE_TICK: Final = 1.0
 _ROTATE_SECONDS: Final = 60.0
 
 
 class Supervisor:
-    """Runs stages of services; a stage starts when the one before is ready.
+    """Runs stages of services; a stage starts when the previous one is ready.
 
     Args:
         stages: services that start together, in order.
-        guard: ends the processes if this one is killed.
-        signals: how this process is told to stop.
+        guard: ends the processes if the supervisor is killed.
+        signals: the stop signals of this process.
         say: prints one line for the person who started the stack.
-        changed: called with every process when one of them has started, got ready or ended.
+        changed: called with every process when one of them has started, become ready or ended.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Supervisor:
 
     @property
     def processes(self) -> list[Process]:
-        """Every process that is meant to run, in the order of the start."""
+        """Every process that should run, in the order of the start."""
         return [process for stage in self._stages for process in stage if not process.service.once]
 
     @property
@@ -58,11 +58,11 @@ class Supervisor:
         return all(process.ready for process in self.processes)
 
     def start(self) -> None:
-        """Start everything; return when all is ready.
+        """Start every service; return when all are ready.
 
         Raises:
-            StartError: a process ended or did not get ready; all have been stopped.
-            InterruptedStartError: told to stop; all have been stopped.
+            StartError: a process ended or did not become ready; all have been stopped.
+            InterruptedStartError: a stop signal arrived; all have been stopped.
         """
         try:
             for stage in self._stages:
@@ -72,7 +72,7 @@ class Supervisor:
             raise
 
     def run(self, each_tick: Callable[[], None] = lambda: None) -> None:
-        """Watch over the processes until this one is told to stop."""
+        """Supervise the processes until a stop signal arrives."""
         while not self._signals.stops:
             self._guard.check()
             for process in self.processes:
@@ -82,10 +82,10 @@ class Supervisor:
             self._signals.wait(self._next_look())
 
     def stop(self) -> None:
-        """Stop everything in the order of the services' `stop_rank`; told twice, kill what is left."""
-        every = [process for stage in self._stages for process in stage]
-        for rank in sorted({process.service.stop_rank for process in every}):
-            self._stop_all([process for process in every if process.service.stop_rank == rank])
+        """Stop the services in the order of `stop_rank`; at a second stop signal kill the rest."""
+        processes = [process for stage in self._stages for process in stage]
+        for rank in sorted({process.service.stop_rank for process in processes}):
+            self._stop_all([process for process in processes if process.service.stop_rank == rank])
 
     def _start_stage(self, stage: list[Process]) -> None:
         for process in stage:
@@ -93,7 +93,7 @@ class Supervisor:
         self._changed(self.processes)
         waiting = list(stage)
         while waiting:
-            self._stop_if_told()
+            self._raise_if_interrupted()
             waiting = [process for process in waiting if not self._is_up(process)]
             if waiting:
                 self._signals.wait(_TICK)
@@ -107,7 +107,9 @@ class Supervisor:
         if status is not None:
             mended = service.mend()
             if mended is None:
-                raise StartError(f"{service.name} ended {_how(status)} at its start. {_log(process)}")
+                raise StartError(
+                    f"{service.name} ended {_describe_end(status)} at its start. {_log(process)}"
+                )
             self._say(mended)
             process.start()
         if process.age > service.start_seconds:
@@ -116,9 +118,9 @@ class Supervisor:
             )
         return not service.once and process.check_ready()
 
-    def _stop_if_told(self) -> None:
+    def _raise_if_interrupted(self) -> None:
         if self._signals.stops:
-            raise InterruptedStartError("Stopped before everything was ready.")
+            raise InterruptedStartError("Stopped before every process was ready.")
 
     def _watch(self, process: Process) -> None:
         name = process.service.name
@@ -126,15 +128,15 @@ class Supervisor:
         status = process.ended()
         if status is not None:
             pause = process.plan_restart()
-            self._say(f"{name} ended {_how(status)}; {_plan(process, pause)}")
+            self._say(f"{name} ended {_describe_end(status)}; {_plan(process, pause)}")
             if not was_ready:
                 self._mend(process)
             self._changed(self.processes)
         if process.is_silent():
-            self._say(f"{name} runs, but has given no sign of life for {SILENT_SECONDS:.0f} s; ending it.")
+            self._say(f"{name} runs, but has sent no heartbeat for {SILENT_SECONDS:.0f} s; ending it.")
             process.signal(signal.SIGKILL)
         if process.start_at is not None and time.monotonic() >= process.start_at:
-            self._start_again(process)
+            self._restart(process)
         if not process.ready and process.check_ready():
             self._say(f"{name} is ready again.")
             self._changed(self.processes)
@@ -143,18 +145,18 @@ class Supervisor:
         try:
             mended = process.service.mend()
         except (OSError, StackError) as error:
-            mended = str(error)  # A person has to act, or make room; the others run on until then.
+            mended = str(error)  # A person has to act; the other processes run on.
         if mended is not None:
             self._say(mended)
 
-    def _start_again(self, process: Process) -> None:
+    def _restart(self, process: Process) -> None:
         try:
             process.start()
         except (OSError, StackError) as error:
-            # No memory for a fork, the disk full: it may pass, and the others run on.
+            # No memory for a fork, or a full disk: it may pass, and the other processes run on.
             process.quick_deaths += 1
             pause = process.plan_restart()
-            if process.quick_deaths < MAX_QUICK:  # After that it would only be said again and again.
+            if process.quick_deaths < MAX_QUICK:  # Later messages would only repeat it.
                 self._say(f"{process.service.name} cannot be started ({error}); {_plan(process, pause)}")
         self._changed(self.processes)
 
@@ -172,7 +174,9 @@ class Supervisor:
         for process in processes:
             process.start_at = None
             process.signal(signal.SIGTERM)
-        while processes := [one for one in processes if self._still_runs(one, time.monotonic() - since)]:
+        while processes := [
+            process for process in processes if self._still_runs(process, time.monotonic() - since)
+        ]:
             self._signals.wait(_TICK)
         self._changed(self.processes)
 
@@ -182,7 +186,7 @@ class Supervisor:
         return process.pid is not None
 
 
-def _how(status: int) -> str:
+def _describe_end(status: int) -> str:
     if status < 0:
         return f"by signal {-status} ({signal.Signals(-status).name})"
     return f"with exit code {status}"
@@ -191,10 +195,10 @@ def _how(status: int) -> str:
 def _plan(process: Process, pause: float) -> str:
     if process.quick_deaths >= MAX_QUICK:
         return (
-            f"that was soon after its start, {process.quick_deaths} times in a row. "
-            f"Trying again every {pause:.0f} seconds; see {process.service.log}."
+            f"it has ended soon after its start {process.quick_deaths} times in a row. "
+            f"Restarting it every {pause:.0f} seconds; see {process.service.log}."
         )
-    return "starting it again." if not pause else f"starting it again in {pause:g} s."
+    return "restarting it." if not pause else f"restarting it in {pause:g} s."
 
 
 def _log(process: Process) -> str:

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees of a running stack: lines, and below them one live line."""
+"""Terminal output of a running stack: lines, and below them a live line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REFRESH_SECONDS = 2.0
 
 
 class View:
-    """Prints lines; on a terminal also keeps a status line up to date."""
+    """Prints lines; on a terminal also updates a live line."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
@@ -23,18 +23,18 @@ class View:
         self._next = 0.0
 
     def say(self, line: str) -> None:
-        """Print a line. A reader that has gone away must not end the stack."""
+        """Print a line. A closed pipe must not end the stack."""
         with contextlib.suppress(OSError):
             self._console.print(Text(line))
 
     def event(self, line: str) -> None:
-        """Print a line with the time before it."""
+        """Print a line after the time."""
         self.say(f"{time.strftime('%H:%M:%S')}  {line}")
 
     def open(self, status: str) -> None:
-        """Begin the live line, if this is a terminal."""
+        """Start the live line if this is a terminal."""
         if sys.stdout.isatty():
-            # Refreshed by hand: a thread of its own would be one more in a process that forks.
+            # Refreshed by hand: a refresh thread would be a second thread in a process that forks.
             self._live = Live(Text(status), console=self._console, auto_refresh=False, transient=True)
             self._live.start(refresh=True)
 
@@ -46,7 +46,7 @@ class View:
                 self._live.update(Text(status()), refresh=True)
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         if self._live is not None:
             with contextlib.suppress(OSError):
                 self._live.stop()

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import FilePayload, Page, Request, Route, expect
 
+from infra.lab.stack import Stack
 from tests.support.page import (
-    PATIENCE,
     PHONE_WIDTH,
+    TIMEOUT,
     card_of,
     carry,
     choose,
@@ -21,7 +22,6 @@ from tests.support.page import (
     picture,
     sign_in,
 )
-from tests.support.stack import Stack
 
 OpenPage = Callable[..., Page]
 
@@ -43,7 +43,7 @@ def test_chosen_pictures_are_classified(open_page: OpenPage) -> None:
     expect_count(page, "all", 3)
     expect_count(page, "classified", 3)
     expect_count(page, "failed", 0)
-    expect(page.locator("#said")).not_to_be_empty(timeout=PATIENCE)
+    expect(page.locator("#said")).not_to_be_empty(timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("drop", "carried.jpg"), ("paste", "pasted carried.jpg")])
@@ -108,7 +108,7 @@ def test_an_outage_is_said_and_outlived(open_page: OpenPage) -> None:
     page = open_page()
     page.context.set_offline(True)
     choose(page, picture("patient.jpg"))
-    expect(page.locator("#notice")).to_contain_text("offline", timeout=PATIENCE)
+    expect(page.locator("#notice")).to_contain_text("offline", timeout=TIMEOUT)
     page.context.set_offline(False)
     expect_classified(page, "patient.jpg")
     expect(page.locator("#notice")).to_be_hidden()
@@ -147,7 +147,7 @@ def test_a_server_that_is_not_ready_is_tried_again(open_page: OpenPage) -> None:
 
     page.route("**/v1/images", refuse_once)
     choose(page, picture("late.jpg"))
-    expect(page.locator("#notice")).to_contain_text("Storage is away.", timeout=PATIENCE)
+    expect(page.locator("#notice")).to_contain_text("Storage is away.", timeout=TIMEOUT)
     expect_classified(page, "late.jpg")
 
 
@@ -193,7 +193,7 @@ def test_the_camera_is_asked_for_on_click_only(open_page: OpenPage) -> None:
     page = open_page()
     expect(page.locator("#camera")).to_be_hidden()
     page.get_by_role("button", name="Use camera").click()
-    expect(page.get_by_role("button", name="Take a picture")).to_be_focused(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Take a picture")).to_be_focused(timeout=TIMEOUT)
     page.get_by_role("button", name="Take a picture").click()
     expect_count(page, "classified", 1)
     page.get_by_label("Seconds between pictures").fill("1")
@@ -225,7 +225,7 @@ def test_fits_a_phone(open_page: OpenPage) -> None:
     expect_count(page, "classified", 2)
     assert page.evaluate(width) == PHONE_WIDTH
     page.get_by_role("button", name="Use camera").click()
-    expect(page.locator("#camera")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#camera")).to_be_visible(timeout=TIMEOUT)
     assert page.evaluate(width) == PHONE_WIDTH
 
 

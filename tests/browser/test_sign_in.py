@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from infra.lab.stack import Stack
 from tests.support.page import PHONE_WIDTH, card_of, choose, expect_classified, expect_count, picture, sign_in
 from tests.support.prefix_proxy import prefix_proxy
 from tests.support.servers import small_api
-from tests.support.stack import Stack
 
 OpenPage = Callable[..., Page]
 
@@ -146,9 +146,7 @@ def test_the_page_works_below_a_prefix(
     open_page: OpenPage, locked_stack: Stack, key: str, tmp_path: Path
 ) -> None:
     """Behind a proxy that is trusted: every address is below it, and so is the cookie's path."""
-    lines = (locked_stack.folder / "worker.env").read_text(encoding="utf-8").splitlines()
-    environment = dict(line.split("=", 1) for line in lines if line.startswith("WASTESTREAM_"))
-    environment["WASTESTREAM_TRUSTED_PROXIES"] = "1"
+    environment = locked_stack.variables() | {"WASTESTREAM_TRUSTED_PROXIES": "1"}
     with (
         small_api(environment, tmp_path, places=8, waiting=8) as port,
         prefix_proxy(port, "/waste") as address,

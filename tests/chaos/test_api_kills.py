@@ -22,7 +22,7 @@ from core.redis.ledger import Ledger
 from core.settings import Settings
 from core.shards import job_id_of
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, free_port, wait_until
 from tests.support.stream import finish
 

@@ -15,7 +15,7 @@ from core.ids import accepted_ms
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import assert_balanced, finish, upload, upload_bulk, wait_settled
 

@@ -17,7 +17,7 @@ from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
 from tests.support import bombs
-from tests.support.pictures import encoded, jpeg
+from tests.support.images import encoded, jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN, assert_balanced, upload, upload_bulk, wait_settled
 
@@ -49,7 +49,7 @@ def test_bombs_fail_alone(
 ) -> None:
     """Every kind of bomb settles `failed` with a sentence; the good ones of their batches are classified."""
     good = upload_bulk(client, 20)
-    makers = [*bombs.REFUSED, *bombs.FAILING]
+    makers = [*bombs.REJECTED, *bombs.FAILING]
     bad = [submit(data, _format_of(data)) for data in (make() for make in makers)]
     bad.append(upload(client, BROKEN))
     good += upload_bulk(client, 20)

@@ -13,7 +13,7 @@ from PIL import Image
 from core.ids import accepted_ms
 from core.redis.eta import Place
 from core.redis.job_store import JobStore
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload
 

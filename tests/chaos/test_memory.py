@@ -16,7 +16,7 @@ from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import assert_balanced, states, upload, upload_bulk, wait_settled
 

@@ -39,7 +39,7 @@ from core.settings import Settings
 from core.shards import IMAGES, object_key
 from core.storage import ObjectStore
 from tests.support.cuts import lose_answer
-from tests.support.pictures import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, pattern
 from tests.support.servers import free_port
 from tests.support.stream import upload_bulk
 
@@ -183,7 +183,7 @@ def test_a_camera_is_called_what_its_maker_calls_it(
 
 def test_an_oversized_body_without_a_length_is_refused(settings: Settings) -> None:
     """A chunked body is cut off at the limit and refused, not taken in part."""
-    body = encoded(picture(), quality=95) + b"\0" * MAX_BYTES
+    body = encoded(pattern(), quality=95) + b"\0" * MAX_BYTES
     environment = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
     response = (
         create_app(settings).test_client().post("/v1/images", headers=JPEG, environ_overrides=environment)

@@ -92,7 +92,7 @@ def test_files_in_order_are_left_alone(files: Files) -> None:
     """Nothing is wrong, nothing is said, nothing is changed; `repair` says so."""
     before = files.last.read_bytes()
     assert files.mend() is None
-    assert "are in order" in repair(files.folder, program(*REDIS))
+    assert "have no damage" in repair(files.folder, program(*REDIS))
     assert files.last.read_bytes() == before
     assert not (files.folder / "damaged").exists()
 
@@ -104,7 +104,7 @@ def test_an_unfinished_write_is_cut_off_and_kept(files: Files, cut: int) -> None
     files.last.write_bytes(whole[:-cut])
     said = files.mend() or ""
     assert re.search(
-        r"unfinished write of \d+ bytes.*Nobody had been answered for it.*cut off and is kept in .*/damaged/",
+        r"unfinished write of \d+ bytes.*No client had an answer for it.*cut off and is kept in .*/damaged/",
         said,
     )
     assert files.last.read_bytes() + files.kept() == whole[:-cut]
@@ -119,7 +119,7 @@ def test_blocks_that_were_never_filled_are_cut_off(files: Files) -> None:
     said = files.mend() or ""
     assert "unfinished write of 5,000 bytes" in said
     assert "The last 5,000 of them are zeros" in said
-    assert "Nobody had been answered" not in said
+    assert "No client had an answer" not in said
     assert files.count() == _COUNT
 
 
@@ -151,7 +151,8 @@ def test_damage_in_the_middle_waits_for_a_person(files: Files, damaged: Callable
     data = damaged(files.last.read_bytes())
     files.last.write_bytes(data)
     told = (
-        r"damaged at byte [\d,]+ of [\d,]+: from there on [\d,]+ bytes .* written after [-\d]+ [:\d]+ UTC\. "
+        r"damaged at byte [\d,]+ of [\d,]+: the [\d,]+ bytes from there on are unusable, "
+        r"all writes after [-\d]+ [:\d]+ UTC\. "
     )
     with pytest.raises(
         DamagedFileError, match=told + "Nothing has been changed.*`./wastestream up --repair`"
@@ -159,7 +160,7 @@ def test_damage_in_the_middle_waits_for_a_person(files: Files, damaged: Callable
         files.mend()
     assert files.last.read_bytes() == data
     said = repair(files.folder, program(*REDIS))
-    assert re.search(told + "That was cut off and is kept in .*/damaged/", said)
+    assert re.search(told + "The unusable part was cut off and is kept in .*/damaged/", said)
     assert files.last.read_bytes() + files.kept() == data
     assert 0 < files.count() < _COUNT
 

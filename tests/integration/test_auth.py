@@ -33,7 +33,7 @@ from core.settings import Settings
 from core.shards import IMAGES, Shard
 from core.storage import ObjectStore
 from infra.local.programs import REDIS
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import assert_balanced
 

@@ -12,7 +12,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.settings import Settings
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port
 from tests.support.stream import assert_balanced
 

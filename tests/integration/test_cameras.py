@@ -22,7 +22,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.pictures import jpeg
+from infra.lab.stack import Stack
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY
-from tests.support.stack import Stack
 
 FIELDS = ["file", "job", "state", "label", "probability", "review", "model", "error"]
 
@@ -127,9 +127,9 @@ def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: b
         (["/no/such/path"], "does not exist"),
         (["{empty}"], "No images in"),
         ([], "Missing argument"),
-        (["{empty}", "--url", "somewhere"], "must be like http"),
-        (["{empty}", "--url", "http://127.0.0.1:99999"], "must be like http"),
-        (["{empty}", "--url", "http://exa mple"], "must be like http"),
+        (["{empty}", "--url", "somewhere"], "use an address like http"),
+        (["{empty}", "--url", "http://127.0.0.1:99999"], "use an address like http"),
+        (["{empty}", "--url", "http://exa mple"], "use an address like http"),
         (["{empty}", "--camera", "gate/7"], "it holds '/'"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_proxy_that_cannot_be_used(folder: Path) -> None:
     """Is named, with exit code 2 and without a traceback."""
     done = classify(folder, "--url", "http://host.test", ALL_PROXY="socks5://127.0.0.1:9")
     assert done.returncode == 2
-    assert "ALL_PROXY names the proxy socks5://127.0.0.1:9, which cannot be used" in done.stderr
+    assert "ALL_PROXY names the proxy socks5://127.0.0.1:9, which is unusable" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -169,7 +169,7 @@ def test_interrupting(folder: Path) -> None:
         command(folder, "--url", nowhere), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        assert "can't be reached" in process.stderr.readline()
+        assert "is unreachable" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
     assert process.returncode == 130
@@ -205,7 +205,7 @@ def test_a_key_from_the_environment_or_a_file(
         ("ingest", ".", "(403). This call needs the scope 'read', which the key 'ingest-only' lacks"),
     ],
 )
-def test_a_server_that_refuses_the_key_ends_it(
+def test_a_server_that_rejects_the_key_ends_it(
     locked_stack: Stack, folder: Path, keys: dict[str, str], *, key: str | None, images: str, sentence: str
 ) -> None:
     """It says so once, how to give a key, and exits 1 at once; the key itself is never printed."""
@@ -213,7 +213,7 @@ def test_a_server_that_refuses_the_key_ends_it(
     done = classify("--url", locked_stack.url, "--json", folder / images, **environment)
     assert done.returncode == 1
     assert done.stderr.count(sentence) == 1
-    assert "from WASTESTREAM_API_KEY or --key-file" in done.stderr
+    assert "in WASTESTREAM_API_KEY or --key-file" in done.stderr
     assert all(sentence in found["error"] for found in objects(done.stdout))
     assert not any(secret in done.stdout + done.stderr for secret in keys.values())
 

@@ -30,7 +30,7 @@ from core.redis.ledger import Ledger
 from core.settings import Settings
 from core.shards import IMAGES, MAX_BYTES, Shard, object_key
 from core.storage import Content, ObjectStore
-from tests.support.pictures import encoded, jpeg
+from tests.support.images import encoded, jpeg
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced, upload_together, wait_settled
 

@@ -13,7 +13,7 @@ import pytest
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import small_api
 
 THREADS = 6

@@ -14,12 +14,12 @@ import pytest
 from core.redis.client import connect
 from core.settings import Settings
 from infra.local.errors import FolderFullError
-from infra.local.folder import DataFolder
+from infra.local.folder import DataFolder, lives
 from infra.local.logs import rotate
 from infra.local.rewrites import SETTING, Rewrites
 from tests.support.disks import fill, small_disk
+from tests.support.images import jpeg
 from tests.support.local import Local
-from tests.support.pictures import jpeg
 from tests.support.servers import wait_until
 
 
@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _upload(local: Local) -> tuple[int, dict[str, Any]]:
-    """Upload a picture; return status and body, whatever they are; 0 if there is no answer."""
+    """Upload an image; return status and body, whatever they are; 0 if there is no answer."""
     headers = {"Content-Type": "image/jpeg"}
     request = urllib.request.Request(f"{local.url}/v1/images", data=jpeg(), headers=headers)
     try:
@@ -57,15 +57,15 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
     assert local.up().returncode == 0
     try:
         kept = local.upload()
-        redis = local.pids()["redis"]
+        redis = local.pid("redis") or 0
         filler = fill(disk)
-        wait_until(lambda: _upload(local)[0] == 503, "uploads to be refused")
+        wait_until(lambda: _upload(local)[0] == 503, "uploads to be rejected")
         assert "disk is full" in _upload(local)[1]["detail"]
-        wait_until(lambda: not local.is_alive(redis), "Redis to end at its first write")
+        wait_until(lambda: not lives(redis), "Redis to end at its first write")
         assert "disk" in _readyz(local)
         status = local.run("status")
         assert status.returncode == 1
-        assert f"The disk of {local.folder} is full" in status.stdout
+        assert f"The disk of {local.folder.path} is full" in status.stdout
         assert "waiting to start" in status.stdout  # Redis, which the state file still calls ready
 
         filler.unlink()
@@ -73,16 +73,16 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
         wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
         assert local.job(kept)["state"] == local.job(local.upload())["state"] == "classified"
         assert local.ledger()["balanced"]
-        log = (local.folder / "logs" / "up.log").read_text()
-        assert f"The disk of {local.folder} is full" in log
-        assert f"The disk of {local.folder} has room again" in log
+        log = (local.folder.logs / "up.log").read_text()
+        assert f"The disk of {local.folder.path} is full" in log
+        assert f"The disk of {local.folder.path} has free space again" in log
     finally:
         local.run("down")
 
     fill(disk)
     refused = local.up()
     assert refused.returncode == 1
-    assert "is full (No space left on device); make room on it." in refused.stderr + refused.stdout
+    assert "is full (No space left on device); free some space on it." in refused.stderr + refused.stdout
     assert "Traceback" not in refused.stderr + refused.stdout
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_stops_no_housekeeping(disk: Path) -> None:
     log = folder.logs / "api.log"
     log.write_bytes(bytes(1_000_000))
     fill(disk)
-    with pytest.raises(FolderFullError, match="make room on it"):
+    with pytest.raises(FolderFullError, match="free some space on it"):
         folder.check_writable()
     rotate(log, limit=1)
     assert log.stat().st_size == 0

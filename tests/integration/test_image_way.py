@@ -17,7 +17,7 @@ from core.model.engine import LiteRtEngine
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY
 from worker.classify import Classifier, Item
 

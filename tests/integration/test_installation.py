@@ -25,7 +25,7 @@ from core.settings import Settings, load_settings
 from core.shards import IMAGES
 from core.storage import ObjectStore
 from infra.cli.main import cli
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import free_port, wait_until
 from tests.support.stream import upload
 from worker.periodic import retention

@@ -26,7 +26,7 @@ from core.redis.client import connect
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port
 
 Keys = Callable[..., Result]
@@ -127,7 +127,7 @@ def test_a_redis_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert (down.returncode, "Redis does not answer" in down.stderr) == (1, True)
     assert "hunter2" not in down.stderr + down.stdout
     nothing = run("keys", "--data-dir", tmp_path, "list", WASTESTREAM_REDIS_URL="redis://127.0.0.1:1/0")
-    assert (nothing.returncode, f"Nothing runs on {tmp_path}" in nothing.stderr) == (1, True)
+    assert (nothing.returncode, f"No stack runs on {tmp_path}" in nothing.stderr) == (1, True)
 
 
 # ---- The API as a process ----------------------------------------------------------------------

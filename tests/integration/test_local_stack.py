@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -17,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.lab.stack import SUPERVISOR, free_ports
 from tests.support.local import Local
-from tests.support.servers import REPOSITORY, three_free_ports, wait_until
+from tests.support.servers import REPOSITORY, wait_until
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="finds processes by their environment, in /proc"
@@ -28,15 +28,19 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     """A stack that runs in the background; a test that stops it starts it again."""
-    made = Local(tmp_path_factory.mktemp("local") / "data folder")
+    stack = Local(tmp_path_factory.mktemp("local") / "data folder")
     # A developer's machine: a proxy, and credentials for other storage.
-    made.extra = {"AWS_SESSION_TOKEN": "x", "RCLONE_READ_ONLY": "true", "HTTP_PROXY": "http://127.0.0.1:9"}
-    done = made.up()
+    stack.environment = {
+        "AWS_SESSION_TOKEN": "x",
+        "RCLONE_READ_ONLY": "true",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+    }
+    done = stack.up()
     assert done.returncode == 0, done.stderr + done.stdout
-    assert f"Ready: {made.url}" in done.stdout
-    yield made
-    made.run("down")
-    assert made.alive() == []
+    assert f"Ready: {stack.url}" in done.stdout
+    yield stack
+    stack.run("down")
+    assert stack.alive() == []
 
 
 def test_up_reports_ready_only_when_all_is(local: Local) -> None:
@@ -53,18 +57,21 @@ def test_up_reports_ready_only_when_all_is(local: Local) -> None:
 
 
 def test_an_image_is_classified(local: Local) -> None:
-    """A picture that goes in over HTTP comes back with a label."""
+    """An image that goes in over HTTP comes back with a label."""
     assert local.job(local.upload())["prediction"]["label"] in {"biodegradable", "non_biodegradable"}
 
 
 def test_no_secret_is_on_a_command_line_or_open_to_others(local: Local) -> None:
     """Passwords go by files and by the environment; nothing in the data folder is open to other users."""
-    secrets = json.loads((local.folder / "credentials.json").read_text()).values()
+    secrets = json.loads((local.folder.credentials).read_text()).values()
     for process in local.alive():
         line = " ".join(process.cmdline())
         assert not [secret for secret in secrets if secret in line]
     local.upload()
-    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in (local.folder, *local.folder.rglob("*"))}
+    modes = {
+        path: stat.S_IMODE(path.lstat().st_mode)
+        for path in (local.folder.path, *local.folder.path.rglob("*"))
+    }
     assert len(modes) > 15
     assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
@@ -80,9 +87,9 @@ def test_redis_and_s3_refuse_strangers(local: Local) -> None:
 
 def test_a_second_up_on_the_folder_is_refused(local: Local) -> None:
     """It names the process that holds the folder, and harms nothing."""
-    second = local.up("--port", str(three_free_ports()))
+    second = local.up("--port", str(free_ports(3)))
     assert second.returncode != 0
-    assert f"process {local.supervisor()}" in second.stderr + second.stdout
+    assert f"process {local.pid(SUPERVISOR)}" in second.stderr + second.stdout
     assert local.status()["ready"]
 
 
@@ -100,14 +107,13 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["redis", "s3", "api", "worker-1"])
 def test_a_killed_process_is_replaced(local: Local, name: str) -> None:
     """`kill -9` of any one: it is started again, `up` says so, and the stack works as before."""
-    before = local.pids()[name]
-    os.kill(before, signal.SIGKILL)
-    wait_until(lambda: local.pids()[name] not in {before, None}, f"a new {name}")
+    before = local.signal(name, signal.SIGKILL)
+    wait_until(lambda: local.pid(name) not in {before, None}, f"a new {name}")
     wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
     assert local.job(local.upload())["state"] == "classified"
     assert local.ledger()["balanced"]
-    log = (local.folder / "logs" / "up.log").read_text()
-    assert f"{name} ended by signal 9 (SIGKILL); starting it again." in log
+    log = (local.folder.logs / "up.log").read_text()
+    assert f"{name} ended by signal 9 (SIGKILL); restarting it." in log
     assert f"{name} is ready again." in log
 
 
@@ -117,7 +123,7 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(local: Local) -> N
     with urllib.request.urlopen(f"{local.url}/v1/jobs/{job_id}/image", timeout=5) as response:
         image = response.read()
     before = {process.pid for process in local.alive()}
-    os.kill(local.supervisor(), signal.SIGKILL)
+    local.signal(SUPERVISOR, signal.SIGKILL)
     done = local.up()  # At once: it waits for what the killed one left.
     assert before.isdisjoint({process.pid for process in local.alive()})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -129,7 +135,7 @@ def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(local: Local) -> N
 
 def _redis_file(local: Local) -> Path:
     """Return the file that Redis appends to."""
-    (file,) = (local.folder / "redis" / "appendonlydir").glob("*.incr.aof")
+    (file,) = (local.folder.redis / "appendonlydir").glob("*.incr.aof")
     return file
 
 
@@ -149,14 +155,14 @@ def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
 
 
 def test_down_stops_everything_and_up_finds_it_again(local: Local) -> None:
-    """`down` returns when nothing runs any more, also if the supervisor stood still."""
+    """`down` returns when nothing runs any more, also if the supervisor is suspended."""
     job_id = local.upload()
-    os.kill(local.supervisor(), signal.SIGSTOP)  # as Ctrl-Z does; it could not hear that it is to end
+    local.signal(SUPERVISOR, signal.SIGSTOP)  # as Ctrl-Z does; it could not hear that it is to end
     done = local.run("down")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Stopped.")
-    assert "stands still (Ctrl-Z or SIGSTOP)" in done.stdout
+    assert "is suspended (Ctrl-Z or SIGSTOP)" in done.stdout
     assert local.alive() == []
-    assert "Nothing runs" in local.run("down").stdout
+    assert "No stack runs" in local.run("down").stdout
     assert local.run("status").returncode == 1
     assert local.up().returncode == 0
     assert local.job(job_id)["state"] == "classified"
@@ -167,12 +173,12 @@ def test_up_on_a_redis_that_lost_everything_is_closed(local: Local) -> None:
     """Its file is gone, the images are there: it says what was lost, until a person begins anew."""
     local.upload()
     local.run("down")
-    for file in (local.folder / "redis").iterdir():
+    for file in (local.folder.redis).iterdir():
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     lost = "Redis has lost its data"
-    local.extra["WASTESTREAM_API_PROCESSES"] = "3"
+    local.environment["WASTESTREAM_API_PROCESSES"] = "3"
     done = local.up()
-    del local.extra["WASTESTREAM_API_PROCESSES"]
+    del local.environment["WASTESTREAM_API_PROCESSES"]
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"CLOSED: {local.url}  {lost}" in done.stdout
     assert "Ready" not in done.stdout
@@ -196,7 +202,7 @@ def foreground(tmp_path: Path) -> Iterator[Callable[[list[str], Local], subproce
         output = tmp_path / f"output-{len(started)}"
         with output.open("w") as file:
             process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=local.environment, stdout=file, stderr=file, text=True
+                command, cwd=REPOSITORY, env=local.command_environment, stdout=file, stderr=file, text=True
             )
         started.append(process)
         wait_until(lambda: "Ready: " in output.read_text(), f"ready; {output.read_text()}", 60)
@@ -218,7 +224,7 @@ def test_in_the_foreground_ctrl_c_drains_and_stops(
     assert process.wait(timeout=60) == 0
     assert other.alive() == []
     assert (tmp_path / "output-0").read_text().endswith("Stopped.\n")
-    api_log = (other.folder / "logs" / "api.log").read_text()
+    api_log = (other.folder.logs / "api.log").read_text()
     assert "Traceback" not in api_log
 
 
@@ -233,7 +239,7 @@ def test_ctrl_c_while_starting_in_the_background_leaves_nothing(
         process = subprocess.Popen(
             other.command("up", "--port", str(other.port), "--workers", "1", "--detach"),
             cwd=REPOSITORY,
-            env=other.environment,
+            env=other.command_environment,
             stdout=file,
             stderr=file,
         )
@@ -248,15 +254,14 @@ def test_ctrl_c_while_starting_in_the_background_leaves_nothing(
 
 def test_a_frozen_worker_is_replaced(local: Local) -> None:
     """A worker that runs but reports nothing is started again; Redis that is away is no reason to."""
-    worker, redis = local.pids()["worker-1"], local.pids()["redis"]
-    os.kill(redis, signal.SIGKILL)
-    wait_until(lambda: local.pids()["redis"] not in {redis, None} and local.status()["ready"], "a new Redis")
-    assert local.pids()["worker-1"] == worker
-    os.kill(worker, signal.SIGSTOP)
-    wait_until(lambda: local.pids()["worker-1"] not in {worker, None}, "a new worker", 90)
+    worker, redis = local.pid("worker-1"), local.signal("redis", signal.SIGKILL)
+    wait_until(lambda: local.pid("redis") not in {redis, None} and local.status()["ready"], "a new Redis")
+    assert local.pid("worker-1") == worker
+    local.signal("worker-1", signal.SIGSTOP)
+    wait_until(lambda: local.pid("worker-1") not in {worker, None}, "a new worker", 90)
     wait_until(lambda: bool(local.status()["ready"]), "the stack to be ready again")
     assert local.job(local.upload())["state"] == "classified"
-    assert "worker-1 runs, but has given no sign of life" in (local.folder / "logs" / "up.log").read_text()
+    assert "worker-1 runs, but has sent no heartbeat" in (local.folder.logs / "up.log").read_text()
 
 
 def test_workers_of_another_machine_join(
@@ -264,7 +269,7 @@ def test_workers_of_another_machine_join(
 ) -> None:
     """With the env file alone a worker joins and leaves; while it is there the API counts it."""
     joined = Local(tmp_path / "joined")
-    arguments = ["--env-file", str(local.folder / "worker.env"), "--processes", "1"]
+    arguments = ["--env-file", str(local.folder.worker_env), "--processes", "1"]
     process = foreground(joined.command("worker", *arguments), joined)
     assert local.status()["health"]["workers"] == 2
     process.send_signal(signal.SIGTERM)
@@ -276,10 +281,8 @@ def test_workers_of_another_machine_join(
 def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
     """A process that ends at its start is named with its last words; the exit code is not 0."""
     other = Local(tmp_path / "data")
-    (other.folder / "redis" / "appendonlydir").mkdir(parents=True)
-    (other.folder / "redis" / "appendonlydir" / "appendonly.aof.manifest").write_text(
-        "not what Redis wrote\n"
-    )
+    (other.folder.redis / "appendonlydir").mkdir(parents=True)
+    (other.folder.redis / "appendonlydir" / "appendonly.aof.manifest").write_text("not what Redis wrote\n")
     done = other.up()
     assert done.returncode != 0
     assert "redis ended with exit code 1" in done.stdout + done.stderr
@@ -303,5 +306,5 @@ def test_damaged_files_of_redis_are_repaired_on_request(local: Local) -> None:
     done = local.up("--repair")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "was cut off and is kept in" in done.stdout
-    assert "all that was written after" in done.stdout
+    assert "all writes after" in done.stdout
     local.upload()

@@ -18,7 +18,7 @@ from core.messages import QUEUES
 from core.redis import keys
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server
 from tests.support.stream import assert_balanced, upload, upload_bulk
 

@@ -23,7 +23,7 @@ from core.redis.job_store import JobStore
 from core.redis.server import acl_rules, check_server
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import finish, upload, upload_bulk, wait_settled
 from worker.periodic.retention import sweep

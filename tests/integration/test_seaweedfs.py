@@ -20,7 +20,7 @@ from core.settings import Settings
 from core.shards import image_key, job_id_of
 from core.storage import ObjectStore, ensure_bucket
 from tests.support import seaweedfs
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, upload, upload_bulk
 from worker.periodic.retention import Sweep

@@ -23,7 +23,7 @@ from core.redis.job_store import JobStore
 from core.settings import Settings
 from infra.lab.soak.slow_clients import body, header, page, slow_clients
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, small_api, wait_until
 
 _PLACES, _WAITING = 4, 2

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
 
 import pytest
 
+from infra.lab.stack import Stack
 from infra.local import status
-from infra.local.folder import DataFolder
 from tests.support.servers import REPOSITORY, wait_until
-from tests.support.stack import Stack
 
 
 def _status(stack: Stack, *options: str, ready: bool | None = True, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "infra.cli", "status", "--data-dir", str(stack.folder), *options],
+        stack.command("status", *options),
         check=False,
         cwd=REPOSITORY,
         env={**os.environ, **environment},
@@ -33,7 +30,7 @@ def _status(stack: Stack, *options: str, ready: bool | None = True, **environmen
 
 def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
     """Without one, what is ready, and how to see the rest."""
-    hint = "shown to an API key with the scope read"
+    hint = "to a key with the scope read"
     wait_until(lambda: hint in _status(locked_stack), "the stack's first key to be known", 10)
     without = _status(locked_stack)
     assert "storage: ok" in without
@@ -67,13 +64,11 @@ def test_the_live_line_tells_what_it_knows(
 def test_a_storage_that_hangs_is_named(locked_stack: Stack) -> None:
     """`status` waits until the API has found out, and says why."""
     key = locked_stack.make_key("night", "read")
-    processes = json.loads(_status(locked_stack, "--json"))["processes"]
-    (storage,) = [one["pid"] for one in processes if one["name"] == "s3"]
-    os.kill(storage, signal.SIGSTOP)
+    locked_stack.signal("s3", signal.SIGSTOP)
     words = "storage: Storage does not answer"
     try:
         wait_until(lambda: words in _status(locked_stack, ready=None, WASTESTREAM_API_KEY=key), words)
         _status(locked_stack, ready=False)
     finally:
-        os.kill(storage, signal.SIGCONT)
-    wait_until(lambda: status.read_status(DataFolder(locked_stack.folder)).ready, "the stack to be ready")
+        locked_stack.signal("s3", signal.SIGCONT)
+    wait_until(locked_stack.is_ready, "the stack to be ready")

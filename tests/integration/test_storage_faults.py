@@ -23,7 +23,7 @@ from core.errors import StorageUnavailableError
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
-from tests.support.pictures import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, pattern
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import finish, upload
 
@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_for_images_and_not_for_a_byte(settings: Settings, s
     objects, client = ObjectStore(full), create_app(full).test_client()
     objects.put_many([("images/belt/a.jpeg", bytes(950_000))])
     assert _storage(client) == "ok"
-    large = encoded(picture(200, 170), "PNG", compress_level=0)  # 100 kB
+    large = encoded(pattern(200, 170), "PNG", compress_level=0)  # 100 kB
     _refused(client, large, "image/png")
     assert "a full disk does this" in _storage(client)
     objects.delete_many(["images/belt/a.jpeg"])

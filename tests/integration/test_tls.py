@@ -21,9 +21,9 @@ from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
-from infra.local import probes
+from infra.local import redis_probes
 from tests.conftest import environment_of
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server
 from tests.support.stream import finish, upload, upload_bulk
 from tests.support.tls import TlsProxy, tls_proxy
@@ -99,8 +99,8 @@ def test_every_program_speaks_tls_with_redis(
     start_worker(WASTESTREAM_REDIS_URL=url.get_secret_value())
     finish(jobs, [upload(client), *upload_bulk(client, 20)])
     assert client.get("/readyz").status_code == 200
-    assert probes.redis_answers(url.get_secret_value())
-    assert probes.Worker(url.get_secret_value(), "worker").seen()
+    assert redis_probes.redis_answers(url.get_secret_value())
+    assert redis_probes.WorkerProbe(url.get_secret_value(), "worker").seen()
     assert [list(answer.values()) for answer in _celery(secured).control.ping(timeout=5, limit=1)] == [
         [{"ok": "pong"}]
     ]

@@ -226,7 +226,7 @@ def test_ctrl_c_while_exporting_leaves_no_half_model(
     arguments = _arguments(data, weights, tmp_path, "model")
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 130
-    assert "--resume goes on" in result.output
+    assert "--resume continues" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
     monkeypatch.undo()
     assert CliRunner().invoke(train, [*arguments, "--resume"]).exit_code == 0
@@ -423,7 +423,7 @@ def test_a_disk_without_room(
 ) -> None:
     """It is said before any work."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    _refused(tmp_path, "make room", "--data", str(data[0]), "--weights", str(weights))
+    _refused(tmp_path, "free some space", "--data", str(data[0]), "--weights", str(weights))
 
 
 def _refused(folder: Path, said: str, *options: str) -> None:
@@ -494,7 +494,7 @@ def test_a_place_calibrates_the_model_for_itself(
     options += ["--calibrate", str(tmp_path / "mine")]
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 1
-    assert "are too few to calibrate with; label at least 50" in result.output
+    assert "are too few for a calibration; label at least 50" in result.output
     assert not (tmp_path / "mine").exists()
     monkeypatch.setattr("trainer.evaluate.MIN_CALIBRATION", 5)
     result = CliRunner().invoke(evaluate, options)

@@ -16,7 +16,7 @@ from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN
 

@@ -22,7 +22,7 @@ from core.settings import Settings
 from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.damage import frames
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
 

@@ -1,1 +1,1 @@
-"""What tests of several kinds share."""
+"""Code shared by tests of several tiers."""

@@ -1,4 +1,4 @@
-"""Small files that ask for much: each is a valid image, or begins like one."""
+"""Small files that are costly to read: valid images, or files that begin like one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Final
 from PIL import Image
 
 from core.image_header import MAX_BYTES
-from tests.support.pictures import encoded, jpeg, picture
+from tests.support.images import encoded, jpeg, pattern
 
-_ROOM: Final = MAX_BYTES - 10_000
+_FILL: Final = MAX_BYTES - 10_000
 
 
 def png_chunk(name: bytes, body: bytes) -> bytes:
@@ -38,19 +38,19 @@ def _after_start(insertion: bytes) -> bytes:
 
 def fill_bytes() -> bytes:
     """Return a JPEG with 10 MiB of fill bytes before its first marker."""
-    return _after_start(b"\xff" * _ROOM)
+    return _after_start(b"\xff" * _FILL)
 
 
 def fill_bytes_before_none() -> bytes:
-    """Return a JPEG with 10 MiB of fill bytes that are before no marker."""
-    return b"\xff\xd8" + b"\xff" * _ROOM + b"\x00"
+    """Return a JPEG with 10 MiB of fill bytes and no marker after them."""
+    return b"\xff\xd8" + b"\xff" * _FILL + b"\x00"
 
 
 def empty_segments_among_scans() -> bytes:
-    """Return a progressive JPEG with 2.6 million empty application segments behind its first scan."""
+    """Return a progressive JPEG with 2.6 million empty application segments after its first scan."""
     data = encoded(progressive=True)
     second = data.index(b"\xff\xc4", data.index(b"\xff\xda"))
-    return data[:second] + b"\xff\xe0\x00\x02" * (_ROOM // 4) + data[second:]
+    return data[:second] + b"\xff\xe0\x00\x02" * (_FILL // 4) + data[second:]
 
 
 def tables() -> bytes:
@@ -62,7 +62,7 @@ def tables() -> bytes:
 
 def empty_segments() -> bytes:
     """Return a JPEG with 2.6 million empty application segments."""
-    return _after_start(b"\xff\xe0\x00\x02" * (_ROOM // 4))
+    return _after_start(b"\xff\xe0\x00\x02" * (_FILL // 4))
 
 
 def large_metadata() -> bytes:
@@ -79,8 +79,8 @@ def scans(count: int = 1_000) -> bytes:
 
 
 def scans_one_by_one() -> bytes:
-    """Return a sequential JPEG whose components come in scans of their own, the last 1,000 times."""
-    data = encoded(picture(64, 64), quality=60, subsampling=0)
+    """Return a sequential JPEG with one scan for each component, the last repeated 1,000 times."""
+    data = encoded(pattern(64, 64), quality=60, subsampling=0)
     scan = data.rindex(b"\xff\xda")
     single = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[scan + 14 : -2]
     return data[:scan] + single * 1_000 + b"\xff\xd9"
@@ -89,14 +89,14 @@ def scans_one_by_one() -> bytes:
 def empty_chunks() -> bytes:
     """Return a PNG with 870,000 empty chunks before its pixels."""
     data = encoded(image_format="PNG")
-    return data[:33] + png_chunk(b"abCd", b"") * (_ROOM // 12) + data[33:]
+    return data[:33] + png_chunk(b"abCd", b"") * (_FILL // 12) + data[33:]
 
 
 def empty_pixel_chunks() -> bytes:
     """Return a PNG with 870,000 empty IDAT chunks."""
     data = encoded(image_format="PNG")
     at = data.index(b"IDAT") - 4
-    return data[:at] + png_chunk(b"IDAT", b"") * (_ROOM // 12) + data[at:]
+    return data[:at] + png_chunk(b"IDAT", b"") * (_FILL // 12) + data[at:]
 
 
 def compressed_profiles() -> bytes:
@@ -127,13 +127,13 @@ def second_size() -> bytes:
 
 
 def transparent() -> bytes:
-    """Return a WebP of 50 million transparent pixels in 46 bytes, the dearest image that is let in."""
+    """Return a WebP of 50 million transparent pixels in 46 bytes, the costliest accepted image."""
     return encoded(
         Image.new("RGBA", (16_000, 3_120), (1, 2, 3, 4)), "WEBP", lossless=True, method=0, quality=0
     )
 
 
-REFUSED: Final[tuple[Callable[[], bytes], ...]] = (
+REJECTED: Final[tuple[Callable[[], bytes], ...]] = (
     empty_segments,
     empty_segments_among_scans,
     fill_bytes,
@@ -144,10 +144,10 @@ REFUSED: Final[tuple[Callable[[], bytes], ...]] = (
     empty_chunks,
     false_canvas,
 )
-"""Those that the header gives away."""
+"""Bombs rejected from their header."""
 
 FAILING: Final[tuple[Callable[[], bytes], ...]] = (empty_pixel_chunks, second_size)
-"""Those that only reading on gives away."""
+"""Bombs rejected only by reading further."""
 
 HARMLESS: Final[tuple[Callable[[], bytes], ...]] = (large_metadata, compressed_profiles)
-"""Those whose pixels are good: what is beside them is not read."""
+"""Bombs with intact pixels: the rest of the file is not read."""

@@ -1,4 +1,4 @@
-"""Connections to Redis that break when the answer is on its way: the work is done, and nobody hears of it."""
+"""Connections to Redis that break before the response arrives, when Redis has done the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.connection import Connection
 
 @contextmanager
 def lose_answer(is_it: Callable[[Any], bool]) -> Iterator[list[Any]]:
-    """Lose the first answer for which `is_it` is true; give the list that it is put into."""
+    """Lose the first response for which `is_it` is true; give the list that receives it."""
     read = Connection.read_response
     lost: list[Any] = []
 

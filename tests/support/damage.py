@@ -1,4 +1,4 @@
-"""Frames as cameras really send them: damaged beside the pixels, which every browser shows."""
+"""Real cameras' frames: damaged outside the pixels, which every browser shows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Final
 from PIL import Image, ImageChops
 
 from tests.support.bombs import png_chunk
+from tests.support.images import encoded, pattern
 from tests.support.mutations import Part, join_jpeg, join_png, join_webp, split_jpeg, split_png, split_webp
-from tests.support.pictures import encoded, picture
 
 _SIZE: Final = (150, 113)
 _ENDINGS: Final = {
@@ -32,7 +32,7 @@ _ENDINGS: Final = {
 
 @dataclass(frozen=True)
 class Frame:
-    """A damaged file, and one with the same pixels that is not. `few`: some bytes of pixels are missing."""
+    """A damaged file and an intact file with the same pixels. `few`: some bytes of pixels are missing."""
 
     name: str
     data: bytes
@@ -41,9 +41,9 @@ class Frame:
 
 
 def noisy(mode: str = "RGB", size: tuple[int, int] = _SIZE) -> Image.Image:
-    """Return a picture with as many details as a photograph."""
+    """Return an image with as many details as a photograph."""
     grain = _grain(size).point([value // 6 for value in range(256)]).convert("RGB")
-    return ImageChops.add(picture(*size), grain, offset=-20).convert(mode)
+    return ImageChops.add(pattern(*size), grain, offset=-20).convert(mode)
 
 
 def _grain(size: tuple[int, int]) -> Image.Image:
@@ -53,7 +53,7 @@ def _grain(size: tuple[int, int]) -> Image.Image:
 
 @cache
 def jpegs() -> dict[str, bytes]:
-    """Return JPEGs of every coding that cameras use."""
+    """Return a JPEG of every coding used by cameras."""
     return {
         "baseline": encoded(noisy(), quality=85),
         "4:4:4": encoded(noisy(), quality=95, subsampling=0),
@@ -83,9 +83,9 @@ def _scan_by_scan() -> bytes:
     parts = split_jpeg(encoded(noisy("L"), quality=75))
     components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
     scan = next(body for name, body in parts if name == b"\xda")
-    found = [(name, body[:5] + b"\x03" + components if name == b"\xc0" else body) for name, body in parts]
+    frames = [(name, body[:5] + b"\x03" + components if name == b"\xc0" else body) for name, body in parts]
     scans = [(b"\xda", bytes([1, number]) + scan[2:]) for number in (1, 2, 3)]
-    return join_jpeg([*(part for part in found if part[0] != b"\xda"), *scans])
+    return join_jpeg([*(part for part in frames if part[0] != b"\xda"), *scans])
 
 
 def _without_end() -> Iterator[Frame]:
@@ -148,7 +148,7 @@ def _damaged_segments() -> Iterator[Frame]:
         ("ICC without its number", b"\xe2", b"ICC_PROFILE\x00"),
         ("ICC without its count", b"\xe2", b"ICC_PROFILE\x00\x01"),
         ("ICC, part 7 of 3", b"\xe2", b"ICC_PROFILE\x00\x07\x03" + bytes(90)),
-        ("an index of pictures that is cut", b"\xe2", b"MPF\x00II*\x00\x08"),
+        ("an index of images that is cut", b"\xe2", b"MPF\x00II*\x00\x08"),
         ("Photoshop's data, cut", b"\xed", b"Photoshop 3.0\x008BIM\x03\xed\x00\x00\xff"),
         ("FlashPix of no bytes", b"\xe2", b"FPXR\x00"),
         ("an empty comment", b"\xfe", b""),
@@ -210,7 +210,7 @@ def _damaged_webp() -> Iterator[Frame]:
     exif[0x010F] = "camera"
     clear = noisy("RGBA")
     clear.putalpha(_grain(_SIZE))
-    moving = [picture(90, 60, seed=seed) for seed in (2, 3)]
+    moving = [pattern(90, 60, seed=seed) for seed in (2, 3)]
     samples = {
         "lossy": encoded(noisy(), "WEBP"),
         "lossless": encoded(noisy(), "WEBP", lossless=True),
@@ -233,12 +233,12 @@ def _damaged_webp() -> Iterator[Frame]:
 
 
 def with_segment(data: bytes, code: bytes, body: bytes) -> bytes:
-    """Return a JPEG with one segment more at its beginning."""
+    """Return a JPEG with an additional first segment."""
     return data[:2] + b"\xff" + code + struct.pack(">H", len(body) + 2) + body + data[2:]
 
 
 def with_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
-    """Return a PNG with one chunk more behind its header."""
+    """Return a PNG with an additional chunk after its header."""
     return data[:33] + png_chunk(kind, body) + data[33:]
 
 

@@ -1,4 +1,4 @@
-"""A small disk of its own, to be filled."""
+"""A small disk for tests that fill it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a disk of `size`, such as 48m, on a folder; skip the test where that is not allowed."""
+    """Mount a disk of `size`, such as 48m, on a folder; skip the test where mounts are not allowed."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
         done = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -30,7 +30,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Fill the disk of a folder to its last byte; return the file that does."""
+    """Fill the disk of a folder to its last byte; return the filling file."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:

@@ -108,10 +108,10 @@ async def _die_in_fetch(self: ObjectStore, keys: Sequence[str]) -> Any:
 
 async def _not_served(self: ObjectStore, keys: Sequence[str]) -> Any:
     stuck = {object_key(key) for key in keys if "/poison/" in key}
-    found = await _get_many(self, keys)
+    images = await _get_many(self, keys)
     return [
         StorageUnavailableError("a fault of the tests") if object_key(key) in stuck else image
-        for key, image in zip(keys, found, strict=True)
+        for key, image in zip(keys, images, strict=True)
     ]
 
 

@@ -15,10 +15,10 @@ from typing import Final
 
 from PIL import Image
 
-from tests.support.pictures import encoded, picture
+from tests.support.images import encoded, pattern
 
 Part = tuple[bytes, bytes]
-"""A JPEG marker, or a PNG or WebP chunk's name, and what it holds."""
+"""A JPEG marker, or the name of a PNG or WebP chunk, and its contents."""
 
 _EDGES: Final = (0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 _SIDES: Final = (0, 1, 2, 7, 8, 9, 255, 256, 4096, 16383, 16384, 65500, 65535)
@@ -44,26 +44,26 @@ def case(number: int, seed: int = 0) -> bytes:
 
 @cache
 def samples() -> tuple[bytes, ...]:
-    """Return real files of every kind that encoders here can write."""
-    small, tall = picture(40, 30), picture(9, 70, seed=1)
+    """Return real files of every kind that Pillow's encoders write."""
+    small, tall = pattern(40, 30), pattern(9, 70, seed=1)
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"
-    frames = [picture(24, 24, seed=seed) for seed in (2, 3)]
+    frames = [pattern(24, 24, seed=seed) for seed in (2, 3)]
     return (
         encoded(small),
         encoded(small, progressive=True),
         encoded(small, progressive=True, quality=30, exif=exif),
-        encoded(picture(300, 200), quality=40, subsampling=2, restart_marker_blocks=2),
+        encoded(pattern(300, 200), quality=40, subsampling=2, restart_marker_blocks=2),
         encoded(small, exif=exif, icc_profile=b"\x00" * 3000, comment=b"c" * 80, dpi=(72, 72)),
-        encoded(picture(40, 30, mode="L")),
-        encoded(picture(40, 30, mode="CMYK"), quality=60),
+        encoded(pattern(40, 30, mode="L")),
+        encoded(pattern(40, 30, mode="CMYK"), quality=60),
         encoded(tall, optimize=True, subsampling=0),
         encoded(small, "PNG"),
         encoded(small.convert("RGBA"), "PNG", exif=exif),
-        encoded(picture(40, 30, mode="P"), "PNG", transparency=1),
-        encoded(picture(40, 30, mode="1"), "PNG"),
-        encoded(picture(40, 30, mode="LA"), "PNG", icc_profile=b"\x00" * 300),
-        encoded(picture(40, 30, mode="I;16"), "PNG"),
+        encoded(pattern(40, 30, mode="P"), "PNG", transparency=1),
+        encoded(pattern(40, 30, mode="1"), "PNG"),
+        encoded(pattern(40, 30, mode="LA"), "PNG", icc_profile=b"\x00" * 300),
+        encoded(pattern(40, 30, mode="I;16"), "PNG"),
         encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50),
         encoded(small, "WEBP"),
         encoded(small, "WEBP", lossless=True, exif=exif),
@@ -86,7 +86,7 @@ def _flip(rng: random.Random, data: bytes) -> bytes:
 
 
 def _set_number(rng: random.Random, data: bytes) -> bytes:
-    """Put a number at the edge of its range anywhere, in either byte order."""
+    """Write a number at the edge of its range anywhere, in either byte order."""
     width = rng.choice("BHI")
     value = rng.choice(_EDGES) & (256 ** struct.calcsize(width) - 1)
     at = rng.randrange(len(data) + 1)
@@ -118,7 +118,7 @@ def _polyglot(rng: random.Random, data: bytes) -> bytes:
 
 
 def _rebuild(rng: random.Random, data: bytes) -> bytes:
-    """Take the file apart, change its parts, and put it together with right lengths and checksums."""
+    """Split the file, change its parts, and join them with correct lengths and checksums."""
     for magic, split, join, edit in _FORMATS:
         if data[: len(magic)] == magic:
             parts = split(data)
@@ -129,7 +129,7 @@ def _rebuild(rng: random.Random, data: bytes) -> bytes:
 
 
 def _change_end(rng: random.Random, data: bytes) -> bytes:
-    """Put something else in the place of the last bytes, as cameras do with a JPEG's end marker."""
+    """Overwrite the last bytes, as cameras do with a JPEG's end marker."""
     ending = rng.choice(
         (b"", b"\r\n", b"\xff", b"\xff\r\n", b"\xff\xd9\r\n", bytes(rng.choice((1, 40, 900))))
     )
@@ -137,7 +137,7 @@ def _change_end(rng: random.Random, data: bytes) -> bytes:
 
 
 def _change_file_length(rng: random.Random, data: bytes) -> bytes:
-    """Let a WebP state another length of itself."""
+    """Change the length in a WebP's header."""
     size = max(0, len(data) - 8 + rng.choice((-12, -5, -1, 1, 5, *_EDGES))) & 0xFFFFFFFF
     return data[:4] + struct.pack("<I", size) + data[8:] if data[:4] == b"RIFF" else _set_number(rng, data)
 
@@ -152,7 +152,7 @@ def _break_checksum(rng: random.Random, data: bytes) -> bytes:
 
 
 def _exif(rng: random.Random) -> bytes:
-    """Return EXIF data with an orientation of any type, or what looks like some."""
+    """Return EXIF data with an orientation of any type, or something similar."""
     order = rng.choice("<>")
     entry = struct.pack(
         f"{order}HHII", 0x0112, rng.choice((*range(14), 255)), rng.choice(_EDGES), rng.choice((1, 6, *_EDGES))
@@ -193,7 +193,7 @@ def _rename_part(rng: random.Random, parts: list[Part]) -> None:
 
 
 def _edit_jpeg(rng: random.Random, parts: list[Part]) -> None:
-    """Change size, components, precision or coding, or add a segment of a kind that decoders look into."""
+    """Change size, components, precision or coding, or add a segment of a kind that decoders parse."""
     for at, (name, body) in enumerate(parts):
         if name[0] in {0xC0, 0xC1, 0xC2} and len(body) >= 6 and rng.random() < 0.5:
             size = struct.pack(">HH", rng.choice(_SIDES), rng.choice(_SIDES))
@@ -226,7 +226,7 @@ def _edit_jpeg(rng: random.Random, parts: list[Part]) -> None:
 
 
 def _edit_png(rng: random.Random, parts: list[Part]) -> None:
-    """Change IHDR, the pixels inside their compression, or add a chunk that decoders look into."""
+    """Change IHDR, the pixels inside their compression, or add a chunk that decoders parse."""
     kind = rng.randrange(3)
     for at, (name, body) in enumerate(parts):
         if kind == 0 and name == b"IHDR" and len(body) == 13:
@@ -266,7 +266,7 @@ def _edit_png(rng: random.Random, parts: list[Part]) -> None:
 
 
 def _edit_webp(rng: random.Random, parts: list[Part]) -> None:
-    """Change or add the extended header, or add a chunk that decoders look into."""
+    """Change or add the extended header, or add a chunk that decoders parse."""
     sides = [struct.pack("<I", max(0, rng.choice(_SIDES) - 1))[:3] for _ in range(2)]
     frame = rng.randbytes(6) + b"".join(sides) + rng.randbytes(4)
     name, body = rng.choice(
@@ -332,7 +332,7 @@ def split_png(data: bytes) -> list[Part]:
 
 
 def join_png(parts: Sequence[Part]) -> bytes:
-    """Return the PNG that consists of these chunks, with right checksums."""
+    """Return the PNG that consists of these chunks, with correct checksums."""
     chunks = [
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in parts

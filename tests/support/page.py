@@ -1,4 +1,4 @@
-"""Steps that a person takes on the page, and what they then see."""
+"""A person's steps on the page, and the expected views."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from tests.support import pictures
-from tests.support.pictures import encoded
+from tests.support import images
+from tests.support.images import encoded
 
-PATIENCE: Final = 30_000
-"""Milliseconds that a step may take on a busy machine before its test fails."""
+TIMEOUT: Final = 30_000
+"""Maximum milliseconds of a step on a busy machine."""
 
 PHONE_WIDTH: Final = 360
 """CSS pixels; few phones are narrower."""
@@ -35,7 +35,7 @@ CARRY: Final = """
 
 def picture(name: str, seed: int = 0, image_format: str = "JPEG") -> FilePayload:
     """Make a picture, as the browser would take it from a file called `name`."""
-    content = encoded(pictures.picture(640, 480, seed=seed), image_format)
+    content = encoded(images.pattern(640, 480, seed=seed), image_format)
     return {"name": name, "mimeType": "image/jpeg", "buffer": content}
 
 
@@ -65,22 +65,22 @@ def card_of(page: Page, name: str) -> Locator:
 def expect_classified(page: Page, name: str) -> None:
     """Wait until the card of `name` shows a whole prediction."""
     card = card_of(page, name)
-    expect(card).to_have_attribute("data-state", "classified", timeout=PATIENCE)
+    expect(card).to_have_attribute("data-state", "classified", timeout=TIMEOUT)
     expect(card.locator(".label")).to_have_text(re.compile("^(Biodegradable|Non-biodegradable)$"))
     expect(card.locator(".probability")).to_have_text(re.compile(r"^>?\d{2}%$"))
     expect(card.locator(".took")).to_have_text(re.compile(r"^in \d+(\.\d)? (ms|s)$"))
-    expect(card.locator(".picture-image")).to_be_visible(timeout=PATIENCE)
+    expect(card.locator(".picture-image")).to_be_visible(timeout=TIMEOUT)
 
 
 def expect_failed(page: Page, name: str, sentence: str) -> None:
     """Wait until the card of `name` says `sentence`."""
-    expect(card_of(page, name)).to_have_attribute("data-state", "failed", timeout=PATIENCE)
+    expect(card_of(page, name)).to_have_attribute("data-state", "failed", timeout=TIMEOUT)
     expect(card_of(page, name).locator(".sentence")).to_contain_text(sentence)
 
 
 def expect_count(page: Page, name: str, number: int) -> None:
     """Wait until the count called `name` is `number`."""
-    expect(page.locator(f"#count-{name}")).to_have_text(str(number), timeout=PATIENCE)
+    expect(page.locator(f"#count-{name}")).to_have_text(str(number), timeout=TIMEOUT)
 
 
 def sign_in(page: Page, key: str) -> None:

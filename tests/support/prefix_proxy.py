@@ -1,4 +1,4 @@
-"""A reverse proxy that shows a server below a prefix, as nginx or Traefik do."""
+"""A reverse proxy that serves a server below a prefix, as nginx or Traefik do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OF_ONE_CONNECTION: Final = {"connection", "transfer-encoding", "date", "server"
 
 @contextlib.contextmanager
 def prefix_proxy(port: int, prefix: str) -> Iterator[str]:
-    """Show the server on a loopback port below a prefix such as `/waste`; give the address."""
+    """Serve the server of a loopback port below a prefix such as `/waste`; give the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -45,7 +45,7 @@ def prefix_proxy(port: int, prefix: str) -> Iterator[str]:
         do_POST = do_DELETE = do_GET  # noqa: N815 - names that http.server looks for
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()

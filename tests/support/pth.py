@@ -1,4 +1,4 @@
-"""PyTorch's weights files of before version 1.6, written without PyTorch."""
+"""Writer of PyTorch's weights files from before version 1.6, without PyTorch."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class _Pickler(pickle.Pickler):
 
 @contextmanager
 def _torch() -> Iterator[None]:
-    """Stand in for the two names of PyTorch that such a file refers to."""
+    """Replace the two names of PyTorch in such a file."""
     torch, utils = ModuleType("torch"), ModuleType("torch._utils")
 
     def _rebuild_tensor_v2(*_: Any) -> None:
-        """Stand in for PyTorch's function."""
+        """Replace PyTorch's function."""
 
     for module, name, value in (
         (torch, "FloatStorage", type("FloatStorage", (), {})),

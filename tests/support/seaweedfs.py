@@ -15,7 +15,7 @@ _SCRIPT = REPOSITORY / "infra" / "docker" / "s3.sh"
 
 
 def make_server(folder: Path) -> Server:
-    """Return the server on an empty folder, not yet started: with the script's options but for places."""
+    """Return the unstarted server on an empty folder, with the script's options except paths and ports."""
     script = _SCRIPT.read_text(encoding="utf-8")
     identities = re.search(r"<<END\n(.*?)\nEND\n", script, re.DOTALL)
     started = re.search(r"^exec (.*)", script, re.DOTALL | re.MULTILINE)

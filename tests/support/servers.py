@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
+from infra.lab.stack import HOST, free_ports, wait_for
 from infra.local.errors import StackError
+from infra.local.folder import REPOSITORY
+from infra.local.http_probes import listens
 from infra.local.programs import find_program
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+__all__ = ["REPOSITORY", "Server", "free_port", "program", "small_api", "wait_until"]
 
 
 def program(*names: str) -> str:
@@ -29,54 +28,20 @@ def program(*names: str) -> str:
         raise FileNotFoundError(f"{names[0]} is missing; run the tests by ./wastestream test") from error
 
 
-_PORTS: Final = (
-    10_000,
-    32_000,
-)  # below those that outgoing connections get, which would take a killed server's
-
-
 def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on, nor any outgoing connection takes."""
-    return _free_ports(1)
-
-
-def three_free_ports() -> int:
-    """Return a port that is free together with the next two."""
-    return _free_ports(3)
-
-
-def _free_ports(count: int) -> int:
-    # At random: other processes run tests at the same time, and ports are used only later.
-    for _ in range(1000):
-        first = secrets.randbelow(_PORTS[1] - count - _PORTS[0]) + _PORTS[0]
-        try:
-            for each in range(first, first + count):
-                socket.create_server(("127.0.0.1", each)).close()
-        except OSError:
-            continue
-        return first
-    raise RuntimeError(f"no {count} free ports in a row")
+    """Return a free port of the loopback interface, outside the ports of outgoing connections."""
+    return free_ports(1)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Return as soon as `condition()` holds; fail with `what` was awaited after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
-        time.sleep(0.02)
-
-
-def listens(port: int) -> bool:
-    """Return whether something accepts connections on the port."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """Return as soon as `condition()` holds; fail after `seconds` and name `what` was awaited."""
+    if not wait_for(condition, seconds, pause=0.02):
+        raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
 
 
 @dataclass
 class Server:
-    """A program that can be killed and started again."""
+    """A program that tests kill and restart."""
 
     command: list[str]
     log: Path
@@ -103,17 +68,17 @@ class Server:
         assert self.port is not None
         status = self.process.poll()
         assert status is None, f"{self.command[0]} ended with {status}; its log is {self.log}"
-        return listens(self.port)
+        return listens(HOST, self.port)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a signal and wait for the end, which may take 30 seconds; return the exit status."""
+        """Send a signal and wait up to 30 seconds for the end; return the exit status."""
         if self.process is None:
             raise RuntimeError("not started")
         self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
     def stop(self) -> None:
-        """End the program and all that it started, whatever state they are in."""
+        """Kill the program and its children."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):  # It has ended already.
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -135,7 +100,7 @@ def small_api(environment: dict[str, str], folder: Path, *, places: int, waiting
         environment: the settings.
         folder: for its log.
         places: threads for uploads.
-        waiting: threads besides, for requests that wait.
+        waiting: additional threads for waiting requests.
     """
     port = free_port()
     variables = environment | {

@@ -1,4 +1,4 @@
-"""Sending images through the real API in this process, and checking the books afterwards."""
+"""Uploads through the real API in this process, and checks of the ledger afterwards."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from core.lanes import SINGLE
 from core.messages import QUEUES
 from core.redis.job_store import JobStore
 from core.redis.ledger import TOTALS, Ledger, total
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 from tests.support.servers import wait_until
 
 BROKEN = jpeg(99)[:-300]
-"""A JPEG whose header is good and whose end is missing."""
+"""A JPEG with an intact header and a missing end."""
 
 
 def upload(
@@ -38,7 +38,7 @@ def upload(
 def upload_bulk(
     client: FlaskClient, count: int, camera: str = "belt", broken: Collection[int] = ()
 ) -> list[str]:
-    """Upload `count` images in calls of 32, those numbered in `broken` cut off; return their jobs' ids."""
+    """Upload `count` images in calls of 32, those in `broken` truncated; return their jobs' ids."""
     ids: list[str] = []
     for start in range(0, count, 32):
         parts = [
@@ -67,7 +67,7 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
 
 @contextmanager
 def uploading(client: FlaskClient) -> Iterator[list[str]]:
-    """Upload single images and bulks from a thread; yields the list that their ids go to.
+    """Upload single images and bulks from a thread; yields the growing list of their ids.
 
     A call that is answered 503 is sent again under its idempotency key, as clients do.
     """
@@ -94,7 +94,7 @@ def uploading(client: FlaskClient) -> Iterator[list[str]]:
 
 
 def _send(client: FlaskClient, count: int, key: str) -> list[str]:
-    """Upload one image, or a bulk, until it is accepted or refused for good; return the jobs' ids."""
+    """Upload one image, or a bulk, until it is accepted or rejected; return the jobs' ids."""
     deadline = time.monotonic() + 90
     while True:
         if count == 1:
@@ -107,12 +107,12 @@ def _send(client: FlaskClient, count: int, key: str) -> list[str]:
             break
         time.sleep(0.1)
     assert response.status_code == 202, response.get_data(as_text=True)
-    found = response.get_json()
-    return [item["job"]["id"] for item in found.get("items", [{"job": found}])]
+    body = response.get_json()
+    return [item["job"]["id"] for item in body.get("items", [{"job": body}])]
 
 
 def states(jobs: JobStore, ids: Sequence[str]) -> Counter[str]:
-    """Return how many of the jobs are in each state; "unknown" counts those without a record."""
+    """Return the number of jobs in each state; "unknown" counts jobs without a record."""
     return Counter("unknown" if job is None else job.state.value for job in jobs.read_many(ids))
 
 
@@ -123,7 +123,7 @@ def wait_settled(jobs: JobStore, ids: Sequence[str], seconds: float = 60) -> Cou
 
 
 def assert_balanced(jobs: JobStore) -> None:
-    """Check the promise, row by row and in all: received = every terminal state + pending."""
+    """Check every row and the total: received = every terminal state + pending."""
     ledger = Ledger(jobs.client)
     rows = list(ledger.rows(ledger.names("-inf", "+inf", most=1_000_000)))
     assert [row for row in rows if not row.counts.balanced] == []

@@ -1,4 +1,4 @@
-"""A worker that writes to the file TOLD what its consumer and pool say, for the contract tests."""
+"""A worker that writes its consumer's and pool's events to the file TOLD, for the contract tests."""
 
 from __future__ import annotations
 

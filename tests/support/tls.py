@@ -1,4 +1,4 @@
-"""A proxy that speaks TLS in front of a server that does not, as a managed service does."""
+"""A TLS proxy in front of a plain server, as managed services have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trustme
 
 
 class TlsProxy:
-    """Listens on loopback, for a name that its certificate bears.
+    """Listens on loopback, for a name in its certificate.
 
     Args:
         target: port of the server.
@@ -22,7 +22,7 @@ class TlsProxy:
 
     def __init__(self, target: int, certificate: trustme.LeafCert) -> None:
         self.beginnings: list[bytes] = []
-        """The first bytes of every connection, as they came."""
+        """The first bytes of every connection."""
         self._target = target
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(self._context)
@@ -32,11 +32,11 @@ class TlsProxy:
 
     @property
     def in_clear(self) -> list[bytes]:
-        """How connections began that did not begin with TLS' handshake."""
+        """First bytes of connections without a TLS handshake."""
         return [beginning for beginning in self.beginnings if not beginning.startswith(b"\x16\x03")]
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

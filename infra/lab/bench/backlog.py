@@ -1,4 +1,4 @@
-"""How submitting, polling and memory grow with the jobs that wait. No worker runs meanwhile."""
+"""Cost of a backlog: submit and poll calls, and Redis' memory, by pending jobs. No worker runs."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
+import redis
+
 from core.ids import new_job_id
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.lanes import SINGLE
 from core.messages import QUEUES, Envelope
 from core.redis.job_store import JobStore
-from infra.lab.bench.figures import Latency, latency
-from infra.lab.bench.http import Connection, ids_in, parsed, wait_for
-from infra.lab.bench.load import Address
-from infra.lab.bench.stack import empty
+from core.redis.keys import INSTALLATION
+from infra.lab.bench.http import Address, Connection, ids_in, parsed, wait_for
+from infra.lab.bench.spread import Latency, latency
 
 _AT_ONCE: Final = 500
-"""Jobs in one call while the queue is filled or emptied."""
+"""Jobs in one call while the queue is filled or drained."""
 
 _PREDICTION: Final = Prediction("non_biodegradable", 0.987654, review=False)
 _NEVER_MS: Final = 2**53  # later than any job was accepted
 _MODEL: Final = "2026.01.31-0715+0123456789ab"  # as long as a real one
-_LOOK_AGAIN: Final = 0.01  # seconds
+_TICK: Final = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Calls while `pending` jobs wait."""
+    """Calls with `pending` jobs."""
 
     pending: int
     submit: Latency
@@ -40,10 +41,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Calls by the number of jobs waiting, and Redis' memory, bytes a job.
+    """Calls by the number of pending jobs, and Redis' memory, bytes a job.
 
-    `submit_ratio` and `poll_ratio`: p50 with the most jobs waiting, divided by p50 with none (the mean of
-    before and after, so that a machine that slows down does not look like growth); medians of the rounds.
+    `submit_ratio` and `poll_ratio`: p50 with the most pending jobs, divided by p50 with none (the mean of
+    before and after, so that a machine that slows down does not look like a cost); medians of the rounds.
     """
 
     waiting: tuple[Waiting, ...]
@@ -55,7 +56,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """Seconds of each call with so many jobs waiting."""
+    """Seconds of each call with `pending` jobs."""
 
     pending: int
     submits: list[float]
@@ -72,19 +73,19 @@ def measure_backlog(
     samples: int,
     rounds: int,
 ) -> Backlog:
-    """Measure on an empty stack without workers; leaves it empty.
+    """Measure on a stack without workers; leave it empty.
 
     Args:
         jobs: the stack's job store; it is emptied.
-        envelope: makes the messages.
+        envelope: prepares the messages.
         address: of the API.
         request: an upload.
-        counts: jobs waiting, ascending, the first 0.
+        counts: numbers of pending jobs, ascending, the first 0.
         samples: calls of each kind in a round.
-        rounds: how often all is done, from an empty queue to an empty queue.
+        rounds: repetitions, each from an empty queue to an empty queue.
     """
     _call(address, request, [], max(1, samples // 4))  # Connections, scripts and caches.
-    found: list[list[_Calls]] = []
+    measured: list[list[_Calls]] = []
     for _ in range(rounds):
         empty(jobs.client)
         empty_bytes = _used(jobs)
@@ -92,35 +93,46 @@ def measure_backlog(
         calls, filled_bytes = [], empty_bytes
         for count in counts:
             if count:
-                # Uploads of the measurement before are pending too, and have the same size.
+                # Uploads of the previous measurement are pending too, and have the same size.
                 filler.fill(count - jobs.pending())
                 filled_bytes = _used(jobs)
             calls.append(_measure(address, request, filler.ids, count, samples))
         finished_bytes, finished = filler.finish()
         empty(jobs.client)
-        found.append([*calls, _measure(address, request, [], 0, samples)])
+        measured.append([*calls, _measure(address, request, [], 0, samples)])
     return Backlog(
         waiting=tuple(
             Waiting(
-                same[0].pending, latency([one.submits for one in same]), latency([one.polls for one in same])
+                rounds_of[0].pending,
+                latency([calls.submits for calls in rounds_of]),
+                latency([calls.polls for calls in rounds_of]),
             )
-            for same in zip(*found, strict=True)
+            for rounds_of in zip(*measured, strict=True)
         ),
-        submit_ratio=statistics.median(_ratio([one.submits for one in calls]) for calls in found),
-        poll_ratio=statistics.median(_ratio([one.polls for one in calls]) for calls in found),
+        submit_ratio=statistics.median(_ratio([calls.submits for calls in series]) for series in measured),
+        poll_ratio=statistics.median(_ratio([calls.polls for calls in series]) for series in measured),
         pending_bytes=(filled_bytes - empty_bytes) / counts[-1],
         finished_bytes=(finished_bytes - empty_bytes) / finished,
     )
 
 
+def empty(client: redis.Redis) -> None:
+    """Empty Redis except for the installation's mark, without which the API would close."""
+    mark = str(client.get(INSTALLATION))
+    with client.pipeline() as pipe:
+        pipe.flushall()
+        pipe.set(INSTALLATION, mark)
+        pipe.execute()
+
+
 def _ratio(calls: Sequence[Sequence[float]]) -> float:
-    """Return p50 of the last but one, with most jobs, to the mean of the first and the last, with none."""
+    """Return p50 of the last but one (most jobs) divided by the mean of the first and the last (none)."""
     none = statistics.mean([statistics.median(calls[0]), statistics.median(calls[-1])])
     return statistics.median(calls[-2]) / none
 
 
 class _Filler:
-    """Makes jobs that wait, without their images: nothing fetches these here."""
+    """Creates pending jobs without images: no worker fetches them."""
 
     def __init__(self, jobs: JobStore, envelope: Envelope) -> None:
         self._jobs = jobs
@@ -135,10 +147,10 @@ class _Filler:
             self.ids += self._jobs.accept(new, SINGLE, QUEUES[SINGLE], messages).ids
 
     def finish(self) -> tuple[int, int]:
-        """Settle all that waits and take the messages away; return Redis' bytes, and how many settled."""
+        """Settle every pending job and delete the messages; return Redis' bytes and the number of jobs."""
         settled = 0
         while ids := self._jobs.pending_before(SINGLE, _NEVER_MS, _AT_ONCE):
-            self._jobs.settle([Outcome(one, JobState.CLASSIFIED, _PREDICTION) for one in ids], _MODEL)
+            self._jobs.settle([Outcome(job_id, JobState.CLASSIFIED, _PREDICTION) for job_id in ids], _MODEL)
             settled += len(ids)
         self._jobs.client.delete(*QUEUES.values())
         return _used(self._jobs), settled
@@ -152,7 +164,7 @@ def _measure(address: Address, request: bytes, ids: Sequence[str], pending: int,
 def _call(
     address: Address, request: bytes, ids: Sequence[str], samples: int
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds that each upload and each question took, asked in turn."""
+    """Return the seconds of each upload and each poll, called in turn."""
     return asyncio.run(_alternate(address, request, ids, samples))
 
 
@@ -165,11 +177,11 @@ async def _alternate(
         for _ in range(samples):
             seconds, body = await _timed(connection, request, 202)
             submits.append(seconds)
-            (made,) = ids_in(body)
-            seconds, body = await _timed(connection, wait_for(next(spread_out, made), 0), 200)
+            (submitted,) = ids_in(body)
+            seconds, body = await _timed(connection, wait_for(next(spread_out, submitted), 0), 200)
             polls.append(seconds)
             if parsed(body)["state"] != "queued":
-                raise AssertionError("a job was settled where no worker runs")
+                raise AssertionError("a job was settled although no worker runs")
     return submits, polls
 
 
@@ -180,7 +192,7 @@ async def _timed(connection: Connection, request: bytes, expected: int) -> tuple
 
 
 def _used(jobs: JobStore) -> int:
-    """Return the bytes that Redis' data take, once it has freed in the background what was deleted."""
+    """Return the bytes of Redis' data once the background has freed the deleted keys."""
     while (memory := jobs.client.info("memory"))["lazyfree_pending_objects"]:
-        time.sleep(_LOOK_AGAIN)
+        time.sleep(_TICK)
     return int(memory["used_memory"])

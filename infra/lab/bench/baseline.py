@@ -1,4 +1,4 @@
-"""The limit: what the machine's cores decode and classify when nothing else has to be done."""
+"""Baseline: images that the machine's cores decode and classify without any service around them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from core.images import decode
 from core.model.engine import SUB_BATCH, LiteRtEngine, Weights
 from core.parent_death import die_with_parent
 
-_SOON: Final = 0.2  # seconds until processes that were told to begin all do
+_SOON: Final = 0.2  # seconds until every process has received the order to begin
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Images a second of all processes together, and the CPU milliseconds of one image."""
+    """Images/s of all processes together, and CPU milliseconds an image."""
 
     images_per_second: float
     cpu_ms: float
 
 
 class Baseline:
-    """One process per core, each with its own model, that decode and classify frames from memory.
+    """One process per core that decodes frames from memory and classifies them with its own model.
 
-    A context manager; the processes wait in between measurements. `weights`: which model runs.
+    A context manager; the processes wait between measurements. `weights` names the model's variant.
     """
 
     def __init__(
@@ -57,22 +57,23 @@ class Baseline:
         """Run on the frames called `name` in all processes at once."""
         start = time.monotonic() + _SOON
         running = [self._pool.submit(_run, name, start, seconds) for _ in range(self._cores)]
-        done = [one.result() for one in running]
-        images = sum(count for count, _, _ in done)
+        counts = [future.result() for future in running]
+        images = sum(count for count, _, _ in counts)
         return Pace(
-            sum(count / elapsed for count, elapsed, _ in done), 1000 * sum(cpu for _, _, cpu in done) / images
+            sum(count / elapsed for count, elapsed, _ in counts),
+            1000 * sum(cpu for _, _, cpu in counts) / images,
         )
 
 
 class _Loaded:
-    """What each process holds."""
+    """The frames and the engine of one process."""
 
     frames: dict[str, tuple[bytes, ...]]
     engine: LiteRtEngine
 
 
 def _load(frames: dict[str, tuple[bytes, ...]], model: Path, weights: Weights) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the command.
     die_with_parent()
     _Loaded.frames = frames
     _Loaded.engine = LiteRtEngine(model, weights=weights)
@@ -90,8 +91,8 @@ def _run(name: str, start: float, seconds: float) -> tuple[int, float, float]:
     """Return images, seconds, and CPU seconds."""
     frames = cycle(_Loaded.frames[name])
     time.sleep(max(0.0, start - time.monotonic()))
-    begun, cpu, images = time.monotonic(), time.process_time(), 0
-    while not images or time.monotonic() - begun < seconds:
+    began, cpu, images = time.monotonic(), time.process_time(), 0
+    while not images or time.monotonic() - began < seconds:
         _Loaded.engine.logits(np.stack([decode(next(frames)) for _ in range(SUB_BATCH)]))
         images += SUB_BATCH
-    return images, time.monotonic() - begun, time.process_time() - cpu
+    return images, time.monotonic() - began, time.process_time() - cpu

@@ -1,11 +1,11 @@
-"""What ends a measurement, each with a sentence for the person who started it."""
+"""Errors that end a benchmark, each with a sentence for the person who started it."""
 
 from core.errors import WastestreamError
 
 
 class BenchError(WastestreamError):
-    """Base class: there is nothing to measure, or nowhere to write to."""
+    """Base class: the benchmark has no input or no disk space, or a process does not start."""
 
 
 class BrokenPipelineError(BenchError):
-    """Raised when images are refused, lost, counted wrongly or not classified: figures would mean nothing."""
+    """Raised when images are rejected, lost, miscounted or not classified: the figures would mean nothing."""

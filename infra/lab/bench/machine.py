@@ -1,4 +1,4 @@
-"""The machine that figures were measured on."""
+"""Description of the machine under measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psutil
 
-_BUSY: Final = 0.3  # load per core from which figures are disturbed
+_BUSY: Final = 0.3  # load per core that distorts figures
 
 
 def describe(cores: int) -> dict[str, Any]:
@@ -25,13 +25,12 @@ def describe(cores: int) -> dict[str, Any]:
 
 
 def warnings() -> list[str]:
-    """Return sentences on what disturbs figures on this machine now."""
+    """Return a sentence for each condition of this machine that distorts figures now."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load < _BUSY * cores:
         return []
-    return [
-        f"The machine was busy before the start (load {load:.1f} on {cores} cores): read ratios, not figures."
-    ]
+    busy = f"The machine was busy before the start (load {load:.1f} on {cores} cores)"
+    return [f"{busy}: compare ratios, not figures."]
 
 
 def _processor() -> str:

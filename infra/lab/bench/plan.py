@@ -1,4 +1,4 @@
-"""What is measured, how often and for how long."""
+"""Plan of a benchmark: sizes, durations, repetitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A kind of frame, pixels."""
+    """A frame size, pixels."""
 
     name: str
     width: int
@@ -20,10 +20,10 @@ SIZES: Final = (Size("720p", 1280, 720), Size("1080p", 1920, 1080), Size("225", 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One run. Times in seconds.
+    """One benchmark. Times in seconds.
 
-    Each round measures the limit and every way of uploading one after the other, so that what disturbs the
-    machine disturbs all of them; the report gives the median of the rounds, the lowest and the highest.
+    Each round measures the baseline and every workload one after the other, so that other programs disturb
+    all of them alike. Results are the median of the rounds, the lowest and the highest.
     """
 
     seconds: float
@@ -31,35 +31,35 @@ class Plan:
     warm_up: float = 1.5
     rounds: int = 3
     sizes: tuple[Size, ...] = SIZES
-    """The first is that of the measurements that are made with one size only."""
-    batches_under_way: int = 4
-    """Full batches a worker under way while throughput is measured: one runs, two wait, one is uploaded."""
+    """The first is the main size, the one of measurements with a single size."""
+    batches_in_flight: int = 4
+    """Full batches a worker during throughput measurements: one runs, two wait, one is uploaded."""
     frames: int = 64
     """Different frames of each size."""
-    loads: tuple[float, ...] = (0.5, 0.8)
+    utilisations: tuple[float, ...] = (0.5, 0.8)
     """Shares of the throughput at which latency is measured."""
-    least_samples: int = 200
-    """Answers from which a latency is computed; the measurement goes on until there are as many."""
+    min_samples: int = 200
+    """Calls in a latency measurement, at least; it goes on until there are as many."""
     pending: tuple[int, ...] = (0, 10_000, 100_000)
-    """Jobs that wait while submitting and polling is timed."""
+    """Pending jobs while submit and poll calls are timed."""
     workers: tuple[int, ...] = (1, 2, 4)
-    """Numbers of workers besides one per core."""
+    """Numbers of workers beside one per core."""
     starts: int = 3
-    """Starts of a worker and of the API that are timed."""
+    """Timed starts of a worker and of the API."""
 
     @property
     def main(self) -> Size:
-        """The size of the measurements that are made with one size only."""
+        """The size of measurements with a single size."""
         return self.sizes[0]
 
     @property
     def minutes(self) -> float:
-        """Roughly how long the run takes: what is measured, and 6 s for each start and end of a stack."""
-        one = self.seconds + self.warm_up + 1.5
-        loads = 4 * len(self.sizes) + 1 + 1 + 2 * len(self.loads) + 2 * len(self.workers) + 2
+        """Approximate duration: the measurements, and 6 s for each start and stop of a stack."""
+        measurement = self.seconds + self.warm_up + 1.5
+        workloads = 4 * len(self.sizes) + 1 + 1 + 2 * len(self.utilisations) + 2 * len(self.workers) + 2
         stacks = len(self.sizes) + self.rounds * len(self.workers) + 1
         return (
-            one * self.rounds * loads
+            measurement * self.rounds * workloads
             + 6 * stacks
             + 3 * self.starts
             + self.rounds * max(self.pending) / 4000
@@ -71,16 +71,16 @@ SHORT_SECONDS: Final = 0.5
 
 
 def short_plan() -> Plan:
-    """Return the plan that passes through everything in seconds; its figures say little."""
+    """Return a plan that exercises everything in seconds; its figures mean little."""
     return Plan(
         seconds=SHORT_SECONDS,
         warm_up=0.2,
         rounds=1,
-        batches_under_way=1,
+        batches_in_flight=1,
         sizes=(Size("225", 225, 225),),
         frames=4,
-        loads=(0.5,),
-        least_samples=5,
+        utilisations=(0.5,),
+        min_samples=5,
         pending=(0, 200, 1_000),
         workers=(),
         starts=1,

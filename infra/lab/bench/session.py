@@ -1,46 +1,85 @@
-"""A running stack under measurement."""
+"""A stack under measurement."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from infra.lab.bench.load import Address, Load, Window, measure
+from core.redis.job_store import JobStore
+from core.redis.ledger import TOTALS, Ledger
+from core.settings import PREFIX
+from infra.lab.bench.errors import BrokenPipelineError
+from infra.lab.bench.http import Address
+from infra.lab.bench.measure import Window, measure
 from infra.lab.bench.plan import Plan
-from infra.lab.bench.stack import HOST, Stack
 from infra.lab.bench.stages import StageClock, Stages
-from infra.lab.bench.usage import snapshot
+from infra.lab.bench.usage import roles_of, snapshot
+from infra.lab.bench.workload import Workload
+from infra.lab.stack import HOST, Stack, wait_for
+
+_SETTLE_SECONDS: Final = 120.0  # a slow machine is not a broken pipeline
+_MAX_QUEUED: Final = 10_000_000
 
 
 @dataclass(frozen=True)
 class Round:
-    """One kind of load, once: what was seen from outside, and what the workers say."""
+    """One workload, run once: the window seen from outside, and the workers' own stages."""
 
     window: Window
     stages: Stages
 
 
 class Session:
-    """Runs loads on a stack and counts the images that it was given."""
+    """Runs workloads on a stack and counts the accepted images."""
 
     def __init__(self, stack: Stack, plan: Plan) -> None:
         self.stack = stack
         self.address = Address(HOST, stack.port)
+        self.jobs = JobStore(stack.redis(), max_queued=_MAX_QUEUED)
         self._plan = plan
         self._images = 0
 
-    def run(self, load: Load, seconds: float | None = None) -> Round:
-        """Run a load on workers; return what it did, with theirs."""
-        clock = StageClock(self.stack.jobs, self.stack.workers)
-        window = self.window(load, seconds)
+    def run(self, workload: Workload, seconds: float | None = None) -> Round:
+        """Run a workload on a stack with workers."""
+        clock = StageClock(self.jobs, len(self.stack.workers))
+        window = self.window(workload, seconds)
         return Round(window, clock.lap())
 
-    def window(self, load: Load, seconds: float | None = None) -> Window:
-        """Run a load; return what it did."""
-        roles = self.stack.roles()
-        window = measure(load, lambda: snapshot(roles), self._plan.warm_up, seconds or self._plan.seconds)
+    def window(self, workload: Workload, seconds: float | None = None) -> Window:
+        """Run a workload; return its window."""
+        roles = roles_of(self.stack)
+        window = measure(workload, lambda: snapshot(roles), self._plan.warm_up, seconds or self._plan.seconds)
         self._images += window.accepted
         return window
 
     def check(self) -> None:
-        """Return if every image was classified and counted once; raises as `Stack.check_books`."""
-        self.stack.check_books(self._images)
+        """Return when the ledger says that every accepted image was classified once.
+
+        Raises:
+            BrokenPipelineError: it says something else.
+        """
+        wait_for(lambda: not self.jobs.pending(), _SETTLE_SECONDS)
+        balance = Ledger(self.jobs.client).balance()
+        counts = balance.counts
+        if balance.balanced and {counts["received"], counts["classified"]} == {self._images}:
+            return
+        totals = ", ".join(f"{counts[name]:,} {name}" for name in TOTALS)
+        raise BrokenPipelineError(
+            f"The ledger does not balance: {self._images:,} images were answered with 202, and it says "
+            f"{totals}, {balance.waiting:,} pending. {self.stack.last_lines()}"
+        )
+
+
+@contextmanager
+def open_session(folder: Path, workers: int, plan: Plan) -> Iterator[Session]:
+    """Start a stack that rejects no upload, whatever the person's own settings say; give its session.
+
+    Raises:
+        StackError: the stack does not start.
+    """
+    unlimited = {f"{PREFIX}MAX_QUEUED": str(_MAX_QUEUED), f"{PREFIX}AUTH": "off", f"{PREFIX}KEY_RATE": "0"}
+    with Stack(folder, workers, **unlimited) as stack:
+        yield Session(stack, plan)

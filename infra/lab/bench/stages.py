@@ -1,4 +1,4 @@
-"""Where the workers' time goes, from what they report of themselves."""
+"""Stages of the workers' time, from the workers' own reports."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from infra.lab.bench.errors import BrokenPipelineError
 
 STAGES: Final = ("fetch", "decode", "model", "settle")
 
-_PATIENCE: Final = 60.0  # seconds; workers report every second, where the machine lets them
+_TIMEOUT: Final = 60.0  # seconds; workers report every second unless the machine is overloaded
 _SIZE: Final = "size:"
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What workers did: times in milliseconds an image.
+    """Work of all workers; times in milliseconds an image.
 
-    `sizes`: how many batches had at most that many images, and more than half as many. `queued`: from
-    acceptance to the start of the batch. `stages`: what the child did; `handover`: what passing batches to
-    the child and results back took besides.
+    `sizes`: number of batches with at most that many images and more than half as many. `queued`: from
+    acceptance to the start of the batch. `stages`: in the child. `handover`: passing batches to the child and
+    results back.
     """
 
     batches: int
@@ -36,12 +36,12 @@ class Stages:
 
     @property
     def mean_batch(self) -> float:
-        """Images in a batch, on average."""
+        """Average images in a batch."""
         return self.images / self.batches
 
 
 class StageClock:
-    """Tells what the workers did since it was made, or last asked."""
+    """Measures the work of the workers between two calls."""
 
     def __init__(self, jobs: JobStore, workers: int) -> None:
         self._jobs = jobs
@@ -49,37 +49,37 @@ class StageClock:
         self._before = self._totals()
 
     def lap(self) -> Stages:
-        """Return what was done since the last time.
+        """Return the work since the last lap, or since the clock was created.
 
         Raises:
-            BrokenPipelineError: a worker does not report, or nothing was done.
+            BrokenPipelineError: a worker does not report, or no batch was reported.
         """
         now = self._totals()
-        done = now - self._before  # Totals only grow; what did not is left out.
+        work = now - self._before  # Totals only grow; unchanged ones are left out.
         self._before = now
-        images = done["images"]
+        images = work["images"]
         if not images:
-            raise BrokenPipelineError("The workers report no batch, though images were classified.")
-        stages = {stage: 1000 * done[stage] / images for stage in STAGES}
+            raise BrokenPipelineError("The workers report no batch, although images were classified.")
+        stages = {stage: 1000 * work[stage] / images for stage in STAGES}
         return Stages(
-            batches=round(done["batches"]),
+            batches=round(work["batches"]),
             images=round(images),
-            sizes=_sizes(done),
-            queued=1000 * done["queued"] / images,
+            sizes=_sizes(work),
+            queued=1000 * work["queued"] / images,
             stages=stages,
-            handover=1000 * done["busy"] / images - sum(stages.values()),
+            handover=1000 * work["busy"] / images - sum(stages.values()),
         )
 
     def _totals(self) -> Counter[str]:
-        """Return the sum of all workers' reports, once each has reported what it has done until now."""
+        """Return the sum of all workers' reports, each newer than this call."""
         now = self._jobs.now_ms() / 1000
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
             reports = WorkerRegistry(self._jobs.client).reports()
             if len(reports) >= self._workers and all(report["at"] > now for report in reports.values()):
                 return _sum(reports)
             time.sleep(0.05)
-        raise BrokenPipelineError(f"Not all of {self._workers} workers report; {len(reports)} did.")
+        raise BrokenPipelineError(f"Only {len(reports)} of {self._workers} workers report.")
 
 
 def _sum(reports: Mapping[str, Mapping[str, float]]) -> Counter[str]:
@@ -89,8 +89,8 @@ def _sum(reports: Mapping[str, Mapping[str, float]]) -> Counter[str]:
     return total
 
 
-def _sizes(done: Mapping[str, float]) -> dict[str, int]:
-    found = {
-        int(name.removeprefix(_SIZE)): round(count) for name, count in done.items() if name.startswith(_SIZE)
+def _sizes(work: Mapping[str, float]) -> dict[str, int]:
+    counts = {
+        int(name.removeprefix(_SIZE)): round(count) for name, count in work.items() if name.startswith(_SIZE)
     }
-    return {str(size): found[size] for size in sorted(found)}
+    return {str(size): counts[size] for size in sorted(counts)}

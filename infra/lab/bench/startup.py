@@ -1,4 +1,4 @@
-"""How long a worker and the API take from their start until they serve."""
+"""Start-up time of a worker and of the API."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import PREFIX
 from infra.lab.bench.errors import BenchError
-from infra.lab.bench.stack import HOST
+from infra.lab.stack import HOST, free_ports
 from infra.local.folder import REPOSITORY
-from infra.local.health import api_ready
+from infra.local.http_probes import api_ready
 from infra.local.logs import tail
 
 _NAME: Final = "bench-start"
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 
 
 def worker_start(jobs: JobStore, environment: Mapping[str, str]) -> float:
@@ -36,10 +36,8 @@ def worker_start(jobs: JobStore, environment: Mapping[str, str]) -> float:
 
 
 def api_start(environment: Mapping[str, str]) -> float:
-    """Return the seconds until a new API says that it is ready."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    """Return the seconds until a new API reports that it is ready."""
+    port = free_ports(1)
     listening = {f"{PREFIX}HOST": HOST, f"{PREFIX}PORT": str(port)}
     return _time([sys.executable, "-m", "api"], {**environment, **listening}, lambda: api_ready(HOST, port))
 
@@ -52,10 +50,10 @@ def _time(command: Sequence[str], environment: Mapping[str, str], is_ready: Call
         ) as process:
             try:
                 while not is_ready():
-                    if process.poll() is not None or time.monotonic() - since > _PATIENCE:
-                        words = "\n  ".join(tail(Path(log.name)))
+                    if process.poll() is not None or time.monotonic() - since > _TIMEOUT:
+                        lines = "\n  ".join(tail(Path(log.name)))
                         raise BenchError(
-                            f"`{' '.join(command[1:])}` did not get ready. Its last lines:\n  {words}"
+                            f"`{' '.join(command[1:])}` did not become ready. Its last lines:\n  {lines}"
                         )
                     time.sleep(0.005)
                 return time.monotonic() - since

@@ -1,145 +1,145 @@
-"""The report as tables for a terminal."""
+"""Result of a benchmark as tables for a terminal."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
-from infra.lab.bench.figures import Latency, Spread
-from infra.lab.bench.report import Report, Throughput
+from infra.lab.bench.result import BenchmarkResult, Throughput
 from infra.lab.bench.sizing import HEADROOM
+from infra.lab.bench.spread import Latency, Spread
 from infra.lab.bench.stages import STAGES
 
 PIPE_WIDTH = 140
-"""Columns where there is no terminal to say how wide it is."""
+"""Columns when the output is not a terminal."""
 
 _MB = 1e6
 
 
-def print_report(found: Report) -> None:
-    """Print every table, and warnings first."""
+def print_tables(result: BenchmarkResult) -> None:
+    """Print warnings, then every table."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
-    machine = found.machine
+    machine = result.machine
     console.print(
         f"{machine['processor']}, {machine['cores_used']} of {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}, Python {machine['python']}; "
-        f"model {found.settings['model']}",
+        f"model {result.settings['model']}",
         markup=False,
     )
-    for warning in found.warnings:
+    for warning in result.warnings:
         console.print(f"Note: {warning}", markup=False)
-    tables = [_throughput(found), _cpu(found), _latency(found), _stages(found), _growth(found), _scale(found)]
-    for table in [*tables, _processes(found), _sizing(found)]:
+    tables = [_throughput(result), _cpu(result), _latency(result), _stages(result), _backlog(result)]
+    for table in [*tables, _scale(result), _processes(result), _sizing(result)]:
         console.print(f"\n{table.title}", style="bold", markup=False)  # rich wraps titles
         table.title = None
         console.print(table)
 
 
-def _throughput(found: Report) -> Table:
+def _throughput(result: BenchmarkResult) -> Table:
     table = _table(
         "Throughput: images/s with everything on the same cores (lowest-highest of the rounds)",
-        *("frames", "load", "images/s", "÷ limit", "CPU of the limit ÷ CPU", "cores busy"),
+        *("frames", "workload", "images/s", "÷ baseline", "baseline CPU ÷ CPU", "cores busy"),
     )
-    for name, size in found.sizes.items():
+    for name, size in result.sizes.items():
         frames = f"{name}, {size.frames.mean_bytes / 1000:.0f} kB"
-        for at, (weights, limit) in enumerate(size.limits.items()):
-            title = f"limit, {weights}" + (", not run" if at else "")
-            table.add_row("" if at else frames, title, _spread(limit.images_per_second, 0), "", "", "")
-        for kind, one in size.loads.items():
-            ratios = (_spread(one.ratio, 2), _spread(one.cpu_ratio, 2), f"{one.busy.median:.0%}")
-            table.add_row("", kind, _spread(one.images_per_second, 0), *ratios)
-    for kind, accepting in found.accepting.items():
-        rate = _spread(accepting.images_per_second, 0)
-        table.add_row(f"{_main(found)}, no worker", kind, rate, "", "", "")
+        for number, (weights, baseline) in enumerate(size.baselines.items()):
+            title = f"baseline, {weights}" + (", not run" if number else "")
+            table.add_row("" if number else frames, title, _spread(baseline.images_per_second, 0), "", "", "")
+        for kind, workload in size.workloads.items():
+            ratios = (
+                _spread(workload.ratio, 2),
+                _spread(workload.cpu_ratio, 2),
+                f"{workload.busy.median:.0%}",
+            )
+            table.add_row("", kind, _spread(workload.images_per_second, 0), *ratios)
+    for kind, ingest in result.accepting.items():
+        rate = _spread(ingest.images_per_second, 0)
+        table.add_row(f"{_main(result)}, no worker", kind, rate, "", "", "")
     return table
 
 
-def _cpu(found: Report) -> Table:
-    roles = list(_loads(found)[0][2].cpu_ms)
-    table = _table("CPU time, ms an image", "frames", "load", *roles, "all", "limit")
-    for name, kind, one in _loads(found):
-        used = [f"{one.cpu_ms[role].median:.2f}" for role in roles]
-        limit = found.sizes[name].limit.cpu_ms.median
-        table.add_row(name, kind, *used, f"{one.cpu_ms_total.median:.2f}", f"{limit:.2f}")
-    for kind, accepting in found.accepting.items():
-        used = [f"{accepting.cpu_ms[role].median:.2f}" if role in accepting.cpu_ms else "" for role in roles]
-        table.add_row(f"{_main(found)}, no worker", kind, *used, "", "")
+def _cpu(result: BenchmarkResult) -> Table:
+    roles = list(_workloads(result)[0][2].cpu_ms)
+    table = _table("CPU time, ms an image", "frames", "workload", *roles, "all", "baseline")
+    for name, kind, workload in _workloads(result):
+        cpu_ms = [f"{workload.cpu_ms[role].median:.2f}" for role in roles]
+        baseline = result.sizes[name].baseline.cpu_ms.median
+        table.add_row(name, kind, *cpu_ms, f"{workload.cpu_ms_total.median:.2f}", f"{baseline:.2f}")
+    for kind, ingest in result.accepting.items():
+        cpu_ms = [f"{ingest.cpu_ms[role].median:.2f}" if role in ingest.cpu_ms else "" for role in roles]
+        table.add_row(f"{_main(result)}, no worker", kind, *cpu_ms, "", "")
     return table
 
 
-def _latency(found: Report) -> Table:
+def _latency(result: BenchmarkResult) -> Table:
     table = _table(
-        f"Latency of {_main(found)}, upload to answer, ms (load: of the images/s of `awaited`)",
-        *("load", "images/s", "p50", "p95", "p99", "answers", "load generator late, p99"),
+        f"Latency of {_main(result)}, upload to result, ms (percentages: of the images/s of `awaited`)",
+        *("workload", "images/s", "p50", "p95", "p99", "results", "load generator late, p99"),
     )
-    for name, one in found.latency.items():
-        rate = f"{one.rate:.0f}" if one.rate else "one by one"
-        table.add_row(name, rate, *_percentiles(one.latency), f"{one.late_ms:.1f}")
+    for name, measured in result.latency.items():
+        rate = f"{measured.rate:.0f}" if measured.rate else "one by one"
+        table.add_row(name, rate, *_percentiles(measured.latency), f"{measured.late_ms:.1f}")
     return table
 
 
-def _stages(found: Report) -> Table:
+def _stages(result: BenchmarkResult) -> Table:
     table = _table(
         "Workers: batches, and time in ms an image",
-        *("frames", "load", "mean batch", "batches by size", "queued", *STAGES, "handover"),
+        *("frames", "workload", "mean batch", "batches by size", "queued", *STAGES, "handover"),
     )
-    rows = [(name, kind, one.stages) for name, kind, one in _loads(found)]
-    rows += [(_main(found), f"latency, {name}", one.stages) for name, one in found.latency.items()]
+    rows = [(name, kind, workload.stages) for name, kind, workload in _workloads(result)]
+    rows += [
+        (_main(result), f"latency, {name}", measured.stages) for name, measured in result.latency.items()
+    ]
     for name, kind, stages in rows:
         sizes = ", ".join(f"≤{size}: {count}" for size, count in stages.sizes.items())
         times = [f"{stages.stages[stage]:.2f}" for stage in STAGES]
-        table.add_row(
-            name,
-            kind,
-            f"{stages.mean_batch:.1f}",
-            sizes,
-            f"{stages.queued:.0f}",
-            *times,
-            f"{stages.handover:.2f}",
-        )
+        batches = (f"{stages.mean_batch:.1f}", sizes, f"{stages.queued:.0f}")
+        table.add_row(name, kind, *batches, *times, f"{stages.handover:.2f}")
     return table
 
 
-def _growth(found: Report) -> Table:
-    growth = found.growth
+def _backlog(result: BenchmarkResult) -> Table:
+    backlog = result.backlog
     table = _table(
-        "Cost with jobs pending, ms "
-        f"(p50 with most ÷ with none: submit {growth.submit_ratio:.2f}, poll {growth.poll_ratio:.2f}; "
-        f"Redis: {growth.pending_bytes:,.0f} bytes a pending job, {growth.finished_bytes:,.0f} a finished)",
+        "Backlog: calls with jobs pending, ms "
+        f"(p50 with most ÷ with none: submit {backlog.submit_ratio:.2f}, poll {backlog.poll_ratio:.2f}; "
+        f"Redis: {backlog.pending_bytes:,.0f} bytes a pending job, {backlog.finished_bytes:,.0f} a finished)",
         *("pending", "submit p50", "p95", "p99", "poll p50", "p95", "p99", "calls"),
     )
-    for one in growth.waiting:
-        submit, poll = _percentiles(one.submit), _percentiles(one.poll)
-        table.add_row(f"{one.pending:,}", *submit[:3], *poll)
+    for calls in backlog.waiting:
+        submit, poll = _percentiles(calls.submit), _percentiles(calls.poll)
+        table.add_row(f"{calls.pending:,}", *submit[:3], *poll)
     return table
 
 
-def _scale(found: Report) -> Table:
-    table = _table(f"Workers, {_main(found)}, images/s", "workers", "single", "bulk")
-    for one in found.scale:
-        table.add_row(str(one.workers), _spread(one.single, 0), _spread(one.bulk, 0))
+def _scale(result: BenchmarkResult) -> Table:
+    table = _table(f"Workers, {_main(result)}, images/s", "workers", "single", "bulk")
+    for scaling in result.scale:
+        table.add_row(str(scaling.workers), _spread(scaling.single, 0), _spread(scaling.bulk, 0))
     return table
 
 
-def _processes(found: Report) -> Table:
+def _processes(result: BenchmarkResult) -> Table:
     table = _table(
-        "Processes: start, and memory after load, MB", "process", "start to ready, s", "", "RSS", "PSS", "USS"
+        *("Processes: start, and memory after the workloads, MB", "process", "start to ready, s"),
+        *("", "RSS", "PSS", "USS"),
     )
-    for name, process in found.processes.items():
+    for name, process in result.processes.items():
         label, start = name, _spread(process.start_seconds, 2)
-        for part, held in process.memory.items():
-            sizes = (f"{size / _MB:.0f}" for size in (held.rss, held.pss, held.uss))
+        for part, memory in process.memory.items():
+            sizes = (f"{size / _MB:.0f}" for size in (memory.rss, memory.pss, memory.uss))
             table.add_row(label, start, part, *sizes)
             label = start = ""
     return table
 
 
-def _sizing(found: Report) -> Table:
-    sizing = found.sizing
+def _sizing(result: BenchmarkResult) -> Table:
+    sizing = result.sizing
     table = _table(
-        f"Sizing, {_main(found)}, single uploads: workers + cores for everything else, {HEADROOM:.0%} used "
+        f"Sizing, {_main(result)}, single uploads: workers + cores for everything else, {HEADROOM:.0%} used "
         f"({sizing.worker_ms:.2f} and {sizing.other_ms:.2f} ms of CPU an image)",
         "cameras",
         *(f"{rate} frames/s each" for rate in dict.fromkeys(need.frames_per_second for need in sizing.needs)),
@@ -152,12 +152,16 @@ def _sizing(found: Report) -> Table:
     return table
 
 
-def _main(found: Report) -> str:
-    return str(found.settings["main"])
+def _main(result: BenchmarkResult) -> str:
+    return str(result.settings["main"])
 
 
-def _loads(found: Report) -> list[tuple[str, str, Throughput]]:
-    return [(name, kind, one) for name, size in found.sizes.items() for kind, one in size.loads.items()]
+def _workloads(result: BenchmarkResult) -> list[tuple[str, str, Throughput]]:
+    return [
+        (name, kind, workload)
+        for name, size in result.sizes.items()
+        for kind, workload in size.workloads.items()
+    ]
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -167,9 +171,10 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _spread(found: Spread, digits: int) -> str:
-    return f"{found.median:.{digits}f} ({found.low:.{digits}f}-{found.high:.{digits}f})"
+def _spread(spread: Spread, digits: int) -> str:
+    return f"{spread.median:.{digits}f} ({spread.low:.{digits}f}-{spread.high:.{digits}f})"
 
 
-def _percentiles(found: Latency) -> list[str]:
-    return [f"{one.median:.1f}" for one in (found.p50, found.p95, found.p99)] + [f"{found.samples:,}"]
+def _percentiles(latency: Latency) -> list[str]:
+    medians = [f"{percentile.median:.1f}" for percentile in (latency.p50, latency.p95, latency.p99)]
+    return [*medians, f"{latency.samples:,}"]

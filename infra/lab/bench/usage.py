@@ -1,4 +1,4 @@
-"""What processes use: CPU time and memory, by role."""
+"""CPU time and memory of the stack's processes, by role."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from dataclasses import dataclass
 import psutil
 
 from infra.lab.bench.errors import BrokenPipelineError
+from infra.lab.stack import SUPERVISOR, Stack
+from worker.periodic import retention
 
 Roles = Mapping[str, Sequence[psutil.Process]]
 
-LOAD = "load"
+LOAD_GENERATOR = "load generator"
 """The role of this process, which sends the images."""
+
+WORKER_PARENT, WORKER_CHILD = "worker parent", "worker child"
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes of one process. `rss` counts shared pages in full, `pss` their share, `uss` not at all.
 
-    `pss` and `uss` are 0 where the system does not say.
+    `pss` and `uss` are 0 on systems that do not report them.
     """
 
     rss: int
@@ -30,27 +34,59 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """CPU seconds used until `at` (Unix time): of each role, and of all cores while idle."""
+    """CPU seconds until `at` (Unix time): used by each role, and idle of all cores."""
 
     at: float
     cpu: dict[str, float]
     idle: float
 
 
+def roles_of(stack: Stack) -> dict[str, list[psutil.Process]]:
+    """Return the stack's processes by role.
+
+    Raises:
+        BrokenPipelineError: a process has ended since the start.
+    """
+    services = stack.processes()
+    supervisor = stack.pid(SUPERVISOR)
+    if not supervisor or not services or any(service.restarts or not service.pid for service in services):
+        raise BrokenPipelineError(f"A process of the stack has ended. {stack.last_lines()}")
+    roles: dict[str, list[psutil.Process]] = {SUPERVISOR: [psutil.Process(supervisor)]}
+    for service in services:
+        process = psutil.Process(service.pid)
+        if service.name in stack.workers:
+            roles.setdefault(WORKER_PARENT, []).append(process)
+            roles.setdefault(WORKER_CHILD, []).extend(filter(_classifies, process.children()))
+        elif service.name == "api":
+            roles[service.name] = [process, *process.children()]
+        else:  # A child of Redis rewrites its file and ends.
+            roles[service.name] = [process]
+    return roles
+
+
 def snapshot(roles: Roles) -> Snapshot:
     """Read the clocks of all processes.
 
     Raises:
-        BrokenPipelineError: one of them has ended.
+        BrokenPipelineError: a process has ended.
     """
     used = {role: sum(map(_cpu_seconds, processes)) for role, processes in roles.items()}
-    return Snapshot(time.time(), {**used, LOAD: time.process_time()}, psutil.cpu_times().idle)
+    return Snapshot(time.time(), {**used, LOAD_GENERATOR: time.process_time()}, psutil.cpu_times().idle)
 
 
 def memory(process: psutil.Process) -> Memory:
-    """Return what a process holds."""
-    found = process.memory_full_info()
-    return Memory(found.rss, getattr(found, "pss", 0), getattr(found, "uss", 0))
+    """Return the memory of a process."""
+    info = process.memory_full_info()
+    return Memory(info.rss, getattr(info, "pss", 0), getattr(info, "uss", 0))
+
+
+def _classifies(child: psutil.Process) -> bool:
+    """Return whether a worker's child is the one that lasts: a retention sweep comes and goes."""
+    try:
+        command = child.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(command) and retention.__name__ not in command  # An ended process has no command line.
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

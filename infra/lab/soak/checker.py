@@ -1,4 +1,4 @@
-"""What the load knows of its images: which were accepted, and what became of each."""
+"""Checker: the client's own record of its images, compared with the ledger at the end."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import Any, Final
 
 from core.redis.ledger import TERMINAL, Ledger
 
-_MAX_ROWS: Final = 100_000  # of cameras and hours: more than any soak makes
+_MAX_ROWS: Final = 100_000  # rows (camera and hour): more than any soak creates
 
 
 @dataclass
 class Checker:
-    """Kept by the client alone, from the API's answers, to be compared with the ledger at the end."""
+    """Record of every job, from the API's responses alone."""
 
     accepted: set[str] = field(default_factory=set)
     settled: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Job id to its terminal state and when it settled, Unix time by the server's clock."""
+    """Terminal state and settling time (Unix time of the server's clock) by job id."""
     changed: set[str] = field(default_factory=set)
-    """Ids whose terminal state was another one when asked again."""
-    broken: set[str] = field(default_factory=set)
-    """Ids of images that were sent damaged, the only ones that may end `failed`."""
+    """Ids of jobs whose terminal state changed between two queries."""
+    truncated: set[str] = field(default_factory=set)
+    """Ids of truncated images, the only ones that may end `failed`."""
     unknown: set[str] = field(default_factory=set)
-    """Accepted ids that the server says it does not know."""
-    refused: int = 0
-    """Images that the server refused, which must not happen here."""
+    """Ids of accepted jobs that the server reports as unknown."""
+    rejected: int = 0
+    """Rejected images, which must not happen here."""
 
     outstanding: set[str] = field(default_factory=set)
-    """Ids accepted and not known to have settled."""
+    """Ids of accepted jobs without a known terminal state."""
 
     def accept(self, job_id: str, *, intact: bool = True) -> None:
-        """The server has answered 202 with this job."""
+        """Record a job that the server answered with 202."""
         if job_id not in self.accepted:
             self.accepted.add(job_id)
             self.outstanding.add(job_id)
         if not intact:
-            self.broken.add(job_id)
+            self.truncated.add(job_id)
 
     def see(self, jobs: Iterable[dict[str, Any]], unknown: Iterable[str]) -> None:
-        """Take in what the server says of jobs, as `POST /v1/jobs/query` answers."""
+        """Record a response of `POST /v1/jobs/query`."""
         for job in jobs:
             state = job["state"]
             if state not in TERMINAL:
@@ -55,46 +55,46 @@ class Checker:
         self.unknown.update(unknown)
 
     def last_settled(self, ids: Iterable[str]) -> float | None:
-        """Return when the last of these jobs settled, Unix time; None if there are none."""
+        """Return the time at which the last of these jobs settled, Unix time; None without jobs."""
         return max((self.settled[job_id][1] for job_id in ids), default=None)
 
     def failed(self) -> set[str]:
-        """Return the ids of intact images that the server could not classify: it has lost them."""
+        """Return the ids of intact images that ended `failed`: the server has lost them."""
         failed = {job_id for job_id, (state, _) in self.settled.items() if state == "failed"}
-        return failed - self.broken
+        return failed - self.truncated
 
     def states(self) -> Counter[str]:
-        """Return how many jobs ended in each state."""
+        """Return the number of jobs by terminal state."""
         return Counter(state for state, _ in self.settled.values())
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The checker compared with the ledger."""
+    """Outcome of the comparison of the checker with the ledger."""
 
     accepted: int
-    answered: int
+    settled: int
     states: dict[str, int]
     lost: int
-    """Accepted, and not settled or not known at the end, or intact and yet `failed`."""
+    """Accepted images that did not settle, are unknown at the end, or ended `failed` although intact."""
     doubled: int
-    """Counted more often than there were images, or settled more than once."""
+    """Images counted more than once or settled more than once."""
     duplicates: int
-    """Uploads repeated with their key and recognised."""
+    """Repeated uploads that the server recognised by their idempotency key."""
     balanced: bool
-    """received = classified + failed + expired + cancelled + pending, in every row and in all."""
+    """received = classified + failed + expired + cancelled + pending, in every row and in total."""
 
     @property
     def good(self) -> bool:
-        """Whether the promise was kept."""
+        """Whether nothing was lost or doubled and the ledger balances."""
         return self.balanced and not self.lost and not self.doubled
 
 
 def judge(checker: Checker, ledger: Ledger) -> Verdict:
-    """Compare what the client knows with what the server counted."""
+    """Compare the client's record with the server's counts."""
     balance = ledger.balance()
     rows = ledger.rows(ledger.names("-inf", "+inf", most=_MAX_ROWS))
-    every_row = all(row.counts.balanced for row in rows)
+    rows_balance = all(row.counts.balanced for row in rows)
     counted = balance.counts
     states = checker.states()
     doubled = len(checker.changed) + max(0, counted["received"] - len(checker.accepted))
@@ -102,10 +102,10 @@ def judge(checker: Checker, ledger: Ledger) -> Verdict:
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
         accepted=len(checker.accepted),
-        answered=len(checker.settled),
+        settled=len(checker.settled),
         states=dict(states.most_common()),
         lost=len(lost) + max(0, len(checker.accepted) - counted["received"]),
         doubled=doubled,
         duplicates=counted["duplicates"],
-        balanced=balance.balanced and every_row,
+        balanced=balance.balanced and rows_balance,
     )

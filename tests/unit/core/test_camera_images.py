@@ -12,8 +12,8 @@ from core.errors import CorruptImageError
 from core.image_header import read_header
 from core.images import SIDE, decode
 from tests.support.damage import frames, jpegs, noisy, with_chunk, with_segment, with_webp_exif
+from tests.support.images import encoded
 from tests.support.mutations import join_jpeg, split_jpeg
-from tests.support.pictures import encoded
 
 _PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
 _MAX_LOST = 64  # bytes at a file's end, of which all that cannot be told from pixels are taken for padding

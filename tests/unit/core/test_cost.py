@@ -7,9 +7,9 @@ from PIL import Image
 
 from core.cost import MAX_COST_MS, MAX_TOGETHER_MS, decode_ms, is_huge
 from core.image_header import MAX_PIXELS, ImageHeader, read_header
-from tests.support.pictures import encoded, picture
+from tests.support.images import encoded, pattern
 
-_FULL_HD = picture(1920, 1080)
+_FULL_HD = pattern(1920, 1080)
 
 
 def test_usual_frames_cost_nothing_worth_saying() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from core.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
 from core.image_header import MAX_PIXELS, read_header
 from core.images import SIDE, decode
-from tests.support.pictures import encoded, picture
+from tests.support.images import encoded, pattern
 
 
 def _close(found: np.ndarray, expected: Image.Image, tolerance: float = 6.0) -> bool:
@@ -24,7 +24,7 @@ def _close(found: np.ndarray, expected: Image.Image, tolerance: float = 6.0) -> 
 )
 def test_every_format_shows_the_same_picture(image_format: str, options: dict[str, int]) -> None:
     """JPEG, PNG and WebP of one picture decode to nearly the same pixels."""
-    source = picture(225, 180)
+    source = pattern(225, 180)
     found = decode(encoded(source, image_format, **options))
     assert found.shape == (SIDE, SIDE, 3)
     assert found.dtype == np.uint8
@@ -33,14 +33,14 @@ def test_every_format_shows_the_same_picture(image_format: str, options: dict[st
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_and_looks_the_same() -> None:
     """A 1280x720 frame, decoded at a quarter, is what decoding all of it gives."""
-    source = picture(1280, 720)
+    source = pattern(1280, 720)
     assert _close(decode(encoded(source, quality=95)), source)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK"])
 def test_other_colour_modes_become_rgb(mode: str) -> None:
     """Greyscale, bitmap, palette, transparent and CMYK images are classified too."""
-    source = picture(96, 96, mode="L" if mode in {"1", "LA"} else "RGB").convert(
+    source = pattern(96, 96, mode="L" if mode in {"1", "LA"} else "RGB").convert(
         mode, dither=Image.Dither.NONE
     )
     found = decode(encoded(source, "JPEG" if mode == "CMYK" else "PNG"))
@@ -63,7 +63,7 @@ def test_transparency_is_shown_over_white() -> None:
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_exif_orientation_is_applied(tag: int) -> None:
     """All eight orientations of one picture decode to the picture upright."""
-    upright = picture(64, 64, seed=3)
+    upright = pattern(64, 64, seed=3)
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright if tag == 1 else upright.transpose(Image.Transpose(undo[tag]))
     exif = Image.Exif()
@@ -82,7 +82,7 @@ def test_an_animation_is_classified_by_its_first_frame() -> None:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 def test_a_truncated_image_is_refused(image_format: str) -> None:
     """An image whose end is missing is an error of ours, not half a picture."""
-    data = encoded(picture(256, 256), image_format)
+    data = encoded(pattern(256, 256), image_format)
     with pytest.raises(CorruptImageError, match=r"send (it|the image) again"):
         decode(data[: len(data) // 2])
 
@@ -106,12 +106,12 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
 
 def test_a_larger_side_can_be_asked_for() -> None:
     """The trainer asks for more pixels to crop from."""
-    assert decode(encoded(picture(300, 300)), side=160).shape == (160, 160, 3)
+    assert decode(encoded(pattern(300, 300)), side=160).shape == (160, 160, 3)
 
 
 def test_the_header_is_read_without_the_pixels() -> None:
     """Type and size come from the first bytes."""
-    header = read_header(encoded(picture(300, 200), "WEBP"))
+    header = read_header(encoded(pattern(300, 200), "WEBP"))
     assert (header.format, header.media_type, header.width, header.height) == ("webp", "image/webp", 300, 200)
 
 

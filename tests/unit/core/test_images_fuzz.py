@@ -12,8 +12,8 @@ from core.image_header import MAX_BYTES, read_header
 from core.images import SIDE, decode
 from tests.fuzz.images import decode_all
 from tests.support import bombs
+from tests.support.images import encoded, jpeg, pattern
 from tests.support.mutations import case
-from tests.support.pictures import encoded, jpeg, picture
 
 
 def test_hostile_images_are_arrays_or_errors_of_ours() -> None:
@@ -30,7 +30,7 @@ def test_a_case_is_known_by_its_number() -> None:
     assert len({case(number) for number in range(50)}) > 40
 
 
-@pytest.mark.parametrize("make", bombs.REFUSED, ids=lambda make: str(make.__name__))
+@pytest.mark.parametrize("make", bombs.REJECTED, ids=lambda make: str(make.__name__))
 def test_a_bomb_is_refused_by_its_header(make: Callable[[], bytes]) -> None:
     """What would keep a decoder busy for up to 50 seconds is told by the header, in milliseconds."""
     data = make()
@@ -64,9 +64,9 @@ def test_large_metadata_is_no_harm(make: Callable[[], bytes]) -> None:
 @pytest.mark.parametrize("size", [(65_500, 1), (1, 65_500), (65_500, 700)])
 def test_strips_are_squeezed(size: tuple[int, int]) -> None:
     """As wide or high as a JPEG can be."""
-    header = read_header(encoded(picture(*size)))
+    header = read_header(encoded(pattern(*size)))
     assert (header.width, header.height) == size
-    assert decode(encoded(picture(*size))).shape == (SIDE, SIDE, 3)
+    assert decode(encoded(pattern(*size))).shape == (SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize("tail", [b"PK\x03\x04zip", b"<script>", encoded(image_format="PNG")])
@@ -92,7 +92,7 @@ def test_every_encoders_header_is_read(
     image_format: str, options: dict[str, int], size: tuple[int, int]
 ) -> None:
     """Size and format are those that the decoder finds."""
-    header = read_header(encoded(picture(*size), image_format, **options))
+    header = read_header(encoded(pattern(*size), image_format, **options))
     assert (header.format.upper(), header.width, header.height) == (image_format, *size)
 
 

@@ -38,7 +38,7 @@ def test_every_command_explains_itself(name: str) -> None:
     assert name in result.output
 
 
-def test_an_unknown_command_is_refused() -> None:
+def test_an_unknown_command_is_rejected() -> None:
     """A slip of the finger ends with click's sentence and code."""
     result = CliRunner().invoke(cli, ["upp"])
     assert result.exit_code == 2
@@ -49,9 +49,9 @@ def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
     """Both say so; only `status` asks for something that is not there."""
     options = ["--data-dir", str(tmp_path / "none")]
     status = CliRunner().invoke(cli, ["status", *options])
-    assert (status.exit_code, "Nothing runs" in status.output) == (1, True)
+    assert (status.exit_code, "No stack runs" in status.output) == (1, True)
     down = CliRunner().invoke(cli, ["down", *options])
-    assert (down.exit_code, "Nothing runs" in down.output) == (0, True)
+    assert (down.exit_code, "No stack runs" in down.output) == (0, True)
 
 
 _AS_NOBODY = """
@@ -82,11 +82,11 @@ def running() -> Iterator[DataFolder]:
 def test_the_stack_of_another_user_is_said_to_be_theirs(
     running: DataFolder, command: list[str], mode: int
 ) -> None:
-    """Whoever may not open the folder, or the lock in it, is told so in one line."""
+    """A user without the right to open the folder or its lock gets one line."""
     running.path.chmod(mode)
     assert _run_as_nobody(running, *command) == (
         1,
-        f"Error: {running.path} belongs to another user; run this as that one.\n",
+        f"Error: {running.path} belongs to another user; run this command as that user.\n",
     )
 
 
@@ -116,7 +116,7 @@ def test_keys_speak_of_the_folder_that_is_named(tmp_path: Path) -> None:
     option = ["--data-dir", str(tmp_path / "none")]
     for words in ([*option, *makes], [*makes, *option], ["list", *option], ["revoke", "belt", *option]):
         result = CliRunner().invoke(cli, ["keys", *words])
-        assert (result.exit_code, f"Nothing runs on {tmp_path / 'none'}" in result.output) == (1, True)
+        assert (result.exit_code, f"No stack runs on {tmp_path / 'none'}" in result.output) == (1, True)
     for command in ("create", "list", "revoke"):
         result = CliRunner().invoke(cli, ["keys", command, "--help"])
         assert (result.exit_code, "--data-dir" in result.output) == (0, True)

@@ -30,7 +30,7 @@ def test_a_damaged_file_is_not_replaced(tmp_path: Path, text: str) -> None:
     """Making new secrets would lock the old data away, so a damaged file is an error."""
     path = tmp_path / "credentials.json"
     path.write_text(text)
-    with pytest.raises(FolderError, match="put the file back"):
+    with pytest.raises(FolderError, match="restore the file"):
         load_credentials(path)
     assert path.read_text() == text
 

@@ -21,7 +21,7 @@ def test_a_new_folder_is_made(tmp_path: Path) -> None:
 
 
 def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
-    """A file where the folder should be is refused by name."""
+    """A file in place of the folder is rejected by name."""
     (tmp_path / "data").touch()
     with pytest.raises(FolderError, match=r"data is not a folder; .*--data-dir"):
         DataFolder(tmp_path / "data").make()
@@ -29,7 +29,7 @@ def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc cannot be written even by root")
 def test_an_unwritable_place_is_named() -> None:
-    """A place where nothing can be written is refused by name."""
+    """An unwritable folder is rejected by name."""
     with pytest.raises(FolderError, match=r"/proc/wastestream cannot be written .*--data-dir"):
         DataFolder(Path("/proc/wastestream")).make()
 

@@ -25,8 +25,8 @@ def _raised(soft: int, hard: int) -> tuple[int, str]:
 
 
 def test_the_limit_goes_as_high_as_it_may() -> None:
-    """A shell's soft limit is no reason to refuse connections; a hard one that is low is told."""
+    """A shell's soft limit is raised; a low hard limit causes a warning."""
     assert _raised(256, 4096) == (4096, "None")
     limit, warning = _raised(128, 256)
     assert limit == 256
-    assert "may open 256 files only" in warning
+    assert "may open only 256 files" in warning

@@ -20,7 +20,7 @@ def test_a_port_in_use_is_named_with_who_needs_it() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "no host"])
-def test_an_address_of_another_machine_is_refused(host: str) -> None:
+def test_an_address_of_another_machine_is_rejected(host: str) -> None:
     """Listening needs an address of this machine."""
     with pytest.raises(StackError, match=host):
         check_free(host, 40_000, "the API")

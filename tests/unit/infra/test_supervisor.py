@@ -184,13 +184,13 @@ def test_what_dies_is_started_again(bench: Bench) -> None:
     os.kill(first, signal.SIGKILL)
     bench.run_until(supervisor, lambda: bool(supervisor.processes[0].restarts and supervisor.ready))
     assert supervisor.processes[0].pid != first
-    assert "one ended by signal 9 (SIGKILL); starting it again" in bench.said[0]
+    assert "one ended by signal 9 (SIGKILL); restarting it" in bench.said[0]
     assert bench.said[1] == "one is ready again."
     supervisor.stop()
 
 
 def test_what_is_silent_is_ended_and_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that gives no sign of life at several looks is replaced; one silent look is not enough."""
+    """A process is replaced after several failed liveness probes, not after one."""
     monkeypatch.setattr(process_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(process_module, "SILENT_SECONDS", 0.3)
     answers = [True, False, True]
@@ -205,8 +205,8 @@ def test_what_is_silent_is_ended_and_started_again(bench: Bench, monkeypatch: py
     first = supervisor.processes[0].pid
     bench.run_until(supervisor, lambda: bool(supervisor.processes[0].restarts and supervisor.ready))
     assert supervisor.processes[0].pid != first
-    assert "no sign of life" in bench.said[0]
-    assert "one ended by signal 9 (SIGKILL); starting it again" in bench.said[1]
+    assert "no heartbeat" in bench.said[0]
+    assert "one ended by signal 9 (SIGKILL); restarting it" in bench.said[1]
     assert len(looks) > 4
     supervisor.stop()
 
@@ -230,7 +230,7 @@ def test_deaths_in_a_row_make_it_wait_longer(bench: Bench, monkeypatch: pytest.M
         return fine.exists() and one.ready
 
     bench.run_until(supervisor, recovered)
-    assert any("5 times in a row. Trying again every" in line for line in bench.said)
+    assert any("5 times in a row. Restarting it every" in line for line in bench.said)
     supervisor.stop()
 
 
@@ -263,7 +263,7 @@ def test_what_ignores_the_request_is_killed(bench: Bench) -> None:
 
 
 def test_a_second_request_kills_at_once(bench: Bench) -> None:
-    """Whoever asks twice does not wait for the grace."""
+    """A second stop signal kills at once."""
     ready = bench.folder / "ready"
     script = _STUBBORN.format(ready=ready)
     supervisor = bench.supervisor([bench.service("stubborn", script, ready=ready.exists, stop_seconds=3600)])

@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_the_checkpoint_of_before(written: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         big = [keras.Variable(np.zeros(100_000, np.float32))]
-        with pytest.raises(OutputError, match=r"cannot be written \(File too large\). Make room"):
+        with pytest.raises(OutputError, match=r"cannot be written \(File too large\). Free some space"):
             save(written, Position(), big, config=CONFIG, data_digest="abc", weights=WEIGHTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

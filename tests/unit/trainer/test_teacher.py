@@ -47,7 +47,7 @@ def test_nothing_else_is_unpickled(tmp_path: Path) -> None:
     with (tmp_path / "bad.pth").open("wb") as stream:
         for part in (1, 2, 3, {"weight": Harm()}):
             pickle.dump(part, stream, protocol=2)
-    with pytest.raises(WeightsError, match="is no file of PyTorch weights"):
+    with pytest.raises(WeightsError, match="is not a PyTorch weights file"):
         read_weights(tmp_path / "bad.pth")
     assert not (tmp_path / "harmed").exists()
 

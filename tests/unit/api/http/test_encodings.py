@@ -10,7 +10,7 @@ import pytest
 
 from api.http.encodings import decode, decode_transfer, holds_image, unwrap
 from api.http.problems import RequestError
-from tests.support.pictures import encoded, jpeg
+from tests.support.images import encoded, jpeg
 
 LIMIT = 1000
 TEXT = base64.b64encode(jpeg())

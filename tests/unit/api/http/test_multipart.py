@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.http.multipart import File, parse_files
 from api.http.problems import RequestError
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 EDGE = "edge"
 FIELD = b'Content-Disposition: form-data; name="a"'

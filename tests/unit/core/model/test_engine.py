@@ -14,7 +14,7 @@ from core.images import decode
 from core.model.engine import SUB_BATCH, LiteRtEngine
 from core.model.manifest import MANIFEST_NAME, TFLITE_NAME, file_entry
 from core.settings import SHIPPED_MODEL
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from infra.client.collect import Source, collect
 from infra.client.errors import GaveUpError, NotWastestreamError
 from infra.client.results import Result
 from infra.client.retry import Retry
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 PREDICTION: Final = {
     "label": "biodegradable",
@@ -214,7 +214,7 @@ def test_an_outage_is_said_once(server: Server, sources: Callable[[int], list[So
     assert said == [f"{server.url} is not ready (503: Told to answer 503.); trying again for up to 30 s."]
 
 
-def test_a_refused_call_is_not_retried(server: Server, sources: Callable[[int], list[Source]]) -> None:
+def test_a_rejected_call_is_not_retried(server: Server, sources: Callable[[int], list[Source]]) -> None:
     """A 4xx is final: each image of the call fails with the server's sentence."""
     server.faults = [(400, {})]
     results, _ = run(server.url, sources(3))
@@ -237,7 +237,7 @@ def test_nobody_at_the_address(server: Server, sources: Callable[[int], list[Sou
     """Without a server the command gives up when its retry ends, and says so."""
     images = sources(2)
     url = server.url.replace("127.0.0.1", "127.0.0.2")  # the same port, where nothing listens
-    with pytest.raises(GaveUpError, match=r"can't be reached \(no connection\); given up after 1 s"):
+    with pytest.raises(GaveUpError, match=r"is unreachable \(no connection\); given up after 1 s"):
         run(url, images, retry=1)
 
 

@@ -11,7 +11,7 @@ import pytest
 from core.image_header import MAX_BYTES
 from infra.client.collect import GROUP_BYTES, GROUP_FILES, Source, collect, groups
 from infra.client.errors import CollectError
-from tests.support.pictures import jpeg
+from tests.support.images import jpeg
 
 
 def write(path: Path, content: bytes = b"bytes") -> Path:
@@ -61,14 +61,14 @@ def test_paths_keep_the_order_of_the_command_line(tmp_path: Path) -> None:
 
 
 def test_no_image_is_an_error(tmp_path: Path) -> None:
-    """A folder without images is refused with a sentence that names it."""
+    """A folder without images is rejected by name."""
     write(tmp_path / "notes.txt")
     with pytest.raises(CollectError, match=f"No images in {tmp_path}"):
         collect([tmp_path])
 
 
 def test_a_broken_archive_is_an_error(tmp_path: Path) -> None:
-    """What is called .tar and is none is refused with a sentence."""
+    """A .tar file that is not an archive is rejected with a sentence."""
     archive = write(tmp_path / "data.tar", jpeg())
     with pytest.raises(CollectError, match="cannot be read as a tar archive"):
         collect([archive])

@@ -47,7 +47,7 @@ def test_the_environment_names_the_proxy(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "a.localhost", "[::1]", "[::]"])
 def test_no_proxy_leads_to_this_machine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """Whatever the variables say, also if they name one that cannot be used."""
+    """Whatever the variables say, even if they name an unusable proxy."""
     monkeypatch.setenv("http_proxy", PROXY)
     assert proxy_for(f"http://{host}:8000") is None
     monkeypatch.setenv("http_proxy", "socks5://proxy.test:1080")
@@ -73,5 +73,5 @@ def test_the_proxy_is_named_when_the_server_cannot_be_reached(monkeypatch: pytes
 
     with pytest.raises(GaveUpError) as caught:
         asyncio.run(ask())
-    named = "http://host.test, asked through the proxy http://127.0.0.1:9 (http_proxy), can't be reached"
+    named = "http://host.test, asked through the proxy http://127.0.0.1:9 (http_proxy), is unreachable"
     assert named in str(caught.value)

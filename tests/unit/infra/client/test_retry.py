@@ -24,7 +24,7 @@ def test_pauses_grow_to_a_bound() -> None:
     assert all(pause is not None and 6 <= pause <= 10 for pause in pauses[6:])
 
 
-def test_patience_ends_without_progress() -> None:
+def test_retries_end_without_progress() -> None:
     """After its seconds without progress an attempt is told to give up, and never sleeps past that."""
     clock = Clock()
     attempt = Retry(120, clock).attempt()
@@ -36,7 +36,7 @@ def test_patience_ends_without_progress() -> None:
     assert attempt.pause() is None
 
 
-def test_progress_elsewhere_renews_patience() -> None:
+def test_progress_elsewhere_extends_the_retries() -> None:
     """While other images settle, a call that fails is tried on."""
     clock = Clock()
     retry = Retry(120, clock)
@@ -47,7 +47,7 @@ def test_progress_elsewhere_renews_patience() -> None:
     assert attempt.pause() is not None
 
 
-def test_a_late_call_has_patience_of_its_own() -> None:
+def test_a_late_call_has_its_own_time() -> None:
     """A call that begins after a long quiet time is not given up at its first failure."""
     clock = Clock()
     retry = Retry(120, clock)
@@ -70,7 +70,7 @@ def test_the_servers_wish_is_never_cut_short() -> None:
     assert (attempt.pause(30) or 0) >= 30
 
 
-def test_a_server_that_is_only_busy_gets_more_patience() -> None:
+def test_a_busy_server_gets_more_time() -> None:
     """A full queue drains; a server that is away may never come back."""
     clock = Clock()
     attempt = Retry(120, clock).attempt()

@@ -8,7 +8,7 @@ import pytest
 
 from core.redis.ledger import Balance, Counts, Ledger, LedgerRow
 from infra.lab.soak.checker import Checker, Verdict, judge
-from infra.lab.soak.report import Disturbance, Report
+from infra.lab.soak.result import FaultResult, SoakResult
 
 
 def _job(job_id: str, state: str = "classified") -> dict[str, Any]:
@@ -32,19 +32,19 @@ def _judge(checker: Checker, waiting: int = 0, **moved: int) -> Verdict:
 @pytest.fixture
 def checker() -> Checker:
     """Three jobs accepted, two classified, one failed because its image was damaged."""
-    made = Checker()
-    made.accept("a")
-    made.accept("b")
-    made.accept("c", intact=False)
-    made.see([_job("a"), _job("b"), _job("c", "failed")], [])
-    return made
+    checker = Checker()
+    checker.accept("a")
+    checker.accept("b")
+    checker.accept("c", intact=False)
+    checker.see([_job("a"), _job("b"), _job("c", "failed")], [])
+    return checker
 
 
-def test_books_that_agree_with_the_ledger_are_good(checker: Checker) -> None:
+def test_a_record_that_agrees_with_the_ledger_is_good(checker: Checker) -> None:
     """Every image accepted is counted once."""
     verdict = _judge(checker, received=3, classified=2, failed=1)
     assert verdict.good
-    assert (verdict.lost, verdict.doubled, verdict.answered) == (0, 0, 3)
+    assert (verdict.lost, verdict.doubled, verdict.settled) == (0, 0, 3)
 
 
 def test_a_job_that_never_settles_is_lost(checker: Checker) -> None:
@@ -98,24 +98,24 @@ def test_a_row_that_does_not_balance_is_told(checker: Checker) -> None:
     assert not _judge(checker, received=4, classified=2, failed=1).balanced
 
 
-def test_the_report_names_every_kind_and_what_was_not_recovered(checker: Checker) -> None:
+def test_the_result_names_every_fault_and_every_missing_recovery(checker: Checker) -> None:
     """Counts, medians and the longest, as tables and as JSON; the soak is not good."""
     verdict = _judge(checker, received=3, classified=2, failed=1)
-    found = [
-        Disturbance("kill", 1, 2.0),
-        Disturbance("kill", 1, 4.0, answer=0.5),
-        Disturbance("pause", 0, None),
+    faults = [
+        FaultResult("kill", 1, 2.0),
+        FaultResult("kill", 1, 4.0, answer=0.5),
+        FaultResult("pause", 0, None),
     ]
-    report = Report(90.0, 7, verdict, 0, found)
-    assert not report.good
-    assert "| kill | 2 | 3.0 | 4.0 | 0.5 |" in report.to_markdown()
-    assert "| pause | 1 | not recovered | not recovered | 0.0 |" in report.to_markdown()
-    assert report.to_json()["kinds"][0] == {
-        "kind": "kill",
+    result = SoakResult(90.0, 7, verdict, 0, faults)
+    assert not result.good
+    assert "| kill | 2 | 3.0 | 4.0 | 0.5 |" in result.to_markdown()
+    assert "| pause | 1 | not recovered | not recovered | 0.0 |" in result.to_markdown()
+    assert result.to_json()["by_fault"][0] == {
+        "fault": "kill",
         "count": 2,
-        "recovery_median": 3.0,
-        "recovery_longest": 4.0,
-        "answer_longest": 0.5,
+        "median_recovery": 3.0,
+        "longest_recovery": 4.0,
+        "longest_answer": 0.5,
     }
-    assert Report(90.0, 7, verdict, 0, found[:2]).good
-    assert not Report(90.0, 7, verdict, 1, found[:2]).good
+    assert SoakResult(90.0, 7, verdict, 0, faults[:2]).good
+    assert not SoakResult(90.0, 7, verdict, 1, faults[:2]).good

@@ -1,4 +1,4 @@
-"""One supervised life of a stack: from the first process to the last."""
+"""Lifecycle of a supervised stack: start, supervision, stop."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from infra.local.view import View
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
-    """What to run and what to tell the person who runs it."""
+class Lifecycle:
+    """The services to run and the output for the person who runs them."""
 
     folder: DataFolder
     lock: int
     """File descriptor of the folder's lock, which the guard holds too."""
     stages: Sequence[Sequence[Service]]
     announce: Callable[[], None]
-    """Called when everything is ready."""
+    """Called when every process is ready."""
     status: Callable[[Sequence[Process]], str]
     """The live line."""
     url: str | None = None
@@ -33,10 +33,10 @@ class Life:
     port: int | None = None
 
     def run(self, view: View) -> None:
-        """Start, watch, and when told to stop, stop.
+        """Start the services, supervise them, and stop them at a stop signal.
 
         Raises:
-            StartError, InterruptedStartError: as `Supervisor.start`; nothing runs any more.
+            StartError, InterruptedStartError: as `Supervisor.start`; no process is left.
         """
         with Signals() as signals:
             guard = Guard(self.lock)
@@ -63,31 +63,33 @@ class Life:
             supervisor.run(each_tick)
         finally:
             view.close()
-            view.say("Stopping: requests and batches in progress are finished first. Ctrl-C again: at once.")
+            view.say("Stopping after the requests and batches in progress. Ctrl-C again stops at once.")
             supervisor.stop()
         view.say("Stopped.")
 
 
 class _StateFile:
-    """What `status` reads, written again and again while it cannot be."""
+    """The file that `status` reads; a failed write is repeated."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
         self._written = True
 
     def write(self, processes: Sequence[Process]) -> None:
-        """Write it, if it can be written."""
-        life = self._life
-        self._written = write_state(life.folder, life.url, life.host, life.port, processes)
+        """Write the file if possible."""
+        lifecycle = self._lifecycle
+        self._written = write_state(
+            lifecycle.folder, lifecycle.url, lifecycle.host, lifecycle.port, processes
+        )
 
     def write_again(self, processes: Sequence[Process]) -> None:
-        """Write it if it could not be written before."""
+        """Repeat a failed write."""
         if not self._written:
             self.write(processes)
 
 
 class _DiskNotice:
-    """Says once that the disk is full, and once that there is room again."""
+    """Reports once that the disk is full, and once that it has space again."""
 
     def __init__(self, folder: DataFolder, view: View) -> None:
         self._folder = folder
@@ -95,10 +97,10 @@ class _DiskNotice:
         self._full = False
 
     def look(self) -> None:
-        """Look at the disk."""
+        """Check the disk."""
         lacks = shortage(self._folder.path)
         if lacks is not None and not self._full:
             self._view.event(lacks)
         elif lacks is None and self._full:
-            self._view.event(f"The disk of {self._folder.path} has room again.")
+            self._view.event(f"The disk of {self._folder.path} has free space again.")
         self._full = lacks is not None

@@ -1,4 +1,4 @@
-"""What a run found out; `as_json` is the schema that docs/performance.md explains."""
+"""Result of a benchmark; docs/performance.md explains the JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from infra.lab.bench.backlog import Backlog
-from infra.lab.bench.figures import Latency, Spread
 from infra.lab.bench.sizing import Sizing
+from infra.lab.bench.spread import Latency, Spread
 from infra.lab.bench.stages import Stages
 from infra.lab.bench.usage import Memory
 
-FORMAT: Final = 1
-"""Version of the JSON; it changes when a figure changes its place or its meaning."""
+FORMAT: Final = 2
+"""Version of the JSON; it changes when a figure changes its name, place or meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class BaselineResult:
     """Bare decode and inference. `cpu_ms`: CPU milliseconds an image."""
 
     images_per_second: Spread
@@ -35,12 +35,12 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """The pipeline under one kind of load that it cannot satisfy.
+    """The pipeline under one workload that saturates it.
 
-    `ratio`: images/s divided by the limit's of the same round. `cpu_ratio`: the limit's CPU time an image
-    divided by all CPU time an image, `cpu_ms_total`; other programs on the machine disturb it less. `cpu_ms`:
-    by process, the load generator among them. `busy`: share of the cores that were not idle. `refused`:
-    uploads that were answered 429 or 503 and sent again.
+    `ratio`: images/s divided by the baseline's of the same round. `cpu_ratio`: the baseline's CPU time an
+    image divided by that of all processes, `cpu_ms_total`; other programs disturb it less. `cpu_ms`: by
+    role, the load generator among them. `busy`: share of the cores that was not idle. `retried`: uploads
+    answered 429 or 503 and sent again.
     """
 
     images_per_second: Spread
@@ -49,28 +49,28 @@ class Throughput:
     cpu_ms: dict[str, Spread]
     cpu_ms_total: Spread
     busy: Spread
-    refused: int
+    retried: int
     stages: Stages
 
 
 @dataclass(frozen=True, slots=True)
 class SizeResult:
-    """All of one size; `loads` by `single`, `bulk` and, with the main size, `awaited`.
+    """All figures of one size. `workloads`: `single`, `bulk` and, for the main size, `awaited`.
 
-    `limit` is that of the weights that the workers run, `limits` those of all of the model's: float and int8.
+    `baseline` is measured with the workers' weights, `baselines` with each of the model's: float and int8.
     """
 
     frames: Frames
-    limit: Baseline
-    limits: dict[str, Baseline]
-    loads: dict[str, Throughput]
+    baseline: BaselineResult
+    baselines: dict[str, BaselineResult]
+    workloads: dict[str, Throughput]
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
-    """Upload to answer, at `rate` images/s (0: one after the other).
+class LatencyResult:
+    """Upload to result at `rate` images/s (0: one after the other).
 
-    `late_ms`: the 99th percentile of how late the load generator itself was.
+    `late_ms`: 99th percentile of the load generator's own delay.
     """
 
     rate: float
@@ -80,16 +80,16 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepting:
-    """Uploads alone, without workers."""
+class IngestResult:
+    """Uploads without workers."""
 
     images_per_second: Spread
     cpu_ms: dict[str, Spread]
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """Throughput with this number of workers, images/s."""
+class ScalingResult:
+    """Throughput by number of workers, images/s."""
 
     workers: int
     single: Spread
@@ -98,28 +98,28 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """Start, and memory after the load of the main size; parents and children by name."""
+    """Start-up time, and memory after the workloads of the main size; parents and children by name."""
 
     start_seconds: Spread
     memory: dict[str, Memory]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Everything."""
+class BenchmarkResult:
+    """All figures of one benchmark."""
 
     made_at: str
     machine: dict[str, Any]
     settings: dict[str, Any]
     sizes: dict[str, SizeResult]
-    latency: dict[str, Answering]
-    accepting: dict[str, Accepting]
-    growth: Backlog
-    scale: tuple[Scale, ...]
+    latency: dict[str, LatencyResult]
+    accepting: dict[str, IngestResult]
+    backlog: Backlog
+    scale: tuple[ScalingResult, ...]
     processes: dict[str, ProcessResult]
     sizing: Sizing
     warnings: tuple[str, ...] = field(default=())
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
+        """Return the result as JSON's types."""
         return {"format": FORMAT, **asdict(self)}

@@ -1,4 +1,4 @@
-"""Questions to Redis that tell whether a process is ready. None waits longer than half a second."""
+"""Readiness probes that ask Redis, with a timeout of half a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMEOUT: Final = 0.5  # seconds
 
 
 def redis_answers(url: str) -> bool:
-    """Return whether Redis answers, which it does once it has read its file."""
+    """Return whether Redis answers: it has loaded its file."""
     try:
         JobStore(connect(url, timeout=_TIMEOUT)).ping()
     except WastestreamError:
@@ -23,28 +23,28 @@ def redis_answers(url: str) -> bool:
     return True
 
 
-class Worker:
-    """One worker's sign of life in Redis."""
+class WorkerProbe:
+    """The heartbeat of one worker in Redis."""
 
     def __init__(self, url: str, name: str) -> None:
         self._workers = WorkerRegistry(connect(url, timeout=_TIMEOUT))
-        self._name = f"{name}@{socket.gethostname()}"  # as Celery makes it of `NAME@%h`
+        self._name = f"{name}@{socket.gethostname()}"  # as Celery expands `NAME@%h`
 
     def seen(self) -> bool:
-        """Return whether the worker has reported itself."""
+        """Return whether the worker has sent a heartbeat."""
         try:
             return self._name in self._workers.names()
         except WastestreamError:
             return False
 
     def alive(self) -> bool:
-        """Return whether the worker reports itself; True as well while Redis cannot be asked."""
+        """Return whether the worker sends heartbeats; True while Redis does not answer."""
         try:
             return self._name in self._workers.names()
         except WastestreamError:
             return True
 
     def forget(self) -> None:
-        """Drop the sign of life of a worker that has died, so that the next one's is its own."""
-        with contextlib.suppress(WastestreamError):  # Redis is down: then there is nothing to mistake either.
+        """Delete the heartbeat of a dead worker, so that its successor is not ready too early."""
+        with contextlib.suppress(WastestreamError):  # Redis is down: no probe can mistake the old heartbeat.
             self._workers.gone(self._name)

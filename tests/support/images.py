@@ -1,4 +1,4 @@
-"""Images made on the spot."""
+"""Synthetic images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 
-def picture(width: int = 64, height: int = 48, *, seed: int = 0, mode: str = "RGB") -> Image.Image:
+def pattern(width: int = 64, height: int = 48, *, seed: int = 0, mode: str = "RGB") -> Image.Image:
     """Return an image with a coarse random pattern, which compression keeps recognisable."""
     values = random.Random(seed)  # noqa: S311 - a pattern, no secret
     small = Image.new("RGB", (8, 8))
@@ -20,10 +20,10 @@ def picture(width: int = 64, height: int = 48, *, seed: int = 0, mode: str = "RG
 def encoded(image: Image.Image | None = None, image_format: str = "JPEG", **options: Any) -> bytes:
     """Return the image's file bytes."""
     stream = io.BytesIO()
-    (image or picture()).save(stream, image_format, **options)
+    (image or pattern()).save(stream, image_format, **options)
     return stream.getvalue()
 
 
 def jpeg(seed: int = 0) -> bytes:
-    """Return a small JPEG; another seed, another picture."""
-    return encoded(picture(seed=seed))
+    """Return a small JPEG; each seed gives another image."""
+    return encoded(pattern(seed=seed))

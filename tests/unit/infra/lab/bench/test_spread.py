@@ -1,11 +1,11 @@
-"""infra.lab.bench.figures and sizing: what measured values come to."""
+"""infra.lab.bench.spread and sizing: what measured values come to."""
 
 from __future__ import annotations
 
 import pytest
 
-from infra.lab.bench.figures import Latency, Spread, latency, percentile, spread
 from infra.lab.bench.sizing import CAMERAS, FRAMES_PER_SECOND, size_fleet
+from infra.lab.bench.spread import Latency, Spread, latency, percentile, spread
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -17,15 +17,22 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
 
 def test_latencies_are_milliseconds_with_the_spread_of_rounds() -> None:
     """Each round has its own percentiles; the median of these and their extremes are shown."""
-    found = latency([[0.001] * 99 + [0.5], [0.002] * 100, [0.003] * 100])
-    assert found == Latency(300, Spread(2.0, 1.0, 3.0), Spread(2.0, 1.0, 3.0), Spread(2.0, 1.0, 3.0))
+    latencies = latency([[0.001] * 99 + [0.5], [0.002] * 100, [0.003] * 100])
+    assert latencies == Latency(300, Spread(2.0, 1.0, 3.0), Spread(2.0, 1.0, 3.0), Spread(2.0, 1.0, 3.0))
     assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
 
 
 def test_a_fleet_is_sized_by_cpu_time() -> None:
-    """With 8 ms of a worker an image, one at 80 % does 100 a second. The load does not count."""
-    used = {"worker parent": 1.0, "worker child": 7.0, "api": 1.5, "redis": 0.5, "s3": 2.0, "load": 50.0}
-    sizing = size_fleet(used)
+    """With 8 ms of a worker an image, one at 80 % does 100 a second. The load generator does not count."""
+    cpu_ms = {
+        "worker parent": 1.0,
+        "worker child": 7.0,
+        "api": 1.5,
+        "redis": 0.5,
+        "s3": 2.0,
+        "load generator": 50.0,
+    }
+    sizing = size_fleet(cpu_ms)
     assert (sizing.worker_ms, sizing.other_ms) == pytest.approx((8.0, 4.0))
     needs = {(need.cameras, need.frames_per_second): need for need in sizing.needs}
     assert len(needs) == len(CAMERAS) * len(FRAMES_PER_SECOND)

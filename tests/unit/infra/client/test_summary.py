@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from infra.client.collect import Source
-from infra.client.report import Tally, table, visible
 from infra.client.results import Result, failed, settled, unfinished
+from infra.client.summary import Summary, table, visible
 
 SOURCE = Source(0, "a.jpg", Path("a.jpg"), 0, 1)
 
@@ -96,17 +96,17 @@ def test_json_has_the_promised_fields() -> None:
 
 def test_the_summary_counts() -> None:
     """Labels, reviews, failures and what was never sent are each counted."""
-    tally = Tally()
+    summary = Summary()
     for result in (settled(SOURCE, JOB), failed(SOURCE, "No."), unfinished(SOURCE, None, "Gone.")):
-        tally.add(result)
-    assert not tally.complete
-    assert tally.summary(2.0) == (
+        summary.add(result)
+    assert not summary.complete
+    assert summary.line(2.0) == (
         "3 images: 1 classified (1 biodegradable; 1 to review), 1 failed, 1 not sent, in 2.0 s."
     )
 
 
 def test_only_classified_is_complete() -> None:
     """Exit code 0 stands for this."""
-    tally = Tally()
-    tally.add(settled(SOURCE, JOB))
-    assert tally.complete
+    summary = Summary()
+    summary.add(settled(SOURCE, JOB))
+    assert summary.complete

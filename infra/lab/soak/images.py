@@ -1,4 +1,4 @@
-"""Images for the load, made on the spot."""
+"""Synthetic images for the workload."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Final
 
 from PIL import Image
 
-_KINDS: Final = 32
+_COUNT: Final = 32
 _SIZE: Final = (1280, 720)
 
 
-def make_pictures(seed: int) -> list[bytes]:
-    """Return different JPEGs of a camera's size: workers shall have some to do whenever one is killed."""
+def make_images(seed: int) -> list[bytes]:
+    """Return different JPEGs of a camera's size, so that a killed worker always has work in progress."""
     rng = random.Random(seed)  # noqa: S311 - patterns, no secret
-    return [_encoded(rng) for _ in range(_KINDS)]
+    return [_encode(rng) for _ in range(_COUNT)]
 
 
-def broken(data: bytes) -> bytes:
-    """Return the JPEG with a good header and half of its pixels missing: it must settle `failed`."""
+def truncate(data: bytes) -> bytes:
+    """Return the JPEG with a valid header and half of its pixels missing: its job must settle `failed`."""
     start = data.index(b"\xff\xda")
     return data[: (start + len(data)) // 2]
 
 
-def _encoded(rng: random.Random) -> bytes:
+def _encode(rng: random.Random) -> bytes:
     small = Image.frombytes("RGB", (4, 3), rng.randbytes(36))
     stream = io.BytesIO()
     small.resize(_SIZE).save(stream, "JPEG", quality=70)

@@ -1,4 +1,4 @@
-"""Figures with their spread."""
+"""Spread of a figure over the rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of several rounds, the lowest and the highest."""
+    """Median, lowest and highest of several rounds."""
 
     median: float
     low: float
@@ -19,8 +19,8 @@ class Spread:
 
 def spread(values: Iterable[float]) -> Spread:
     """Return the spread of at least one value."""
-    found = list(values)
-    return Spread(statistics.median(found), min(found), max(found))
+    ordered = sorted(values)
+    return Spread(statistics.median(ordered), ordered[0], ordered[-1])
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -31,7 +31,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Times of one kind of call, milliseconds; the spread is that of the rounds' own percentiles."""
+    """Times of one kind of call, milliseconds. Each spread is of the rounds' own percentiles."""
 
     samples: int
     p50: Spread
@@ -43,5 +43,5 @@ def latency(rounds: Sequence[Sequence[float]]) -> Latency:
     """Return the percentiles of seconds measured in several rounds, each of at least one call."""
     return Latency(
         sum(map(len, rounds)),
-        *(spread(1000 * percentile(one, share) for one in rounds) for share in (0.5, 0.95, 0.99)),
+        *(spread(1000 * percentile(seconds, share) for seconds in rounds) for share in (0.5, 0.95, 0.99)),
     )

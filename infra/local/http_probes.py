@@ -1,8 +1,6 @@
-"""Questions over TCP and HTTP that tell whether a process is ready.
+"""Readiness probes over TCP and HTTP, with a default timeout of half a second.
 
-None waits longer than half a second, unless it is told to.
-
-Without Redis' client, so that `status` does not load it.
+Apart from the probes of Redis, so that `status` does not load Redis' client.
 """
 
 from __future__ import annotations
@@ -27,10 +25,10 @@ def listens(host: str, port: int) -> bool:
 
 
 def api_ready(host: str, port: int) -> bool:
-    """Return whether the API and all it depends on are ready, by its own word.
+    """Return whether the API reports itself and its dependencies as ready.
 
-    A full disk does not count: results can be read, and what waits is classified. Nor do lost data: they wait
-    for a person, who needs it all running.
+    A full disk does not count: results stay readable, and workers classify pending jobs. Lost data do not
+    count either: the person who has to act needs a running stack.
     """
     status, health = read_health(host, port)
     failing = {part for part, answer in health.get("checks", {}).items() if answer != "ok"}
@@ -38,26 +36,26 @@ def api_ready(host: str, port: int) -> bool:
 
 
 def lost_data(health: Mapping[str, Any]) -> str | None:
-    """Return the sentence with which the API's `/readyz` says that data were lost, None if it does not."""
+    """Return the API's sentence on lost data, None without loss."""
     checks = health.get("checks") or {"installation": "ok"}
-    said: str = checks.get("installation", "ok")
-    return None if said == "ok" else said
+    answer: str = checks.get("installation", "ok")
+    return None if answer == "ok" else answer
 
 
 def read_health(
     host: str, port: int, key: str | None = None, *, timeout: float = _TIMEOUT
 ) -> tuple[int, dict[str, Any]]:
-    """Return `/readyz`: its status and its JSON; 0 and nothing if the API does not answer.
+    """Return status and JSON of `/readyz`; 0 and an empty object if the API does not answer.
 
-    Where callers need an API key, one without `key` learns what is ready, but no figures. The API waits for
-    what it asks, so to be told what does not answer takes `timeout`, in seconds.
+    If callers need an API key, a call without `key` gets the checks, but no figures. The API itself waits for
+    its dependencies: to learn which one hangs, allow it a longer `timeout`, in seconds.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return _get(host, port, "/readyz", headers, timeout=timeout)
 
 
 def read_session(host: str, port: int) -> dict[str, Any]:
-    """Return `/session`, which says whether callers need a key; nothing if the API does not answer."""
+    """Return `/session`: whether callers need a key; an empty object if the API does not answer."""
     return _get(host, port, "/session")[1]
 
 

@@ -1,4 +1,4 @@
-"""Results for a person: a table and a summary."""
+"""Results for a person: a table and a summary line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.text import Text
 from infra.client.results import CLASSIFIED, Result
 
 ENOUGH_FOR_A_RATE: Final = 16
-"""Images below which a rate says more of the start than of the work."""
+"""Minimum number of images for a meaningful rate."""
 
 
 def visible(text: str) -> str:
-    """Return `text` with what a terminal would obey or hide, such as escapes, written as Python does."""
+    """Return `text` with control and invisible characters written as Python escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -25,15 +25,15 @@ def visible(text: str) -> str:
 
 def table(results: Sequence[Result]) -> Table:
     """Return the results as a table, in the order of the command line."""
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    made.add_column("file", overflow="fold")
-    made.add_column("label")
-    made.add_column("probability", justify="right")
-    made.add_column("review")
-    made.add_column("ms, accepted to settled", justify="right")
+    rows = Table(box=None, header_style="bold", pad_edge=False)
+    rows.add_column("file", overflow="fold")
+    rows.add_column("label")
+    rows.add_column("probability", justify="right")
+    rows.add_column("review")
+    rows.add_column("ms, accepted to settled", justify="right")
     for result in sorted(results, key=lambda result: result.position):
-        made.add_row(*_cells(result))
-    return made
+        rows.add_row(*_cells(result))
+    return rows
 
 
 def _cells(result: Result) -> tuple[Text, ...]:
@@ -56,8 +56,8 @@ def _cells(result: Result) -> tuple[Text, ...]:
     )
 
 
-class Tally:
-    """Counts results as they come."""
+class Summary:
+    """Counts results as they arrive."""
 
     def __init__(self) -> None:
         self.states: Counter[str | None] = Counter()
@@ -81,24 +81,24 @@ class Tally:
         """Whether every result is a classified image."""
         return self.states[CLASSIFIED] == self.total
 
-    def summary(self, seconds: float) -> str:
-        """Say in one line what came out, and how fast.
+    def line(self, seconds: float) -> str:
+        """Return the counts and the rate in one line.
 
         Args:
             seconds: from the first upload to the last result.
         """
         classified = self.states[CLASSIFIED]
-        line = f"{_images(self.total)}: {classified:,} classified"
+        text = f"{_images(self.total)}: {classified:,} classified"
         if classified:
             labels = ", ".join(
                 f"{number:,} {label}" for label, number in sorted(self.labels.items(), key=str)
             )
-            line += f" ({labels}; {self.review:,} to review)"
+            text += f" ({labels}; {self.review:,} to review)"
         for state, number in self.states.items():
             if state != CLASSIFIED:
-                line += f", {number:,} {state or 'not sent'}"
+                text += f", {number:,} {state or 'not sent'}"
         rate = f" ({self.total / seconds:,.0f} a second)" if self.total >= ENOUGH_FOR_A_RATE else ""
-        return f"{line}, in {seconds:.1f} s{rate}."
+        return f"{text}, in {seconds:.1f} s{rate}."
 
 
 def _images(number: int) -> str:

@@ -1,0 +1,143 @@
+"""Result of a soak, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from infra.lab.soak.checker import Verdict
+
+
+@dataclass(frozen=True)
+class FaultResult:
+    """One injected fault. `recovery`: seconds until the last affected job settled, None if it did not.
+
+    `memory`: resident bytes of each service after the fault. `answer`: seconds of the slowest single upload
+    meanwhile. `max_recovery`, `max_answer`: promised seconds, None where nothing is promised.
+    """
+
+    fault: str
+    affected: int
+    recovery: float | None
+    memory: dict[str, int] = field(default_factory=dict)
+    max_recovery: float | None = None
+    answer: float = 0.0
+    max_answer: float | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether the stack recovered, but the recovery or an upload took longer than promised."""
+        if self.recovery is None:
+            return False
+        return _exceeds(self.recovery, self.max_recovery) or _exceeds(self.answer, self.max_answer)
+
+
+@dataclass(frozen=True)
+class SoakResult:
+    """One soak. `seconds`: duration of the workload; `rejected`: images that the API rejected."""
+
+    seconds: float
+    seed: int
+    verdict: Verdict
+    rejected: int
+    faults: list[FaultResult]
+
+    @property
+    def good(self) -> bool:
+        """Whether no image was lost, doubled or rejected, and the stack recovered from every fault."""
+        recovered = all(fault.recovery is not None for fault in self.faults)
+        return self.verdict.good and not self.rejected and recovered
+
+    @property
+    def late(self) -> int:
+        """Number of faults with a recovery or an upload later than promised."""
+        return sum(fault.late for fault in self.faults)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON's types."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "seed": self.seed,
+            **asdict(self.verdict),
+            "rejected": self.rejected,
+            "good": self.good,
+            "late": self.late,
+            "max_memory": self.max_memory(),
+            "by_fault": [
+                {
+                    "fault": fault,
+                    "count": count,
+                    "median_recovery": median,
+                    "longest_recovery": longest,
+                    "longest_answer": answer,
+                }
+                for fault, count, median, longest, answer in self.by_fault()
+            ],
+            "faults": [asdict(fault) for fault in self.faults],
+        }
+
+    def by_fault(self) -> Iterator[tuple[str, int, float | None, float | None, float]]:
+        """Yield fault, count, median and longest recovery (None: one is missing), longest answer; seconds."""
+        for name in sorted({fault.fault for fault in self.faults}):
+            same = [fault for fault in self.faults if fault.fault == name]
+            recoveries = [fault.recovery for fault in same if fault.recovery is not None]
+            complete = len(recoveries) == len(same)
+            yield (
+                name,
+                len(same),
+                round(statistics.median(recoveries), 1) if complete else None,
+                round(max(recoveries), 1) if complete else None,
+                round(max(fault.answer for fault in same), 1),
+            )
+
+    def max_memory(self) -> dict[str, int]:
+        """Return the maximum resident bytes of each service by its name."""
+        names = sorted({name for fault in self.faults for name in fault.memory})
+        return {name: max(fault.memory.get(name, 0) for fault in self.faults) for name in names}
+
+    def to_markdown(self) -> str:
+        """Return the figures as two tables."""
+        verdict = self.verdict
+        rows = [
+            ("minutes of workload", f"{self.seconds / 60:.1f}"),
+            ("images accepted", f"{verdict.accepted:,}"),
+            ("images settled", f"{verdict.settled:,}"),
+            *((f"settled as {state}", f"{count:,}") for state, count in verdict.states.items()),
+            ("repeated uploads recognised", f"{verdict.duplicates:,}"),
+            ("faults injected", f"{len(self.faults):,}"),
+            ("images lost", f"{verdict.lost:,}"),
+            ("images doubled", f"{verdict.doubled:,}"),
+            ("images rejected", f"{self.rejected:,}"),
+            ("faults with a late recovery or upload", f"{self.late:,}"),
+            ("ledger balanced", "yes" if verdict.balanced else "NO"),
+            *(
+                (f"{name}: maximum memory, MB", f"{most / 1e6:.0f}")
+                for name, most in self.max_memory().items()
+            ),
+        ]
+        faults = [
+            (fault, str(count), _seconds(median), _seconds(longest), _seconds(answer))
+            for fault, count, median, longest, answer in self.by_fault()
+        ]
+        return "\n".join(
+            [
+                "| | |",
+                "|---|---|",
+                *(f"| {name} | {value} |" for name, value in rows),
+                "",
+                "| fault | times | recovery, median s | longest s | longest upload s |",
+                "|---|---|---|---|---|",
+                *(f"| {' | '.join(row)} |" for row in faults),
+                "",
+            ]
+        )
+
+
+def _exceeds(seconds: float, limit: float | None) -> bool:
+    return limit is not None and seconds > limit
+
+
+def _seconds(value: float | None) -> str:
+    return "not recovered" if value is None else f"{value:.1f}"

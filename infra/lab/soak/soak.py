@@ -1,0 +1,118 @@
+"""One soak: a workload, one injected fault after the other, and the checker's verdict at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from api.auth.key_cache import REFRESH_SECONDS
+from core.redis.api_keys import Scope
+from core.redis.ledger import Ledger
+from infra.lab.soak.checker import Checker, judge
+from infra.lab.soak.faults import Fault
+from infra.lab.soak.result import FaultResult, SoakResult
+from infra.lab.soak.workload import MixedWorkload
+from infra.lab.stack import Stack
+
+TAIL: Final = 1.0
+"""Seconds after a fault in which an accepted image still counts as affected."""
+
+MAX_RECOVERY: Final = 120.0
+"""Seconds after which a fault counts as not recovered."""
+
+MAX_DRAIN: Final = 900.0
+"""The same after an overload, whose backlog depends on the machine's speed."""
+
+_TICK: Final = 0.25
+_FINISH: Final = 120.0  # seconds for the last results
+_CALM: Final = (1.0, 4.0)  # seconds between a recovery and the next fault
+
+
+async def soak(
+    stack: Stack, *, seconds: float, seed: int, faults: Sequence[Fault], say: Callable[[str], None]
+) -> SoakResult:
+    """Inject faults into a running stack, one at a time; return the result.
+
+    Args:
+        stack: a stack that has just started.
+        seconds: duration of the fault injection; the last recovery and the last results come on top.
+        seed: of the order and times of the faults and of the choice of images.
+        faults: the faults to choose from.
+        say: called with a line of progress.
+    """
+    key = stack.make_key("workload", Scope.INGEST, Scope.READ)
+    await asyncio.sleep(REFRESH_SECONDS)  # Until then an API process may accept calls without a key.
+    rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
+    checker = Checker()
+    workload = MixedWorkload(stack.url, key, checker, seed)
+    began = time.monotonic()
+    workload.start()
+    results: list[FaultResult] = []
+    for fault in _shuffled(faults, rng):
+        await asyncio.sleep(rng.uniform(*_CALM))
+        workload.check()
+        if time.monotonic() - began >= seconds:
+            break
+        result = await _inject(stack, fault, workload, checker, rng)
+        results.append(result)
+        say(_line(result, checker))
+    loaded = time.monotonic() - began
+    await workload.finish(_FINISH)
+    verdict = await asyncio.to_thread(lambda: judge(checker, Ledger(stack.redis())))
+    return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
+
+
+def _shuffled(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:
+    """Yield every fault once in random order, then again, for ever: chance alone could omit one."""
+    while True:
+        yield from rng.sample(faults, len(faults))
+
+
+async def _inject(
+    stack: Stack, fault: Fault, workload: MixedWorkload, checker: Checker, rng: random.Random
+) -> FaultResult:
+    affected = set(checker.outstanding)
+    since = time.time()
+    workload.unbounded = fault.overload
+    workload.longest_upload()
+    await fault.inject(stack, rng)
+    answer = workload.longest_upload()
+    workload.unbounded = False
+    if fault.outage:
+        since = time.time()
+    memory = {process.name: process.memory for process in stack.processes() if process.lives}
+    await asyncio.sleep(TAIL)
+    affected |= checker.outstanding
+    recovered = await _settled(affected, checker, MAX_DRAIN if fault.overload else MAX_RECOVERY)
+    await asyncio.to_thread(stack.wait_ready, MAX_RECOVERY)  # The next fault hits a complete stack.
+    last = checker.last_settled(affected & checker.settled.keys())
+    return FaultResult(
+        fault=fault.name,
+        affected=len(affected),
+        recovery=max(0.0, (last or since) - since) if recovered else None,
+        memory=memory,
+        max_recovery=fault.max_recovery,
+        answer=answer,
+        max_answer=fault.max_answer,
+    )
+
+
+async def _settled(affected: set[str], checker: Checker, seconds: float) -> bool:
+    """Return whether all of these jobs settle within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not affected & checker.outstanding:
+            return True
+        await asyncio.sleep(_TICK)
+    return False
+
+
+def _line(result: FaultResult, checker: Checker) -> str:
+    recovery = "NOT RECOVERED" if result.recovery is None else f"recovered in {result.recovery:.1f} s"
+    return (
+        f"{result.fault}: {result.affected} jobs affected, {recovery}; "
+        f"{len(checker.accepted):,} accepted, {len(checker.settled):,} settled"
+    )
