@@ -133,7 +133,7 @@ def check_address(settings: Settings, keyring: Keyring) -> None:
     if settings.reachable:
         raise SettingsError(
             f"The API would listen on {settings.host}, where others can reach it, and no API key is set. "
-            "Let it listen on 127.0.0.1 first and run `./wastestream keys create NAME --scope admin`, or set "
+            "Let it listen on 127.0.0.1 first and run `wastestream keys create NAME --scope admin`, or set "
             f"{PREFIX}ADMIN_KEY_SHA256. {PREFIX}AUTH=off lets everyone in, for those with a proxy in front "
             "that asks."
         )
@@ -255,7 +255,7 @@ def _refuse_strange_pages(request: Request, *, own_names_only: bool) -> None:
         raise RequestError(
             HTTPStatus.FORBIDDEN,
             "Without API keys this server answers only to this machine's own names, such as "
-            "http://127.0.0.1 or http://localhost. Make a key to use others: ./wastestream keys create.",
+            "http://127.0.0.1 or http://localhost. Make a key to use others: wastestream keys create.",
         )
 
 

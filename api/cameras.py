@@ -1,4 +1,4 @@
-"""`cameras list`, `forget`: of `./wastestream cameras`, and in containers of `python -m api.cameras`."""
+"""`cameras list`, `forget`: of `wastestream cameras`, and in containers of `python -m api.cameras`."""
 
 from __future__ import annotations
 

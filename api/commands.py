@@ -1,4 +1,4 @@
-"""Parts of the commands that speak to Redis, run by `./wastestream` or in a container."""
+"""Parts of the commands that speak to Redis, run by `wastestream` or in a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`installation show`, `renew`: of `./wastestream installation`, and of `python -m api.installation`."""
+"""`installation show`, `renew`: of `wastestream installation`, and of `python -m api.installation`."""
 
 from __future__ import annotations
 

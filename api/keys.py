@@ -1,4 +1,4 @@
-"""`keys create`, `list`, `revoke`: of `./wastestream keys`, and in containers of `python -m api.keys`."""
+"""`keys create`, `list`, `revoke`: of `wastestream keys`, and in containers of `python -m api.keys`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def create(
 ) -> None:
     """Make a key called NAME and print it, this once.
 
-    Standard output gets the key alone, so `./wastestream keys create NAME --scope ingest > FILE` keeps it.
+    Standard output gets the key alone, so `wastestream keys create NAME --scope ingest > FILE` keeps it.
     """
     if not is_key_name(name):
         raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
@@ -110,7 +110,7 @@ def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool
         return
     if not keys:
         click.echo(
-            "There are no valid keys. Make one: ./wastestream keys create NAME --scope ingest", err=True
+            "There are no valid keys. Make one: wastestream keys create NAME --scope ingest", err=True
         )
         return
     rows = [("id", "name", "scopes", "limit", "made", "")]

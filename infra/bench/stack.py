@@ -1,4 +1,4 @@
-"""The stack that is measured: started as `./wastestream up` does, in a folder that is thrown away."""
+"""The stack that is measured: started as `wastestream up` does, in a folder that is thrown away."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from core.accounts import TOTALS, Accounts
 from core.ledger import JobStore, connect
 from core.settings import PREFIX
 from infra.bench.errors import BenchError, BrokenPipelineError
-from infra.local.folder import REPOSITORY, DataFolder
+from infra.local.checkout import REPOSITORY
+from infra.local.folder import DataFolder
 from infra.local.guard import Guard
 from infra.local.health import api_ready
 from infra.local.logs import tail

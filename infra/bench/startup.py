@@ -16,7 +16,7 @@ from core.ledger import JobStore
 from core.settings import PREFIX
 from infra.bench.errors import BenchError
 from infra.bench.stack import HOST
-from infra.local.folder import REPOSITORY
+from infra.local.checkout import REPOSITORY
 from infra.local.health import api_ready
 from infra.local.logs import tail
 

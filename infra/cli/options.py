@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from infra.local.folder import DEFAULT_FOLDER
+from infra.local.checkout import DEFAULT_FOLDER, DEFAULT_FOLDER_HELP
 
 DEFAULT_PORT: Final = 8000
 """The API's port where none is named."""
@@ -21,7 +21,7 @@ data_dir = click.option(
     type=click.Path(readable=False, path_type=Path),
     default=DEFAULT_FOLDER,
     metavar="DIR",
-    help="Folder of this stack's data [wastestream-data, beside the program].",
+    help=f"Folder of this stack's data [{DEFAULT_FOLDER_HELP}].",
 )
 
 key_file = click.option(

@@ -12,9 +12,10 @@ import click
 
 from api.commands import CommandGroup
 from core.settings import PREFIX, Settings, load_settings
+from infra.local.checkout import DEFAULT_FOLDER, DEFAULT_FOLDER_HELP, PROGRAM
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
-from infra.local.folder import DEFAULT_FOLDER, DataFolder
+from infra.local.folder import DataFolder
 from infra.local.probes import redis_answers
 
 _REDIS_URL: Final = f"{PREFIX}REDIS_URL"
@@ -67,7 +68,7 @@ def target_group(
         metavar="DIR",
         expose_value=False,
         callback=choose,
-        help="Folder of the stack's data [wastestream-data, beside the program].",
+        help=f"Folder of the stack's data [{DEFAULT_FOLDER_HELP}].",
     )
 
     def twin(command: click.Command) -> click.Command:
@@ -81,7 +82,7 @@ def target_group(
 def _local_settings(folder: DataFolder) -> Settings:
     if not folder.supervisor():
         raise StackError(
-            f"Nothing runs on {folder.path}, and this needs its Redis. Start it with ./wastestream up."
+            f"Nothing runs on {folder.path}, and this needs its Redis. Start it with {PROGRAM} up."
         )
     try:
         variables = read_variables(folder.worker_env)
@@ -90,5 +91,5 @@ def _local_settings(folder: DataFolder) -> Settings:
             f"{folder.path} is the folder of workers that joined a stack; run this where the stack runs."
         ) from error
     if not redis_answers(variables[_REDIS_URL]):
-        raise StackError(f"The Redis of {folder.path} does not answer; `./wastestream status` shows why.")
+        raise StackError(f"The Redis of {folder.path} does not answer; `{PROGRAM} status` shows why.")
     return Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})  # type: ignore[arg-type]

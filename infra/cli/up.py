@@ -15,6 +15,7 @@ from core.settings import PREFIX, load_settings
 from infra.cli.options import DEFAULT_PORT, cores, count_workers, data_dir
 from infra.local import ports
 from infra.local.appendonly import repair
+from infra.local.checkout import PROGRAM
 from infra.local.credentials import load_credentials
 from infra.local.detach import detach
 from infra.local.environment import clean_environment
@@ -129,12 +130,12 @@ def _announce(plan: StackPlan, view: View) -> None:
         return
     view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
     view.say(
-        "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
+        f"Try:   {PROGRAM} classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
     )
     _say_who_may_call(plan, view)
     if plan.listen not in ports.LOOPBACK:
         view.say(
-            "Other machines join with `./wastestream worker --env-file FILE`, "
+            f"Other machines join with `{PROGRAM} worker --env-file FILE`, "
             f"where FILE is a copy of {plan.folder.worker_env}."
         )
 
@@ -146,7 +147,7 @@ def _say_who_may_call(plan: StackPlan, view: View) -> None:
     elif read_session(ports.dial(plan.host), plan.port).get("required"):
         view.say(f"Callers need an API key: `classify` takes it from {PREFIX}API_KEY, the page asks for it.")
     else:
-        view.say("No API key is set, so the API listens on this machine only (./wastestream keys makes one).")
+        view.say(f"No API key is set, so the API listens on this machine only ({PROGRAM} keys makes one).")
 
 
 def _check_model() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from infra.local.checkout import PROGRAM
 from infra.local.credentials import write_private
 from infra.local.errors import DamagedFileError
 
@@ -89,7 +90,7 @@ def mend(folder: Path, server: str) -> str | None:
     if not damage.unfinished:
         raise DamagedFileError(
             f"{damage.loss()}. Nothing has been changed. Put a backup of the data folder in its place, "
-            "or run `./wastestream up --repair`: it keeps a copy and goes on with what is before it."
+            f"or run `{PROGRAM} up --repair`: it keeps a copy and goes on with what is before it."
         )
     rest = damage.size - damage.position
     kept = _cut(folder, damage)

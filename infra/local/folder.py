@@ -15,11 +15,8 @@ from typing import Final
 
 import psutil
 
+from infra.local.checkout import PROGRAM
 from infra.local.errors import FolderBusyError, FolderError, FolderFullError
-
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-
-DEFAULT_FOLDER: Final = REPOSITORY / "wastestream-data"
 
 PRIVATE: Final = stat.S_IRWXG | stat.S_IRWXO
 """The mask (umask) of processes whose files no other user may read."""
@@ -69,7 +66,7 @@ class DataFolder:
 
     @property
     def worker_env(self) -> Path:
-        """What `./wastestream worker --env-file` needs on another machine."""
+        """What `wastestream worker --env-file` needs on another machine."""
         return self.path / "worker.env"
 
     @property
@@ -179,7 +176,7 @@ class DataFolder:
             if time.monotonic() - since > (_DYING_SECONDS if lives(pid) else _LEFTOVER_SECONDS):
                 raise FolderBusyError(
                     f"{self.path} is in use by another `wastestream` (process {pid}). "
-                    "Stop that one with `./wastestream down`, or name another folder with --data-dir."
+                    f"Stop that one with `{PROGRAM} down`, or name another folder with --data-dir."
                 )
             time.sleep(0.05)  # If it is gone, its guard still holds the lock and is ending what it left.
 
