@@ -109,9 +109,7 @@ def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool
             click.echo(json.dumps(_as_json(key)))
         return
     if not keys:
-        click.echo(
-            "There are no valid keys. Make one: wastestream keys create NAME --scope ingest", err=True
-        )
+        click.echo("There are no valid keys. Make one: wastestream keys create NAME --scope ingest", err=True)
         return
     rows = [("id", "name", "scopes", "limit", "made", "")]
     rows += [

@@ -129,9 +129,7 @@ def _announce(plan: StackPlan, view: View) -> None:
         view.say(f"CLOSED: {plan.url}  {lost}")
         return
     view.say(f"Ready: {plan.url}  (the page to drop images on, and the API below /v1)")
-    view.say(
-        f"Try:   {PROGRAM} classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
-    )
+    view.say(f"Try:   {PROGRAM} classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}"))
     _say_who_may_call(plan, view)
     if plan.listen not in ports.LOOPBACK:
         view.say(

@@ -12,8 +12,8 @@ import psutil
 from core.settings import PREFIX
 from infra.local import health, ports, probes
 from infra.local.appendonly import mend
-from infra.local.credentials import Credentials, write_private
 from infra.local.checkout import IN_CHECKOUT, REPOSITORY
+from infra.local.credentials import Credentials, write_private
 from infra.local.folder import DataFolder
 from infra.local.programs import REDIS, find_program
 from infra.local.rewrites import Rewrites
@@ -25,8 +25,8 @@ _CORES_PER_S3_THREAD = 4
 _S3_LEAST = 512 << 20  # bytes that it may have in any case
 
 _PYTHON = [sys.executable, "-m"] if IN_CHECKOUT else [sys.executable, "-P", "-m"]
-"""Runs a module. Processes start in the folder of the code; where that is site-packages, it must not come before
-the standard library on the path."""
+"""Runs a module. Processes start in the folder of the code; where that is site-packages, it must not come
+before the standard library on the path."""
 
 _REDIS_CONF = """\
 bind {listen}

@@ -19,8 +19,8 @@ from core.accounts import Accounts
 from core.keys import KeyStore, Scope
 from core.ledger import connect
 from core.settings import PREFIX
-from infra.local.errors import StackError
 from infra.local.checkout import REPOSITORY
+from infra.local.errors import StackError
 from infra.local.folder import DataFolder
 from infra.local.guard import Guard
 from infra.local.logs import tail
