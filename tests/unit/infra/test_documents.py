@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -79,6 +80,13 @@ def test_lines_end_before_column_120(document: Path) -> None:
     )
     long = [line for line in prose.splitlines() if len(line) > _COLUMNS and line[:1] != "|"]
     assert long == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    """What is released has its entry, or `Unreleased` gathers the next one's above it."""
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    releases = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert next(release for release in releases if release != "Unreleased") == version
 
 
 def test_each_decision_is_in_the_overview() -> None:
