@@ -8,20 +8,20 @@ from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 
-from api.access import check_address
 from api.app import create_app
+from api.auth.key_cache import KeyCache, settings_key
+from api.auth.policy import check_address
 from api.http.server import allow_files
 from api.http.worker import HttpWorker
 from api.installation import LOST
-from api.keyring import Keyring, settings_key
 from core.errors import SettingsError
-from core.keys import KeyStore
-from core.ledger import connect
 from core.memory import keep_freed_memory
-from core.redis_server import log_unfit
+from core.redis.api_keys import KeyStore
+from core.redis.client import connect
+from core.redis.server import log_unfit
 from core.settings import Settings, load_settings
 
-_MOST_KEPT: Final = 64 * 1024 * 1024
+_MAX_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a process keeps: a bulk upload of frames."""
 
 
@@ -57,14 +57,14 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _keep_freed_memory(_server: Any, _worker: Any) -> None:
-    keep_freed_memory(_MOST_KEPT)
+    keep_freed_memory(_MAX_KEPT)
 
 
 def _check_address(settings: Settings) -> None:
     """Ask over a connection of its own: gunicorn's processes are forked later."""
     client = connect(settings.redis_url.get_secret_value())
     try:
-        check_address(settings, Keyring(KeyStore(client), settings_key(settings)))
+        check_address(settings, KeyCache(KeyStore(client), settings_key(settings)))
     except SettingsError:
         # Where keys are missing because Redis has lost its data, it must start to say so, and is closed.
         if not _data_lost():

@@ -10,11 +10,12 @@ from typing import Any, Final
 import click
 
 from api.commands import CommandGroup, print_table
-from core.accounts import Accounts, Camera
 from core.cameras import camera_id
 from core.errors import CameraBusyError, KeyNotFoundError
-from core.keys import KeyStore
-from core.ledger import connect
+from core.hours import start_of
+from core.redis.api_keys import KeyStore
+from core.redis.client import connect
+from core.redis.ledger import Camera, Ledger
 from core.settings import Settings, load_settings
 
 
@@ -22,14 +23,14 @@ from core.settings import Settings, load_settings
 class CameraBook:
     """The cameras in one Redis, and the names of the API keys that brought them."""
 
-    accounts: Accounts
+    ledger: Ledger
     keys: KeyStore
 
     @classmethod
     def of(cls, settings: Settings) -> CameraBook:
         """Return the cameras in the Redis of these settings."""
         client = connect(settings.redis_url.get_secret_value())
-        return cls(Accounts(client), KeyStore(client))
+        return cls(Ledger(client), KeyStore(client))
 
     def names_brought_by(self, name_or_id: str) -> list[str]:
         """Return the cameras that a key brought, also a revoked one.
@@ -38,7 +39,7 @@ class CameraBook:
             KeyNotFoundError: no key has this name or id.
         """
         ids = {key.id for key in self.keys.all() if name_or_id in {key.id, key.name}}
-        cameras = self.accounts.cameras()
+        cameras = self.ledger.cameras()
         if not ids and name_or_id not in {camera.key for camera in cameras}:
             raise KeyNotFoundError(f"No key is called {name_or_id!r} or has that id.")
         return [camera.name for camera in cameras if camera.key in ids | {name_or_id}]
@@ -50,7 +51,7 @@ class CameraBook:
 def list_cameras(opened: Callable[[], CameraBook], *, as_json: bool) -> None:
     """Show the cameras that the ledger knows, the one that sent something last first."""
     book = opened()
-    cameras = book.accounts.cameras()
+    cameras = book.ledger.cameras()
     names = {key.id: key.name for key in book.keys.all()}
     if as_json:
         for camera in cameras:
@@ -88,7 +89,7 @@ def forget(opened: Callable[[], CameraBook], *, names: tuple[str, ...], key: str
     book, busy = opened(), False
     for name in book.names_brought_by(key) if key else map(camera_id, names):
         try:
-            images = book.accounts.forget_camera(name)
+            images = book.ledger.forget_camera(name)
         except CameraBusyError as error:
             click.echo(str(error), err=True)
             busy = True
@@ -103,8 +104,7 @@ COMMANDS: Final = (list_cameras, forget)
 
 
 def _hour(camera: Camera) -> str:
-    hour = camera.last_hour
-    return f"{hour[:4]}-{hour[4:6]}-{hour[6:8]}T{hour[8:]}:00Z"
+    return f"{start_of(camera.last_hour):%Y-%m-%dT%H:%MZ}"
 
 
 def _as_json(camera: Camera, names: dict[str, str]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import click
 from api.commands import CommandGroup
 from core.errors import DataLostError
 from core.installation import Installation
-from core.ledger import connect
-from core.objects import ObjectStore
+from core.redis.client import connect
 from core.settings import Settings, load_settings
+from core.storage import ObjectStore
 
 LOST: Final = 3
 """Exit code where data were lost."""

@@ -8,9 +8,9 @@ import threading
 import time
 from typing import Final
 
-from core.errors import DataLostError, LedgerUnavailableError, StorageUnavailableError, WastestreamError
+from core.errors import DataLostError, RedisUnavailableError, StorageUnavailableError, WastestreamError
 from core.installation import Installation, everything_lost
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Integrity:
 
         Raises:
             DataLostError: they are not.
-            LedgerUnavailableError, StorageUnavailableError: nobody could say so far.
+            RedisUnavailableError, StorageUnavailableError: nobody could say so far.
         """
         if time.monotonic() - self._looked_at >= fresh:
             # While another thread looks, what it found before will do, if it has found anything.
@@ -66,7 +66,7 @@ class Integrity:
         """Compare both marks now.
 
         Raises:
-            DataLostError, LedgerUnavailableError, StorageUnavailableError: as `check`.
+            DataLostError, RedisUnavailableError, StorageUnavailableError: as `check`.
         """
         with self._lock:
             self._compare()
@@ -79,7 +79,7 @@ class Integrity:
         if self._verdict is None and self._jobs.installation:
             try:
                 intact = self._installation.in_redis() == self._jobs.installation
-            except LedgerUnavailableError:
+            except RedisUnavailableError:
                 return  # The request itself will say so.
             if intact:
                 self._look_at_storage_later()
@@ -94,7 +94,7 @@ class Integrity:
             verdict = None if mark else everything_lost()
         except DataLostError as error:
             verdict, mark = error, None
-        except (LedgerUnavailableError, StorageUnavailableError) as error:
+        except (RedisUnavailableError, StorageUnavailableError) as error:
             verdict, mark = self._without_answer(error)
         if isinstance(verdict, DataLostError) and not isinstance(self._verdict, DataLostError):
             logger.error("The API is closed. %s", verdict)
@@ -110,7 +110,7 @@ class Integrity:
             return self._verdict, None
         try:
             mark = self._installation.in_redis()
-        except LedgerUnavailableError:
+        except RedisUnavailableError:
             return self._verdict if known else error, None
         # With its mark, Redis has its data; without, only storage can tell whether it ever had any.
         return (None, mark) if mark and known in {"", mark} else (error, None)

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import click
 
+from api.auth.key_cache import FRESH
 from api.commands import CommandGroup, print_table
-from api.keyring import FRESH
-from core.jobs import timestamp
-from core.keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
-from core.ledger import connect
+from api.schemas.times import optional_timestamp, timestamp
+from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
+from core.redis.client import connect
 from core.settings import RATE_RULE, Settings, is_rate, load_settings
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
-_MOST_DAYS: Final = 36_500
+_MAX_DAYS: Final = 36_500
 
 
 def _lifetime(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -28,8 +28,8 @@ def _lifetime(context: click.Context, option: click.Parameter, text: str | None)
         return None
     match = re.fullmatch(r"([1-9]\d{0,6})([hd])", text)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 0 < seconds <= _MOST_DAYS * _UNITS["d"]:
-        raise click.BadParameter(f"{text!r} is no time from 1h to {_MOST_DAYS}d; write 12h or 90d.")
+    if not 0 < seconds <= _MAX_DAYS * _UNITS["d"]:
+        raise click.BadParameter(f"{text!r} is no time from 1h to {_MAX_DAYS}d; write 12h or 90d.")
     return seconds * 1000
 
 
@@ -160,7 +160,7 @@ def _validity(key: Key) -> str:
 
 
 def _date(milliseconds: int) -> str:
-    return (timestamp(milliseconds) or "")[:16].replace("T", " ") + " UTC"
+    return timestamp(milliseconds)[:16].replace("T", " ") + " UTC"
 
 
 def _as_json(key: Key) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def _as_json(key: Key) -> dict[str, Any]:
         "rate": key.rate,
         "burst": key.burst,
         "created_at": timestamp(key.created_ms),
-        "expires_at": timestamp(key.expires_ms),
-        "revoked_at": timestamp(key.revoked_ms),
+        "expires_at": optional_timestamp(key.expires_ms),
+        "revoked_at": optional_timestamp(key.revoked_ms),
     }
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.integrity import Integrity
-from core.accounts import Accounts, Balance
 from core.disk import Disk
-from core.errors import LedgerUnavailableError, StorageUnavailableError, WastestreamError
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from core.redis_server import RedisServer
+from core.errors import RedisUnavailableError, StorageUnavailableError, WastestreamError
+from core.redis.job_store import JobStore
+from core.redis.ledger import Balance, Ledger
+from core.redis.server import RedisServer
+from core.redis.workers import WorkerRegistry
+from core.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Readiness:
         self,
         server: RedisServer,
         jobs: JobStore,
-        accounts: Accounts,
+        workers: WorkerRegistry,
+        ledger: Ledger,
         objects: ObjectStore,
         *,
         integrity: Integrity,
@@ -69,7 +71,8 @@ class Readiness:
     ) -> None:
         self._server = server
         self._jobs = jobs
-        self._accounts = accounts
+        self._workers = workers
+        self._ledger = ledger
         self._objects = objects
         self._integrity = integrity
         self._disk = disk
@@ -91,8 +94,8 @@ class Readiness:
         with _noting(failures, "redis"):
             self._server.check()
             self._jobs.ping()
-            balance = self._accounts.balance()
-            if self._jobs.unattended(UNATTENDED):
+            balance = self._ledger.balance()
+            if self._workers.unattended(UNATTENDED):
                 warnings["workers"] = _NO_WORKER
         with _noting(failures, "storage"):
             self._objects.check()
@@ -111,7 +114,7 @@ class Readiness:
                 self._integrity.check()
             else:
                 self._integrity.compare()
-        except (LedgerUnavailableError, StorageUnavailableError) as error:
+        except (RedisUnavailableError, StorageUnavailableError) as error:
             logger.debug("Nothing is known of the installation: %s", error)
 
 

@@ -7,22 +7,23 @@ from typing import Final, cast
 
 from flask import current_app
 
-from api.commit import Commits
-from api.gate import Gate
+from api.auth.key_cache import KeyCache, settings_key
+from api.events import Waiters
+from api.ingest.admission import Admission
+from api.ingest.commit import Commits
 from api.integrity import Integrity
-from api.keyring import Keyring, settings_key
 from api.readiness import Readiness
-from api.throttle import Throttle
-from api.waiters import Waiters
-from core.accounts import Accounts
 from core.disk import Disk
 from core.installation import Installation
-from core.keys import KeyStore
-from core.ledger import JobStore, connect
-from core.objects import ObjectStore
-from core.queue import Envelope, make_app
-from core.redis_server import RedisServer
+from core.messages import Envelope, make_app
+from core.redis.api_keys import KeyStore
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.ledger import Ledger
+from core.redis.server import RedisServer
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
+from core.storage import ObjectStore
 
 _EXTENSION: Final = "wastestream"
 
@@ -34,13 +35,13 @@ class Services:
     settings: Settings
     server: RedisServer
     jobs: JobStore
-    accounts: Accounts
+    workers: WorkerRegistry
+    ledger: Ledger
     objects: ObjectStore
     commits: Commits
     waiters: Waiters
-    gate: Gate
-    keyring: Keyring
-    throttle: Throttle
+    admission: Admission
+    key_cache: KeyCache
     integrity: Integrity
     readiness: Readiness
     disk: Disk
@@ -57,21 +58,21 @@ class Services:
             key_cameras=settings.key_cameras,
         )
         server, disk = RedisServer(client), Disk(settings.disk)
-        accounts, objects = Accounts(client), ObjectStore(settings)
+        workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             server=server,
             jobs=jobs,
-            accounts=accounts,
+            workers=workers,
+            ledger=ledger,
             objects=objects,
             commits=Commits(jobs, objects, Envelope(make_app(settings))),
             waiters=Waiters(client, most=settings.api_waiting),
-            gate=Gate(),
-            keyring=Keyring(KeyStore(client), settings_key(settings)),
-            throttle=Throttle(),
+            admission=Admission(),
+            key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             integrity=integrity,
-            readiness=Readiness(server, jobs, accounts, objects, integrity=integrity, disk=disk),
+            readiness=Readiness(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),
             disk=disk,
         )
 

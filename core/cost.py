@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from core.headers import MAX_PIXELS, ImageHeader
-from core.jpeg import MAX_SCANS
+from core.formats.jpeg import MAX_SCANS
+from core.image_header import MAX_PIXELS, ImageHeader
 
 MAX_TOGETHER_MS: Final = 500
 """Most that the images of one batch, or of one shard, may cost together. A dearer image is by itself."""

@@ -55,11 +55,11 @@ class ObjectNotFoundError(WastestreamError):
     """Raised when storage answers that the object asked for does not exist."""
 
 
-class LedgerUnavailableError(WastestreamError):
+class RedisUnavailableError(WastestreamError):
     """Raised when Redis cannot be reached or cannot write; trying again later can help."""
 
 
-class LedgerFullError(LedgerUnavailableError):
+class RedisFullError(RedisUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
 
@@ -67,11 +67,11 @@ class DataLostError(WastestreamError):
     """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
 
 
-class EvictionError(LedgerUnavailableError):
+class EvictionError(RedisUnavailableError):
     """Raised when Redis is set to drop keys when its memory is full, and so jobs."""
 
 
-class MissingRightsError(LedgerUnavailableError):
+class MissingRightsError(RedisUnavailableError):
     """Raised when Redis' user may not do what the programs must; the message names it."""
 
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from core.errors import CorruptImageError, ImageError
-from core.exif import orientation
-from core.headers import check_pixels, read_layout
-from core.jpeg import JpegLayout, jpeg_source
-from core.layout import ImageBytes, Layout
-from core.png import png_source
-from core.source import Source
-from core.webp import WebpLayout, webp_source
+from core.formats.exif import orientation
+from core.formats.jpeg import JpegLayout, jpeg_source
+from core.formats.layout import ImageBytes, Layout
+from core.formats.png import png_source
+from core.formats.source import Source
+from core.formats.webp import WebpLayout, webp_source
+from core.image_header import check_pixels, read_layout
 
 SIDE: Final = 128
 """Side of the square that the model sees, pixels."""
@@ -59,7 +59,7 @@ def decode(data: ImageBytes, *, side: int = SIDE) -> Pixels:
         uint8 array of shape (side, side, 3), RGB.
 
     Raises:
-        UnsupportedImageError, ImageTooLargeError: as `core.headers.read_header`.
+        UnsupportedImageError, ImageTooLargeError: as `core.image_header.read_header`.
         CorruptImageError: the header or the pixels cannot be decoded.
         MemoryError: there is too little memory, which says nothing of the image unless it is decoded alone.
     """

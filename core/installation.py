@@ -11,17 +11,15 @@ from typing import Final, cast
 import redis
 
 from core.errors import DataLostError, ObjectNotFoundError
-from core.jobs import new_job_id
-from core.ledger import PREFIX, translated
-from core.objects import ObjectStore
-
-KEY: Final = PREFIX + "installation"
-"""Key in Redis that holds the id; behind `_NEW` until storage has it too."""
+from core.ids import new_job_id
+from core.redis.client import translated
+from core.redis.keys import INSTALLATION
+from core.storage import ObjectStore
 
 OBJECT: Final = ".installation"
 """Object in storage that holds the id."""
 
-_NEW: Final = "new "
+_NEW: Final = "new "  # before the id in Redis, until storage has it too
 
 _RENEW: Final = (
     "Put the data back and start again, or give up what is lost and begin anew: "
@@ -32,7 +30,7 @@ _RENEW: Final = (
 class Installation:
     """Compares the marks, and makes them at the first start.
 
-    Every method raises `LedgerUnavailableError` or `StorageUnavailableError` while one of the two is down.
+    Every method raises `RedisUnavailableError` or `StorageUnavailableError` while one of the two is down.
     """
 
     def __init__(self, client: redis.Redis, objects: ObjectStore) -> None:
@@ -64,7 +62,7 @@ class Installation:
         if mark is None and make:
             # Several processes may come here at once: one's id is taken by all.
             with translated():
-                self._client.set(KEY, _NEW + new_job_id(), nx=True)
+                self._client.set(INSTALLATION, _NEW + new_job_id(), nx=True)
             return self.compare(make=False)
         return mark
 
@@ -72,18 +70,18 @@ class Installation:
         """Give both a new id, whatever they had, and return it."""
         mark = new_job_id()
         with translated():
-            self._client.set(KEY, _NEW + mark)
+            self._client.set(INSTALLATION, _NEW + mark)
         return self._finish(mark)
 
     def _finish(self, mark: str) -> str:
         self._objects.put(OBJECT, mark.encode())
         with translated():
-            self._client.set(KEY, mark, xx=True)  # unless Redis was emptied meanwhile
+            self._client.set(INSTALLATION, mark, xx=True)  # unless Redis was emptied meanwhile
         return mark
 
     def _read_redis(self) -> str | None:
         with translated():
-            return cast("str | None", self._client.get(KEY))
+            return cast("str | None", self._client.get(INSTALLATION))
 
     def _read_storage(self) -> str | None:
         try:

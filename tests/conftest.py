@@ -13,11 +13,13 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from api.app import create_app
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.installation import OBJECT
-from core.ledger import JobStore, connect
-from core.objects import ObjectStore, ensure_bucket
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
+from core.storage import ObjectStore, ensure_bucket
 from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stack import Stack, run_stack
@@ -124,8 +126,8 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
 
     def known(name: str) -> bool:
         try:
-            return any(worker.startswith(f"{name}@") for worker in jobs.workers())
-        except LedgerUnavailableError:
+            return any(worker.startswith(f"{name}@") for worker in WorkerRegistry(jobs.client).names())
+        except RedisUnavailableError:
             return False  # Redis may just have been started, and load its file.
 
     def start(

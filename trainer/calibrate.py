@@ -27,7 +27,7 @@ _EDGES: Final = 200  # candidate edges of the review band on each side of the th
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a logit is read; the fields of `core.manifest.ModelManifest` of the same names."""
+    """How a logit is read; the fields of `core.model.manifest.ModelManifest` of the same names."""
 
     temperature: float
     threshold: float
@@ -74,7 +74,7 @@ def by_source(labels: Labels, sources: npt.NDArray[np.str_]) -> Weights:
 
 
 def to_probabilities(logits: Logits, temperature: float) -> Probabilities:
-    """Return `core.manifest.calibrated` of each logit."""
+    """Return `core.model.manifest.calibrated` of each logit."""
     scaled = np.clip(np.asarray(logits, np.float64) / temperature, -60.0, 60.0)
     return np.asarray(1.0 / (1.0 + np.exp(-scaled)), np.float64)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.manifest import Metric, ModelManifest
+from core.model.manifest import Metric, ModelManifest
 
 CARD_NAME: Final = "MODEL_CARD.md"
 

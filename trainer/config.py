@@ -106,6 +106,14 @@ class SettleConfig(_Section):
     greyscale: Share
 
 
+class QuantiseConfig(_Section):
+    """The quantisation-aware finish of the 8-bit model; glossed in `default.toml`."""
+
+    steps: int = Field(ge=0)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+
+
 class CalibrateConfig(_Section):
     """How the output is read; glossed in `default.toml`."""
 
@@ -122,6 +130,7 @@ class TrainConfig(_Section):
     fine_tune: FineTuneConfig
     augment: AugmentConfig
     settle: SettleConfig
+    quantise: QuantiseConfig
     calibrate: CalibrateConfig
 
     @property

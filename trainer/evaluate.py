@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from core.engine import Engine, LiteRtEngine, Weights
-from core.manifest import Metric, ModelManifest
+from core.model.engine import Engine, LiteRtEngine, Weights
+from core.model.manifest import Metric, ModelManifest
 from trainer.calibrate import Calibration, by_source, calibrate, to_probabilities
 from trainer.dataset import ImageSet, decode_files, read_files
 from trainer.errors import DatasetError

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from core.engine import LiteRtEngine
 from core.images import SIDE
-from core.manifest import (
+from core.model.engine import LiteRtEngine
+from core.model.manifest import (
     INT8_NAME,
     MANIFEST_NAME,
     SAVED_MODEL_NAME,
@@ -98,9 +98,9 @@ def write_model(
 
     Args:
         folder: an empty folder.
-        network: of `trainer.fold.folded`.
+        network: of `trainer.bn_folding.folded`.
         calibration: how its logits are read.
-        int8: the 8-bit model, of `trainer.quantise`.
+        int8: the 8-bit model, of `trainer.quantize`.
         data: for the manifest, what it was trained on.
         training: for the manifest, how.
         parity_pixels: uint8 (N, 128, 128, 3), what both graphs are run on.

@@ -135,7 +135,7 @@ def fit_head(
         order = rng.permutation(len(labels))
         for at in range(steps):
             chosen = order[at * batch : (at + 1) * batch]
-            rate = _cosine(epoch * steps + at, config.epochs * steps)
+            rate = cosine(epoch * steps + at, config.epochs * steps)
             optimizer.learning_rate.assign(config.learning_rate * rate)
             targets = tf.constant(labels[chosen], tf.float32)
             compiled(tf.constant(inputs[chosen]), targets, tf.constant(weights[chosen]))
@@ -363,13 +363,13 @@ def _learning_rate(config: TrainConfig, done: int, steps: int) -> float:
     """Return that of the step after `done` ones, with `steps` an epoch: a cosine for each of both stages."""
     first = steps * len(config.fine_tune.sides)
     if done >= first:
-        return config.settle.learning_rate * _cosine(done - first, steps * config.settle.epochs)
+        return config.settle.learning_rate * cosine(done - first, steps * config.settle.epochs)
     warm = min(1.0, (done + 1) / (config.fine_tune.warmup_steps + 1))
-    return config.fine_tune.learning_rate * warm * _cosine(done, first)
+    return config.fine_tune.learning_rate * warm * cosine(done, first)
 
 
-def _cosine(step: int, steps: int) -> float:
-    """From 1 to almost 0 (Loshchilov & Hutter 2017, without restarts)."""
+def cosine(step: int, steps: int) -> float:
+    """Return a learning rate's factor, from 1 to almost 0 (Loshchilov & Hutter 2017, without restarts)."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from core.manifest import BIODEGRADABLE, NON_BIODEGRADABLE, Metric
+from core.model.manifest import BIODEGRADABLE, NON_BIODEGRADABLE, Metric
 
 RESAMPLES: Final = 1000
 """Bootstrap resamples; enough for percentile intervals (Efron & Tibshirani 1993, section 14.2)."""

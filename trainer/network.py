@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.images import SIDE
-from core.manifest import file_entry
+from core.model.manifest import file_entry
 from trainer.errors import ConfigError, WeightsError
 
 ARCHITECTURE: Final = "MobileNetV2 1.0 (Sandler et al. 2018)"

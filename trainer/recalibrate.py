@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from core.engine import LiteRtEngine, Weights
-from core.manifest import MANIFEST_NAME, ModelManifest, load_manifest
+from core.model.engine import LiteRtEngine, Weights
+from core.model.manifest import MANIFEST_NAME, ModelManifest, load_manifest
 from trainer.card import CARD_NAME, render_card
 from trainer.dataset import ImageSet
 from trainer.errors import OutputError

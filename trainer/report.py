@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from core.manifest import Metric
+from core.model.manifest import Metric
 from trainer.errors import OutputError
 from trainer.evaluate import Evaluation
 from trainer.metrics import RESAMPLES, Curve, Labels, Probabilities, reliability, roc_curve

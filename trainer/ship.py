@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.engine import Engine, LiteRtEngine
-from core.manifest import ModelManifest
+from core.model.engine import Engine, LiteRtEngine
+from core.model.manifest import ModelManifest
 from trainer import fit
 from trainer.calibrate import Calibration, by_source, calibrate
 from trainer.config import TrainConfig
@@ -29,7 +29,8 @@ from trainer.export import (
 from trainer.load import Data
 from trainer.network import Model
 from trainer.progress import Reporter
-from trainer.quantise import (
+from trainer.qat import finish
+from trainer.quantize import (
     MAX_ROC_AUC_LOSS,
     MIN_AGREEMENT,
     RANGE_IMAGES,
@@ -52,7 +53,7 @@ def ship(
     """Write the model folder `out` from a trained network.
 
     Args:
-        served: of `trainer.fold.folded`.
+        served: of `trainer.bn_folding.folded`.
         data: of the run.
         about: for the manifest, how it was trained.
         config: of the run.
@@ -66,6 +67,7 @@ def ship(
     """
     chosen = data.held_out.get("unseen", data.held_out["validation"])
     calibration = _calibrate(fit.logits(served, chosen.pixels), chosen, config)
+    int8, about_int8 = _int8(served, data, config, reporter)
     held_out_pixels = np.concatenate([images.pixels for images in data.held_out.values()])
     with writing(out), temporary_beside(out) as temporary:
         folder = Path(temporary) / "model"
@@ -74,14 +76,14 @@ def ship(
             folder,
             served,
             calibration,
-            int8=to_int8_tflite(served, _ranges(data.train_plain.pixels, config.seed)),
+            int8=int8,
             data=_about_data(data),
-            training=about,
+            training=about | about_int8,
             parity_pixels=_parity_pixels(held_out_pixels, data.train_plain.pixels),
         )
         engine = LiteRtEngine(folder)
         metrics = _measure(engine, data)
-        manifest = _with_int8(folder, manifest, data, config, reporter)
+        manifest = _with_int8(folder, manifest, data, reporter)
         kept = {"source_left_out": left_out(engine, chosen, review_error=config.calibrate.review_error)}
         manifest = manifest.model_copy(update={"training": manifest.training | kept})
         manifest = with_metrics(folder, manifest, metrics)
@@ -98,23 +100,34 @@ def _calibrate(logits: npt.NDArray[Any], images: ImageSet, config: TrainConfig) 
     return calibrate(logits, images.labels, weights, review_error=config.calibrate.review_error)
 
 
-def _with_int8(
-    folder: Path, manifest: ModelManifest, data: Data, config: TrainConfig, reporter: Reporter
-) -> ModelManifest:
-    """Calibrate and measure the 8-bit model, and leave it out if it is not near enough to the float model."""
-    chosen = data.held_out.get("unseen", data.held_out["validation"])
+def _int8(served: Model, data: Data, config: TrainConfig, reporter: Reporter) -> tuple[bytes, dict[str, Any]]:
+    """Return the 8-bit model of a network, and for the manifest how it was finished."""
+    ranges = _ranges(data.train_plain.pixels, config.seed)
+    with reporter.bar("8 bits", config.quantise.steps) as update:
+        finished = finish(
+            served,
+            data.train_plain.pixels,
+            ranges,
+            config.quantise,
+            seed=config.seed,
+            on_step=lambda error: update(1, f"logits differ by {error:.3f}"),
+        )
+    if finished.steps < config.quantise.steps:
+        reporter.line("the 8-bit model's training diverged; its weights are only rounded")
+    about = {"steps": finished.steps, "seconds": round(finished.seconds)}
+    return to_int8_tflite(finished.network, ranges), {"quantise": about}
 
-    def recalibrate(engine: Engine) -> Calibration:
-        return _calibrate(engine.logits(chosen.pixels), chosen, config)
 
+def _with_int8(folder: Path, manifest: ModelManifest, data: Data, reporter: Reporter) -> ModelManifest:
+    """Measure the 8-bit model, and leave it out if it is not near enough to the float model."""
     pixels, labels = (
         np.concatenate([getattr(images, name) for images in data.held_out.values()])
         for name in ("pixels", "labels")
     )
-    manifest, compared = add_int8(folder, manifest, recalibrate, pixels, labels)
+    manifest, compared = add_int8(folder, manifest, pixels, labels)
     reporter.line(
         f"8 bits: {compared.agreement:.2%} of held-out images labelled as by the float model, "
-        f"ROC AUC lower by {compared.roc_auc_loss:.4f}"
+        f"logits differ by {compared.logit_difference:.3f}, ROC AUC lower by {compared.roc_auc_loss:.4f}"
     )
     if manifest.int8 is None or not compared.good_enough:
         reporter.line(f"the 8-bit model is left out: allowed are {MIN_AGREEMENT:.1%} and {MAX_ROC_AUC_LOSS}")

@@ -70,7 +70,7 @@ def teach(
     Raises:
         WeightsError: the file holds other weights.
     """
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - as in core.engine
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - as in core.model.engine
 
     interpreter = Interpreter(model_content=_tflite(build_teacher(weights, side), side), num_threads=threads)
     interpreter.allocate_tensors()

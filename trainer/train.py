@@ -15,17 +15,17 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from core.manifest import ModelManifest
+from core.model.manifest import ModelManifest
 from trainer import fit
 from trainer.audit import Audit
 from trainer.blend import blend, fit_blend
+from trainer.bn_folding import folded
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
 from trainer.dataset import balanced
 from trainer.device import device
 from trainer.errors import OutputError, WeightsError
 from trainer.export import writing
-from trainer.fold import folded
 from trainer.load import Data, load
 from trainer.network import (
     Model,

@@ -9,21 +9,21 @@ import warnings
 
 from celery.platforms import SecurityWarning
 
-from core.errors import LedgerUnavailableError, MissingRightsError, SettingsError
-from core.ledger import connect
-from core.queue import QUEUES
-from core.redis_server import check_server
+from core.errors import MissingRightsError, RedisUnavailableError, SettingsError
+from core.messages import QUEUES
+from core.redis.client import connect
+from core.redis.server import check_server
 from core.settings import Settings
 
 
 def _check_rights(settings: Settings) -> None:
     """Raise `MissingRightsError` if Redis would keep the worker from its work; Celery would try for ever."""
-    client = connect(settings.redis_url.get_secret_value(), patience=2.0)
+    client = connect(settings.redis_url.get_secret_value(), timeout=2.0)
     try:
         check_server(client)
     except MissingRightsError:
         raise
-    except LedgerUnavailableError:  # Celery waits for it; `worker.app` says what else is wrong.
+    except RedisUnavailableError:  # Celery waits for it; `worker.app` says what else is wrong.
         return
     finally:
         client.close()
@@ -57,7 +57,7 @@ def main() -> int:
         quiet=True,
     )
     worker.start()
-    return worker.exitcode or task.ending.exit_code
+    return worker.exitcode or task.shutdown.exit_code
 
 
 if __name__ == "__main__":

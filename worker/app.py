@@ -15,29 +15,30 @@ from celery import signals
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
-from core.errors import LedgerUnavailableError, ModelError
-from core.ledger import JobStore, connect
-from core.models import reported
-from core.queue import QUEUES, Envelope, make_app
-from core.redis_server import LOOK_SECONDS, log_unfit
+from core.errors import ModelError, RedisUnavailableError
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.oom import OomTolerantRedis
+from core.redis.server import LOOK_SECONDS, log_unfit
+from core.redis.workers import WorkerRegistry, reported
 from core.settings import load_settings
-from core.urgent import UrgentRedis
-from worker import child, retention
+from worker import child
 from worker.batching import STOP_SECONDS, ClassifyTask
-from worker.broker import TRANSPORT
-from worker.connection import PromptConnection
-from worker.leases import RENEW_SECONDS
-from worker.liveness import STUCK_SECONDS, Liveness
-from worker.pulse import Pulse
-from worker.recovery import RECONCILE_SECONDS, Reconciler
-from worker.retention import Sweeper
+from worker.periodic import retention
+from worker.periodic.recovery import RECONCILE_SECONDS, Reconciler
+from worker.periodic.retention import Sweeper
+from worker.transport.channel import TRANSPORT
+from worker.transport.connection import PromptConnection
+from worker.transport.leases import RENEW_SECONDS
+from worker.watchdog import STUCK_SECONDS, LoopWatchdog, ProgressWatchdog
 
 logger = get_logger(__name__)
 
 SEEN_SECONDS: Final = 1.0
 """How often a worker records that it is alive, and what it has done."""
 
-MOST_SKEW: Final = 2.0
+MAX_SKEW: Final = 2.0
 """Seconds that the clocks of a worker and of Redis may differ without a warning."""
 
 MAINTAIN_SECONDS: Final = 0.25
@@ -45,13 +46,13 @@ MAINTAIN_SECONDS: Final = 0.25
 
 _LAST_SECONDS: Final = 8.0  # for what comes after the last batch; with it, a stop takes less than 30
 
-_PATIENCE: Final = 1.0  # seconds; the parent's event loop waits for these calls
+_TIMEOUT: Final = 1.0  # seconds; the parent's event loop waits for these calls
 
 settings = load_settings()
 app = make_app(settings)
 app.conf.broker_transport = TRANSPORT
 app.amqp.Connection = PromptConnection
-pulse = PromptConnection.pulse = Pulse()
+watchdog = PromptConnection.watchdog = LoopWatchdog()
 task = ClassifyTask(settings)
 app.register_task(task)
 
@@ -78,7 +79,7 @@ def _start_child(**_: Any) -> None:
     except Exception:
         # Celery would log it and keep a child that cannot classify, and replace it for ever if it ended.
         logger.exception("The worker's child cannot start; the worker ends")
-        task.ending.fail()
+        task.shutdown.fail()
         os.kill(os.getppid(), signal.SIGTERM)
         raise SystemExit(1) from None
 
@@ -86,21 +87,21 @@ def _start_child(**_: Any) -> None:
 def _keep_watch(sender: Any, **_: Any) -> None:
     """Start the parent's timers; they live as long as the worker, across reconnects."""
     name = sender.hostname
-    client = connect(settings.redis_url.get_secret_value(), patience=_PATIENCE, kind=UrgentRedis)
-    jobs = JobStore(client, retention_hours=settings.retention_hours)
+    client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
+    jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
-    liveness = Liveness(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
+    progress = ProgressWatchdog(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
 
     runs = reported(child.running(settings))
 
     def seen() -> None:
-        pulse.beat()
+        watchdog.beat()
         try:
-            if liveness.stuck(task.batcher):
-                _give_up(jobs, name)
+            if progress.stuck(task.batcher):
+                _give_up(workers, name)
             else:
-                jobs.worker_seen(name, task.tally.totals() | runs)
-        except (LedgerUnavailableError, RedisError) as error:
+                workers.seen(name, task.stats.totals() | runs)
+        except (RedisUnavailableError, RedisError) as error:
             logger.warning("Not recorded as alive: %s", error)
 
     def renew() -> None:
@@ -113,7 +114,7 @@ def _keep_watch(sender: Any, **_: Any) -> None:
             logger.debug("Leases not renewed: %r", error)
 
     seen()
-    pulse.start()
+    watchdog.start()
     _check_clock(jobs)
     sender.timer.call_repeatedly(SEEN_SECONDS, seen)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
@@ -125,19 +126,19 @@ def _keep_watch(sender: Any, **_: Any) -> None:
     sender.timer.call_repeatedly(MAINTAIN_SECONDS, sender.pool.maintain_pool)
 
 
-def _give_up(jobs: JobStore, name: str) -> None:
+def _give_up(workers: WorkerRegistry, name: str) -> None:
     """End a worker that takes no jobs though some wait; whoever runs it starts a new one."""
     logger.error(
         "Jobs wait, and for %.0f s this worker has taken none: it ends, to be replaced", STUCK_SECONDS
     )
-    jobs.worker_gone(name)
-    task.ending.fail()
+    workers.gone(name)
+    task.shutdown.fail()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _finish(**_: Any) -> None:
     """The last batch runs on while the event loop rests: keep its messages, but not for ever."""
-    pulse.stop()
+    watchdog.stop()
     threading.Thread(target=task.leases.keep, name="leases", daemon=True).start()
     threading.Thread(target=_end_last_batch, name="last batch", daemon=True).start()
 
@@ -156,9 +157,9 @@ def _check_clock(jobs: JobStore) -> None:
     """Leases of messages are times by the workers' own clocks, so these must agree."""
     try:
         ahead = time.time() - jobs.now_ms() / 1000
-    except LedgerUnavailableError:
+    except RedisUnavailableError:
         return  # seen() has said so.
-    if abs(ahead) > MOST_SKEW:
+    if abs(ahead) > MAX_SKEW:
         logger.warning(
             "This machine's clock is %.1f s off that of Redis: jobs may run twice or recover late. "
             "Synchronise the clocks (NTP).",
@@ -168,10 +169,9 @@ def _check_clock(jobs: JobStore) -> None:
 
 def _sign_off(sender: Any, **_: Any) -> None:
     try:
-        JobStore(connect(settings.redis_url.get_secret_value(), patience=_PATIENCE)).worker_gone(
-            sender.hostname
-        )
-    except LedgerUnavailableError:
+        client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT)
+        WorkerRegistry(client).gone(sender.hostname)
+    except RedisUnavailableError:
         logger.info("Redis is down: this worker counts as gone when its last sign of life is 15 s old")
 
 

@@ -21,16 +21,16 @@ from redis.exceptions import RedisError
 
 from core.cost import MAX_COST_MS
 from core.jobs import JobState
-from core.queue import CLASSIFY, QUEUES
+from core.messages import CLASSIFY, QUEUES
 from core.settings import Settings
 from worker import child
+from worker.buffer import Buffer
 from worker.classify import ALONE, NOT_SERVED, PUT_BACK, Result
-from worker.delivery import Entry, ack_all, entries_of
-from worker.ending import Ending
-from worker.lanes import Lanes
-from worker.leases import Leases
-from worker.tally import Spent, Tally
+from worker.shutdown import Shutdown
+from worker.stats import Spent, Stats
 from worker.time_limit import time_limit
+from worker.transport.delivery import Entry, ack_all, entries_of
+from worker.transport.leases import Leases
 
 logger = get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Batcher:
             "eventer": consumer.event_dispatcher,
             "connection_errors": consumer.connection_errors,
         }
-        self._lanes = Lanes()
+        self._buffer = Buffer()
         self._free = consumer.pool.num_processes
         self._held = 0  # jobs received and not done
         self._messages = 0  # messages received and not done
@@ -100,7 +100,7 @@ class Batcher:
             state.task_reserved(entry.request)
             signals.task_received.send(sender=self._consumer, request=entry.request)
             entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
-            self._lanes.add(entry)
+            self._buffer.add(entry)
         self._channel = message.channel
         self._held += len(entries)
         self._messages += 1
@@ -122,7 +122,7 @@ class Batcher:
 
     def _dispatch(self) -> None:
         while self._free > 0 and not self._paused and not self._stopping:
-            entries = self._lanes.take(self._task.settings.max_batch)
+            entries = self._buffer.take(self._task.settings.max_batch)
             if not entries:
                 return
             self._free -= 1
@@ -145,7 +145,7 @@ class Batcher:
             self._unwatch(watch)
             results, spent = ran
             seconds = time.monotonic() - started
-            self._task.tally.end(len(entries), seconds, spent)
+            self._task.stats.end(len(entries), seconds, spent)
             self._on_results(entries, results, seconds)
 
         def on_crash(failure: Any) -> None:
@@ -155,7 +155,7 @@ class Batcher:
         started = time.monotonic()
         watch = self._watch(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
-        self._task.tally.begin(item.job_id for item in items)
+        self._task.stats.begin(item.job_id for item in items)
         self._consumer.pool.apply_async(
             child.run_batch,
             args=(items, child.epoch.current),
@@ -187,7 +187,7 @@ class Batcher:
         self.end_children(seconds)
         if seconds > hopeless:
             logger.error("The pool does not know that the child has ended: the worker ends, to be replaced")
-            self._task.ending.fail()
+            self._task.shutdown.fail()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def end_children(self, seconds: float) -> None:
@@ -207,7 +207,7 @@ class Batcher:
             elif result == ALONE:
                 entry.repeated = True
                 state.active_requests.discard(entry.request)
-                self._lanes.add(entry)
+                self._buffer.add(entry)
             else:
                 settled.append(entry)
                 _announce(entry, result, seconds)
@@ -224,14 +224,14 @@ class Batcher:
             entry.repeated = True
             state.active_requests.discard(entry.request)
             self._task.leases.suspect(entry.delivery.message.delivery_tag)
-        self._lanes.put_back(entries)
+        self._buffer.put_back(entries)
         self._done([])
 
     def _put_back(self, entries: list[Entry]) -> None:
         """Storage or Redis is down: keep the jobs, and let the next batch find out after a pause."""
         for entry in entries:
             state.active_requests.discard(entry.request)
-        self._lanes.put_back(entries)
+        self._buffer.put_back(entries)
         self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
         logger.warning(
             "%d jobs put back: storage or Redis is down; again in %.2f s", len(entries), self._pause
@@ -255,7 +255,7 @@ class Batcher:
 
     def _bring_in(self, entry: Entry) -> None:
         self._absent -= 1
-        self._lanes.add(entry)
+        self._buffer.add(entry)
         self._dispatch()
 
     def _done(self, entries: list[Entry]) -> None:
@@ -280,7 +280,7 @@ class Batcher:
         And take no more of a lane while what waits of it here is work enough for a batch: others may be idle.
         """
         if self._channel is not None:
-            self._channel.pause(QUEUES[lane] for lane in self._lanes.full())
+            self._channel.pause(QUEUES[lane] for lane in self._buffer.full())
         room = max(0, self._consumer.initial_prefetch_count - self._held)
         self._consumer.qos.value = max(1, self._messages + len(self._complete) + room)
 
@@ -295,8 +295,8 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.leases = Leases()
-        self.ending = Ending()
-        self.tally = Tally()
+        self.shutdown = Shutdown()
+        self.stats = Stats()
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls with each message."""

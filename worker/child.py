@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.engine import Engine, LiteRtEngine, choose_weights
-from core.ledger import JobStore, connect
-from core.manifest import SAVED_MODEL_NAME, load_manifest
 from core.memory import keep_freed_memory
-from core.models import Running
-from core.objects import ObjectStore
+from core.model.engine import Engine, LiteRtEngine, choose_weights
+from core.model.manifest import SAVED_MODEL_NAME, load_manifest
+from core.parent_death import die_with_parent
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.workers import Running
 from core.settings import Settings
-from worker import tensorflow_engine
+from core.storage import ObjectStore
 from worker.classify import PUT_BACK, Classifier, Item, Result
-from worker.epoch import Epoch
-from worker.orphans import die_with_parent
-from worker.tally import Spent
+from worker.engines import tensorflow as tensorflow_engine
+from worker.stats import Spent
+from worker.transport.epoch import Epoch
 
-_MOST_KEPT: Final = 64 * 1024 * 1024
+_MAX_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a child keeps: a batch of images."""
 
 
@@ -63,7 +64,7 @@ def running(settings: Settings) -> Running:
 def start(settings: Settings) -> None:
     """Open this child's own connections. Those of the parent must not be shared across the fork."""
     die_with_parent()
-    keep_freed_memory(_MOST_KEPT)
+    keep_freed_memory(_MAX_KEPT)
     _limit_memory(settings.child_memory)
     if settings.engine == "tensorflow":
         _process.engine = tensorflow_engine.TensorFlowEngine(settings.model_dir)

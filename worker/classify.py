@@ -11,25 +11,26 @@ from typing import Final, Literal
 import numpy as np
 from celery.utils.log import get_logger
 
-from core.engine import Engine
 from core.errors import (
     ImageError,
     ImageTooLargeError,
-    LedgerUnavailableError,
     ObjectNotFoundError,
+    RedisUnavailableError,
     StorageUnavailableError,
     WastestreamError,
 )
 from core.images import Pixels, decode
-from core.jobs import TOO_OLD, JobState, Outcome, job_id_of
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from worker.tally import Spent
+from core.jobs import TOO_OLD, JobState, Outcome
+from core.model.engine import Engine
+from core.redis.job_store import JobStore
+from core.shards import job_id_of
+from core.storage import ObjectStore
+from worker.stats import Spent
 from worker.time_limit import killed_after, time_limit
 
 logger = get_logger(__name__)
 
-MOST_STARTS: Final = 3
+MAX_STARTS: Final = 3
 """How often a job may be started before it is settled as one that crashes the worker."""
 
 PUT_BACK: Final = "put back"
@@ -127,7 +128,7 @@ class Classifier:
         try:
             with killed_after(time_limit(self._timeout, (item.cost_ms for item in items))):
                 return self._run(items)
-        except LedgerUnavailableError:
+        except RedisUnavailableError:
             # Nothing is known to have settled. Settling is idempotent, so doing all again is safe.
             self._owed |= self._begun
             return [PUT_BACK] * len(items)
@@ -192,12 +193,12 @@ class Classifier:
         if not isinstance(begun, int):
             return _Settled(begun)
         self._begun.add(item.job_id)
-        if begun < MOST_STARTS:
+        if begun < MAX_STARTS:
             return None
         return Outcome(
             item.job_id,
             JobState.FAILED,
-            error=f"The image crashed the worker {MOST_STARTS} times; look at it before sending it again.",
+            error=f"The image crashed the worker {MAX_STARTS} times; look at it before sending it again.",
         )
 
     def _classified(self, items: Sequence[Item]) -> list[Outcome | Literal["alone"] | None]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import socket
 import sys
 
-from core.errors import LedgerUnavailableError, WastestreamError
-from core.ledger import JobStore, connect
+from core.errors import RedisUnavailableError, WastestreamError
+from core.redis.client import connect
+from core.redis.workers import WorkerRegistry
 from core.settings import load_settings
 
 
@@ -17,8 +18,9 @@ def main() -> int:
     """Return the exit code; a sentence on stderr says what is wrong."""
     host = socket.gethostname()
     try:
-        workers = JobStore(connect(load_settings().redis_url.get_secret_value(), patience=2.0)).workers()
-    except LedgerUnavailableError as error:
+        client = connect(load_settings().redis_url.get_secret_value(), timeout=2.0)
+        workers = WorkerRegistry(client).names()
+    except RedisUnavailableError as error:
         sys.stderr.write(f"Not known: {error}\n")
         return 0
     except WastestreamError as error:

@@ -8,7 +8,7 @@ from typing import Final
 
 from api.http.answer import Answer
 from api.http.request import Request
-from api.request_id import HEADER
+from api.http.request_id import HEADER
 
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 34, 92, *range(127, 160))}
 """Characters that could spoil a line, or end its quotes."""

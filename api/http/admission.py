@@ -10,17 +10,17 @@ from urllib.parse import parse_qs
 
 from flask import Flask
 
-from api.access import MOST_KEY_LENGTH, needs_key, scope_of, token_in
-from api.body import JSON, BodyRule
-from api.encodings import PLAIN
+from api.auth.policy import MAX_KEY_LENGTH, needs_key, scope_of, token_in
 from api.http.answer import Answer, refusal
+from api.http.body import JSON, BodyRule
+from api.http.encodings import PLAIN
 from api.http.lanes import Lane
 from api.http.limits import WAIT_SECONDS
+from api.http.long_poll import MAY_WAIT
 from api.http.places import Place, Places
 from api.http.request import Request
 from api.services import Services
-from api.waiting import MAY_WAIT
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.lanes import BULK, SINGLE
 
 _MIB: Final = 1024 * 1024
@@ -82,7 +82,7 @@ class Admission:
     def __init__(self, app: Flask, loop: asyncio.AbstractEventLoop) -> None:
         services: Services = app.extensions["wastestream"]
         self._settings = services.settings
-        self._keyring = services.keyring
+        self._keyring = services.key_cache
         self._loop = loop
         self._rules = _rules(app)
         self._places = {kind: Places(total, share) for kind, (total, share) in _MEMORY.items()}
@@ -144,14 +144,14 @@ class Admission:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._loop.run_in_executor(self._lookups, self._ask, request)
-        except (TimeoutError, LedgerUnavailableError):
+        except (TimeoutError, RedisUnavailableError):
             return Client(request.address, trusted=False)  # The application says what is wrong.
 
     def _ask(self, request: Request) -> Client:
         token = token_in(request.environ)
         if not needs_key(self._settings, self._keyring):
             return Client(request.address, trusted=True)
-        key = self._keyring.find(token) if 0 < len(token) <= MOST_KEY_LENGTH else None
+        key = self._keyring.find(token) if 0 < len(token) <= MAX_KEY_LENGTH else None
         return Client(request.address, trusted=False) if key is None else Client(key.id, trusted=True)
 
     def _terms(self, request: Request, client: Client) -> Terms | None:

@@ -11,9 +11,9 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
 
-from api.answers import DEFAULTS
-from api.problems import RETRY_AFTER, problem
-from api.request_id import HEADER as REQUEST_ID
+from api.http.default_headers import DEFAULTS
+from api.http.problems import RETRY_AFTER, problem
+from api.http.request_id import HEADER as REQUEST_ID
 
 _REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})

@@ -11,9 +11,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from api.body import DONE, DroppedBody, ReceivedBody
 from api.http.admission import Terms
 from api.http.answer import Answer, refusal
+from api.http.body import DONE, DroppedBody, ReceivedBody
 from api.http.gather import Gathering, gather
 from api.http.limits import (
     DISCARD_SECONDS,

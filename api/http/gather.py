@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from api.body import DroppedBody, ReceivedBody
+from api.http.body import DroppedBody, ReceivedBody
 from api.http.request import Chunks, Request
 
 

@@ -16,7 +16,7 @@ from httptools import (
 )
 
 from api.http.limits import MAX_HEAD
-from api.proxy import client_address
+from api.http.proxy import client_address
 
 HEAD_END: Final = b"\r\n\r\n"
 

@@ -20,8 +20,8 @@ from api.http.admission import Admission, Terms
 from api.http.answer import Answer, refusal
 from api.http.connection import Connection
 from api.http.limits import MAX_CONNECTIONS, MAX_PER_ADDRESS, MAX_UNREAD
+from api.http.repeats import Repeats
 from api.http.request import Request
-from api.repeats import Repeats
 from api.services import Services
 
 logger = logging.getLogger(__name__)

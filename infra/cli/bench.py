@@ -59,10 +59,10 @@ def bench(json_path: Path | None, images: Path | None, seconds: float, plots: Pa
     """
     _check_writable(json_path, plots)
     # Imported here: NumPy and LiteRT are no business of the other commands, and take a while to load.
-    from infra.bench.plan import Plan, short_plan  # noqa: PLC0415
-    from infra.bench.plots import write_plots  # noqa: PLC0415
-    from infra.bench.run import Run  # noqa: PLC0415
-    from infra.bench.tables import print_report  # noqa: PLC0415
+    from infra.lab.bench.plan import Plan, short_plan  # noqa: PLC0415
+    from infra.lab.bench.plots import write_plots  # noqa: PLC0415
+    from infra.lab.bench.run import Run  # noqa: PLC0415
+    from infra.lab.bench.tables import print_report  # noqa: PLC0415
 
     plan = short_plan() if short else Plan(seconds=seconds)
     say = _Progress().say

@@ -16,7 +16,7 @@ from infra.cli.options import data_dir
 from infra.local.folder import DataFolder, lives
 from infra.local.state import read_state
 
-_MOST_SECONDS: Final = 120.0
+_MAX_SECONDS: Final = 120.0
 """More than all graces of a stack together."""
 
 _SILENT_SECONDS: Final = 3.0
@@ -43,9 +43,9 @@ def down(data_dir: Path) -> None:
         if seconds > _SILENT_SECONDS and not said:
             click.echo(_waiting_for(folder, pid))
             said = True
-        if seconds > _MOST_SECONDS:
+        if seconds > _MAX_SECONDS:
             raise click.ClickException(
-                f"Process {pid} has not stopped within {_MOST_SECONDS:.0f} s. Its log is "
+                f"Process {pid} has not stopped within {_MAX_SECONDS:.0f} s. Its log is "
                 f"{folder.logs / 'up.log'}; `kill -9 {pid}` ends it and its processes and loses no job."
             )
         time.sleep(0.05)

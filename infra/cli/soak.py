@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 
 from core.errors import WastestreamError
+from infra.lab.soak.disturbances import KINDS, PROMISED, PROMISED_ANSWER, QUICK
+from infra.lab.soak.report import Report
+from infra.lab.soak.run import soak as run
+from infra.lab.soak.target import Target
 from infra.local.environment import clean_environment
 from infra.local.limits import raise_file_limit
-from infra.soak.disturbances import KINDS, PROMISED, PROMISED_ANSWER, QUICK
-from infra.soak.report import Report
-from infra.soak.run import soak as run
-from infra.soak.target import Target
 
 _SHORT_MINUTES = 2.0
 

@@ -17,7 +17,7 @@ from infra.local.folder import DataFolder
 from infra.local.state import ProcessState
 from infra.local.status import Status, read_status
 
-_PATIENCE: Final = 10.0  # seconds: the API asks Redis and storage, which may hang
+_TIMEOUT: Final = 10.0  # seconds: the API asks Redis and storage, which may hang
 
 
 @click.command()
@@ -30,7 +30,7 @@ def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
     Once there are API keys, the queue and the ledger are shown to one with the scope read.
     """
     folder = DataFolder(data_dir.absolute())
-    found = read_status(folder, read_key(key_file), patience=_PATIENCE)
+    found = read_status(folder, read_key(key_file), timeout=_TIMEOUT)
     if as_json:
         click.echo(json.dumps(found.as_json()))
     elif not found.running:

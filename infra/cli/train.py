@@ -98,7 +98,7 @@ def train(  # noqa: PLR0917 - Click passes them by name
         signal.signal(number, signal.default_int_handler)
     from core.memory import keep_freed_memory  # noqa: PLC0415
     from trainer.config import load_config  # noqa: PLC0415
-    from trainer.quiet import quiet_tensorflow  # noqa: PLC0415
+    from trainer.runtime import quiet_tensorflow  # noqa: PLC0415
 
     try:
         config = load_config(config_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from core.errors import WastestreamError
-from core.manifest import load_manifest
+from core.model.manifest import load_manifest
 from core.settings import PREFIX, load_settings
 from infra.cli.options import DEFAULT_PORT, cores, count_workers, data_dir
 from infra.local import ports

@@ -11,14 +11,14 @@ import click
 
 from core.errors import (
     EvictionError,
-    LedgerUnavailableError,
     MissingRightsError,
+    RedisUnavailableError,
     SettingsError,
     WastestreamError,
 )
-from core.ledger import connect
-from core.manifest import load_manifest
-from core.redis_server import check_server
+from core.model.manifest import load_manifest
+from core.redis.client import connect
+from core.redis.server import check_server
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
 from infra.local.checkout import DEFAULT_FOLDER
@@ -89,12 +89,12 @@ def _check_redis(url: str, view: View) -> None:
     """Name an address that does not answer, or lacks rights; the workers would go on trying."""
     address = urlsplit(url)
     try:
-        check_server(connect(url, patience=2.0))
+        check_server(connect(url, timeout=2.0))
     except MissingRightsError:
         raise
     except EvictionError as error:
         view.say(f"Warning: {error}")
-    except LedgerUnavailableError as error:
+    except RedisUnavailableError as error:
         raise StackError(
             f"Redis at {address.hostname}:{address.port} does not answer, or refuses the password. "
             f"Check that the stack runs there, with `up --listen ADDR`, and that the env file is its own. "

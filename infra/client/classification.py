@@ -7,17 +7,17 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from infra.client.client import Client
 from infra.client.collect import Source, groups
 from infra.client.errors import GaveUpError, RefusedError
-from infra.client.patience import SECONDS_WITH_WORKERS
 from infra.client.results import QUEUED, Result, failed, settled, unfinished
+from infra.client.retry import SECONDS_WITH_WORKERS
 
 CALLS: Final = 3
 """Uploads under way at a time. With the bytes of one group each, they bound the memory used."""
 
-MOST_PENDING: Final = 1000
+MAX_PENDING: Final = 1000
 """Accepted images not yet settled; beyond it uploads wait. As many as one query may ask for."""
 
 _SHORTEST_PAUSE: Final = 0.05
@@ -104,7 +104,7 @@ class Classification:
 
     def _start_uploads(self) -> bool:
         """Fill the upload places; return whether any upload is under way."""
-        while len(self._uploads) < CALLS and len(self._pending) < MOST_PENDING:
+        while len(self._uploads) < CALLS and len(self._pending) < MAX_PENDING:
             group = next(self._groups, None)
             if group is None:
                 break
@@ -146,17 +146,17 @@ class Classification:
         return unread + refused
 
     def _accepted(self, source: Source, job: dict[str, Any]) -> None:
-        self._client.patience.progress()
+        self._client.retry.progress()
         self._pending[job["id"]] = source
 
     async def _query(self) -> list[Result]:
         asked = time.monotonic()
-        jobs, unknown = await self._client.query(list(self._pending)[:MOST_PENDING])
+        jobs, unknown = await self._client.query(list(self._pending)[:MAX_PENDING])
         took = time.monotonic() - asked
         results = [settled(self._pending.pop(job["id"]), job) for job in jobs if job["state"] != QUEUED]
         results += [failed(self._pending.pop(job), _LOST, job) for job in unknown]
         if results:
-            self._client.patience.progress()
+            self._client.retry.progress()
             self._pause = _SHORTEST_PAUSE
         else:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2)
@@ -170,14 +170,14 @@ class Classification:
         Raises:
             GaveUpError: for too long.
         """
-        patience = self._client.patience
-        if patience.waited < patience.seconds:
+        retry = self._client.retry
+        if retry.waited < retry.seconds:
             return
         workers = await self._client.workers()
-        if workers and patience.waited < max(patience.seconds, SECONDS_WITH_WORKERS):
+        if workers and retry.waited < max(retry.seconds, SECONDS_WITH_WORKERS):
             return
         reason = f"though {workers} workers run" if workers else "and no worker is running"
-        raise GaveUpError(f"Nothing was settled for {patience.waited:.0f} s, {reason}; given up.")
+        raise GaveUpError(f"Nothing was settled for {retry.waited:.0f} s, {reason}; given up.")
 
 
 def _read(source: Source) -> bytes | Result:

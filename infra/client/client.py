@@ -1,4 +1,4 @@
-"""The calls of the HTTP API that `classify` makes, each retried until patience ends."""
+"""The calls of the HTTP API that `classify` makes, each retried until retry ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from urllib.parse import quote
 import httpx
 
 from infra.client.errors import GaveUpError, KeyRefusedError, NotWastestreamError, RefusedError
-from infra.client.patience import Patience
 from infra.client.proxy import proxy_for
+from infra.client.retry import Retry
 
 WAIT_SECONDS: Final = 20
 """How long the server may hold one `GET /v1/jobs/ID` open."""
@@ -47,7 +47,7 @@ class Client:
         *,
         camera: str | None = None,
         key: str | None = None,
-        patience: Patience | None = None,
+        retry: Retry | None = None,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare a client; nothing is sent yet.
@@ -56,14 +56,14 @@ class Client:
             url: the server's address, such as `http://127.0.0.1:8000`.
             camera: the camera that the images are said to come from.
             key: an API key of the server.
-            patience: when to give up.
+            retry: when to give up.
             on_trouble: called with a sentence when calls begin to fail, once until they succeed again.
 
         Raises:
             ProxyError: the environment names a proxy that cannot be used.
         """
         proxy = proxy_for(url)
-        self.patience = patience or Patience()
+        self.retry = retry or Retry()
         self._server = url if proxy is None else f"{url}, asked through the proxy {proxy},"
         self._origin = {} if camera is None else {"X-Camera-Id": quote(camera, safe=_IN_HEADERS)}
         self._on_trouble = on_trouble
@@ -134,7 +134,7 @@ class Client:
             return 0  # Only asked for the words of a sentence.
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        attempt = self.patience.attempt()
+        attempt = self.retry.attempt()
         while True:
             retry_after: float | None = None
             busy = False

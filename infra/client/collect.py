@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from infra.client.errors import CollectError
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})

@@ -22,7 +22,7 @@ class KeyRefusedError(WastestreamError):
 
 
 class GaveUpError(WastestreamError):
-    """Raised when the server cannot be reached, or settles nothing, for longer than patience lasts."""
+    """Raised when the server cannot be reached, or settles nothing, for longer than retry lasts."""
 
 
 class NotWastestreamError(WastestreamError):

@@ -26,10 +26,10 @@ _MANIFEST: Final = Path("appendonlydir", "appendonly.aof.manifest")
 _SNAPSHOTS: Final = (b"VALKEY", b"REDIS")
 """What a base file begins with when it is a snapshot (RDB) rather than commands."""
 
-_MOST_UNFINISHED: Final = 16 << 20
+_MAX_UNFINISHED: Final = 16 << 20
 """Bytes at the end that can be one unfinished write; more than Redis ever has in its hands at a time."""
 
-_MOST_ZEROS: Final = 64 << 10
+_MAX_ZEROS: Final = 64 << 10
 """Zeros at the end that can be blocks which the file system had given out and not yet filled."""
 
 _TIMESTAMPS: Final = 8 << 20
@@ -131,7 +131,7 @@ def _find_damage(folder: Path, server: str) -> Damage | None:
         if position is not None:
             later, size = tuple(files[number + 1 :]), file.stat().st_size
             zeros = _count_zeros(file, position)
-            unfinished = not later and zeros <= _MOST_ZEROS and _is_unfinished(file, position, size - zeros)
+            unfinished = not later and zeros <= _MAX_ZEROS and _is_unfinished(file, position, size - zeros)
             return Damage(file, position, size, later, unfinished, zeros)
     return None
 
@@ -190,14 +190,14 @@ def _count_zeros(file: Path, position: int) -> int:
     """Return how many bytes are zero at the end of the file, after `position`; no more than one too many."""
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        opened.seek(max(position, size - _MOST_ZEROS - 1))
+        opened.seek(max(position, size - _MAX_ZEROS - 1))
         end = opened.read()
     return len(end) - len(end.rstrip(b"\0"))
 
 
 def _is_unfinished(file: Path, position: int, end: int) -> bool:
     """Return whether the bytes from `position` to `end` are the beginning of one write and nothing more."""
-    if end - position > _MOST_UNFINISHED:
+    if end - position > _MAX_UNFINISHED:
         return False
     with file.open("rb") as opened:
         opened.seek(position)

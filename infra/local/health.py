@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-_PATIENCE: Final = 0.5  # seconds
+_TIMEOUT: Final = 0.5  # seconds
 
 
 def listens(host: str, port: int) -> bool:
     """Return whether something accepts connections."""
     try:
-        socket.create_connection((host, port), timeout=_PATIENCE).close()
+        socket.create_connection((host, port), timeout=_TIMEOUT).close()
     except OSError:
         return False
     return True
@@ -45,15 +45,15 @@ def lost_data(health: Mapping[str, Any]) -> str | None:
 
 
 def read_health(
-    host: str, port: int, key: str | None = None, *, patience: float = _PATIENCE
+    host: str, port: int, key: str | None = None, *, timeout: float = _TIMEOUT
 ) -> tuple[int, dict[str, Any]]:
     """Return `/readyz`: its status and its JSON; 0 and nothing if the API does not answer.
 
     Where callers need an API key, one without `key` learns what is ready, but no figures. The API waits for
-    what it asks, so to be told what does not answer takes `patience`, in seconds.
+    what it asks, so to be told what does not answer takes `timeout`, in seconds.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return _get(host, port, "/readyz", headers, patience=patience)
+    return _get(host, port, "/readyz", headers, timeout=timeout)
 
 
 def read_session(host: str, port: int) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def _get(
     path: str,
     headers: Mapping[str, str] = MappingProxyType({}),
     *,
-    patience: float = _PATIENCE,
+    timeout: float = _TIMEOUT,
 ) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection(host, port, timeout=patience)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import IO, Final
 
+from core.parent_death import die_with_parent
 from infra.local.guard import Guard
 from infra.local.logs import rotate, tail
 from infra.local.service import Service
@@ -29,9 +28,6 @@ SILENT_SECONDS: Final = 15.0
 
 _PAUSES: Final = (0.0, 0.5, 1.0, 3.0, 10.0)
 """Seconds before a start, after the first, second, ... quick death in a row."""
-
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class Process:
@@ -164,8 +160,7 @@ def _kill_group(group: int) -> None:
 
 def _die_with(parent: int, number: signal.Signals) -> Callable[[], None]:
     def ask_kernel() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+        die_with_parent(number)
         if os.getppid() != parent:  # It died before the kernel was asked.
             os._exit(1)
 

@@ -12,7 +12,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from core.disk import free_bytes
-from core.ledger import connect
+from core.redis.client import connect
 from infra.local.folder import DataFolder
 
 SETTING: Final = "auto-aof-rewrite-percentage"
@@ -25,7 +25,7 @@ class Rewrites:
     """Allows and forbids them."""
 
     def __init__(self, url: str, folder: DataFolder) -> None:
-        self._redis = connect(url, patience=0.5)
+        self._redis = connect(url, timeout=0.5)
         self._folder = folder
         self._allowed = False
 

@@ -50,13 +50,13 @@ class Status:
         }
 
 
-def read_status(folder: DataFolder, key: str | None = None, *, patience: float = 0.5) -> Status:
+def read_status(folder: DataFolder, key: str | None = None, *, timeout: float = 0.5) -> Status:
     """Look at the lock, the state file, the disk and the API.
 
     Args:
         folder: the stack's.
         key: an API key, for the API's figures.
-        patience: seconds that the API may take to say what it waits for.
+        timeout: seconds that the API may take to say what it waits for.
     """
     supervisor = folder.supervisor()
     state = read_state(folder) if supervisor else None
@@ -67,7 +67,7 @@ def read_status(folder: DataFolder, key: str | None = None, *, patience: float =
     code = int(HTTPStatus.OK)
     health: dict[str, Any] = {}
     if state.host is not None and state.port is not None:
-        code, health = read_health(state.host, state.port, key, patience=patience)
+        code, health = read_health(state.host, state.port, key, timeout=timeout)
     ready = code == HTTPStatus.OK and all(one.ready and one.lives for one in state.processes)
     return Status(
         running=True, ready=ready, url=state.url, processes=state.processes, health=health, disk=disk

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from core.accounts import Accounts
-from core.jobs import job_id_of
-from core.ledger import JobStore
-from core.queue import QUEUES, keys_in
+from core.messages import QUEUES, keys_in
+from core.redis.job_store import JobStore
+from core.redis.ledger import Ledger
 from core.settings import Settings
+from core.shards import job_id_of
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, wait_until
@@ -98,7 +98,7 @@ def test_a_process_is_killed_around_accepting(
     assert jobs.pending() == len(_queued_ids(jobs)) == (1 if moment == "after accept" else 0)
     job_id = _upload_until_answered(api.port, "key")
     assert _queued_ids(jobs) == [job_id]
-    assert Accounts(jobs.client).balance().counts["received"] == 1
+    assert Ledger(jobs.client).balance().counts["received"] == 1
     start_worker()
     finish(jobs, [job_id])
 

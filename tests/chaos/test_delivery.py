@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from core.jobs import accepted_ms
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, make_app
+from core.ids import accepted_ms
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until

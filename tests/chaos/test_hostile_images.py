@@ -10,11 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from core.jobs import NewJob, new_job_id
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from core.queue import QUEUES, Envelope, make_app
+from core.ids import new_job_id
+from core.jobs import Job
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.support import bombs
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import Server, wait_until
@@ -29,9 +30,9 @@ def submit(jobs: JobStore, objects: ObjectStore, settings: Settings) -> Callable
     envelope = Envelope(make_app(settings))
 
     def put(data: bytes, image_format: str) -> str:
-        new = NewJob(new_job_id(), "bombs", image_format, len(data))
+        new = Job(new_job_id(), "bombs", image_format, len(data))
         objects.put_many([(new.image_key, data)])
-        jobs.accept([new], "bulk", QUEUES["bulk"], envelope.messages([new.image_key], "bulk"))
+        jobs.accept([new], "bulk", QUEUES["bulk"], [envelope.message([new.image_key], "bulk")])
         return new.id
 
     return put

@@ -10,9 +10,9 @@ from pathlib import Path
 from flask.testing import FlaskClient
 from PIL import Image
 
-from core.drain import Place
-from core.jobs import accepted_ms
-from core.ledger import JobStore
+from core.ids import accepted_ms
+from core.redis.eta import Place
+from core.redis.job_store import JobStore
 from tests.support.pictures import encoded
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload
@@ -71,5 +71,4 @@ def test_a_huge_single_image_goes_with_bulk_uploads(client: FlaskClient, jobs: J
     """Single images that come after it do not wait for it."""
     response = client.post("/v1/images", data=_HUGE, headers={"Content-Type": "image/png"})
     assert response.status_code == 202
-    drain = jobs.drain()
-    assert drain.pending == {"single": 0, "bulk": 1}
+    assert jobs.queue().pending == {"single": 0, "bulk": 1}

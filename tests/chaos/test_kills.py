@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.servers import Server, wait_until
 from tests.support.stream import assert_balanced, finish, states, upload, upload_bulk, uploading, wait_settled

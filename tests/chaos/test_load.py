@@ -13,15 +13,16 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.jobs import JobState
-from core.ledger import JobStore
-from core.queue import keys_in
+from core.messages import keys_in
+from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload, upload_bulk, upload_together, uploading
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
 
-_MOST_HELD = 2 * 32 + 32  # jobs that a worker may hold: its prefetch, and the batch that runs
+_MAX_HELD = 2 * 32 + 32  # jobs that a worker may hold: its prefetch, and the batch that runs
 
 
 def _held(jobs: JobStore) -> int:
@@ -63,9 +64,9 @@ def test_an_overload_is_held_in_the_queue_and_drained(
     until = time.monotonic() + 5
     while time.monotonic() < until:
         ids += load()
-        assert _held(jobs) <= _MOST_HELD
+        assert _held(jobs) <= _MAX_HELD
         time.sleep(0.2)
-    assert states(jobs, ids)[JobState.QUEUED] > 2 * _MOST_HELD
+    assert states(jobs, ids)[JobState.QUEUED] > 2 * _MAX_HELD
     finish(jobs, ids)
     assert process.memory_info().rss - before < 30_000_000
 
@@ -95,7 +96,7 @@ def test_a_worker_that_takes_no_jobs_ends(
     ids = upload_bulk(client, 40)
     assert deaf.process.wait(timeout=30) == 1
     assert "this worker has taken none" in deaf.log.read_text()
-    assert jobs.workers() == []
+    assert WorkerRegistry(jobs.client).names() == []
     start_worker("successor")
     finish(jobs, ids)
 

@@ -10,11 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 from redis.client import Pipeline
 
-from core.errors import LedgerUnavailableError
+from core.errors import RedisUnavailableError
 from core.jobs import JobState
-from core.ledger import JobStore, connect
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.oom import OomTolerantRedis
 from core.settings import Settings
-from core.urgent import UrgentRedis
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
@@ -123,22 +124,28 @@ def test_memory_runs_out_under_load(
     _finish(jobs, ids)
 
 
-def test_the_urgent_client_does_what_others_are_refused(settings: Settings, fill: Callable[[], None]) -> None:
+def test_the_oom_tolerant_client_does_what_others_are_refused(
+    settings: Settings, fill: Callable[[], None]
+) -> None:
     """Commands, transactions and scripts pass with the answers that they give otherwise."""
     url = settings.redis_url.get_secret_value()
-    plain, urgent = connect(url), connect(url, kind=UrgentRedis)
-    script = urgent.register_script("return redis.call('RPUSH', KEYS[1], 'x')")
+    plain, tolerant = connect(url), connect(url, kind=OomTolerantRedis)
+    script = tolerant.register_script("return redis.call('RPUSH', KEYS[1], 'x')")
 
     def answers() -> list[object]:
-        with urgent.pipeline() as pipe:
+        with tolerant.pipeline() as pipe:
             pipe.zadd("z", {"a": 1.5})
             pipe.hset("h", "f", "v")
             pipe.rpush("l", "y")
             found: list[object] = pipe.execute()
-        found += [urgent.set("s", "1", nx=True, px=5000), urgent.set("s", "1", nx=True), urgent.get("s")]
-        found += [urgent.sadd("e", "m"), script(["l"])]
-        urgent.transaction(transact, "s")
-        return [*found, urgent.get("s"), urgent.llen("l")]
+        found += [
+            tolerant.set("s", "1", nx=True, px=5000),
+            tolerant.set("s", "1", nx=True),
+            tolerant.get("s"),
+        ]
+        found += [tolerant.sadd("e", "m"), script(["l"])]
+        tolerant.transaction(transact, "s")
+        return [*found, tolerant.get("s"), tolerant.llen("l")]
 
     def transact(pipe: Pipeline) -> None:
         pipe.get("s")
@@ -149,9 +156,9 @@ def test_the_urgent_client_does_what_others_are_refused(settings: Settings, fill
     plain.delete("z", "h", "s", "e", "l")
     fill()
     assert answers() == usual
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(RedisUnavailableError):
         JobStore(plain).ping()
-    JobStore(urgent).ping()
+    JobStore(tolerant).ping()
 
 
 def test_starts_are_counted(client: FlaskClient, jobs: JobStore, fill: Callable[[], None]) -> None:

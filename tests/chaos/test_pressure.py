@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, states, upload, upload_bulk
 

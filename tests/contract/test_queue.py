@@ -24,16 +24,17 @@ from kombu.transport.redis import Channel, Transport
 from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
-from core.jobs import Shard, image_key, new_job_id
-from core.ledger import JobStore
-from core.queue import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
+from core.ids import new_job_id
+from core.messages import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import image_key
 from tests.support.servers import Server, wait_until
 from tests.support.stream import upload
-from worker.broker import TRANSPORT
-from worker.connection import PromptConnection
-from worker.delivery import ack_all
-from worker.pulse import Pulse
+from worker.transport.channel import TRANSPORT
+from worker.transport.connection import PromptConnection
+from worker.transport.delivery import ack_all
+from worker.watchdog import LoopWatchdog
 
 
 def _keys(count: int) -> list[str]:
@@ -70,19 +71,6 @@ def test_kombu_delivers_our_message(settings: Settings, jobs: JobStore) -> None:
         assert message.payload[0] == [keys]
         assert not message.headers.get("redelivered")
         message.ack()
-
-
-def test_a_bulk_upload_is_a_message_for_each_object(settings: Settings) -> None:
-    """So that no object is read by two workers; together they name each image once, in order."""
-    shards = [
-        [image_key(job_id, "belt", "jpeg", shard) for job_id in shard.job_ids]
-        for shard in (Shard.new(16), Shard.new(13))
-    ]
-    keys = [*shards[0], *shards[1], *_keys(2)]
-    messages = Envelope(make_app(settings)).messages(keys, "bulk")
-    named = [keys_in(json.loads(message)) for message in messages]
-    assert [len(one) for one in named] == [16, 13, 1, 1]
-    assert [key for one in named for key in one] == keys
 
 
 def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
@@ -158,7 +146,7 @@ def test_each_message_has_a_delivery_tag_of_its_own(settings: Settings) -> None:
     ],
 )
 def test_what_we_call_is_still_there(owner: object, names: list[str]) -> None:
-    """worker.broker, .delivery, .recovery, .leases, .app and .batching stand on these."""
+    """worker.transport.channel, .delivery, .recovery, .leases, .app and .batching stand on these."""
     assert [name for name in names if not hasattr(owner, name)] == []
 
 
@@ -208,16 +196,16 @@ def test_the_pulse_goes_on_while_the_broker_is_away(
     """Kombu calls back between attempts; without that a long outage would end the worker."""
     app = make_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
     app.amqp.Connection = PromptConnection
-    pulse = Pulse(lambda: None)
-    monkeypatch.setattr(PromptConnection, "pulse", pulse)
+    watchdog = LoopWatchdog(lambda: None)
+    monkeypatch.setattr(PromptConnection, "watchdog", watchdog)
     monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
     with app.connection_for_read() as connection, pytest.raises(OperationalError):
         connection.ensure_connection(lambda *_: None, max_retries=3)
-    assert pulse._beats >= 3
+    assert watchdog._beats >= 3
 
 
 def test_a_message_has_the_parts_that_we_set_and_read(settings: Settings, jobs: JobStore) -> None:
-    """worker.broker stores `_raw`; worker.delivery sets `_state`, which makes `acknowledged` true."""
+    """The channel stores `_raw`; `transport.delivery` sets `_state`, which makes `acknowledged` true."""
     app = make_app(settings)
     text = Envelope(app).message(_keys(1), "single")
     jobs.client.lpush(QUEUES["single"], text)
@@ -273,7 +261,7 @@ def test_signatures_that_we_override_or_call_are_as_before() -> None:
 def test_a_closed_channel_returns_its_messages_by_the_function_that_we_replace(
     settings: Settings, jobs: JobStore
 ) -> None:
-    """worker.leases puts its own in the place of `restore_unacked`; kombu calls it when a channel closes."""
+    """Ours replaces `restore_unacked`, which kombu calls when a channel closes."""
     app = make_app(settings)
     jobs.client.lpush(QUEUES["single"], Envelope(app).message(_keys(1), "single"))
     called = []

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from core.errors import ImageError
-from core.headers import read_header
+from core.image_header import read_header
 from core.images import SIDE, decode
 from tests.support.mutations import case
 

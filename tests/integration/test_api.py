@@ -29,14 +29,15 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.readiness import FRESH
-from core.headers import MAX_BYTES
-from core.jobs import IMAGES, JobState, Outcome, new_job_id, object_key
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore
-from core.manifest import Prediction
-from core.objects import ObjectStore
-from core.queue import QUEUES, keys_in
+from core.ids import new_job_id
+from core.image_header import MAX_BYTES
+from core.jobs import JobState, Outcome, Prediction
+from core.messages import QUEUES, keys_in
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import IMAGES, object_key
+from core.storage import ObjectStore
 from tests.support.cuts import lose_answer
 from tests.support.pictures import encoded, jpeg, picture
 from tests.support.servers import free_port
@@ -302,6 +303,8 @@ def test_images_of_a_bulk_upload_share_objects(
     keys = [job.image_key for job in jobs.read_many(ids) if job is not None]
     assert list(Counter(object_key(key) for key in keys).values()) == [16, 1, 1]
     assert [object_key(key) == key for key in keys] == [False] * 16 + [True] * 2
+    messages = [keys_in(json.loads(message)) for message in jobs.client.lrange(QUEUES["bulk"], 0, -1)]
+    assert messages[::-1] == [keys[:16], keys[16:17], keys[17:]]  # No two workers read the same object.
 
     objects.delete_many(keys[:1])
     gone = [client.get(f"/v1/jobs/{job_id}/image").status_code for job_id in ids]

@@ -16,18 +16,21 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from api import keyring
-from api.access import COOKIE, check_address, scope_of
 from api.app import create_app
-from api.keyring import Keyring, settings_key
-from core.errors import LedgerUnavailableError, SettingsError
-from core.jobs import IMAGES, JobState, Outcome, job_ids_in, new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import PENDING, JobStore, connect
-from core.manifest import Prediction
-from core.objects import ObjectStore
-from core.queue import QUEUES
+from api.auth import key_cache
+from api.auth.key_cache import KeyCache, settings_key
+from api.auth.policy import COOKIE, check_address, scope_of
+from core.errors import RedisUnavailableError, SettingsError
+from core.ids import new_job_id
+from core.jobs import JobState, Outcome, Prediction
+from core.messages import QUEUES
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.keys import PENDING
 from core.settings import Settings
+from core.shards import IMAGES, Shard
+from core.storage import ObjectStore
 from infra.local.programs import REDIS
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
@@ -200,7 +203,7 @@ def test_changes_are_known_soon(client: FlaskClient, keys: KeyStore) -> None:
     wait_until(lambda: ask(client, second) == 404, "the new key to work", 5)
     keys.revoke("second")
     wait_until(lambda: ask(client, second) == 401, "the revoked key to be refused", 10)
-    assert keyring.FRESH <= 2
+    assert key_cache.FRESH <= 2
     assert ask(client, first) == 404
 
 
@@ -227,7 +230,7 @@ def test_checking_keys_asks_redis_nothing(settings: Settings, client: FlaskClien
     def commands() -> int:
         return int(redis.info("stats")["total_commands_processed"])
 
-    for name, allowed_in_a_second in ((token, 1 / keyring.FRESH), ("ws_0123456789_x", 1 / keyring.MISS)):
+    for name, allowed_in_a_second in ((token, 1 / key_cache.FRESH), ("ws_0123456789_x", 1 / key_cache.MISS)):
         before, began = commands(), time.monotonic()
         for _ in range(300):
             ask(client, name)
@@ -269,22 +272,22 @@ def test_a_copy_of_the_keys_is_not_used_for_ever(settings: Settings, monkeypatch
     """With Redis gone, even a key that was good is refused for want of an answer, with 503."""
     store = KeyStore(connect(settings.redis_url.get_secret_value()))
     _, token = store.create("k", [Scope.READ])
-    ring = Keyring(store)
+    ring = KeyCache(store)
     assert ring.find(token) is not None
-    monkeypatch.setattr(keyring, "FRESH", -1.0)
-    monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5))
-    with pytest.raises(LedgerUnavailableError):
+    monkeypatch.setattr(key_cache, "FRESH", -1.0)
+    monkeypatch.setattr(store, "_client", connect(f"redis://127.0.0.1:{free_port()}/0", timeout=0.5))
+    with pytest.raises(RedisUnavailableError):
         ring.find(token)
 
 
 def test_losing_every_key_opens_nothing(keys: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither when Redis is asked, nor when only what the process knows decides."""
     keys.create("k", [Scope.READ])
-    ring = Keyring(keys)
+    ring = KeyCache(keys)
     assert ring.any()
     for name in keys._client.scan_iter("ws:*"):
         keys._client.delete(name)  # as a Redis that loses its data
-    monkeypatch.setattr(keyring, "FRESH", -1.0)
+    monkeypatch.setattr(key_cache, "FRESH", -1.0)
     assert ring.any()
     assert ring.has_any
 
@@ -296,21 +299,21 @@ def test_losing_every_key_opens_nothing(keys: KeyStore, monkeypatch: pytest.Monk
 def test_an_address_that_others_reach_needs_a_key(settings: Settings, keys: KeyStore, host: str) -> None:
     """The sentence says how to get one; with one, or told so, it listens, but never to nobody."""
     there = settings.model_copy(update={"host": host})
-    ring = Keyring(keys)
+    ring = KeyCache(keys)
     with pytest.raises(SettingsError, match=rf"listen on {host}.*keys create.*AUTH=off"):
         check_address(there, ring)
     check_address(there.model_copy(update={"auth": "off"}), ring)
     hashed = there.model_copy(update={"admin_key_sha256": "0" * 64})
-    check_address(hashed, Keyring(keys, settings_key(hashed)))
+    check_address(hashed, KeyCache(keys, settings_key(hashed)))
     refused(upload(create_app(there).test_client()), 401, "needs an API key")
     keys.create("k", [Scope.ADMIN])
-    check_address(there, Keyring(keys))
+    check_address(there, KeyCache(keys))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_needs_none(settings: Settings, keys: KeyStore, host: str) -> None:
     """It says in the log that it is open."""
-    check_address(settings.model_copy(update={"host": host}), Keyring(keys))
+    check_address(settings.model_copy(update={"host": host}), KeyCache(keys))
 
 
 def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> None:
@@ -348,7 +351,8 @@ def _limited(keys: KeyStore, rate: float, burst: int) -> dict[str, str]:
 
 def _stored(objects: ObjectStore) -> set[str]:
     """Return the ids of the jobs whose images are stored."""
-    return {job_id for page in objects.pages(IMAGES) for key in page for job_id in job_ids_in(key)}
+    shards = [Shard.at(key) for page in objects.pages(IMAGES) for key in page]
+    return {job_id for shard in shards if shard is not None for job_id in shard.job_ids}
 
 
 def test_a_limit_counts_images_over_all_processes(

@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from infra.bench.errors import BenchError, BrokenPipelineError
-from infra.bench.load import Address, Collected, Load, Paced, Sequential, Uploaded, measure, singles
-from infra.bench.stack import HOST, Stack
-from infra.bench.stages import StageClock
-from infra.bench.usage import Snapshot, snapshot
 from infra.cli.main import cli
+from infra.lab.bench.errors import BenchError, BrokenPipelineError
+from infra.lab.bench.load import Address, Collected, Load, Paced, Sequential, Uploaded, measure, singles
+from infra.lab.bench.stack import HOST, Stack
+from infra.lab.bench.stages import StageClock
+from infra.lab.bench.usage import Snapshot, snapshot
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, wait_until
 from tests.support.stream import BROKEN

@@ -1,4 +1,4 @@
-"""worker.broker on a real Redis: messages taken one by one and at once."""
+"""worker.transport.channel on a real Redis: messages taken one by one and at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from kombu.connection import Connection
 
 from core.cost import MAX_TOGETHER_MS
-from core.jobs import image_key, job_id_of, new_job_id
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.ids import new_job_id
+from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
-from worker.broker import MOST_TAKEN, TRANSPORT
+from core.shards import image_key, job_id_of
+from worker.transport.channel import MAX_TAKEN, TRANSPORT
 
 _QUEUE = QUEUES["single"]
 
@@ -63,13 +64,13 @@ def test_a_backlog_is_taken_at_once_and_in_order(
     """One that was waited for and a dozen more; each is recorded and acknowledged as any other."""
     ids = _send(settings, jobs, 100)
     messages = _drain(connection)
-    assert _ids(messages) == ids[: 1 + MOST_TAKEN]
-    assert _held(jobs) == set(ids[: 1 + MOST_TAKEN])
-    assert jobs.client.zcard("unacked_index") == 1 + MOST_TAKEN
+    assert _ids(messages) == ids[: 1 + MAX_TAKEN]
+    assert _held(jobs) == set(ids[: 1 + MAX_TAKEN])
+    assert jobs.client.zcard("unacked_index") == 1 + MAX_TAKEN
     for message in messages:
         message.ack()
     assert jobs.client.hlen("unacked") == jobs.client.zcard("unacked_index") == 0
-    assert jobs.client.llen(_QUEUE) == 100 - 1 - MOST_TAKEN
+    assert jobs.client.llen(_QUEUE) == 100 - 1 - MAX_TAKEN
 
 
 def test_others_are_left_half_of_what_waits(

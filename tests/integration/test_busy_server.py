@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core.accounts import Accounts
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
+from core.redis.ledger import Ledger
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
@@ -47,5 +47,5 @@ def test_classify_waits_for_room_and_loses_nothing(
     states = [json.loads(line)["state"] for line in done.stdout.splitlines()]
     assert (done.returncode, states) == (0, ["classified"] * 128), done.stderr
     assert "429: The queue is full" in done.stderr
-    assert Accounts(jobs.client).balance().counts["received"] == 128
+    assert Ledger(jobs.client).balance().counts["received"] == 128
     assert_balanced(jobs)

@@ -13,10 +13,13 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.cameras import cameras as container_cameras
-from core.accounts import Accounts
-from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import Idempotency, JobStore, Submission, hour_of
+from core.hours import hour_of
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome
+from core.redis.admission import Idempotency, Submission
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import JobStore
+from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.support.pictures import jpeg
@@ -69,7 +72,7 @@ def settle_all(jobs: JobStore) -> None:
 
 def names_of(jobs: JobStore) -> set[str]:
     """The cameras that the ledger knows."""
-    return {camera.name for camera in Accounts(jobs.client).cameras()}
+    return {camera.name for camera in Ledger(jobs.client).cameras()}
 
 
 def test_one_key_cannot_use_up_the_names(bounded: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
@@ -95,7 +98,7 @@ def test_the_bound_holds_for_uploads_that_are_accepted_together(jobs: JobStore) 
     store = JobStore(jobs.client, key_cameras=2)
 
     def accepted(owner: str, *names: str) -> list[bool]:
-        submissions = [Submission([NewJob(new_job_id(), name, "jpeg", 1)], owner=owner) for name in names]
+        submissions = [Submission([Job(new_job_id(), name, "jpeg", 1)], owner=owner) for name in names]
         outcomes = store.accept_many(submissions, "single", "test.queue", ["message"])
         return [not isinstance(outcome, Exception) for outcome in outcomes]
 
@@ -109,15 +112,15 @@ def test_the_bound_holds_for_uploads_that_are_accepted_together(jobs: JobStore) 
 def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
     """Its rows go, the books stay balanced, its results stay; a repeated upload does not bring it back."""
     token = keys.create("sender", [Scope.INGEST, Scope.READ])[1]
-    accounts = Accounts(jobs.client)
+    ledger = Ledger(jobs.client)
     kept = send(bounded, "kept", token).get_json()["id"]
     gone = send(bounded, "gone", token, Idempotency_Key="once").get_json()["id"]
     assert send(bounded, "new", token).status_code == 422
     settle_all(jobs)
-    assert accounts.forget_camera("gone") == 1
+    assert ledger.forget_camera("gone") == 1
     assert names_of(jobs) == {"kept"}
-    assert [row.camera for row in accounts.rows(accounts.names("-inf", "+inf", most=10))] == ["kept"]
-    assert accounts.balance().counts["received"] == 1
+    assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", most=10))] == ["kept"]
+    assert ledger.balance().counts["received"] == 1
     assert_balanced(jobs)
 
     own = {"Authorization": f"Bearer {token}"}
@@ -135,11 +138,11 @@ def test_a_repeated_upload_does_not_bring_a_forgotten_camera_back(jobs: JobStore
     known = Idempotency("once", "digest")
 
     def accept() -> list[str]:
-        return jobs.accept([NewJob(new_job_id(), "gone", "jpeg", 1)], "single", "q", ["m"], known).ids
+        return jobs.accept([Job(new_job_id(), "gone", "jpeg", 1)], "single", "q", ["m"], known).ids
 
     first = accept()
     settle_all(jobs)
-    Accounts(jobs.client).forget_camera("gone")
+    Ledger(jobs.client).forget_camera("gone")
     assert accept() == first
     assert names_of(jobs) == set()
     assert_balanced(jobs)
@@ -149,11 +152,11 @@ def test_a_camera_forgotten_for_its_age_makes_room_too(jobs: JobStore) -> None:
     """As the retention sweep forgets it."""
     store = JobStore(jobs.client, key_cameras=1)
     old = new_job_id()
-    store.accept_many([Submission([NewJob(old, "old", "jpeg", 1)], owner="key")], "single", "q", ["message"])
+    store.accept_many([Submission([Job(old, "old", "jpeg", 1)], owner="key")], "single", "q", ["message"])
     store.settle([Outcome(old, JobState.FAILED, error="x")], "m")
     later = hour_of(round((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1000))
-    Accounts(jobs.client).forget(later)
-    new = Submission([NewJob(new_job_id(), "new", "jpeg", 1)], owner="key")
+    Ledger(jobs.client).forget(later)
+    new = Submission([Job(new_job_id(), "new", "jpeg", 1)], owner="key")
     (outcome,) = store.accept_many([new], "single", "q", ["message"])
     assert not isinstance(outcome, Exception)
     assert jobs.client.hgetall("ws:cameras:key") == {"new": "key"}
@@ -198,7 +201,7 @@ def test_an_operator_sees_and_forgets_cameras(
 
 def test_a_name_is_found_however_it_is_typed(cameras: Cameras, jobs: JobStore) -> None:
     """With a letter and its mark apart, as macOS gives file names."""
-    jobs.accept([NewJob(new_job_id(), "T\u00fcr", "jpeg", 1)], "single", "q", ["m"])
+    jobs.accept([Job(new_job_id(), "T\u00fcr", "jpeg", 1)], "single", "q", ["m"])
     settle_all(jobs)
     assert cameras("forget", " Tu\u0308r").stdout.startswith("Forgot the camera T\u00fcr,")
 

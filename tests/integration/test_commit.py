@@ -17,17 +17,19 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api import together
 from api.app import create_app
-from core.accounts import Accounts
-from core.errors import LedgerFullError, LedgerUnavailableError, StorageUnavailableError
-from core.jobs import IMAGES, Job, job_ids_in, object_key
-from core.keys import KeyStore, Scope
-from core.ledger import PENDING, JobStore, connect
-from core.objects import ObjectStore
-from core.queue import QUEUES, keys_in
+from api.ingest import group_commit as together
+from core.errors import RedisFullError, RedisUnavailableError, StorageUnavailableError
+from core.jobs import Job
+from core.messages import QUEUES, keys_in
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.keys import PENDING
+from core.redis.ledger import Ledger
 from core.settings import Settings
-from core.shards import MOST_BYTES
+from core.shards import IMAGES, MAX_BYTES, Shard, object_key
+from core.storage import Content, ObjectStore
 from tests.support.pictures import encoded, jpeg
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced, upload_together, wait_settled
@@ -52,7 +54,7 @@ def sent_together(
     arrived, go = threading.Event(), threading.Event()
     put_many = ObjectStore.put_many
 
-    def first_waits(store: ObjectStore, images: Sequence[tuple[str, bytes]]) -> None:
+    def first_waits(store: ObjectStore, images: Sequence[tuple[str, Content]]) -> None:
         if not arrived.is_set():
             arrived.set()
             assert go.wait(60)
@@ -96,7 +98,9 @@ def test_they_share_an_object(
     made = the_jobs(jobs, sent_together(monkeypatch, app, uploads))
     assert [job.camera for job in made] == [f"belt-{number}" for number in range(5)]
     (name,) = {object_key(job.image_key) for job in made}
-    assert job_ids_in(name) == [job.id for job in made]
+    shard = Shard.at(name)
+    assert shard is not None
+    assert shard.job_ids == [job.id for job in made]
     answers = [app.test_client().get(f"/v1/jobs/{job.id}/image") for job in made]
     assert [(answer.data, answer.mimetype) for answer in answers] == images
     stored = bytes(obstore.get(objects._store, name).bytes())
@@ -127,7 +131,8 @@ def test_who_shares_an_object_learns_nothing_of_the_others(
     first = sending(jpeg(90), Authorization=f"Bearer {tokens[0]}")
     made = the_jobs(jobs, sent_together(monkeypatch, app, uploads, first))
     (name,) = {object_key(job.image_key) for job in made}
-    assert made[0].shard is not None
+    shard = Shard.at(name)
+    assert shard is not None
     client, own = app.test_client(), {"Authorization": f"Bearer {tokens[0]}"}
     guesses = [job.id[:25] + digit for job in made[::2] for digit in "0123456789ABCDEFGHJKMNPQRSTVWXYZ"]
     answers = [client.delete(f"/v1/jobs/{guess}", headers=own).status_code for guess in guesses]
@@ -141,7 +146,7 @@ def test_who_shares_an_object_learns_nothing_of_the_others(
     start_worker()
     assert wait_settled(jobs, [job.id for job in made]) == {"cancelled": 3, "failed": 3}
     for job in made:
-        assert made[0].shard.id not in client.get(f"/v1/jobs/{job.id}", headers=reader).get_data(as_text=True)
+        assert shard.id not in client.get(f"/v1/jobs/{job.id}", headers=reader).get_data(as_text=True)
     assert_balanced(jobs)
 
 
@@ -150,9 +155,9 @@ def test_no_more_than_an_object_takes(
 ) -> None:
     """16 images, and 8 MiB; the rest go next."""
     uploads = [sending(jpeg(number)) for number in range(20)]
-    uploads[18] = sending(jpeg() + bytes(MOST_BYTES - len(jpeg())))
+    uploads[18] = sending(jpeg() + bytes(MAX_BYTES - len(jpeg())))
     made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
-    assert [job.shard and job.shard.count for job in made] == [16] * 16 + [2, 2, None, None]
+    assert [job.shard.rpartition("-")[2] for job in made] == ["16"] * 16 + ["2", "2", "", ""]
     assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
 
 
@@ -160,9 +165,9 @@ def test_what_fills_an_object_goes_alone(
     monkeypatch: pytest.MonkeyPatch, client: FlaskClient, jobs: JobStore
 ) -> None:
     """It waits for nobody, and nobody for it."""
-    monkeypatch.setattr(together.Together, "do", None)
-    (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MOST_BYTES))(client)])
-    assert job.shard is None
+    monkeypatch.setattr(together.GroupCommit, "do", None)
+    (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MAX_BYTES))(client)])
+    assert not job.shard
 
 
 def test_one_that_is_refused_does_not_touch_the_others(
@@ -194,7 +199,7 @@ def test_one_that_is_refused_does_not_touch_the_others(
     assert wait_settled(jobs, shown) == {"classified": 3}
     wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")
     assert_balanced(jobs)
-    assert Accounts(jobs.client).balance().counts["received"] == 4
+    assert Ledger(jobs.client).balance().counts["received"] == 4
 
 
 @pytest.mark.parametrize(
@@ -307,14 +312,12 @@ def test_an_outage_of_storage_is_told_to_all(
     assert sending(jpeg())(app.test_client()).status_code == 202
 
 
-@pytest.mark.parametrize(
-    ("error", "kept"), [(LedgerUnavailableError("cut"), 1), (LedgerFullError("full"), 0)]
-)
+@pytest.mark.parametrize(("error", "kept"), [(RedisUnavailableError("cut"), 1), (RedisFullError("full"), 0)])
 def test_images_stay_unless_redis_said_no(
     monkeypatch: pytest.MonkeyPatch,
     client: FlaskClient,
     objects: ObjectStore,
-    error: LedgerUnavailableError,
+    error: RedisUnavailableError,
     kept: int,
 ) -> None:
     """After an answer that was cut off the job may be accepted; its image must not go."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.ledger import connect
+from core.redis.client import connect
 from core.settings import Settings
 from infra.local.errors import FolderFullError
 from infra.local.folder import DataFolder

@@ -16,18 +16,19 @@ from api import integrity
 from api.app import create_app
 from api.installation import LOST, installation_of
 from api.installation import installation as container_installation
-from core.errors import DataLostError, LedgerUnavailableError, StorageUnavailableError
-from core.installation import KEY, OBJECT, Installation
-from core.jobs import IMAGES
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.errors import DataLostError, RedisUnavailableError, StorageUnavailableError
+from core.installation import OBJECT, Installation
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.job_store import JobStore
+from core.redis.keys import INSTALLATION
 from core.settings import Settings, load_settings
+from core.shards import IMAGES
+from core.storage import ObjectStore
 from infra.cli.main import cli
 from tests.support.pictures import jpeg
 from tests.support.servers import free_port, wait_until
 from tests.support.stream import upload
-from worker import retention
+from worker.periodic import retention
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_another_installations_redis_is_not_taken(
 ) -> None:
     """Such as one whose address was mixed up, or a backup of another."""
     upload(client)
-    jobs.client.set(KEY, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    jobs.client.set(INSTALLATION, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
     says = "two different installations"
     closed(create_app(settings).test_client(), says)
     wait_until(lambda: client.get("/v1/jobs/none").status_code == 503, "the loss to be noticed", 10)
@@ -183,7 +184,7 @@ def test_many_processes_that_start_at_once_agree(settings: Settings, marks: Inst
         for _ in range(5):
             found = {one.result() for one in [pool.submit(begin) for _ in range(8)]}
             assert found == {marks.in_redis()}
-            marks._client.delete(KEY)
+            marks._client.delete(INSTALLATION)
             marks._objects.delete_many([OBJECT])
 
 
@@ -223,7 +224,7 @@ def test_what_nobody_can_say_does_not_open(
     marks = Installation(jobs.client, ObjectStore(nowhere))
     with pytest.raises(StorageUnavailableError):
         marks.compare(make=True)
-    assert jobs.client.get(KEY) is None
+    assert jobs.client.get(INSTALLATION) is None
 
 
 def test_images_stay_while_redis_lacks_its_data(
@@ -281,5 +282,5 @@ def test_without_redis_there_is_no_verdict(settings: Settings) -> None:
     nowhere = settings.model_copy(
         update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{free_port()}/0")}
     )
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(RedisUnavailableError):
         installation_of(nowhere).compare(make=True)

@@ -21,8 +21,8 @@ from api.__main__ import _check_address
 from api.installation import installation_of
 from api.keys import keys as container_keys
 from core.errors import SettingsError
-from core.keys import KeyStore, Scope
-from core.ledger import connect
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.conftest import environment_of

@@ -1,4 +1,4 @@
-"""worker.leases on a real Redis: how held messages are returned and renewed."""
+"""worker.transport.leases on a real Redis: how held messages are returned and renewed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from core.jobs import image_key, job_id_of, new_job_id
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.ids import new_job_id
+from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import image_key, job_id_of
 from tests.support.cuts import lose_answer
-from worker.broker import TRANSPORT
-from worker.leases import Leases
+from worker.transport.channel import TRANSPORT
+from worker.transport.leases import Leases
 
 _QUEUE = QUEUES["bulk"]  # whose messages are taken one by one
 

@@ -1,304 +1,265 @@
-"""core.ledger on a real Redis: every transition is atomic, and counters move only with the state."""
+"""The ledger and the metrics through the API, on a real Redis: they add up, and say so when they do not."""
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families  # it comes with Flower
+from ulid import ULID
 
-from core.accounts import Accounts, LedgerRow
-from core.errors import IdempotencyConflictError, LedgerUnavailableError, QueueFullError, RateLimitError
-from core.jobs import JobState, NewJob, Outcome, new_job_id
-from core.ledger import Accepted, Idempotency, JobStore, RateLimit, Submission, connect
-from core.manifest import Prediction
-from tests.support.cuts import lose_answer
-from tests.support.servers import free_port
+from core.jobs import Job, JobState, Outcome, Prediction
+from core.redis.admission import Idempotency
+from core.redis.job_store import JobStore
+from core.redis.ledger import Ledger
+from core.redis.workers import Running, WorkerRegistry, reported
 
-QUEUE = "test.queue"
-GOOD = Prediction("biodegradable", 0.9, review=True)
-
-
-def _accept(
-    jobs: JobStore, count: int = 1, idempotency: Idempotency | None = None, camera: str = "belt"
-) -> list[str]:
-    new = [NewJob(new_job_id(), camera, "jpeg", 100, 1_700_000_000_000) for _ in range(count)]
-    return jobs.accept(new, "single", QUEUE, ["message"] * count, idempotency).ids
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GOOD = Prediction("biodegradable", 0.9, review=False)
 
 
-def _rows(jobs: JobStore) -> list[LedgerRow]:
-    accounts = Accounts(jobs.client)
-    return list(accounts.rows(accounts.names("-inf", "+inf", most=1000)))
+def _accept(jobs: JobStore, when: datetime, camera: str = "belt", key: str | None = None) -> str:
+    new = Job(str(ULID.from_datetime(when)), camera, "jpeg", 1)
+    idempotency = Idempotency(key, "d") if key else None
+    return jobs.accept([new], "single", "test.queue", ["message"], idempotency).ids[0]
 
 
-def _counts(jobs: JobStore) -> dict[str, int]:
-    (row,) = _rows(jobs)
-    return row.counts.moved
-
-
-def test_accepting_records_counts_and_enqueues(jobs: JobStore) -> None:
-    """After one call the job is queued, pending, counted, and its message is in the queue."""
-    (job_id,) = _accept(jobs)
-    job = jobs.read(job_id)
-    assert job is not None
-    assert (job.state, job.camera, job.size, job.captured_ms) == (
-        JobState.QUEUED,
-        "belt",
-        100,
-        1_700_000_000_000,
+@pytest.fixture
+def told(jobs: JobStore) -> None:
+    """Four jobs of one belt in two hours, in three states, and one of another belt, sent twice."""
+    ids = [_accept(jobs, NOON + timedelta(minutes=20 * number)) for number in range(4)]
+    jobs.settle(
+        [Outcome(ids[0], JobState.CLASSIFIED, GOOD), Outcome(ids[1], JobState.FAILED, error="x")], "m"
     )
-    assert jobs.pending() == 1
-    assert _counts(jobs) == {"received": 1, "pending": 1}
-    assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
-
-
-def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
-    """A call repeated after a broken connection counts once and enqueues once."""
-    new = [NewJob(new_job_id(), "belt", "jpeg", 1)]
-    jobs.accept(new, "single", QUEUE, ["message"])
-    jobs.accept(new, "single", QUEUE, ["message"])
-    assert _counts(jobs) == {"received": 1, "pending": 1}
-    assert jobs.client.llen(QUEUE) == 1
-
-
-def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
-    """In one call; one that is refused leaves the others, and the message comes if there is any for it."""
-    tight = JobStore(jobs.client, max_queued=4)
-    new = [[NewJob(new_job_id(), f"belt-{count}", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
-    one, another = Idempotency("one", "d"), Idempotency("another", "d")
-    submissions = [Submission(new[0], one), Submission(new[1], another), Submission(new[2])]
-    first, refused, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
-    assert isinstance(first, Accepted)
-    assert isinstance(last, Accepted)
-    assert isinstance(refused, QueueFullError)
-    assert (first.ids, last.ids) == ([job.id for job in new[0]], [job.id for job in new[2]])
-    assert [place.ahead for place in (first.places or []) + (last.places or [])] == [0, 1, 2]
-    assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
-    assert {row.camera: row.counts.moved["received"] for row in _rows(jobs)} == {"belt-2": 2, "belt-1": 1}
-
-    # The key that was refused is free; the other one stands for its jobs, also in the next call.
-    again = [Submission([_new()], key) for key in (one, another)]
-    known, taken = tight.accept_many(again, "single", QUEUE, ["m"])
-    assert isinstance(known, Accepted)
-    assert isinstance(taken, Accepted)
-    assert (known.ids, known.places, taken.ids) == (first.ids, None, [again[1].jobs[0].id])
-    assert jobs.client.lrange(QUEUE, 0, -1) == ["m", "message"]
-    assert isinstance(tight.accept_many([Submission([_new()])], "single", QUEUE, ["no"])[0], QueueFullError)
-    assert jobs.client.llen(QUEUE) == 2
-
-
-def test_a_group_whose_answer_was_lost_is_not_changed_by_its_repetition(jobs: JobStore) -> None:
-    """What was refused stays so, though it would fit now; nothing is written, as memory may end."""
-    limit = RateLimit("slow", 0.001, 1)
-    submissions = [Submission([_new()]), Submission([_new()], None, limit), Submission([_new()], None, limit)]
-    first = jobs.accept_many(submissions, "single", QUEUE, ["message"])
-    assert [type(outcome) for outcome in first] == [Accepted, Accepted, RateLimitError]
-    jobs.client.delete("ws:rate:slow")
-    jobs.client.config_set("maxmemory", 1)
-    try:
-        again = jobs.accept_many(submissions, "single", QUEUE, ["message"])
-    finally:
-        jobs.client.config_set("maxmemory", 0)
-    assert [type(outcome) for outcome in again] == [Accepted, Accepted, QueueFullError]
-    assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
-    assert _counts(jobs) == {"received": 2, "pending": 2}
-
-
-def test_each_duplicate_of_a_group_counts_for_its_camera(jobs: JobStore) -> None:
-    """Two uploads that are known, of two cameras, beside one that is new."""
-    keys = [Idempotency(name, "d") for name in ("one", "other")]
+    jobs.cancel(ids[3])
     for _ in range(2):
-        new = [NewJob(new_job_id(), f"belt-{number}", "jpeg", 1) for number in range(3)]
-        submissions = [
-            Submission([new[0]], keys[0]),
-            Submission([new[1]], keys[1]),
-            Submission([new[2]]),
-        ]
-        jobs.accept_many(submissions, "single", QUEUE, ["message"])
-    moved = {row.camera: row.counts.moved for row in _rows(jobs)}
-    assert {camera: counts.get("duplicates", 0) for camera, counts in moved.items()} == {
-        "belt-0": 1,
-        "belt-1": 1,
-        "belt-2": 0,
+        _accept(jobs, NOON, "other", key="k")
+
+
+def _ledger(client: FlaskClient, query: str = "from=2026-03-01&to=2026-03-02") -> dict[str, Any]:
+    response = client.get(f"/v1/ledger?{query}")
+    assert response.status_code == 200, response.get_data(as_text=True)
+    return dict(response.get_json())
+
+
+@pytest.mark.usefixtures("told")
+def test_rows_add_up_to_the_sum_and_to_what_is_there(client: FlaskClient) -> None:
+    """Every camera and hour has its row; the sum is theirs; pending is what really waits."""
+    ledger = _ledger(client)
+    rows = {(row["camera"], row["hour"][11:13]): row for row in ledger["rows"]}
+    assert list(rows) == [("belt", "12"), ("other", "12"), ("belt", "13")]
+    assert rows["belt", "12"] == {
+        "camera": "belt",
+        "hour": "2026-03-01T12:00:00.000Z",
+        "received": 3,
+        "classified": 1,
+        "failed": 1,
+        "expired": 0,
+        "cancelled": 0,
+        "pending": 1,
+        "duplicates": 0,
+        "balanced": True,
     }
-    assert {camera: counts["received"] for camera, counts in moved.items()} == {
-        "belt-0": 1,
-        "belt-1": 1,
-        "belt-2": 2,
+    assert rows["belt", "13"]["cancelled"] == 1
+    assert rows["other", "12"]["duplicates"] == 1
+    expected = {"received": 5, "classified": 1, "failed": 1, "expired": 0, "cancelled": 1, "pending": 2}
+    assert ledger["sum"] == {**expected, "duplicates": 1}
+    assert ledger["system"] == {**expected, "duplicates": 1}
+    assert ledger["balanced"] is True
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize(
+    ("query", "received"),
+    [
+        ("camera=belt&from=2026-03-01&to=2026-03-02", [3, 1]),
+        ("camera=elt&from=2026-03-01&to=2026-03-02", []),
+        ("from=2026-03-01T12:00:00Z&to=2026-03-01T13:00:00Z", [3, 1]),
+        ("from=2026-03-01T13:30:00Z&to=2026-03-01T13:31:00Z", [1]),
+        ("from=2026-03-01T14:00:00%2B01:00&to=2026-03-02", [1]),
+        ("from=2026-03-01T14:00:00+01:00&to=2026-03-02", [1]),
+        ("to=2026-03-01T13:00:00Z", [3, 1]),
+        ("from=2026-03-02&to=2026-03-03", []),
+        ("", []),
+    ],
+)
+def test_a_query_narrows_the_rows(client: FlaskClient, query: str, received: list[int]) -> None:
+    """By camera and by hour; without an end, the last day."""
+    ledger = _ledger(client, query)
+    assert [row["received"] for row in ledger["rows"]] == received
+    assert ledger["sum"]["received"] == sum(received)
+    assert ledger["balanced"]
+
+
+def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
+    """What Redis is asked for does not grow with other cameras; ends, gaps and bounds are kept to."""
+    other = {
+        f"{(NOON + timedelta(hours=hour)):%Y%m%d%H}:other-{number}"
+        for hour in range(24)
+        for number in range(99)
     }
+    ours = [f"{(NOON + timedelta(hours=hour)):%Y%m%d%H}:belt" for hour in (0, 1, 5, 11, 30)]
+    jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in [*other, *ours]})
+    ledger = Ledger(jobs.client)
+    before = jobs.client.info("stats")["total_net_output_bytes"]
+    assert ledger.names("-inf", "+inf", "belt", most=10) == ours
+    assert jobs.client.info("stats")["total_net_output_bytes"] - before < 10_000
+    assert ledger.names("2026030113", "2026030123", "belt", most=10) == ours[1:4]
+    assert ledger.names("2026030113", "2026030123", "belt", most=2) == ours[1:3]
+    assert ledger.names("2026030218", "2026030218", "belt", most=1) == ours[4:]
+    assert ledger.names("1970010100", "2026030111", "belt", most=1) == []
 
 
-def _new() -> NewJob:
-    return NewJob(new_job_id(), "belt-1", "jpeg", 1)
+def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
+    """Thousands of hours without one are asked for in pieces."""
+    names = [f"{2026 + year}030112:belt" for year in (0, 5)]
+    jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in names})
+    assert Ledger(jobs.client).names("-inf", "+inf", "belt", most=10) == names
 
 
-def test_the_first_terminal_state_wins(jobs: JobStore) -> None:
-    """A second settlement changes neither the record nor a counter."""
-    (job_id,) = _accept(jobs)
-    assert jobs.settle([Outcome(job_id, JobState.CLASSIFIED, GOOD)], "m") == [JobState.CLASSIFIED]
-    assert jobs.settle([Outcome(job_id, JobState.FAILED, error="late")], "m") == [JobState.CLASSIFIED]
-    job = jobs.read(job_id)
-    assert job is not None
-    assert (job.state, job.prediction, job.model, job.error) == (JobState.CLASSIFIED, GOOD, "m", None)
-    assert _counts(jobs) == {"received": 1, "classified": 1, "biodegradable": 1, "review": 1, "pending": 0}
-    assert jobs.pending() == 0
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("camera=../etc", "cannot be a camera's id"),
+        ("camera=", "cannot be a camera's id"),
+        ("from=yesterday", "from='yesterday' is neither a date"),
+        ("to=2026-03-01T12:00:00", "to='2026-03-01T12:00:00' is neither"),
+        ("from=0001-01-01T00:00:00%2B14:00", "neither a date"),
+        ("to=9999-12-31", "neither a date"),
+        ("from=2026-03-02&to=2026-03-01", "must lie before"),
+        ("from=2026-03-01&to=2026-03-01", "must lie before"),
+        ("format=xml", "must be json or csv"),
+        ("kamera=belt", "'kamera' is no parameter"),
+    ],
+)
+def test_queries_that_cannot_be_answered_are_refused(client: FlaskClient, query: str, says: str) -> None:
+    """400 with a sentence."""
+    response = client.get(f"/v1/ledger?{query}")
+    assert response.status_code == 400
+    assert says in response.get_json(force=True)["detail"]
 
 
-def test_settling_from_many_threads_counts_each_job_once(jobs: JobStore) -> None:
-    """Twenty jobs, each settled by eight threads at once: twenty in the ledger."""
-    ids = _accept(jobs, 20)
-    with ThreadPoolExecutor(8) as threads:
-        list(
-            threads.map(
-                lambda _: jobs.settle([Outcome(i, JobState.CLASSIFIED, GOOD) for i in ids], "m"), range(8)
-            )
-        )
-    assert _counts(jobs) == {
-        "received": 20,
-        "classified": 20,
-        "biodegradable": 20,
-        "review": 20,
-        "pending": 0,
+@pytest.mark.usefixtures("told")
+def test_more_rows_than_one_answer_holds_are_refused(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is cut off in silence."""
+    monkeypatch.setattr("api.routes.ledger.MAX_ROWS", 2)
+    response = client.get("/v1/ledger?from=2026-03-01&to=2026-03-02")
+    assert response.status_code == 400
+    assert "more than 2 rows" in response.get_json(force=True)["detail"]
+    assert len(_ledger(client, "camera=belt&from=2026-03-01&to=2026-03-02")["rows"]) == 2
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize(("query", "accept"), [("&format=csv", "*/*"), ("", "text/csv")])
+def test_spreadsheets_get_csv(client: FlaskClient, query: str, accept: str) -> None:
+    """The same rows, by parameter or by header."""
+    path = f"/v1/ledger?from=2026-03-01&to=2026-03-02{query}"
+    response = client.get(path, headers={"Accept": accept})
+    assert response.content_type == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(response.get_data(as_text=True))))
+    shown = [{name: str(value) for name, value in row.items()} for row in _ledger(client)["rows"]]
+    assert [{**row, "balanced": row["balanced"].title()} for row in rows] == shown
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda redis: redis.zpopmin("ws:pending:single"),
+        lambda redis: redis.hincrby("ws:ledger:2026030112:belt", "classified", 1),
+        lambda redis: redis.hincrby("ws:totals:other", "received", -1),
+        lambda redis: redis.zadd("ws:pending:bulk", {"somebody": 1}),
+    ],
+)
+def test_books_that_do_not_agree_are_not_balanced(client: FlaskClient, jobs: JobStore, damage: Any) -> None:
+    """A job that vanished, one counted twice, one never received, one that nobody counted: each shows."""
+    damage(jobs.client)
+    assert _ledger(client)["balanced"] is False
+
+
+@pytest.mark.usefixtures("told")
+def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) -> None:
+    """The page parses, and every sample is what the ledger says."""
+    WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
+    response = client.get("/metrics")
+    assert response.content_type.startswith("text/plain; version=0.0.4")
+    families = text_string_to_metric_families(response.get_data(as_text=True))
+    found = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
     }
+    assert found["wastestream_images_received_total", "belt"] == 4
+    assert found["wastestream_images_settled_total", "belt", "cancelled"] == 1
+    assert found["wastestream_images_settled_total", "belt", "expired"] == 0
+    assert found["wastestream_images_duplicate_total", "other"] == 1
+    assert found["wastestream_images_pending", "other"] == 1
+    assert found["wastestream_queue_depth", "single"] == 2
+    assert found["wastestream_queue_depth", "bulk"] == 0
+    assert found["wastestream_queue_limit",] == 200_000
+    assert found["wastestream_workers",] == 1
+    assert found["wastestream_workers_running", "2026.01.31+4567", "int8"] == 1
+    assert found["wastestream_ledger_balanced",] == 1
 
 
-def test_a_settled_record_expires_and_a_queued_one_does_not(jobs: JobStore) -> None:
-    """Only what is finished may be forgotten."""
-    first, second = _accept(jobs, 2)
-    jobs.settle([Outcome(first, JobState.FAILED, error="why")], "m")
-    assert jobs.client.ttl(f"ws:job:{first}") > 0
-    assert jobs.client.ttl(f"ws:job:{second}") == -1
-    settled = jobs.read(first)
-    assert settled is not None
-    assert settled.error == "why"
+def _pending(client: FlaskClient, camera: str) -> float:
+    start = f'wastestream_images_pending{{camera="{camera}"}} '
+    (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(start)]
+    return float(line.removeprefix(start))
 
 
-def test_settling_an_unknown_job_is_harmless(jobs: JobStore) -> None:
-    """A record that is gone counts nowhere."""
-    assert jobs.settle([Outcome(new_job_id(), JobState.CLASSIFIED, GOOD)], "m") == [None]
-    assert _rows(jobs) == []
+@pytest.mark.usefixtures("told")
+def test_prometheus_sees_books_that_disagree(client: FlaskClient, jobs: JobStore) -> None:
+    """What is pending is what the rows count, not what the other counters leave over."""
+    assert (_pending(client, "belt"), _pending(client, "other")) == (1, 1)
+    jobs.client.hincrby("ws:ledger:2026030112:belt", "pending", 2)
+    assert _pending(client, "belt") == 3
+    jobs.client.hincrby("ws:totals:other", "received", 5)
+    assert _pending(client, "other") == 1
+    now = _accept(jobs, datetime.now(UTC), "today")
+    jobs.settle([Outcome(now, JobState.FAILED, error="x")], "m")
+    assert _pending(client, "today") == 0
 
 
-def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
-    """The same key and bytes give the first jobs again, counted as duplicates; other bytes are refused."""
-    key = Idempotency("key", "digest")
-    first = _accept(jobs, 2, key)
-    assert jobs.admit(2, "single", key, "belt") == first
-    assert _accept(jobs, 2, key) == first
-    assert _counts(jobs) == {"received": 2, "pending": 2, "duplicates": 4}
-    assert jobs.client.llen(QUEUE) == 2
-    with pytest.raises(IdempotencyConflictError, match="other bytes"):
-        jobs.admit(1, "single", Idempotency("key", "different"), "belt")
-    with pytest.raises(IdempotencyConflictError, match="other bytes"):
-        _accept(jobs, 1, Idempotency("key", "different"))
-    assert _counts(jobs)["duplicates"] == 4
-    assert _accept(jobs, 1, Idempotency("key", "different", owner="another")) != first[:1]
+def test_large_counters_are_written_in_full(client: FlaskClient, jobs: JobStore) -> None:
+    """No digit is rounded away."""
+    _accept(jobs, NOON)
+    jobs.client.hset("ws:totals:belt", "received", 123_456_789)
+    assert 'wastestream_images_received_total{camera="belt"} 123456789\n' in client.get("/metrics").text
 
 
-def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> None:
-    """Eight threads, one key: one job."""
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: tuple(_accept(jobs, 1, Idempotency("key", "d"))), range(8)))
-    assert len(set(answers)) == 1
-    assert _counts(jobs)["received"] == 1
+def test_old_rows_are_forgotten_unless_they_owe_something(client: FlaskClient, jobs: JobStore) -> None:
+    """A row stays while a job of it is pending; the rest stays balanced."""
+    settled, waiting = _accept(jobs, NOON, "a"), _accept(jobs, NOON, "b")
+    _accept(jobs, NOON + timedelta(hours=1), "c")
+    jobs.settle([Outcome(settled, JobState.CLASSIFIED, GOOD)], "m")
+    ledger = Ledger(jobs.client)
+    assert ledger.forget("2026030113") == 2  # a's row and a's totals
+    assert [row["camera"] for row in _ledger(client)["rows"]] == ["b", "c"]
+    jobs.settle([Outcome(waiting, JobState.CLASSIFIED, GOOD)], "m")
+    assert _ledger(client)["balanced"]
+    assert ledger.forget("2026030113") == 2
+    assert [row["camera"] for row in _ledger(client)["rows"]] == ["c"]
+    assert _ledger(client)["balanced"]
 
 
-def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: JobStore) -> None:
-    """Where it is looked at before its image is stored, and where it is about to be accepted: once each."""
-    key = Idempotency("key", "digest")
-    first = _accept(jobs, 1, key)
-    with lose_answer(lambda answer: answer is None) as lost:
-        assert jobs.admit(1, "single", key, "belt") == first
-    assert lost == [None]
-    with lose_answer(lambda answer: isinstance(answer, list) and str(answer[0]).startswith("known")) as lost:
-        assert _accept(jobs, 1, key) == first
-    assert len(lost) == 1
-    assert _counts(jobs)["duplicates"] == 2
-
-
-def test_starts_are_counted_and_forgiven(jobs: JobStore) -> None:
-    """`begin` counts each once, `forgive` takes one back, and a settled job only tells its state."""
-    (job_id,) = _accept(jobs)
-    with lose_answer(lambda answer: answer == 1) as lost:
-        assert [jobs.begin(job_id), jobs.begin(job_id)] == [1, 2]
-    assert lost == [1]
-    with lose_answer(lambda answer: answer is None) as lost:
-        jobs.forgive([job_id])
-    assert lost == [None]
-    assert jobs.begin(job_id) == 2
-    jobs.settle([Outcome(job_id, JobState.FAILED, error="x")], "m")
-    assert jobs.begin(job_id) is JobState.FAILED
-    assert jobs.begin(new_job_id()) is None
-
-
-def test_cameras_are_counted_apart(jobs: JobStore) -> None:
-    """Each camera has its own row."""
-    _accept(jobs, 1, camera="a")
-    _accept(jobs, 2, camera="b")
-    assert {row.camera: row.counts["received"] for row in _rows(jobs)} == {"a": 1, "b": 2}
-
-
-def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
-    """A full Redis refuses the whole upload: no record, no count, no message."""
-    jobs.client.config_set("maxmemory", "1")
-    try:
-        with pytest.raises(LedgerUnavailableError):
-            _accept(jobs, 2)
-    finally:
-        jobs.client.config_set("maxmemory", "0")
-    assert jobs.pending() == 0
-    assert _rows(jobs) == []
-
-
-def test_the_drain_is_measured_while_there_is_work(jobs: JobStore) -> None:
-    """One job in a quarter of a second is at most four a second; an hour without jobs changes nothing."""
-    assert jobs.drain().rate is None
-    (first,) = _accept(jobs)
-    time.sleep(0.25)
-    jobs.settle([Outcome(first, JobState.CLASSIFIED, GOOD)], "m")
-    assert 0.2 < (jobs.drain().rate or 0) <= 4
-    jobs.client.hset("ws:drain", "since", str(jobs.now_ms() - 3_600_000))
-    (second,) = _accept(jobs)
-    jobs.settle([Outcome(second, JobState.CLASSIFIED, GOOD)], "m")
-    assert (jobs.drain().rate or 0) > 0.2  # the longest time that a settlement can count for is 5 s
-
-
-def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
-    """Clearing the queue does not make the workers seem faster."""
-    ids = _accept(jobs, 2)
-    jobs.cancel(ids[0])
-    jobs.settle([Outcome(ids[1], JobState.EXPIRED, error="x")], "m")
-    assert jobs.drain().rate is None
-
-
-def test_redis_down_is_our_error() -> None:
-    """The caller sees one error of ours, whatever the client library raises."""
-    with pytest.raises(LedgerUnavailableError):
-        JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", patience=0.5)).read(new_job_id())
-
-
-def test_workers_report_what_they_did(jobs: JobStore) -> None:
-    """A report replaces the one before, and goes with its worker."""
-    jobs.worker_seen("a@host", {"batches": 1, "fetch": 0.25})
-    jobs.worker_seen("a@host", {"batches": 2, "fetch": 0.5})
-    jobs.worker_seen("b@host")
-    reports = jobs.worker_reports()
-    assert {name: set(report) for name, report in reports.items()} == {
-        "a@host": {"batches", "fetch", "at"},
-        "b@host": {"at"},
-    }
-    assert (reports["a@host"]["batches"], reports["a@host"]["fetch"]) == (2, 0.5)
-    assert abs(reports["a@host"]["at"] - jobs.now_ms() / 1000) < 60
-    jobs.worker_gone("a@host")
-    assert set(jobs.worker_reports()) == {"b@host"}
-
-
-def test_a_cancelled_job_whose_message_is_lost_is_forgotten(jobs: JobStore) -> None:
-    """Its id goes when its record does, at the latest when another job is cancelled after that."""
-    jobs = JobStore(jobs.client, retention_hours=1 / 3600)
-    lost, later = _accept(jobs, 2)
-    jobs.cancel(lost)
-    assert jobs.withdrawn([lost]) == {lost}
-    time.sleep(1.1)
-    jobs.cancel(later)
-    assert jobs.withdrawn([lost, later]) == {later}
+def test_rows_that_owe_do_not_keep_the_others(jobs: JobStore) -> None:
+    """However many there are before them."""
+    names = {f"2026030112:belt-{number:04}": 2026030112 for number in range(2500)}
+    jobs.client.zadd("ws:ledgers", names)
+    with jobs.client.pipeline() as pipe:
+        for number, name in enumerate(names):
+            pipe.hset(f"ws:ledger:{name}", mapping={"received": 1, "failed": number % 2400 // 1200})
+        pipe.execute()
+    ledger = Ledger(jobs.client)
+    assert ledger.forget("2026030113") == 1200
+    kept = ledger.names("-inf", "+inf", most=3000)
+    assert {row.counts.owed for row in ledger.rows(kept)} == {1}
+    assert len(kept) == 1300
+    assert ledger.forget("2026030113") == 0

@@ -12,17 +12,18 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from core.jobs import TOO_OLD, JobState, NewJob, Outcome, new_job_id
-from core.ledger import JobStore
-from core.manifest import Prediction
-from core.queue import QUEUES
+from core.ids import new_job_id
+from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
+from core.messages import QUEUES
+from core.redis import keys
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server
 from tests.support.stream import assert_balanced, upload, upload_bulk
 
 MOST = 64
-BULK_MOST = 58
+MAX_BULK = 58
 GOOD = Prediction("biodegradable", 0.9, review=False)
 
 
@@ -43,7 +44,7 @@ def _post(client: FlaskClient, count: int = 1, key: str | None = None) -> TestRe
 
 def _fill(client: FlaskClient, jobs: JobStore, count: int) -> None:
     """Let so many jobs wait; the last tenth of the places is for single uploads."""
-    upload_bulk(client, min(count, BULK_MOST) - jobs.pending())
+    upload_bulk(client, min(count, MAX_BULK) - jobs.pending())
     for _ in range(count - jobs.pending()):
         upload(client)
 
@@ -63,7 +64,7 @@ def test_a_full_queue_takes_nothing_more(
     narrow: FlaskClient, jobs: JobStore, s3_server: Server, count: int, key: str | None
 ) -> None:
     """429 with the time to come back; no record, no message, no count, and no image left in storage."""
-    most = MOST if count == 1 else BULK_MOST
+    most = MOST if count == 1 else MAX_BULK
     _fill(narrow, jobs, most - count + 1)
     stored, messages = _stored(s3_server), _messages(jobs)
     for _ in range(2):  # the second is refused by the API process itself, or by its look before storing
@@ -80,8 +81,8 @@ def test_a_full_queue_takes_nothing_more(
 
 def test_bulk_uploads_leave_places_for_single_ones(narrow: FlaskClient, jobs: JobStore) -> None:
     """However many bulk uploads come and are refused, single images are accepted up to the whole bound."""
-    upload_bulk(narrow, BULK_MOST)
-    for _ in range(MOST - BULK_MOST):
+    upload_bulk(narrow, MAX_BULK)
+    for _ in range(MOST - MAX_BULK):
         assert _post(narrow, 2).status_code == 429
         assert _post(narrow).status_code == 202
     assert _post(narrow).status_code == 429
@@ -134,8 +135,8 @@ def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> No
 
 def test_the_time_to_come_back_follows_the_drain(narrow: FlaskClient, jobs: JobStore) -> None:
     """A queue that works off two jobs a second has room for 20 more in 10 seconds."""
-    upload_bulk(narrow, BULK_MOST)
-    jobs.client.hset("ws:drain", mapping={"jobs": 60, "ms": 30_000, "since": jobs.now_ms()})
+    upload_bulk(narrow, MAX_BULK)
+    jobs.client.hset(keys.SERVICE_RATE, mapping={"jobs": 60, "ms": 30_000, "since": jobs.now_ms()})
     assert 9 <= int(_post(narrow, 20).headers["Retry-After"]) <= 12
 
 
@@ -167,7 +168,7 @@ def test_a_clock_set_back_does_not_reorder_the_queue(client: FlaskClient, jobs: 
     first = upload(client)
     ahead = jobs.now_ms() + 3_600_000  # as if the clock had been set back by an hour since
     jobs.client.zadd("ws:pending:single", {first: ahead})
-    jobs.client.hset("ws:drain", "last", str(ahead))
+    jobs.client.hset(keys.SERVICE_RATE, "last", str(ahead))
     ids = [first, *(upload(client) for _ in range(3))]
     assert [client.get(f"/v1/jobs/{job_id}").get_json()["queue"]["ahead"] for job_id in ids] == [0, 1, 2, 3]
 
@@ -224,7 +225,7 @@ def test_age_counts_from_the_capture(client: FlaskClient, jobs: JobStore) -> Non
 
 def test_a_result_that_comes_too_late_is_no_result(jobs: JobStore) -> None:
     """Classified after its time, it settles `expired`, with the reason and without a prediction."""
-    late, early = (NewJob(new_job_id(), "belt", "jpeg", 1, expires_ms=ms) for ms in (1, 2**52))
+    late, early = (Job(new_job_id(), "belt", "jpeg", 1, expires_ms=ms) for ms in (1, 2**52))
     jobs.accept([late, early], "single", "test.queue", ["message"])
     outcomes = [Outcome(job.id, JobState.CLASSIFIED, GOOD) for job in (late, early)]
     assert jobs.settle(outcomes, "m") == [JobState.EXPIRED, JobState.CLASSIFIED]
@@ -236,7 +237,7 @@ def test_a_result_that_comes_too_late_is_no_result(jobs: JobStore) -> None:
 
 def test_a_settled_job_no_longer_expires(jobs: JobStore) -> None:
     """Nothing of it is left among those that become too old."""
-    new = NewJob(new_job_id(), "belt", "jpeg", 1, expires_ms=1)
+    new = Job(new_job_id(), "belt", "jpeg", 1, expires_ms=1)
     jobs.accept([new], "single", "test.queue", ["message"])
     assert jobs.overdue(10) == [new.id]
     jobs.settle([Outcome(new.id, JobState.EXPIRED, error="x")], "m")

@@ -1,4 +1,4 @@
-"""worker.recovery on a real Redis: which messages count as lost, and how they are sent again."""
+"""worker.periodic.recovery on a real Redis: which messages count as lost, and how they are sent again."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 
 import pytest
 
-from core.jobs import JobState, NewJob, Outcome, job_id_of, new_job_id
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome
 from core.lanes import LANES
-from core.ledger import JobStore
-from core.queue import QUEUES, Envelope, keys_in, make_app
+from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.redis.job_store import JobStore
 from core.settings import Settings
-from worker.recovery import Reconciler
+from core.shards import job_id_of
+from worker.periodic.recovery import Reconciler
 
 
 @pytest.fixture
@@ -27,8 +29,8 @@ def reconciler(jobs: JobStore, envelope: Envelope) -> Reconciler:
 
 
 def _accept(jobs: JobStore, envelope: Envelope, lane: str, age_ms: int) -> str:
-    new = NewJob(new_job_id(), "belt", "jpeg", 1)
-    jobs.accept([new], lane, QUEUES[lane], envelope.messages([new.image_key], lane))
+    new = Job(new_job_id(), "belt", "jpeg", 1)
+    jobs.accept([new], lane, QUEUES[lane], [envelope.message([new.image_key], lane)])
     jobs.client.zincrby(f"ws:pending:{lane}", -age_ms, new.id)
     return new.id
 

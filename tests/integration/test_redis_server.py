@@ -1,4 +1,4 @@
-"""core.redis_server and its users: a Redis that would lose jobs, or keep the workers out, is named."""
+"""core.redis.server and its users: a Redis that would lose jobs, or keep the workers out, is named."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from pydantic import SecretStr
 from api import readiness
 from api.app import create_app
 from core.errors import MissingRightsError
-from core.jobs import NewJob, new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import PENDING, JobStore, connect
-from core.queue import QUEUES, make_app
-from core.redis_server import acl_rules, check_server
+from core.ids import new_job_id
+from core.jobs import Job
+from core.messages import QUEUES, make_app
+from core.redis import keys
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.server import acl_rules, check_server
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import finish, upload, upload_bulk, wait_settled
-from worker.broker import TRANSPORT
-from worker.retention import sweep
+from worker.periodic.retention import sweep
+from worker.transport.channel import TRANSPORT
 
-_LUA = REPOSITORY / "core" / "lua"
+_LUA = REPOSITORY / "core" / "redis" / "lua"
 
 AllowUser = Callable[..., str]
 
@@ -97,9 +101,14 @@ def test_a_redis_that_drops_keys_gets_no_jobs(
 def test_the_user_with_the_fewest_rights_can_do_everything(
     settings: Settings, jobs: JobStore, allow: AllowUser, start_worker: Callable[..., Server]
 ) -> None:
-    """API, worker, keys, sweep and Celery's remote control; without CONFIG, as of a managed Redis."""
+    """API, worker, keys, sweep and Celery's remote control; without CONFIG, as of a managed Redis.
+
+    Of our keys it may use those in the table of `core.redis.keys` only.
+    """
     jobs.client.acl_log_reset()
-    url = allow(*acl_rules().split())
+    table = re.findall(r"`(ws:[^`]+)`", keys.__doc__ or "")
+    ours = [f"~{re.sub(r'{.*}', '*', name)}" for name in table] + ["~ws:.rights"]
+    url = allow(*[rule for rule in acl_rules().split() if rule != "~ws:*"], *ours)
     limited = settings.model_copy(update={"redis_url": SecretStr(url)})
     check_server(connect(url))
     client = create_app(limited).test_client()
@@ -112,14 +121,14 @@ def test_the_user_with_the_fewest_rights_can_do_everything(
     celery = make_app(limited)
     celery.conf.broker_transport = TRANSPORT
     assert celery.control.ping(timeout=5, limit=1)
-    jobs.accept([job := NewJob(new_job_id(), "belt", "jpeg", 1)], "single", QUEUES["single"], ["no message"])
+    jobs.accept([job := Job(new_job_id(), "belt", "jpeg", 1)], "single", QUEUES["single"], ["no message"])
     assert client.delete(f"/v1/jobs/{job.id}").status_code == 200
     for path in ("/readyz", "/metrics", "/v1/ledger", f"/v1/jobs/{ids[0]}", "/livez"):
         assert client.get(path).status_code == 200, path
     sweep(limited)
-    keys = KeyStore(connect(url))
-    keys.create("belt", [Scope.INGEST])
-    keys.revoke("belt")
+    key_store = KeyStore(connect(url))
+    key_store.create("belt", [Scope.INGEST])
+    key_store.revoke("belt")
     refused = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
     assert refused <= {"client"}  # by which redis-py tells its name; it bears a refusal
 
@@ -208,11 +217,11 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     job_id = upload(client)
     assert "warnings" not in client.get("/readyz").get_json()
     minute_ago = jobs.now_ms() - 61_000
-    jobs.client.zadd(PENDING["single"], {job_id: minute_ago})
+    jobs.client.zadd(keys.PENDING["single"], {job_id: minute_ago})
     answer = client.get("/readyz")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "ready")
     assert "for 60 s no worker has reported" in answer.get_json()["warnings"]["workers"]
-    jobs.worker_seen("one@host")
+    WorkerRegistry(jobs.client).seen("one@host")
     assert "warnings" not in client.get("/readyz").get_json()
     jobs.client.zadd("ws:workers", {"one@host": minute_ago / 1000})
     keys.create("any", [Scope.READ])

@@ -19,8 +19,9 @@ from typing import Any
 import playwright
 import pytest
 
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore, connect
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from tests.conftest import environment_of, fresh_settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, small_api, wait_until

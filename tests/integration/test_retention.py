@@ -12,16 +12,17 @@ import pytest
 from flask.testing import FlaskClient
 from ulid import ULID
 
-from core.accounts import Accounts
 from core.errors import ObjectNotFoundError
-from core.jobs import IMAGES, JobState, NewJob, Outcome, Shard, image_key, job_id_of
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.jobs import Job, JobState, Outcome
+from core.redis.job_store import JobStore
+from core.redis.ledger import Ledger
 from core.settings import Settings
+from core.shards import IMAGES, Shard, image_key, job_id_of
+from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.servers import REPOSITORY, Server, wait_until
 from tests.support.stream import assert_balanced, upload
-from worker.retention import Sweep
+from worker.periodic.retention import Sweep
 
 NOW = datetime.now(UTC)
 LIMIT_MS = round((NOW - timedelta(hours=168)).timestamp() * 1000)
@@ -37,7 +38,7 @@ def accept(jobs: JobStore, objects: ObjectStore) -> Callable[..., str]:
     """A function that stores an image of a time and accepts its job, settled or not."""
 
     def make(when: datetime, camera: str = "belt", *, settled: bool = True) -> str:
-        new = NewJob(_id(when), camera, "jpeg", 1)
+        new = Job(_id(when), camera, "jpeg", 1)
         objects.put_many([(new.image_key, b"x")])
         jobs.accept([new], "single", "test.queue", ["message"])
         if settled:
@@ -95,10 +96,11 @@ def test_images_go_when_their_time_has_come(
 
 def test_images_that_share_an_object_go_together(jobs: JobStore, objects: ObjectStore) -> None:
     """Not before the last of them has settled; they count as the images they are."""
-    shard = Shard(_id(OLD), 3)
-    new = [NewJob(job_id, "shared", "jpeg", 1, shard=shard) for job_id in shard.job_ids]
-    keys = [one.image_key for one in new]
-    objects.put_many([(key, b"x") for key in keys])
+    shard = Shard.at(f"images/_shared/{OLD:%Y/%m/%d}/{_id(OLD)}-3.tar")
+    assert shard is not None
+    new = [Job(job_id, "shared", "jpeg", 1, shard=shard.suffix) for job_id in shard.job_ids]
+    keys = [job.image_key for job in new]
+    objects.put_many([(shard.key, shard.pack([(key, b"x") for key in keys]))])
     jobs.accept(new, "bulk", "test.queue", ["message"])
     sweep = Sweep(jobs, objects)
     for settled in range(3):
@@ -125,7 +127,7 @@ def test_a_folder_of_many_is_swept_page_by_page(
 
 def _sweep_process(settings: Settings, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "worker.retention"],
+        [sys.executable, "-m", "worker.periodic.retention"],
         env={**environment_of(settings), **environment},
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
@@ -157,8 +159,8 @@ def test_the_ledger_is_kept_for_its_time(
     accept(NOW, "c")
     with _sweep_process(settings, WASTESTREAM_LEDGER_RETENTION_DAYS="30") as process:
         assert process.wait(timeout=60) == 0
-    accounts = Accounts(jobs.client)
-    names = accounts.names("-inf", "+inf", most=10)
+    ledger = Ledger(jobs.client)
+    names = ledger.names("-inf", "+inf", most=10)
     assert [name.partition(":")[2] for name in names] == ["b", "c"]
     assert_balanced(jobs)
 

@@ -14,15 +14,16 @@ from ulid import ULID
 
 from api.app import create_app
 from core.errors import StorageUnavailableError
-from core.jobs import NewJob, image_key, job_id_of
-from core.ledger import JobStore
-from core.objects import ObjectStore, ensure_bucket
+from core.jobs import Job
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.shards import image_key, job_id_of
+from core.storage import ObjectStore, ensure_bucket
 from tests.support import seaweedfs
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until
 from tests.support.stream import finish, upload, upload_bulk
-from worker.retention import Sweep
+from worker.periodic.retention import Sweep
 
 CAMERA = "00:1A:2B, B\u00e4nd 2 (links)@\u540d"
 
@@ -132,7 +133,7 @@ def test_the_sweep_removes_what_is_due(settings: Settings, jobs: JobStore) -> No
     """Folders and pages are listed as the local server lists them."""
     objects, now = ObjectStore(settings), datetime.now(UTC)
     old, fresh = (
-        NewJob(str(ULID.from_datetime(now - timedelta(days=days))), CAMERA, "jpeg", 1) for days in (9, 1)
+        Job(str(ULID.from_datetime(now - timedelta(days=days))), CAMERA, "jpeg", 1) for days in (9, 1)
     )
     many = [image_key(str(ULID.from_datetime(now - timedelta(days=30))), "c", "jpeg") for _ in range(1100)]
     objects.put_many([(key, b"x") for key in (old.image_key, fresh.image_key, *many)])

@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from api.http.limits import GRACE_SECONDS, MAX_PER_ADDRESS
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore, connect
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.settings import Settings
-from infra.soak.slow_clients import body, header, page, slow_clients
+from infra.lab.soak.slow_clients import body, header, page, slow_clients
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, small_api, wait_until

@@ -20,9 +20,9 @@ from pydantic import SecretStr
 from api import readiness
 from api.app import create_app
 from core.errors import StorageUnavailableError
-from core.ledger import JobStore
-from core.objects import ObjectStore, ensure_bucket
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore, ensure_bucket
 from tests.support.pictures import encoded, jpeg, picture
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import finish, upload
@@ -60,7 +60,7 @@ def test_a_bucket_that_does_not_exist(
     gone = settings.model_copy(update={"s3_bucket": "nobody-made-it"})
     without = create_app(gone).test_client()
     _refused(without)
-    assert "The bucket does not exist: make it with `python -m core.objects`" in _storage(without)
+    assert "The bucket does not exist: make it with `python -m core.storage`" in _storage(without)
     job = upload(client)
     assert without.get(f"/v1/jobs/{job}/image").status_code == 503
     lost = start_worker("lost", WASTESTREAM_S3_BUCKET=gone.s3_bucket)

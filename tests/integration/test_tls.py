@@ -15,18 +15,19 @@ import trustme
 from pydantic import SecretStr
 
 from api.app import create_app
-from core.errors import LedgerUnavailableError, StorageUnavailableError
-from core.ledger import JobStore, connect
-from core.objects import ObjectStore, ensure_bucket
-from core.queue import make_app
+from core.errors import RedisUnavailableError, StorageUnavailableError
+from core.messages import make_app
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore, ensure_bucket
 from infra.local import probes
 from tests.conftest import environment_of
 from tests.support.pictures import jpeg
 from tests.support.servers import REPOSITORY, Server
 from tests.support.stream import finish, upload, upload_bulk
 from tests.support.tls import TlsProxy, tls_proxy
-from worker.broker import TRANSPORT
+from worker.transport.channel import TRANSPORT
 
 _PASSWORD = "s3cret-of-tls"  # noqa: S105 - of a user that the test makes
 
@@ -105,7 +106,7 @@ def test_every_program_speaks_tls_with_redis(
     ]
     for program in (
         ["worker.health"],
-        ["worker.retention"],
+        ["worker.periodic.retention"],
         ["infra.cli", "keys", "list"],
     ):
         done = _run(environment_of(secured), *program)
@@ -131,7 +132,7 @@ def test_the_certificate_is_verified(
     client = connect(url.get_secret_value())
     with _celery(settings.model_copy(update={"redis_url": url})).connection_for_read() as connection:
         if reason:
-            with pytest.raises(LedgerUnavailableError, match=reason):
+            with pytest.raises(RedisUnavailableError, match=reason):
                 JobStore(client).ping()
             with pytest.raises(connection.connection_errors, match=reason):
                 connection.channel()
@@ -172,7 +173,7 @@ def test_both_clients_of_storage_trust_an_authority_of_its_own(
             "WASTESTREAM_S3_BUCKET": known.s3_bucket,
             "WASTESTREAM_S3_CA_FILE": str(authority.file),
         }
-        made = _run(environment, "core.objects")
+        made = _run(environment, "core.storage")
         assert (made.returncode, made.stderr) == (0, "")
         ObjectStore(known).put_many([("images/belt/a.jpeg", jpeg())])
         assert ObjectStore(known).get("images/belt/a.jpeg") == jpeg()

@@ -18,18 +18,18 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from PIL import Image
 
-from core.engine import LiteRtEngine, choose_weights
 from core.errors import ModelError
 from core.images import decode
 from core.jobs import JobState
-from core.ledger import JobStore
-from core.manifest import file_entry, load_manifest
+from core.model.engine import LiteRtEngine, choose_weights
+from core.model.manifest import file_entry, load_manifest
+from core.redis.job_store import JobStore
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
 from tests.support.pth import tiny_teacher, write_pth
 from tests.support.servers import Server
 from tests.support.stream import upload, wait_settled
-from worker.tensorflow_engine import TensorFlowEngine
+from worker.engines.tensorflow import TensorFlowEngine
 
 # Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -464,7 +464,7 @@ def test_an_8_bit_model_that_differs_is_left_out(
     data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The float model is shipped alone, the run says why, and a worker asked for the other is told."""
-    monkeypatch.setattr("trainer.quantise.MIN_AGREEMENT", 1.1)
+    monkeypatch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
     arguments = _arguments(data, weights, tmp_path, "model")
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output

@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from core.jobs import new_job_id
-from core.keys import KeyStore, Scope
-from core.ledger import JobStore, connect
+from core.ids import new_job_id
+from core.redis.api_keys import KeyStore, Scope
+from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.pictures import jpeg
 from tests.support.servers import Server, wait_until

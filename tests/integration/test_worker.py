@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from core.jobs import NewJob, new_job_id
-from core.ledger import JobStore
-from core.objects import ObjectStore
-from core.queue import QUEUES, Envelope, make_app
+from core.ids import new_job_id
+from core.jobs import Job
+from core.messages import QUEUES, Envelope, make_app
+from core.redis.job_store import JobStore
+from core.redis.workers import WorkerRegistry
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.damage import frames
 from tests.support.pictures import jpeg
@@ -104,7 +106,7 @@ def test_a_revoked_job_settles_cancelled(
     """`celery control revoke` on a job's id keeps it from being classified; its neighbours are."""
     start_worker()
     app = make_app(settings)
-    new = NewJob(new_job_id(), "belt", "jpeg", len(jpeg()))
+    new = Job(new_job_id(), "belt", "jpeg", len(jpeg()))
 
     def revoked() -> bool:
         app.control.revoke(new.id)  # Said again and again: who does not listen yet does not hear it.
@@ -112,7 +114,7 @@ def test_a_revoked_job_settles_cancelled(
 
     wait_until(revoked, "the worker to know of it")
     objects.put_many([(new.image_key, jpeg())])
-    jobs.accept([new], "single", QUEUES["single"], Envelope(app).messages([new.image_key], "single"))
+    jobs.accept([new], "single", QUEUES["single"], [Envelope(app).message([new.image_key], "single")])
     assert wait_settled(jobs, [new.id, upload(client)]) == {"cancelled": 1, "classified": 1}
     assert_balanced(jobs)
     wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")
@@ -151,7 +153,7 @@ def test_sigterm_finishes_the_batch_and_returns_the_rest(
     done = states(jobs, ids)
     assert 0 < done["classified"] < 100
     assert jobs.client.hlen("unacked") == 0
-    assert jobs.workers() == []
+    assert WorkerRegistry(jobs.client).names() == []
     start_worker("second")
     assert wait_settled(jobs, ids) == {"classified": 100}
     assert_balanced(jobs)

@@ -12,10 +12,10 @@ from tests.support.servers import REPOSITORY
 
 _GROUPS = {
     "api": (
-        ["core.ledger", "core.objects", "core.queue", "api.app", "api.__main__"],
+        ["core.redis.job_store", "core.storage", "core.messages", "api.app", "api.__main__"],
         ["ai_edge_litert", "tensorflow"],
     ),
-    "worker": (["core.ledger", "worker.app", "worker.__main__"], ["flask", "tensorflow"]),
+    "worker": (["core.redis.job_store", "worker.app", "worker.__main__"], ["flask", "tensorflow"]),
     "evaluate": (["trainer.evaluate", "trainer.report"], ["celery", "flask", "tensorflow"]),
     # Not trainer.train: without its compiled files TensorFlow takes half a minute to import.
     "trainer": (["core.images", "trainer.config", "trainer.evaluate"], ["celery", "flask", "redis"]),

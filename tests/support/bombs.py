@@ -9,7 +9,7 @@ from typing import Final
 
 from PIL import Image
 
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from tests.support.pictures import encoded, jpeg, picture
 
 _ROOM: Final = MAX_BYTES - 10_000

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from api.__main__ import main
-from core.ledger import JobStore
+from core.redis.job_store import JobStore
 
 _marker = Path(os.environ["MARKER"])
 _accept = JobStore.accept_many

@@ -19,18 +19,20 @@ from typing import Any
 
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from core import queue
-from core.engine import LiteRtEngine
+from core import messages as queue
 from core.errors import StorageUnavailableError
-from core.jobs import job_ids_in, object_key
-from core.ledger import JobStore
-from core.objects import ObjectStore
+from core.model.engine import LiteRtEngine
+from core.redis.job_store import JobStore
 from core.settings import Settings
-from worker import batching, child, leases, liveness, retention
+from core.shards import Shard, object_key
+from core.storage import ObjectStore
+from worker import batching, child, watchdog
 from worker.__main__ import main
-from worker.broker import QoS
 from worker.classify import Classifier, Item
-from worker.delivery import ack_all
+from worker.periodic import retention
+from worker.transport import leases
+from worker.transport.channel import QoS
+from worker.transport.delivery import ack_all
 
 _fault = os.environ["FAULT"]
 _marker = Path(os.environ["MARKER"])
@@ -58,7 +60,8 @@ def _die_once(pid: int) -> None:
 
 def _is_poison(item: Item) -> bool:
     """Any image of the camera `poison`, or the first of an upload of `first-is-poison`."""
-    first = job_ids_in(object_key(item.key))[0]
+    shard = Shard.at(object_key(item.key))
+    first = shard.job_ids[0] if shard else ""
     return "/poison/" in item.key or ("/first-is-poison/" in item.key and item.job_id == first)
 
 
@@ -139,7 +142,7 @@ elif _fault == "in fetch":
     ObjectStore.get_many = _die_in_fetch  # type: ignore[method-assign]
 elif _fault == "deaf":
     QoS.can_consume = lambda _: _marker.exists()  # type: ignore[method-assign]
-    liveness.STUCK_SECONDS = 1.0  # type: ignore[misc]
+    watchdog.STUCK_SECONDS = 1.0  # type: ignore[misc]
 elif _fault == "not served":
     ObjectStore.get_many = _not_served  # type: ignore[method-assign]
     batching.SHORTEST_ABSENCE = 0.02  # type: ignore[misc]

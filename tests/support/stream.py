@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 from flask.testing import FlaskClient
 
-from api.commit import Image, Upload
-from core.accounts import TOTALS, Accounts, total
+from api.ingest.commit import Image, Origin, Upload
 from core.jobs import JobState
 from core.lanes import SINGLE
-from core.ledger import JobStore
-from core.queue import QUEUES
+from core.messages import QUEUES
+from core.redis.job_store import JobStore
+from core.redis.ledger import TOTALS, Ledger, total
 from tests.support.pictures import jpeg
 from tests.support.servers import wait_until
 
@@ -60,8 +60,9 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
     uploads = []
     for seed, age in enumerate(max_ages):
         expires_ms = None if age is None else now + round(1000 * age)
-        uploads.append(Upload([Image(jpeg(seed), "jpeg", "belt", None, expires_ms)], SINGLE, None, None))
-    return [committed.jobs[0].id for committed in commits._commit(uploads)]
+        origin = Origin("belt", None, expires_ms, None)
+        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0)], origin, SINGLE))
+    return [accepted.jobs[0].id for accepted in commits._commit_singles(uploads)]
 
 
 @contextmanager
@@ -123,10 +124,10 @@ def wait_settled(jobs: JobStore, ids: Sequence[str], seconds: float = 60) -> Cou
 
 def assert_balanced(jobs: JobStore) -> None:
     """Check the promise, row by row and in all: received = every terminal state + pending."""
-    accounts = Accounts(jobs.client)
-    rows = list(accounts.rows(accounts.names("-inf", "+inf", most=1_000_000)))
+    ledger = Ledger(jobs.client)
+    rows = list(ledger.rows(ledger.names("-inf", "+inf", most=1_000_000)))
     assert [row for row in rows if not row.counts.balanced] == []
-    balance = accounts.balance()
+    balance = ledger.balance()
     assert balance.balanced, balance
     summed = total(row.counts for row in rows)
     assert {name: balance.counts[name] for name in TOTALS} == {name: summed[name] for name in TOTALS}
@@ -136,6 +137,6 @@ def finish(jobs: JobStore, ids: Sequence[str]) -> None:
     """Check that every job is classified, each message acknowledged, no queue filled, the ledger balanced."""
     assert wait_settled(jobs, ids) == {"classified": len(ids)}
     assert_balanced(jobs)
-    assert Accounts(jobs.client).balance().counts["classified"] == len(ids)
+    assert Ledger(jobs.client).balance().counts["classified"] == len(ids)
     wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
     assert all(jobs.client.llen(queue) == 0 for queue in QUEUES.values())

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image, ImageCms
 
 from core.errors import CorruptImageError
-from core.headers import read_header
+from core.image_header import read_header
 from core.images import SIDE, decode
 from tests.support.damage import frames, jpegs, noisy, with_chunk, with_segment, with_webp_exif
 from tests.support.mutations import join_jpeg, split_jpeg
 from tests.support.pictures import encoded
 
 _PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-_MOST_LOST = 64  # bytes at a file's end, of which all that cannot be told from pixels are taken for padding
+_MAX_LOST = 64  # bytes at a file's end, of which all that cannot be told from pixels are taken for padding
 
 
 def _distance(found: np.ndarray, expected: np.ndarray) -> float:
@@ -51,7 +51,7 @@ def test_a_jpeg_that_lacks_pixels_is_refused(padding: bytes) -> None:
         for end in [*cuts[:80], *cuts[80 :: len(cuts) // 60]]:
             found = _decoded_unless(whole[:end] + padding, "cut off")
             if found is not None:
-                assert len(whole) - end < _MOST_LOST, (coding, end)
+                assert len(whole) - end < _MAX_LOST, (coding, end)
                 assert _distance(found, expected) < 1, (coding, end)
 
 
@@ -88,7 +88,7 @@ def test_other_images_that_lack_pixels_are_refused(image_format: str) -> None:
         found = _decoded_unless(whole[:-lost], "send")
         assert found is not None or lost > 5, lost
         if found is not None:
-            assert lost < _MOST_LOST
+            assert lost < _MAX_LOST
             assert _distance(found, expected) < 1
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from core.cameras import MAX_LENGTH, camera_id, camera_id_in_header
 from core.errors import CameraIdError
-from core.jobs import NewJob, new_job_id
+from core.ids import new_job_id
+from core.jobs import Job
 from core.shards import contents, pack
 
 
@@ -84,7 +85,7 @@ def test_ids_are_safe_where_they_go(text: str) -> None:
         return
     assert camera_id(name) == name
     assert not set(name) & set("/+#%\"'\\\r\n\0$=&<>")
-    key = NewJob(new_job_id(), name, "jpeg", 1).image_key
+    key = Job(new_job_id(), name, "jpeg", 1).image_key
     assert key.split("/")[1] == name
     (stored,) = contents(b"".join(bytes(piece) for piece in pack([(f"{name}/{key.split('/')[-1]}", b"x")])))
     assert stored.startswith(f"{name}/")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from core.cost import MAX_COST_MS, MAX_TOGETHER_MS, decode_ms, is_huge
-from core.headers import MAX_PIXELS, ImageHeader, read_header
+from core.image_header import MAX_PIXELS, ImageHeader, read_header
 from tests.support.pictures import encoded, picture
 
 _FULL_HD = picture(1920, 1080)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from core.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
-from core.headers import MAX_PIXELS, read_header
+from core.image_header import MAX_PIXELS, read_header
 from core.images import SIDE, decode
 from tests.support.pictures import encoded, picture
 

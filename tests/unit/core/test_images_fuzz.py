@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from core.errors import CorruptImageError, ImageError, ImageTooLargeError
-from core.headers import MAX_BYTES, read_header
+from core.image_header import MAX_BYTES, read_header
 from core.images import SIDE, decode
 from tests.fuzz.images import decode_all
 from tests.support import bombs

@@ -1,4 +1,4 @@
-"""core.shards: which images share an object, and what is in it."""
+"""core.shards: the images that share an object, its key, and its bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.cost import MAX_TOGETHER_MS
-from core.shards import MOST_BYTES, MOST_IMAGES, contents, pack, split
+from core.ids import accepted_ms, is_job_id
+from core.shards import (
+    MAX_BYTES,
+    MAX_IMAGES,
+    Shard,
+    StoredObject,
+    contents,
+    image_key,
+    job_id_of,
+    object_key,
+    pack,
+    split,
+)
 
 IMAGES = {f"{number}.jpeg": bytes([number]) * (500 + 3 * number) for number in range(10)}
 
@@ -71,7 +83,64 @@ def test_images_share_objects_of_bounded_size_and_cost(images: list[tuple[int, i
 
     def fits(numbers: range) -> bool:
         sizes, costs = zip(*(images[number] for number in numbers), strict=True)
-        return len(numbers) <= MOST_IMAGES and sum(sizes) <= MOST_BYTES and sum(costs) <= MAX_TOGETHER_MS
+        return len(numbers) <= MAX_IMAGES and sum(sizes) <= MAX_BYTES and sum(costs) <= MAX_TOGETHER_MS
 
     assert all(len(shard) == 1 or fits(shard) for shard in shards)
     assert not any(fits(range(shard.start, following.start + 1)) for shard, following in pairwise(shards))
+
+
+def test_an_image_key_names_camera_day_and_job() -> None:
+    """The key is made of what we know, and gives the job's id back."""
+    key = image_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
+    assert key == object_key(key) == "images/belt-7/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpeg"
+    assert job_id_of(key) == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    assert Shard.at(key) == Shard(key, "01ARZ3NDEKTSV4RRFFQ69G5FAV", 1)
+    assert Shard.at(key).job_ids == ["01ARZ3NDEKTSV4RRFFQ69G5FAV"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("count", [1, 2, 16])
+def test_the_name_of_an_object_tells_its_jobs(count: int) -> None:
+    """So whoever lists the bucket knows all the jobs; and each job's record knows where its image is."""
+    shard = Shard.new([("x.tar", "png")] * count)
+    ids = shard.job_ids
+    assert len(ids) == count
+    assert all(is_job_id(job_id) for job_id in ids)
+    keys = [shard.image_key(job_id, "x.tar", "png") for job_id in ids]
+    assert keys == [image_key(job_id, "x.tar", "png", shard.suffix) for job_id in ids]
+    assert [job_id_of(key) for key in keys] == ids
+    assert {object_key(key) for key in keys} == {shard.key}
+    assert Shard.at(shard.key) == shard
+    assert shard.accepted_ms == accepted_ms(ids[-1])
+
+
+def test_other_objects_are_no_shards() -> None:
+    """They have names of other forms."""
+    first = Shard.new([("belt", "jpeg")]).id
+    for name in ("notes.jpeg", "notes-16.tar", ".ping", f"{first}", f"{first}.tar", f"{first}-notes.jpeg"):
+        assert Shard.at(f"images/belt/{name}") is None
+    for count in ("", "0", "1", "100", "016", "-2", "x", "16.tar"):
+        assert Shard.at(f"images/belt/{first}-{count}.tar") is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_object_gives_its_images_back(count: int) -> None:
+    """An image by itself is the object; of several, each is found by its key."""
+    shard = Shard.new([("belt", "jpeg")] * count)
+    keys = [shard.image_key(job_id, "belt", "jpeg") for job_id in shard.job_ids]
+    images = {key: bytes([number]) * (700 + number) for number, key in enumerate(keys)}
+    packed = shard.pack(list(images.items()))
+    stored = StoredObject(shard.key, memoryview(b"".join(packed) if isinstance(packed, list) else packed))
+    assert {key: bytes(stored.image(key)) for key in keys} == images
+
+
+def test_the_ids_in_a_shard_tell_nothing_of_each_other() -> None:
+    """They have its time, and are as different as any: each of the other digits takes every value."""
+    shards = [Shard.new([("belt", "jpeg")] * 16) for _ in range(200)]
+    ids = [job_id for shard in shards for job_id in shard.job_ids]
+    assert len(set(ids)) == 3200
+    assert {job_id[10:] for job_id in ids}.isdisjoint(shard.id[10:] for shard in shards)
+    assert all(
+        {accepted_ms(job_id) for job_id in shard.job_ids} == {accepted_ms(shard.id)} for shard in shards
+    )
+    assert [len({job_id[place] for job_id in ids}) for place in range(10, 26)] == [32] * 16
+    assert Shard("", shards[0].id, 2).job_ids == ids[:2]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.manifest import calibrated
+from core.model.manifest import calibrated
 from trainer.calibrate import (
     by_source,
     calibrate,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from trainer import fit
+from trainer.bn_folding import folded
 from trainer.errors import ConfigError, WeightsError
-from trainer.fold import folded
 from trainer.network import (
     at_side,
     backbone_of,

@@ -8,9 +8,9 @@ import pytest
 
 from api.app import create_app
 from api.http.admission import Admission, Terms
+from api.http.long_poll import MAY_WAIT
 from api.http.request import parse_head
-from api.waiting import MAY_WAIT
-from core.headers import MAX_BYTES
+from core.image_header import MAX_BYTES
 from core.settings import Settings
 
 LANES = ("ordinary", "bulk", "strangers", "waiting", "liveness")

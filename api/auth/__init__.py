@@ -1,0 +1,1 @@
+"""Who may call what: scopes, API keys, and the page's session."""

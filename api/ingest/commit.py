@@ -1,0 +1,188 @@
+"""The moment in which uploads become jobs: images stored, then jobs recorded and enqueued.
+
+Single uploads that come while others are being stored share an object and a call to Redis with each other
+(`api.ingest.group_commit`): storage costs by the object, about half as much for an image among several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from api.ingest.group_commit import GroupCommit
+from core.errors import DataLostError, RedisFullError, StorageUnavailableError
+from core.formats.layout import ImageBytes
+from core.jobs import Job
+from core.lanes import SINGLE
+from core.messages import QUEUES, Envelope
+from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission
+from core.redis.job_store import JobStore
+from core.shards import MAX_BYTES, Shard, fitting, object_key, split
+from core.storage import Content, ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the headers say of an upload; `idempotency_key` if the client sent one.
+
+    `captured_ms`: when the images were taken, if the camera said. `expires_ms`: when they become too old, if
+    ever: counted from their capture, or else from now. Both ms since 1970.
+    """
+
+    camera: str
+    captured_ms: int | None
+    expires_ms: int | None
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image whose header was read and found good.
+
+    `format` is a key of `MEDIA_TYPES`; `cost_ms` is what it costs to decode (`core.cost`).
+    """
+
+    data: ImageBytes
+    format: str
+    cost_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Images that are accepted all or none; other fields as of `core.redis.admission.Submission`.
+
+    `lane`: one of `core.lanes.LANES`.
+    """
+
+    images: Sequence[Image]
+    origin: Origin
+    lane: str
+    idempotency: Idempotency | None = None
+    limit: RateLimit | None = None
+    owner: str = ""
+
+
+class Commits:
+    """Stores, records and enqueues uploads. Safe to share between threads, not across a fork."""
+
+    def __init__(self, jobs: JobStore, objects: ObjectStore, envelope: Envelope) -> None:
+        self._jobs = jobs
+        self._objects = objects
+        self._envelope = envelope
+        self._singles = GroupCommit(self._commit_singles, _fitting)
+
+    def commit(self, upload: Upload) -> Accepted:
+        """Accept an upload; when this returns, its images and jobs are safe.
+
+        Raises:
+            StorageUnavailableError: nothing was accepted.
+            RedisUnavailableError: nothing may have been accepted.
+            QueueFullError, RedisFullError, RateLimitError, TooManyCamerasError, IdempotencyConflictError,
+            DataLostError: nothing was accepted; see `JobStore.accept_many`.
+        """
+        if upload.lane == SINGLE and len(upload.images[0].data) <= MAX_BYTES:
+            return self._singles.do(upload)
+        sizes = [(len(image.data), image.cost_ms) for image in upload.images]
+        (outcome,) = self._commit([upload], split(sizes))
+        if not isinstance(outcome, Accepted):
+            raise outcome
+        return outcome
+
+    def _commit_singles(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
+        """Accept single uploads whose images one object takes."""
+        return self._commit(uploads, [range(len(uploads))])
+
+    def _commit(self, uploads: Sequence[Upload], shards: Sequence[range]) -> list[Accepted | Rejection]:
+        """Accept uploads of one lane; `shards` are the numbers of the images, counted over all, in each."""
+        images = [(image, upload.origin) for upload in uploads for image in upload.images]
+        jobs: list[Job] = []
+        objects: list[tuple[str, Content]] = []
+        messages: list[str] = []
+        for numbers in shards:
+            made, stored, message = self._shard(images[numbers.start : numbers.stop], uploads[0].lane)
+            jobs += made
+            objects.append(stored)
+            messages.append(message)
+        self._store(objects)
+        outcomes = self._accept(_submissions(uploads, jobs), uploads[0].lane, messages, objects)
+        self._discard_rejected(objects, outcomes)
+        return outcomes
+
+    def _shard(
+        self, images: Sequence[tuple[Image, Origin]], lane: str
+    ) -> tuple[list[Job], tuple[str, Content], str]:
+        """Return the jobs, the object (key and bytes) and the message of images that share an object."""
+        shard = Shard.new([(origin.camera, image.format) for image, origin in images])
+        suffix = shard.suffix
+        jobs = [
+            Job(
+                id=job_id,
+                camera=origin.camera,
+                format=image.format,
+                size=len(image.data),
+                captured_ms=origin.captured_ms,
+                expires_ms=origin.expires_ms,
+                shard=suffix,
+            )
+            for job_id, (image, origin) in zip(shard.job_ids, images, strict=True)
+        ]
+        keys = [shard.image_key(job.id, job.camera, job.format) for job in jobs]
+        packed = shard.pack([(key, image.data) for key, (image, _) in zip(keys, images, strict=True)])
+        message = self._envelope.message(
+            keys, lane, [job.expires_ms for job in jobs], [image.cost_ms for image, _ in images]
+        )
+        return jobs, (shard.key, packed), message
+
+    def _store(self, objects: Sequence[tuple[str, Content]]) -> None:
+        try:
+            self._objects.put_many(objects)
+        except StorageUnavailableError:
+            self._discard([key for key, _ in objects])
+            raise
+
+    def _accept(
+        self,
+        submissions: Sequence[Submission],
+        lane: str,
+        messages: Sequence[str],
+        objects: Sequence[tuple[str, Content]],
+    ) -> list[Accepted | Rejection]:
+        try:
+            return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
+        except (RedisFullError, DataLostError):
+            # A certain no. After any other error the jobs may be accepted, so their images must stay.
+            self._discard([key for key, _ in objects])
+            raise
+
+    def _discard_rejected(
+        self, objects: Sequence[tuple[str, Content]], outcomes: Sequence[Accepted | Rejection]
+    ) -> None:
+        """Remove the objects of which no image belongs to a job."""
+        # An upload has no jobs if Redis rejected it, or one with the same idempotency key was faster.
+        accepted = [outcome.jobs for outcome in outcomes if isinstance(outcome, Accepted) and outcome.jobs]
+        if len(accepted) < len(outcomes):
+            needed = {object_key(job.image_key) for jobs in accepted for job in jobs}
+            self._discard([key for key, _ in objects if key not in needed])
+
+    def _discard(self, keys: Sequence[str]) -> None:
+        # What storage does not remove now stays behind, in no record, until the retention sweep finds it; and
+        # so does an image that was rejected in an object that others need.
+        with suppress(StorageUnavailableError):
+            self._objects.delete_many(keys)
+
+
+def _fitting(uploads: Sequence[Upload]) -> int:
+    """Return how many of these single uploads one object takes."""
+    return fitting((len(image.data), image.cost_ms) for (image,) in (upload.images for upload in uploads))
+
+
+def _submissions(uploads: Sequence[Upload], jobs: Sequence[Job]) -> list[Submission]:
+    """Return the submission of each upload, given the jobs of all, in order."""
+    submissions: list[Submission] = []
+    begin = 0
+    for upload in uploads:
+        end = begin + len(upload.images)
+        submissions.append(Submission(jobs[begin:end], upload.idempotency, upload.limit, upload.owner))
+        begin = end
+    return submissions

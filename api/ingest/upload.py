@@ -1,0 +1,63 @@
+"""From a checked upload to its jobs. Single and bulk uploads share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
+
+from api.http.problems import RequestError
+from api.ingest.commit import Upload
+from api.services import Services
+from core.cost import is_huge
+from core.errors import QueueFullError, RateLimitError, RedisFullError
+from core.lanes import BULK
+from core.redis.admission import Accepted
+
+
+def submit(services: Services, upload: Upload) -> Accepted:
+    """Store the images, then record and enqueue their jobs; all of them or none.
+
+    A single image that is huge to decode goes with bulk uploads: other single ones must not wait for it.
+
+    Returns:
+        The jobs in the order of the images: new ones, or those that the same idempotency key made before.
+
+    Raises:
+        DiskFullError, StorageUnavailableError, RedisUnavailableError: nothing was accepted; try again. So
+            while Redis is not fit (`core.redis.server`).
+        QueueFullError: the queue is full; nothing was accepted.
+        IdempotencyConflictError: the key was used for something else.
+        RateLimitError: nothing is left of the limit; nothing was accepted.
+        TooManyCamerasError: the camera is new, and as many are known as may be; nothing was accepted.
+    """
+    services.disk.check()
+    if any(is_huge(image.cost_ms) for image in upload.images):
+        upload = replace(upload, lane=BULK)
+    services.admission.check_limit(upload.limit)
+    services.server.check()
+    if upload.idempotency is None:
+        services.admission.check_lane(upload.lane)
+    elif known := services.jobs.admit(
+        len(upload.images), upload.lane, upload.idempotency, upload.origin.camera
+    ):
+        return _existing(services, known)
+    try:
+        accepted = services.commits.commit(upload)
+    except RateLimitError as error:
+        services.admission.limit_used_up(upload.limit, error.retry_after)
+        raise
+    except (QueueFullError, RedisFullError) as error:
+        services.admission.shed(upload.lane, error)
+        raise
+    return _existing(services, accepted.known) if accepted.known else accepted
+
+
+def _existing(services: Services, ids: Sequence[str]) -> Accepted:
+    jobs = [job for job in services.jobs.read_many(ids) if job is not None]
+    if len(jobs) != len(ids):
+        raise RequestError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "The idempotency key belongs to an upload whose record has expired; use a new key.",
+        )
+    return Accepted(jobs, services.jobs.places(ids))

@@ -1,0 +1,1 @@
+"""One blueprint for each noun of the API."""

@@ -1,0 +1,262 @@
+"""Structure of JPEG files (ITU-T T.81, annex B)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import CorruptImageError
+from core.formats.layout import (
+    MAX_PARTS,
+    MAX_SEGMENTS,
+    ImageBytes,
+    Layout,
+    too_many_parts,
+    unreadable,
+    without,
+)
+
+MAX_SCANS: Final = 100
+"""Most scans. Encoders write 1-14; a decoder goes over the whole picture once for each."""
+
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
+"""A marker. Fill bytes may come before it; a pattern with `\\xff+` takes time by their number squared."""
+
+_IN_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""What ends a scan's data: a marker that is no restart marker."""
+
+_SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
+_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_HUFFMAN: Final = frozenset({0xC0, 0xC1, 0xC2})
+_EOI: Final = 0xD9
+_SOS: Final = 0xDA
+_APP0: Final = 0xE0
+_APP1: Final = 0xE1
+_APP14: Final = 0xEE
+_TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDD})  # DHT, DAC, DQT, DRI
+_NO_CODES: Final = frozenset({0x00, 0xFF})  # what no marker ends with
+_WHOLE_JFIF: Final = 14  # bytes, as libjpeg wants them
+_WHOLE_ADOBE: Final = 12
+_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+
+_END: Final = b"\xff\xd9"
+_PADDING: Final = b"\x00\xff\r\n"
+"""What is found in place of the end marker."""
+
+_MAX_PADDING: Final = 4
+"""Bytes that look like padding and may still be the last ones of the pixels."""
+
+_MAX_FILL: Final = 65_536
+"""Most bytes between segments in all. Cameras pad by a few; looking for a marker takes 40 ns a byte."""
+
+_ONES: Final = b"\xff\x00" * 8
+"""64 bits that are 1, as they come before every marker. libjpeg reads up to 57 bits ahead.
+
+No code consists of ones only, so they complete no pixels but two blocks at the most.
+"""
+
+_ALL_COEFFICIENTS: Final = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class JpegLayout(Layout):
+    """Layout of a JPEG file, with its frame header's code and where its body begins.
+
+    `many_scans`: whether its decoder reads all scans before it gives the first row.
+    """
+
+    coding: int = 0
+    frame: int = 0
+    many_scans: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JpegSource:
+    """Bytes for the decoder, and what it is given after them, piece by piece, if the end is missing."""
+
+    data: ImageBytes
+    ending: tuple[bytes, ...] = ()
+
+
+def read_jpeg(data: ImageBytes) -> JpegLayout:
+    """Return the layout up to the first scan, and count the scans.
+
+    The decoder gets the tables, the frame header, and of the application segments those two that say how
+    colours are coded, if they are as long as libjpeg wants them: JFIF and Adobe.
+
+    Raises:
+        CorruptImageError, IndexError, struct.error: it is damaged, or has more parts than a picture needs.
+    """
+    layout = JpegLayout(0, 0, 0, [], None)
+    dropped = layout.dropped
+    at, needed, fill = 2, 0, _MAX_FILL
+    for _ in range(MAX_PARTS):  # The API runs this for every upload: no call that is not needed.
+        start = _next_marker(data, at, fill)
+        if start > at:
+            dropped.append((at, start))
+            fill -= start - at
+        code = data[start + 1]
+        if code in _WITHOUT_LENGTH:
+            at = start + 2
+            dropped.append((start, at))
+            continue
+        body, at = start + 4, start + 2 + max(2, data[start + 2] << 8 | data[start + 3])
+        if code in _TABLES:
+            needed += 1
+        elif code in _SOF:
+            needed += 1
+            layout.coding, layout.frame = code, body
+            layout.height, layout.width = struct.unpack_from(">HH", data, body + 1)
+        elif code == _SOS:
+            layout.pixels = start
+            break
+        elif code == _EOI:
+            raise unreadable("JPEG")
+        elif not _states_colours(code, data, body, at):
+            dropped.append((start, at))
+            if code == _APP1 and layout.exif is None and data[body : body + 6] == b"Exif\x00\x00":
+                layout.exif = slice(body + 6, at)
+    else:
+        raise too_many_parts("JPEG", MAX_PARTS)
+    _check_limits(data, layout, needed)
+    return layout
+
+
+def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
+    """Return what the decoder is to read.
+
+    Many cameras leave the end marker out, or write something else in its place; some lose pixels and write
+    it all the same. So it is taken away and supplied, in a way that tells whether the pixels are all there:
+    libjpeg would fill those missing with grey.
+
+    - If the file has one scan, its decoder is done once the last row is there. So it gets no end marker,
+      only bits enough to read ahead, and asks for more if a row is missing.
+    - Else the decoder reads on until it finds the marker. Between scans it drops whatever byte it is given;
+      within one it keeps the byte, for its bits. So it gets single bytes and must take each of them. If it
+      waits for a restart marker, it gets that one first.
+
+    Raises:
+        CorruptImageError: a whole scan is missing.
+    """
+    if layout.coding not in _HUFFMAN:
+        return _as_it_is(data, layout)
+    end = _padded_at(data)
+    if data[end - 2 : end] == _END:
+        end -= len(_END)
+        if not layout.many_scans:  # Most cameras' images, and the scan's end need not be looked for.
+            return JpegSource(_up_to(end, data, layout))
+    else:
+        end += len(bytes(data[end : end + _MAX_PADDING]).partition(b"\xff")[0])
+    scans, ended = _scans(data, layout.pixels, end)
+    if ended:
+        return _as_it_is(data, layout)
+    if not layout.many_scans:
+        return JpegSource(_up_to(scans[0][1], data, layout))
+    if not _all_scanned(data, layout, scans):
+        raise CorruptImageError("The JPEG image is cut off (it lacks whole scans); send it again.")
+    restart = _next_restart(data, *scans[-1])
+    return JpegSource(_up_to(scans[-1][1], data, layout), (b"\x00", restart, b"\x00", _END))
+
+
+def _up_to(end: int, data: ImageBytes, layout: JpegLayout) -> bytes:
+    return b"".join([*without(data, layout.dropped, 0, end), _ONES])
+
+
+def _as_it_is(data: ImageBytes, layout: JpegLayout) -> JpegSource:
+    return JpegSource(b"".join(without(data, layout.dropped, 0, len(data))) if layout.dropped else data)
+
+
+def _next_marker(data: ImageBytes, at: int, fill: int) -> int:
+    if data[at] == 0xFF and data[at + 1] not in _NO_CODES:  # noqa: PLR2004 - as every marker begins
+        return at
+    marker = _MARKER.search(data, at, at + fill)
+    if marker is None:
+        raise unreadable("JPEG")
+    return marker.start()
+
+
+def _length(data: ImageBytes, at: int) -> int:
+    (length,) = struct.unpack_from(">H", data, at)
+    return max(2, int(length))
+
+
+def _states_colours(code: int, data: ImageBytes, body: int, stop: int) -> bool:
+    if code == _APP0:
+        return data[body : body + 5] == b"JFIF\x00" and stop - body >= _WHOLE_JFIF
+    return code == _APP14 and data[body : body + 5] == b"Adobe" and stop - body >= _WHOLE_ADOBE
+
+
+def _check_limits(data: ImageBytes, layout: JpegLayout, needed: int) -> None:
+    """Check the number of segments and scans; thousands of either are known to keep decoders busy."""
+    if needed > MAX_SEGMENTS:
+        raise too_many_parts("JPEG", MAX_SEGMENTS)
+    layout.many_scans = layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < data[layout.frame + 5]
+    if layout.many_scans:  # Else decoders read this one only.
+        layout.scans = len(_scans(data, layout.pixels, len(data))[0])
+
+
+def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[tuple[int, int]], bool]:
+    """Return where each scan begins and its data end, and whether an end marker follows.
+
+    Raises:
+        CorruptImageError: there are more than `MAX_SCANS`, or more than `MAX_PARTS` segments among them.
+    """
+    scans: list[tuple[int, int]] = []
+    begin = None
+    for _ in range(MAX_PARTS):
+        found = _IN_SCAN.search(data, at, end)
+        start = found.start() if found else end
+        if begin is not None:
+            scans.append((begin, start))
+        code = data[start + 1] if found else None
+        if code is None or code == _EOI:
+            return scans, code == _EOI
+        begin = start if code == _SOS else None
+        if begin is not None and len(scans) == MAX_SCANS:
+            raise CorruptImageError(
+                f"The JPEG image has more than {MAX_SCANS} scans; save it in a usual way."
+            )
+        at = start + 2
+        if code not in _WITHOUT_LENGTH and at + 2 <= end:
+            at += _length(data, at)
+    raise too_many_parts("JPEG", MAX_PARTS)
+
+
+def _padded_at(data: ImageBytes) -> int:
+    """Return where the padding begins that the file ends with."""
+    end = len(data)
+    while end:
+        block = bytes(data[max(0, end - 4096) : end])
+        rest = len(block.rstrip(_PADDING))
+        end -= len(block) - rest
+        if rest:
+            break
+    return end
+
+
+def _all_scanned(data: ImageBytes, layout: JpegLayout, scans: list[tuple[int, int]]) -> bool:
+    """Return whether the scans' headers name each coefficient of each component to its last bit."""
+    count = data[layout.frame + 5]
+    components = bytes(data[layout.frame + 6 : layout.frame + 6 + 3 * count : 3])
+    missing = dict.fromkeys(components, _ALL_COEFFICIENTS)
+    for start, _ in scans:
+        body = bytes(data[start + 4 : start + 2 + _length(data, start + 2)])
+        names = body[1 : 1 + 2 * body[0] : 2]
+        first, last, bits = body[1 + 2 * body[0] :][:3]
+        if layout.coding in _SEQUENTIAL:
+            first, last, bits = 0, 63, 0
+        if bits & 0xF == 0:
+            for name in names:
+                missing[name] = missing.get(name, 0) & ~((2 << last) - (1 << first))
+    return not any(missing.values())
+
+
+def _next_restart(data: ImageBytes, scan: int, end: int) -> bytes:
+    """Return the restart marker that would follow the last one of a scan."""
+    tail = bytes(data[scan:end])
+    places = [tail.rfind(bytes((0xFF, 0xD0 + number))) for number in range(8)]
+    number = (places.index(max(places)) + 1) % 8 if max(places) >= 0 else 0
+    return bytes((0xFF, 0xD0 + number))

@@ -1,0 +1,1 @@
+"""The model: how its folder is described, and how it is run."""

@@ -1,0 +1,131 @@
+"""The queue's service rate, and what follows from it: a job's place, when it will settle, when to come back.
+
+`settle.lua` measures the rate: jobs settled by work, and the milliseconds in which there was work, both
+fading with `FADE_MS`. Times without work do not count, so an idle system does not look slow. Each lane has a
+rate of its own besides, since jobs of one lane can cost more than those of the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from core.lanes import LANES, SHARE
+from core.redis import keys
+
+FADE_MS: Final = 30_000
+"""Milliseconds of work after which a measurement counts 1/e of its first weight."""
+
+MEASURES: Final = ("jobs", "ms", "since")
+"""Fields of the measure of the queue."""
+
+LANE_MEASURES: Final = ("jobs", "ms")
+"""Fields of a lane's own measure; their names in Redis begin with the lane and a colon."""
+
+_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES)]
+
+_SLOWEST: Final = 1 / 3600
+"""Jobs a second below which there is no estimate: nobody is working."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A queued job's place: how many jobs of its lane are before it, and seconds until it settles.
+
+    `eta_seconds` is an estimate; None while unknown, as before the first job and without workers.
+    """
+
+    ahead: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The queue at one moment.
+
+    `pending`: jobs not settled, by lane. `rate`: jobs a second, None if unknown. `lane_rates`: jobs a second
+    of each lane while it had work, as far as known.
+    """
+
+    pending: dict[str, int]
+    rate: float | None
+    lane_rates: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def measured(
+        cls,
+        pending: dict[str, int],
+        now_ms: float,
+        measure: Sequence[float],
+        of_lanes: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> Self:
+        """Return the state that Redis' measures tell.
+
+        Args:
+            pending: jobs not settled, by lane.
+            now_ms: Redis' clock, milliseconds.
+            measure: values of `MEASURES`, 0 for one that is missing.
+            of_lanes: values of each lane's `LANE_MEASURES`, likewise.
+        """
+        jobs, milliseconds, since = measure
+        # Nothing settled though there was work: that time counts too, or a queue that stands still would
+        # seem as fast as it was when it moved.
+        still = max(0.0, now_ms - since) if any(pending.values()) and since else 0.0
+        keep = math.exp(-still / FADE_MS)
+        spent = milliseconds * keep + still
+        rate = 1000 * jobs * keep / spent if spent > 0 else 0.0
+        standing = rate * milliseconds / (1000 * jobs) if jobs else 0.0  # 1 unless it stands still
+        lane_rates = {
+            lane: 1000 * standing * done / ms for lane, (done, ms) in of_lanes.items() if done and ms
+        }
+        return cls(pending, rate if rate > _SLOWEST else None, lane_rates)
+
+    @staticmethod
+    def ask(pipe: Any) -> None:
+        """Add to a pipeline the commands whose answers `read` takes."""
+        pipe.time()
+        for key in keys.PENDING.values():
+            pipe.zcard(key)
+        pipe.hmget(keys.SERVICE_RATE, _FIELDS)
+
+    @classmethod
+    def read(cls, answers: Sequence[Any]) -> Self:
+        """Return the state from the answers to `ask`."""
+        (seconds, microseconds), *counts, values = answers
+        numbers = [float(value or 0) for value in values]
+        measure, width = numbers[: len(MEASURES)], len(LANE_MEASURES)
+        of_lanes = {lane: numbers[len(MEASURES) + width * at :][:width] for at, lane in enumerate(LANES)}
+        now_ms = seconds * 1000 + microseconds // 1000
+        return cls.measured(dict(zip(LANES, counts, strict=True)), now_ms, measure, of_lanes)
+
+    @property
+    def total(self) -> int:
+        """Jobs not settled."""
+        return sum(self.pending.values())
+
+    def place(self, lane: str, ahead: int) -> Place:
+        """Return the place of a job of `lane` with `ahead` jobs of that lane before it."""
+        if self.rate is None:
+            return Place(ahead, None)
+        share = SHARE[lane] * self.rate
+        lane_rate = self.lane_rates.get(lane, share)
+        if lane_rate < share / 2:  # Its jobs are dear, or wait for dear ones of the other lane.
+            return Place(ahead, round((ahead + 1) / lane_rate, 3) if lane_rate > _SLOWEST else None)
+        others = self.total - self.pending[lane]
+        # Its lane gets its share until the other is empty, and then all.
+        jobs = min((ahead + 1) / SHARE[lane], ahead + 1 + others)
+        return Place(ahead, round(jobs / self.rate, 3))
+
+    def place_of(self, ranks: Sequence[int | None]) -> Place | None:
+        """Return the place of a job with these ranks in the lanes, None if it is in no lane."""
+        return next(
+            (self.place(lane, rank) for lane, rank in zip(LANES, ranks, strict=True) if rank is not None),
+            None,
+        )
+
+    def seconds_for(self, jobs: int) -> float | None:
+        """Return the seconds that so many jobs take; None if unknown."""
+        return None if self.rate is None else jobs / self.rate

@@ -1,0 +1,355 @@
+"""Where jobs stand: `JobStore`, on Redis. Every change of state is one atomic Lua call."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
+
+import redis
+
+from core.errors import (
+    DataLostError,
+    IdempotencyConflictError,
+    RateLimitError,
+    TooManyCamerasError,
+)
+from core.hours import hour_of
+from core.ids import accepted_ms
+from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
+from core.lanes import LANES, OTHER, max_queued_for
+from core.redis import keys
+from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
+from core.redis.client import translated
+from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
+from core.redis.scripts import load_script
+
+_PING_SECONDS: Final = 60
+
+
+class JobStore:
+    """Accepts, settles and reads jobs. Safe to share between threads, not across a fork.
+
+    Every method raises `RedisUnavailableError` while Redis is down or cannot write.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        retention_hours: float = 168.0,
+        max_queued: int = 200_000,
+        max_cameras: int = 1_000,
+        key_cameras: int = 100,
+    ) -> None:
+        self.client = client
+        self.has_withdrawn = True
+        """Whether messages of cancelled jobs may be queued, as of the last `settle`; at first unknown."""
+        self.installation = ""
+        """Id of the installation whose Redis alone accepts jobs; empty for any."""
+        self._retention = int(retention_hours * 3600)
+        self._max_queued = max_queued
+        self._max_cameras = max_cameras
+        self._key_cameras = key_cameras
+        self._accept = client.register_script(load_script("accept"))
+        self._settle = client.register_script(load_script("settle"))
+        self._begin = client.register_script(load_script("begin"))
+        self._forgive = client.register_script(load_script("forgive"))
+        self._duplicate = client.register_script(load_script("duplicate"))
+
+    def accept(
+        self,
+        jobs: Sequence[Job],
+        lane: str,
+        queue: str,
+        messages: Sequence[str],
+        idempotency: Idempotency | None = None,
+        *,
+        limit: RateLimit | None = None,
+    ) -> Accepted:
+        """Accept one submission, as `accept_many` does; raise the error that rejects it."""
+        (outcome,) = self.accept_many([Submission(jobs, idempotency, limit)], lane, queue, messages)
+        if not isinstance(outcome, Accepted):
+            raise outcome
+        return outcome
+
+    def accept_many(
+        self, submissions: Sequence[Submission], lane: str, queue: str, messages: Sequence[str]
+    ) -> list[Accepted | Rejection]:
+        """Record the jobs of each submission as queued, all or nothing of it, and enqueue the messages.
+
+        All is one atomic step. Where one is rejected and another not, messages name jobs that have no record.
+
+        Args:
+            submissions: at least one.
+            lane: one of `core.lanes.LANES`.
+            queue: that lane's list in Redis, which the messages are pushed to.
+            messages: from `core.messages`, together naming every job.
+
+        Returns:
+            For each the jobs accepted; where its idempotency key is `known`, nothing was recorded, enqueued
+            or taken from the limit. Or the error that rejects it:
+
+            - `IdempotencyConflictError`: the key was used with other bytes.
+            - `QueueFullError`: the queue is full for `lane`.
+            - `RateLimitError`: nothing is left of the limit.
+            - `TooManyCamerasError`: a job's camera is new, and as many are known as may be, or the owner has
+              brought as many as one may.
+
+        Raises:
+            RedisFullError: Redis has no memory; nothing was accepted.
+            DataLostError: Redis is not that of the installation (any more); nothing was accepted.
+        """
+        names = [keys.PENDING[lane], keys.PENDING[OTHER[lane]], keys.LEDGERS, keys.CAMERAS]
+        names += [keys.SERVICE_RATE, keys.EXPIRING, queue]
+        names += [one.idempotency.redis_key for one in submissions if one.idempotency]
+        arguments: list[str | int] = [
+            self._retention,
+            max_queued_for(lane, self._max_queued),
+            self._max_cameras,
+            self._key_cameras,
+            self.installation,
+            len(submissions),
+        ]
+        for submission in submissions:
+            arguments += submission.arguments()
+        with translated():
+            answers = cast(list[str], self._accept(names, [*arguments, *messages]))
+        if answers == ["lost"]:
+            raise DataLostError(
+                "Redis has lost its data, or is another one than before; nothing was accepted."
+            )
+        return [
+            self._outcome(submission, lane, answer)
+            for submission, answer in zip(submissions, answers, strict=True)
+        ]
+
+    def _outcome(self, submission: Submission, lane: str, answer: str) -> Accepted | Rejection:
+        """Read an answer of `accept.lua`."""
+        jobs = submission.jobs
+        word, _, rest = answer.partition(" ")
+        if word == "known" and submission.idempotency:
+            try:
+                return Accepted(known=submission.idempotency.known_ids(rest))
+            except IdempotencyConflictError as error:
+                return error
+        if word == "cameras":
+            return TooManyCamerasError(self._key_cameras if rest == "owner" else self._max_cameras, rest)
+        if word == "limited":
+            return RateLimitError(float(rest) / 1000)
+        now, ahead, others, *numbers = map(float, rest.split(" "))
+        measure, numbers = numbers[: len(MEASURES)], numbers[len(MEASURES) :]
+        of_lane, allowance = numbers[: len(LANE_MEASURES)], numbers[len(LANE_MEASURES) :]
+        pending = {lane: int(ahead), OTHER[lane]: int(others)}
+        state = QueueState.measured(pending, now, measure, {lane: of_lane})
+        if word == "full":
+            return queue_full(state, lane, len(jobs), self._max_queued)
+        left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
+        places = [state.place(lane, int(ahead) + number) for number in range(len(jobs))]
+        return Accepted(jobs, places, left=left, whole_in=whole_in)
+
+    def admit(self, images: int, lane: str, idempotency: Idempotency, camera: str) -> list[str] | None:
+        """Look before an upload's images are stored: is it known, and does the queue have places for it?
+
+        Returns:
+            The ids accepted under this key, which are counted as duplicates of this hour, or None.
+
+        Raises:
+            IdempotencyConflictError: the key was used with other bytes.
+            QueueFullError: the queue is full.
+        """
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            pipe.get(idempotency.redis_key)
+            QueueState.ask(pipe)
+            value, *answers = pipe.execute()
+        if value is None:
+            state = QueueState.read(answers)
+            if state.total + images > max_queued_for(lane, self._max_queued):
+                raise queue_full(state, lane, images, self._max_queued)
+            return None
+        ids = idempotency.known_ids(cast(str, value))
+        hour = hour_of(time.time_ns() // 1_000_000)
+        with translated():
+            self._duplicate([keys.LEDGERS, keys.CAMERAS], [hour, camera, len(ids), secrets.token_hex(8)])
+        return ids
+
+    def settle(self, outcomes: Sequence[Outcome], model: str) -> list[JobState | None]:
+        """Give each job its terminal state, unless it has one: the first wins.
+
+        Args:
+            outcomes: one a job.
+            model: id of the model that classified.
+
+        Returns:
+            The state of each as it now stands; None where the record is gone. A job that was classified when
+            it was too old already is `expired`.
+        """
+        return self._settle_all(outcomes, model)
+
+    def cancel(self, job_id: str, owner: str = "") -> JobState | None:
+        """Settle a job `cancelled` unless it has settled; return its state as it now stands, None if unknown.
+
+        The worker that receives its message afterwards drops it: see `withdrawn`.
+
+        Args:
+            job_id: the job's.
+            owner: id of the API key that must have sent it, else it is unknown; empty for any.
+        """
+        return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", cancels=True, owner=owner)[0]
+
+    def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
+        """Return which of the jobs were cancelled while their messages were queued.
+
+        Settling such a job `cancelled` once more says that its message has been received.
+        """
+        if not self.has_withdrawn or not job_ids:
+            return set()
+        with translated():
+            times = self.client.zmscore(keys.WITHDRAWN, list(job_ids))
+        return {job_id for job_id, since in zip(job_ids, times, strict=True) if since is not None}
+
+    def overdue(self, limit: int) -> list[str]:
+        """Return ids of jobs that have become too old and have not settled, the oldest first."""
+        now = self.now_ms()
+        with translated():
+            return cast(
+                list[str],
+                self.client.zrange(keys.EXPIRING, "-inf", f"({now}", byscore=True, offset=0, num=limit),
+            )
+
+    def _settle_all(
+        self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
+    ) -> list[JobState | None]:
+        arguments: list[str | int] = [self._retention, model, int(cancels), TOO_OLD, owner]
+        for outcome in outcomes:
+            arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
+            arguments += _prediction_fields(outcome.prediction)
+            arguments.append(outcome.error or "")
+        with translated():
+            withdrawn, *states = self._settle(
+                [keys.SERVICE_RATE, keys.WITHDRAWN, keys.EXPIRING, *keys.PENDING.values()], arguments
+            )
+        self.has_withdrawn = bool(withdrawn)
+        return [JobState(state) if state else None for state in states]
+
+    def begin(self, job_id: str) -> JobState | int | None:
+        """Count one more start of a job that was delivered before.
+
+        Returns:
+            Its state if that is terminal; None if its record is gone; else how often it has
+            been started after the first time, this one included.
+        """
+        with translated():
+            answer = self._begin([keys.job(job_id)], [secrets.token_hex(4)])
+        if isinstance(answer, int):
+            return answer
+        return JobState(answer) if answer else None
+
+    def forgive(self, job_ids: Iterable[str]) -> None:
+        """Take back one `begin` of each: the job was put back through no fault of its own."""
+        names = [keys.job(job_id) for job_id in job_ids]
+        if names:
+            with translated():
+                self._forgive(names, [secrets.token_hex(4)])
+
+    def read(self, job_id: str) -> Job | None:
+        """Return the job, or None: never accepted, or past its retention."""
+        return self.read_many([job_id])[0]
+
+    def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Return the jobs in the order asked for, None for each unknown."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(keys.job(job_id))
+            records = pipe.execute()
+        return [
+            _job(job_id, record) if record else None for job_id, record in zip(job_ids, records, strict=True)
+        ]
+
+    def pending(self) -> int:
+        """Return how many accepted jobs have not settled."""
+        return self.queue().total
+
+    def queue(self) -> QueueState:
+        """Return how many jobs are queued, and the service rate."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            QueueState.ask(pipe)
+            return QueueState.read(pipe.execute())
+
+    def places(self, job_ids: Sequence[str]) -> list[Place | None]:
+        """Return each job's place in the queue, None if it has settled."""
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                for key in keys.PENDING.values():
+                    pipe.zrank(key, job_id)
+            QueueState.ask(pipe)
+            answers = pipe.execute()
+        at = len(LANES) * len(job_ids)
+        state, ranks = QueueState.read(answers[at:]), iter(answers[:at])
+        return [state.place_of([next(ranks) for _ in LANES]) for _ in job_ids]
+
+    def newest_ms(self, lane: str) -> int | None:
+        """Return when the latest of the jobs not settled was accepted, as `accepted_at`; None without any."""
+        with translated():
+            newest = self.client.zrange(keys.PENDING[lane], 0, 0, desc=True, withscores=True)
+        return int(newest[0][1]) if newest else None
+
+    def accepted_at(self, lane: str, job_id: str) -> int | None:
+        """Return when a job not yet settled was accepted, ms by Redis' clock; None once it has settled."""
+        with translated():
+            score = self.client.zscore(keys.PENDING[lane], job_id)
+        return None if score is None else int(score)
+
+    def pending_before(self, lane: str, milliseconds: int, limit: int) -> list[str]:
+        """Return ids of jobs not settled that were accepted before that time, oldest first."""
+        with translated():
+            return cast(
+                list[str],
+                self.client.zrange(
+                    keys.PENDING[lane],
+                    "-inf",
+                    f"({milliseconds}",
+                    byscore=True,
+                    offset=0,
+                    num=limit,
+                ),
+            )
+
+    def now_ms(self) -> int:
+        """Return Redis' clock, milliseconds since 1970."""
+        with translated():
+            seconds, microseconds = self.client.time()
+        return seconds * 1000 + microseconds // 1000
+
+    def ping(self) -> None:
+        """Return if Redis answers and can write."""
+        with translated():
+            self.client.set(keys.PING, "1", ex=_PING_SECONDS)
+
+
+def _prediction_fields(prediction: Prediction | None) -> list[str | int]:
+    if prediction is None:
+        return ["", "", ""]
+    return [prediction.label, f"{prediction.probability:.6f}", int(prediction.review)]
+
+
+def _job(job_id: str, record: dict[str, Any]) -> Job:
+    label = record.get("label")
+    captured, expires, settled = (record.get(name) for name in ("captured", "expires", "settled"))
+    return Job(
+        id=job_id,
+        camera=record["camera"],
+        format=record["format"],
+        size=int(record["size"]),
+        captured_ms=int(captured) if captured else None,
+        expires_ms=int(expires) if expires else None,
+        shard=record.get("shard", ""),
+        state=JobState(record["state"]),
+        settled_ms=int(settled) if settled else None,
+        prediction=Prediction(label, float(record["probability"]), record["review"] == "1")
+        if label
+        else None,
+        model=record.get("model"),
+        error=record.get("error"),
+    )

@@ -1,0 +1,123 @@
+"""Every key and channel in Redis. No other module spells one, and Lua scripts get theirs from here.
+
+| key | type | holds |
+|---|---|---|
+| `ws:job:{id}` | hash | a job's record; expires after the retention time, once settled |
+| `ws:pending:{lane}` | sorted set | ids of jobs not settled, by time of acceptance (ms, never falling) |
+| `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
+| `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
+| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
+| `ws:settled` | channel | ids of jobs that have just settled |
+| `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
+| `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
+| `ws:totals:{camera}` | hash | the same counters over all hours |
+| `ws:cameras` | sorted set | cameras, by the last hour in which they sent something |
+| `ws:cameras:key` | hash | camera to the id of the API key that brought it |
+| `ws:keys:cameras` | hash | id of an API key to the number of known cameras that it brought |
+| `ws:idempotency:{owner}:{key}` | string | digest and job ids of the upload that used the idempotency key |
+| `ws:counted:{token}` | string | mark of a call that has counted its duplicates; expires after a minute |
+| `ws:rate:{key}` | string | when the rate limit of an API key is whole again (ms, Redis' clock) |
+| `ws:keys` | hash | id of an API key to its record (JSON); revoked ones stay, without their hash |
+| `ws:keys:version` | string | a value that changes with every API key made or revoked |
+| `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
+| `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
+| `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
+| `ws:installation` | string | id of the installation (`core.installation`) |
+| `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
+| `ws:rights` | none | never set: the key about which `core.redis.server` asks for its rights |
+| `ws:nothing` | none | never set: the key that `core.redis.oom` deletes before a write |
+| `wastestream.{lane}` | list | a lane's queue of Celery messages (`core.messages.QUEUES`) |
+| `unacked` | hash | kombu: delivery tag to a message that a worker holds |
+| `unacked_index` | sorted set | kombu: those delivery tags, by the time of their lease |
+| `unacked_mutex` | string | kombu: lock of the process that returns abandoned messages |
+| `_kombu.binding.{exchange}` | set | kombu: queues of an exchange |
+| `_kombu.binding_deadlines` | sorted set | kombu: when temporary queues end |
+| `{id}.reply.celery.pidbox` | list | Celery: answers to remote control |
+| `/{db}.celery.pidbox` | channel | Celery: remote control |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from core.lanes import LANES
+
+PREFIX: Final = "ws:"
+"""Begins every key of ours but the queues'."""
+
+PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
+EXPIRING: Final = PREFIX + "expiring"
+WITHDRAWN: Final = PREFIX + "withdrawn"
+SERVICE_RATE: Final = PREFIX + "service_rate"
+SETTLED: Final = PREFIX + "settled"
+
+LEDGER: Final = PREFIX + "ledger:"
+LEDGERS: Final = PREFIX + "ledgers"
+TOTALS: Final = PREFIX + "totals:"
+CAMERAS: Final = PREFIX + "cameras"
+CAMERA_KEYS: Final = PREFIX + "cameras:key"
+KEY_CAMERAS: Final = PREFIX + "keys:cameras"
+
+API_KEYS: Final = PREFIX + "keys"
+API_KEYS_VERSION: Final = PREFIX + "keys:version"
+
+WORKERS: Final = PREFIX + "workers"
+INSTALLATION: Final = PREFIX + "installation"
+PING: Final = PREFIX + "ping"
+RIGHTS: Final = PREFIX + "rights"
+NOTHING: Final = PREFIX + "nothing"
+
+UNACKED: Final = "unacked"
+UNACKED_INDEX: Final = "unacked_index"
+UNACKED_MUTEX: Final = "unacked_mutex"
+BINDING: Final = "_kombu.binding"
+BINDING_DEADLINES: Final = BINDING + "_deadlines"
+CONTROL: Final = ".celery.pidbox"
+"""Ends the names of Celery's remote control: its channel, and the lists of answers."""
+
+_JOB: Final = PREFIX + "job:"
+_RATE: Final = PREFIX + "rate:"
+_COUNTED: Final = PREFIX + "counted:"
+
+LUA: Final = {
+    "JOB": _JOB,
+    "LEDGER": LEDGER,
+    "TOTALS": TOTALS,
+    "RATE": _RATE,
+    "COUNTED": _COUNTED,
+    "CAMERA_KEYS": CAMERA_KEYS,
+    "KEY_CAMERAS": KEY_CAMERAS,
+    "INSTALLATION": INSTALLATION,
+    "SETTLED": SETTLED,
+}
+"""Names that Lua scripts find as local variables: of keys, and of beginnings of keys that they complete."""
+
+
+def job(job_id: str) -> str:
+    """Return the key of a job's record."""
+    return _JOB + job_id
+
+
+def idempotency(owner: str, key: str) -> str:
+    """Return the key of an upload's idempotency key; `owner` is the id of the API key that sent it."""
+    return f"{PREFIX}idempotency:{owner}:{key}"
+
+
+def worker(name: str) -> str:
+    """Return the key of a worker's report."""
+    return f"{PREFIX}worker:{name}"
+
+
+def leader(role: str) -> str:
+    """Return the key of the lock of a role that one process has."""
+    return f"{PREFIX}leader:{role}"
+
+
+def binding(exchange: str) -> str:
+    """Return kombu's key of an exchange's queues."""
+    return f"{BINDING}.{exchange}"
+
+
+def control_channel(db: int | str) -> str:
+    """Return the channel of Celery's remote control in a database of Redis."""
+    return f"/{db}{CONTROL}"

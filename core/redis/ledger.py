@@ -1,0 +1,230 @@
+"""The ledger as it is read: rows of cameras and hours, totals, and the proof that they balance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Final, cast
+
+import redis
+
+from core.errors import CameraBusyError, CameraNotFoundError
+from core.hours import hour_of, start_of
+from core.jobs import JobState
+from core.redis import keys
+from core.redis.client import translated
+from core.redis.scripts import load_script
+
+TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
+TOTALS: Final = ("received", *TERMINAL, "duplicates")
+COUNTERS: Final = ("received", *TERMINAL, "pending", "duplicates")
+"""What is counted of a camera over all hours, and of a camera in an hour: received = classified + failed +
+expired + cancelled + pending. `duplicates` are images that were sent again under an idempotency key; they
+were not received again."""
+
+_BROUGHT: Final = (keys.CAMERA_KEYS, keys.KEY_CAMERAS)
+_PIECE: Final = 1000  # rows asked for in one call, so that no other client of Redis waits long
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """`COUNTERS` and, beside them, one for each label and `review`. One that was never moved is absent."""
+
+    moved: dict[str, int]
+
+    def __getitem__(self, counter: str) -> int:
+        return self.moved.get(counter, 0)
+
+    @property
+    def owed(self) -> int:
+        """Images received and not settled, by the other counters than `pending`."""
+        return self["received"] - sum(self[state] for state in TERMINAL)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every image received is in exactly one state. `pending` is counted, not derived."""
+        return self.owed == self["pending"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """Counts of one camera's jobs accepted in one hour (UTC, yyyymmddhh)."""
+
+    hour: str
+    camera: str
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera that the ledger knows: its counts over all hours, the last hour (yyyymmddhh) in which it sent.
+
+    `key`: id of the API key that brought it, empty if none did.
+    """
+
+    name: str
+    counts: Counts
+    last_hour: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """All cameras and hours together, and `waiting`: how many jobs are in the lists of those not settled."""
+
+    counts: Counts
+    waiting: int
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the images received are those settled and those that are really there."""
+        return self.counts.owed == self.waiting
+
+
+class Ledger:
+    """Reads the ledger, and forgets what is old. Raises `RedisUnavailableError` while Redis is down."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._balance = client.register_script(load_script("balance"))
+        self._forget = client.register_script(load_script("forget"))
+        self._forget_one = client.register_script(load_script("forget_camera"))
+
+    def names(self, first: str, last: str, camera: str | None = None, *, most: int) -> list[str]:
+        """Return the names of rows, `hour:camera`, by hour and camera.
+
+        Args:
+            first: the first hour wanted, yyyymmddhh.
+            last: the last one.
+            camera: only this one's.
+            most: maximum rows returned.
+        """
+        if camera is not None:
+            return list(islice(self._names_of(camera, first, last), most))
+        return self._names(first, last, most)
+
+    def rows(self, names: Sequence[str]) -> Iterator[LedgerRow]:
+        """Yield the rows of these names; each one is of one moment."""
+        for piece in (names[at : at + _PIECE] for at in range(0, len(names), _PIECE)):
+            for name, counts in zip(piece, self._read(keys.LEDGER + name for name in piece), strict=True):
+                hour, _, camera = name.partition(":")
+                yield LedgerRow(hour, camera, counts)
+
+    def totals(self) -> dict[str, Counts]:
+        """Return each camera's counts over all hours: `TOTALS`."""
+        with translated():
+            cameras = cast(list[str], self._client.zrange(keys.CAMERAS, 0, -1))
+        return dict(zip(cameras, self._read(keys.TOTALS + camera for camera in cameras), strict=True))
+
+    def cameras(self) -> list[Camera]:
+        """Return every camera, the one that sent something last first."""
+        with translated():
+            cameras = cast(
+                list[tuple[str, float]], self._client.zrange(keys.CAMERAS, 0, -1, desc=True, withscores=True)
+            )
+            brought = cast(dict[str, str], self._client.hgetall(keys.CAMERA_KEYS))
+        counts = self._read(keys.TOTALS + name for name, _ in cameras)
+        return [
+            Camera(name, count, f"{hour:.0f}", brought.get(name, ""))
+            for (name, hour), count in zip(cameras, counts, strict=True)
+        ]
+
+    def pending(self, first: str) -> dict[str, int]:
+        """Return how many jobs each camera's rows count as pending, from an hour (yyyymmddhh) on."""
+        pending: dict[str, int] = {}
+        for row in self.rows(self._names(first, "+inf", -1)):
+            pending[row.camera] = pending.get(row.camera, 0) + row.counts["pending"]
+        return pending
+
+    def balance(self) -> Balance:
+        """Return the sum of all, and the jobs that are pending, of one moment."""
+        with translated():
+            *sums, waiting = self._balance([keys.CAMERAS, *keys.PENDING.values()], TOTALS)
+        return Balance(Counts(dict(zip(TOTALS, sums, strict=True))), waiting)
+
+    def forget(self, hour: str) -> int:
+        """Forget rows, and cameras, of hours before this one; return how many. Pending jobs keep theirs."""
+        rows = self._forget_in([keys.LEDGERS], keys.LEDGER, hour)
+        return rows + self._forget_in([keys.CAMERAS, *_BROUGHT], keys.TOTALS, hour)
+
+    def forget_camera(self, camera: str) -> int:
+        """Forget a camera, its rows too; return how many images it had sent. What it sent stays readable.
+
+        Raises:
+            CameraNotFoundError: there is none of this name.
+            CameraBusyError: jobs of it have not settled.
+        """
+        now = datetime.now(UTC)
+        around = (hour_of(now), hour_of(now + timedelta(hours=1)))  # for rows made in this moment
+        hours = _hours(*self._ends("-inf", "+inf"), *around)
+        with translated():
+            answer = self._forget_one([keys.CAMERAS, keys.LEDGERS, *_BROUGHT], [camera, *hours])
+        if answer is None:
+            raise CameraNotFoundError(f"There is no camera {camera[:80]!r}.")
+        owed, received = answer
+        if owed:
+            raise CameraBusyError(
+                f"{owed:,} images of the camera {camera!r} have not settled; wait for them, or cancel them."
+            )
+        return int(received)
+
+    def _forget_in(self, listed: Sequence[str], prefix: str, hour: str) -> int:
+        forgotten = kept = 0
+        while True:
+            with translated():
+                seen, gone = self._forget(listed, [prefix, hour, kept, _PIECE])
+            if not seen:
+                return forgotten
+            forgotten += gone
+            kept += seen - gone
+
+    def _names(self, first: str, last: str, most: int, *, latest: bool = False) -> list[str]:
+        """Return at most so many names of these hours, all if it is -1."""
+        ends = (last, first) if latest else (first, last)
+        with translated():
+            return cast(
+                list[str],
+                self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
+            )
+
+    def _names_of(self, camera: str, first: str, last: str) -> Iterator[str]:
+        """Yield a camera's rows without reading others': which hours can have one is known."""
+        hours = _hours(*self._ends(first, last))
+        while piece := [f"{hour}:{camera}" for hour in islice(hours, _PIECE)]:
+            with translated():
+                scores = self._client.zmscore(keys.LEDGERS, piece)
+            yield from (name for name, score in zip(piece, scores, strict=True) if score is not None)
+
+    def _ends(self, first: str, last: str) -> list[str]:
+        """Return the first and the last hour between these that have a row, none if there is no row."""
+        ends = self._names(first, last, 1) + self._names(first, last, 1, latest=True)
+        return [name.partition(":")[0] for name in ends]
+
+    def _read(self, names: Iterable[str]) -> list[Counts]:
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(name)
+            return [
+                Counts({counter: int(value) for counter, value in record.items()})
+                for record in pipe.execute()
+            ]
+
+
+def _hours(*some: str) -> Iterator[str]:
+    """Yield every hour from the earliest to the latest of some, yyyymmddhh."""
+    if not some:
+        return
+    begin, end = start_of(min(some)), start_of(max(some))
+    for number in range((end - begin) // timedelta(hours=1) + 1):
+        yield hour_of(begin + timedelta(hours=number))
+
+
+def total(rows: Iterable[Counts]) -> Counts:
+    """Return the sum of the counts."""
+    sums: dict[str, int] = {}
+    for counts in rows:
+        for counter, value in counts.moved.items():
+            sums[counter] = sums.get(counter, 0) + value
+    return Counts(sums)

@@ -1,0 +1,96 @@
+"""The workers that are alive: their heartbeats, what each has done, the models that they run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+import redis
+
+from core.redis import keys
+from core.redis.client import translated
+
+WORKER_TTL: Final = 15.0
+"""Seconds without a heartbeat after which a worker counts as gone; it sends one every second."""
+
+_FORGET: Final = 10 * WORKER_TTL  # seconds; until then `unattended` knows when the last one was seen
+_RUNS: Final = "runs:"
+_NOTHING: Final[Mapping[str, float]] = {}
+
+
+class Running(NamedTuple):
+    """What a worker runs: `engine` is "float", "int8" or "tensorflow", `model` the id that results name."""
+
+    engine: str
+    model: str
+
+
+class WorkerRegistry:
+    """Records and reads heartbeats. Every method raises `RedisUnavailableError` while Redis is down."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def seen(self, name: str, report: Mapping[str, float] = _NOTHING) -> None:
+        """Record a worker's heartbeat and what it has done, and forget workers long gone."""
+        now = self._now()
+        record: dict[Any, Any] = {**report, "at": now}
+        with translated(), self._client.pipeline() as pipe:  # a transaction, which `core.redis.oom` lets pass
+            pipe.zadd(keys.WORKERS, {name: now})
+            pipe.zremrangebyscore(keys.WORKERS, "-inf", now - _FORGET)
+            pipe.hset(keys.worker(name), mapping=record)
+            pipe.expire(keys.worker(name), int(WORKER_TTL))
+            pipe.execute()
+
+    def gone(self, name: str) -> None:
+        """Record that a worker has stopped."""
+        with translated():
+            self._client.zrem(keys.WORKERS, name)
+            self._client.delete(keys.worker(name))
+
+    def names(self) -> list[str]:
+        """Return the names of the workers that are alive."""
+        with translated():
+            return cast(list[str], self._client.zrangebyscore(keys.WORKERS, self._now() - WORKER_TTL, "+inf"))
+
+    def reports(self) -> dict[str, dict[str, float]]:
+        """Return each living worker's report; `at` in it is the time of its heartbeat (Redis' clock, s)."""
+        names = self.names()
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(keys.worker(name))
+            records = pipe.execute()
+        return {
+            name: {field: float(value) for field, value in record.items()}
+            for name, record in zip(names, records, strict=True)
+            if record
+        }
+
+    def unattended(self, seconds: float) -> bool:
+        """Return whether a job has waited so long while no worker sent a heartbeat."""
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(keys.WORKERS, 0, 0, desc=True, withscores=True)
+            for key in keys.PENDING.values():
+                pipe.zrange(key, 0, 0, withscores=True)
+            (now, _), seen, *oldest = pipe.execute()
+        return not any(at > now - seconds for _, at in seen) and any(
+            accepted < (now - seconds) * 1000 for first in oldest for _, accepted in first
+        )
+
+    def _now(self) -> float:
+        with translated():
+            seconds, microseconds = self._client.time()
+        return seconds + microseconds / 1e6
+
+
+def reported(running: Running) -> dict[str, float]:
+    """Return a model as an entry of a worker's report: reports hold numbers only, so the field names it."""
+    return {f"{_RUNS}{running.engine}:{running.model}": 1.0}
+
+
+def running_models(reports: Mapping[str, Mapping[str, float]]) -> Counter[Running]:
+    """Count the workers of each model, given the reports by worker."""
+    fields = (field for report in reports.values() for field in report if field.startswith(_RUNS))
+    return Counter(Running(*field.removeprefix(_RUNS).split(":", 1)) for field in fields)

@@ -1,0 +1,373 @@
+"""Image bytes in S3-compatible storage: `ObjectStore`.
+
+obstore moves the bytes (a put costs 0.16 ms of CPU time, boto3's 2.8); boto3 makes the bucket.
+`python -m core.storage` makes the bucket and exits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import ssl
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import S3Store
+
+from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
+from core.formats.layout import ImageBytes
+from core.image_header import MEDIA_TYPES
+from core.settings import Settings, load_settings
+from core.shards import ARCHIVE, IMAGES, StoredObject, object_key
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential  # a type only
+
+Content = ImageBytes | list[ImageBytes]
+"""Bytes of an object, in one piece or several."""
+
+_TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
+_PROBE: Final = ".ping"
+_PROBE_BYTES: Final = 1024 * 1024  # at most
+_PROBE_PUT_SECONDS: Final = 10
+"""Between probes that put while all goes well: buckets that keep versions keep each of them."""
+
+_PUT_AT_ONCE: Final = 4
+_DELETED_AT_ONCE: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
+_LIFECYCLE_ID: Final = "wastestream-images"
+
+_CONNECT_TIMEOUT: Final = 2
+_REQUEST_TIMEOUT: Final = 10
+_RETRY_SECONDS: Final = 3
+"""How long a call keeps trying; longer outages are the caller's to wait out."""
+
+_PROBE_TIMEOUT: Final = 3
+_PROBE_RETRY_SECONDS: Final = 1
+"""The same for a probe, so that who asks for readiness is told what fails before giving up."""
+
+_CAUSES: Final = (
+    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.storage`"),
+    ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
+    (
+        "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",
+        "Storage is full: give it room, or keep images shorter",
+    ),
+    (
+        "AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken| 40[13] ",
+        "Storage denies access: check the S3 keys, and that they may read and write the bucket",
+    ),
+    (
+        "certificate verify failed|invalid peer certificate|CertificateError|UnknownIssuer",
+        "Storage's certificate is not trusted: name its authority in WASTESTREAM_S3_CA_FILE",
+    ),
+    (
+        r"kind: (Connect|Timeout)|error sending request|Could not connect|timed out",
+        "Storage does not answer: check that it runs and its address",
+    ),
+    ("", "Storage fails: its own log says why; a full disk does this"),
+)
+"""Causes of failed calls: a pattern of the client's error text, and the sentence for the operator."""
+
+_NOT_FOUND: Final = "Storage has no such bucket: check WASTESTREAM_S3_ENDPOINT and WASTESTREAM_S3_BUCKET"
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, BaseError) as error:
+        text = str(error)
+        if isinstance(error, NotFoundError | FileNotFoundError) and _CAUSES[0][0] not in text:
+            raise ObjectNotFoundError(f"Storage has no object {key}.") from error
+        # Refused, timed out, answered 5xx, no bucket: not this image's fault, so never final.
+        raise StorageUnavailableError(f"{_cause(text)} ({_summary(text)}).") from error
+
+
+class ObjectStore:
+    """Puts and gets images in the bucket. Safe to share between threads, not across a fork.
+
+    Keys are those of `core.shards`; images in a shared object are taken out here.
+    Every method raises `StorageUnavailableError` while the S3 server is down or denies access.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_SECONDS)
+        self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_SECONDS)
+        self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
+        self._probed = -math.inf  # when storage last took one, on the monotonic clock
+        self._kept: StoredObject | None = None
+
+    def put_many(self, objects: Sequence[tuple[str, Content]]) -> None:
+        """Store objects, given as key and bytes; when this returns, the server has them.
+
+        Raises:
+            StorageUnavailableError: some of them may be stored.
+        """
+        if len(objects) > 1:
+            asyncio.run(self._put_all(objects))
+        else:
+            for key, data in objects:
+                self.put(key, data)
+
+    def get(self, key: str) -> bytes:
+        """Return the image's bytes.
+
+        Raises:
+            ObjectNotFoundError: there is no such image.
+        """
+        name = object_key(key)
+        with _translated(name):
+            stored = StoredObject(name, memoryview(obstore.get(self._store, name).bytes()))
+        return bytes(stored.image(key))
+
+    async def get_many(self, keys: Sequence[str]) -> list[memoryview | WastestreamError]:
+        """Return each image's bytes, or the error that `get` would raise for it.
+
+        The last shared object is kept in memory (8 MiB at most), for those of its images that another batch
+        asks for. So call this from one thread only.
+        """
+        names = list(dict.fromkeys(map(object_key, keys)))
+        objects = dict(zip(names, await asyncio.gather(*map(self._get_one, names)), strict=True))
+        shared = [stored for stored in objects.values() if isinstance(stored, StoredObject) and stored.shared]
+        self._kept = shared[-1] if shared else self._kept
+        return [_image(objects[object_key(key)], key) for key in keys]
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove the objects that hold the images, with all else that is in them; those that there are."""
+        keys = list(dict.fromkeys(map(object_key, keys)))
+        for at in range(0, len(keys), _DELETED_AT_ONCE):
+            with _translated(keys[at]):
+                obstore.delete(self._store, keys[at : at + _DELETED_AT_ONCE])
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the folders right below a folder, such as `images/belt/2026` below `images/belt`."""
+        with _translated(prefix):
+            return sorted(obstore.list_with_delimiter(self._store, prefix)["common_prefixes"])
+
+    def pages(self, folder: str) -> Iterator[list[str]]:
+        """Yield the keys of a folder's objects, in the order of their names, up to 1,000 at a time."""
+        listing = iter(obstore.list(self._store, folder, chunk_size=1000))
+        while True:
+            with _translated(folder):
+                page = next(listing, None)
+            if page is None:
+                return
+            yield [item["path"] for item in page]
+
+    def check(self) -> None:
+        """Return if the server takes what uploads put, and can read it."""
+        if self._rejected_bytes or time.monotonic() - self._probed >= _PROBE_PUT_SECONDS:
+            self._put_probe()
+        self.ping()
+
+    def ping(self) -> None:
+        """Return if the server can read from the bucket; it may know what it holds and yet not be able to."""
+        try:
+            self._get_probe()
+        except ObjectNotFoundError:
+            self._put_probe()
+            self._get_probe()
+
+    def _get_probe(self) -> None:
+        with _translated(_PROBE):
+            obstore.get(self._probe_store, _PROBE).bytes()
+
+    def _put_probe(self) -> None:
+        """Put a tiny object, unless an upload has failed since the last probe.
+
+        A disk can be full for images and still have room for a byte.
+        """
+        rejected = min(self._rejected_bytes, _PROBE_BYTES)
+        for size in [rejected, 1] if rejected else [1]:  # The last one stays, and room is for images.
+            data = bytes(size)
+            with self._putting(_PROBE, data):
+                obstore.put(self._probe_store, _PROBE, data, use_multipart=False)
+        self._rejected_bytes = 0
+        self._probed = time.monotonic()
+
+    def put(self, name: str, data: Content) -> None:
+        """Store one object as it is, given in one piece or several."""
+        with self._putting(name, data):
+            obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
+
+    @contextmanager
+    def _putting(self, name: str, data: Content) -> Iterator[None]:
+        """Translate errors of a put, and remember how much storage did not take."""
+        try:
+            with _translated(name):
+                yield
+        except (ObjectNotFoundError, StorageUnavailableError) as error:
+            size = sum(map(len, data)) if isinstance(data, list) else len(data)
+            self._rejected_bytes = max(self._rejected_bytes, size)
+            if isinstance(error, ObjectNotFoundError):  # the bucket, in other words
+                raise StorageUnavailableError(f"{_NOT_FOUND} ({_summary(str(error.__cause__))}).") from error
+            raise
+
+    async def _put_all(self, objects: Sequence[tuple[str, Content]]) -> None:
+        places = asyncio.Semaphore(_PUT_AT_ONCE)
+
+        async def put(name: str, data: Content) -> None:
+            async with places:  # The client copies what it puts: there are not two copies of everything.
+                with self._putting(name, data):
+                    await obstore.put_async(
+                        self._store, name, data, attributes=_attributes(name), use_multipart=False
+                    )
+
+        puts = (put(name, data) for name, data in objects)
+        # All are awaited: one that still ran would store what the caller removes after a failure.
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        failures = [error for error in results if error is not None]
+        if failures:
+            raise failures[0]
+
+    async def _get_one(self, name: str) -> StoredObject | WastestreamError:
+        if self._kept is not None and self._kept.key == name:
+            return self._kept
+        try:
+            with _translated(name):
+                result = await obstore.get_async(self._store, name)
+                return StoredObject(name, memoryview(await result.bytes_async()))
+        except WastestreamError as error:
+            return error
+
+
+def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
+    """Return a client whose requests take `seconds` at most and are repeated for `retry_seconds`."""
+    ca = settings.s3_ca_file
+
+    def credential() -> S3Credential:
+        return {
+            "access_key_id": settings.s3_access_key.get_secret_value(),
+            "secret_access_key": settings.s3_secret_key.get_secret_value(),
+            "token": settings.s3_session_token.get_secret_value() or None,
+            "expires_at": None,
+        }
+
+    return S3Store(
+        settings.s3_bucket,
+        endpoint=settings.s3_endpoint.rstrip("/"),
+        region=settings.s3_region,
+        credential_provider=credential,  # Called once. AWS_SESSION_TOKEN would join keys given one by one.
+        virtual_hosted_style_request=False,
+        unsigned_payload=True,
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT),
+            "timeout": timedelta(seconds=seconds),
+            **({"root_certificate": ca.read_bytes()} if ca else {}),
+        },
+        retry_config={
+            "max_retries": 4,
+            "retry_timeout": timedelta(seconds=retry_seconds),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=50),
+                "max_backoff": timedelta(seconds=1),
+                "base": 2,
+            },
+        },
+    )
+
+
+def _image(stored: StoredObject | WastestreamError, key: str) -> memoryview | WastestreamError:
+    if isinstance(stored, WastestreamError):
+        return stored
+    try:
+        return stored.image(key)
+    except ObjectNotFoundError as error:
+        return error
+
+
+def ensure_bucket(settings: Settings) -> None:
+    """Make the bucket if the server does not have it, and let it forget old images if it can.
+
+    Raises:
+        StorageUnavailableError: the server cannot be reached or denies access.
+    """
+    import boto3  # noqa: PLC0415 - takes 0.4 s and 30 MB, which only this one-shot pays
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint,
+            region_name=settings.s3_region,
+            aws_access_key_id=settings.s3_access_key.get_secret_value(),
+            aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
+            aws_session_token=settings.s3_session_token.get_secret_value() or None,
+            # Else the system's authorities, as obstore; boto3's own are a copy of Mozilla's.
+            verify=str(settings.s3_ca_file or ssl.get_default_verify_paths().cafile or "") or True,
+            config=Config(
+                signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 5}
+            ),
+        )
+        if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket=settings.s3_bucket)
+        with suppress(ClientError):  # Servers without lifecycles refuse in words of their own.
+            _set_lifecycle(client, settings)
+    except (BotoCoreError, ClientError) as error:
+        raise StorageUnavailableError(
+            f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made. "
+            f"{_cause(str(error))} ({error})."
+        ) from error
+
+
+def _set_lifecycle(client: Any, settings: Settings) -> None:
+    """Have images removed a day after workers would, should none run; keep the rules of others."""
+    rule = {
+        "ID": _LIFECYCLE_ID,
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{IMAGES}/"},
+        "Expiration": {"Days": math.ceil(settings.image_retention_hours / 24) + 1},
+    }
+    rules = _lifecycle_rules(client, settings.s3_bucket)
+    if rule not in rules:
+        others = [other for other in rules if other.get("ID") != _LIFECYCLE_ID]
+        client.put_bucket_lifecycle_configuration(
+            Bucket=settings.s3_bucket, LifecycleConfiguration={"Rules": [*others, rule]}
+        )
+
+
+def _lifecycle_rules(client: Any, bucket: str) -> list[dict[str, Any]]:
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - as in ensure_bucket
+
+    try:
+        return list(client.get_bucket_lifecycle_configuration(Bucket=bucket).get("Rules", []))
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+        return []
+
+
+def _attributes(key: str) -> dict[str, str]:
+    return {"Content-Type": _TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
+
+
+def _cause(text: str) -> str:
+    return next(sentence for pattern, sentence in _CAUSES if re.search(pattern, text))
+
+
+def _summary(text: str) -> str:
+    """Return what obstore says of an error, with the server's words and without the dump of its objects."""
+    return " ".join(text.partition("\n\nDebug source")[0].split())[:400]
+
+
+def main() -> int:
+    """Make the bucket; return the exit code."""
+    try:
+        ensure_bucket(load_settings())
+    except WastestreamError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Measurements and trials of a whole stack: `bench` and `soak`."""

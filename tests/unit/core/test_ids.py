@@ -1,0 +1,58 @@
+"""core.ids: ULIDs that do not tell each other."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ulid import ULID
+
+from core.ids import accepted_ms, is_job_id, new_job_id
+
+
+def test_ids_sort_by_the_time_they_were_made() -> None:
+    """A later id is greater, and tells when it was made."""
+    first = new_job_id()
+    time.sleep(0.002)
+    second = new_job_id()
+    assert first < second
+    assert abs(accepted_ms(second) - time.time() * 1000) < 5_000
+
+
+def test_an_id_is_a_ulid() -> None:
+    """With the time as the library writes it, and every value of each of the other digits."""
+    ids = [new_job_id() for _ in range(2000)]
+    assert all(str(ULID.from_str(job_id)) == job_id for job_id in ids)
+    assert [len({job_id[place] for job_id in ids}) for place in range(10, 26)] == [32] * 16
+
+
+@given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
+def test_the_time_in_an_id_is_that_of_a_ulid(milliseconds: int, randomness: bytes) -> None:
+    """We read it faster than the library, and the same."""
+    ulid = ULID(milliseconds.to_bytes(6, "big") + randomness)
+    assert accepted_ms(str(ulid)) == ulid.milliseconds == milliseconds
+
+
+def test_ids_made_at_the_same_time_tell_nothing_of_each_other() -> None:
+    """Within one millisecond they do not count up, as ULIDs may."""
+    ids = [new_job_id() for _ in range(2000)]
+    assert len(set(ids)) == len(ids)
+    neighbours = [(one, two) for one, two in itertools.pairwise(ids) if one[:10] == two[:10]]
+    assert neighbours
+    assert not [one for one, two in neighbours if one[:24] == two[:24]]
+
+
+def test_other_texts_are_no_ids() -> None:
+    """Ids are 26 characters of Crockford's base 32 and fit 128 bits."""
+    assert is_job_id(new_job_id())
+    for text in (
+        "",
+        "x",
+        "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        new_job_id().lower(),
+        new_job_id() + "0",
+        "../../etc/passwd",
+    ):
+        assert not is_job_id(text)

@@ -1,0 +1,120 @@
+"""Which files a command line means."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from core.image_header import MAX_BYTES
+from infra.client.collect import GROUP_BYTES, GROUP_FILES, Source, collect, groups
+from infra.client.errors import CollectError
+from tests.support.pictures import jpeg
+
+
+def write(path: Path, content: bytes = b"bytes") -> Path:
+    """Write a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def source(position: int, size: int) -> Source:
+    """Return a source that is never read."""
+    return Source(position, str(position), Path("none"), 0, size)
+
+
+def test_a_folder_stands_for_its_images_sorted(tmp_path: Path) -> None:
+    """Images at any depth, in any case, sorted; other files and macOS attribute files stay out."""
+    for name in ("b.JPG", "a.jpeg", "sub/c.png", "sub/deeper/d.WebP", "notes.txt", "._a.jpeg", "sub/e.gif"):
+        write(tmp_path / name)
+    names = [found.name.removeprefix(f"{tmp_path}/") for found in collect([tmp_path])]
+    assert names == ["a.jpeg", "b.JPG", "sub/c.png", "sub/deeper/d.WebP"]
+
+
+def test_a_named_file_is_always_taken(tmp_path: Path) -> None:
+    """A file on the command line is sent whatever it is called."""
+    path = write(tmp_path / "frame.bin", b"content")
+    (found,) = collect([path])
+    assert found.read() == b"content"
+
+
+def test_an_archive_stands_for_the_images_in_it(tmp_path: Path) -> None:
+    """Each image member of a tar is read from where it lies in the archive."""
+    for name in ("TEST/R/2.jpg", "TEST/O/1.jpg", "TEST/readme.txt"):
+        write(tmp_path / name, name.encode() * 100)
+    archive = tmp_path / "data.tar"
+    with tarfile.open(archive, "w") as writer:
+        writer.add(tmp_path / "TEST", "TEST")
+    found = collect([archive])
+    assert [one.name for one in found] == [f"{archive}:TEST/O/1.jpg", f"{archive}:TEST/R/2.jpg"]
+    assert [one.read() for one in found] == [b"TEST/O/1.jpg" * 100, b"TEST/R/2.jpg" * 100]
+
+
+def test_paths_keep_the_order_of_the_command_line(tmp_path: Path) -> None:
+    """Positions number the images as they were named."""
+    late, early = write(tmp_path / "z.jpg"), write(tmp_path / "a.jpg")
+    found = collect([late, early])
+    assert [(one.position, one.path) for one in found] == [(0, late), (1, early)]
+
+
+def test_no_image_is_an_error(tmp_path: Path) -> None:
+    """A folder without images is refused with a sentence that names it."""
+    write(tmp_path / "notes.txt")
+    with pytest.raises(CollectError, match=f"No images in {tmp_path}"):
+        collect([tmp_path])
+
+
+def test_a_broken_archive_is_an_error(tmp_path: Path) -> None:
+    """What is called .tar and is none is refused with a sentence."""
+    archive = write(tmp_path / "data.tar", jpeg())
+    with pytest.raises(CollectError, match="cannot be read as a tar archive"):
+        collect([archive])
+
+
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    """A pipe and a device cannot be read as an image, nor as an archive."""
+    for name in ("pipe", "pipe.tar"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.tar").symlink_to("/dev/zero")
+    for found in collect([tmp_path / "pipe", Path("/dev/zero")]):
+        with pytest.raises(OSError, match="is a pipe or a device"):
+            found.read()
+    for name in ("pipe.tar", "zero.tar"):
+        with pytest.raises(CollectError, match=rf"{name} is a pipe or a device"):
+            collect([tmp_path / name])
+
+
+def test_a_file_that_grows_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    """One byte more tells that it is too large."""
+    (found,) = collect([write(tmp_path / "a.jpg")])
+    with (tmp_path / "a.jpg").open("ab") as stream:
+        stream.truncate(2 * MAX_BYTES)
+    assert len(found.read()) == MAX_BYTES + 1
+
+
+def test_a_name_that_is_no_utf8_can_be_shown(tmp_path: Path) -> None:
+    """Bytes of a name that are no UTF-8 are replaced in what is shown; the file is read all the same."""
+    try:
+        path = write(Path(f"{tmp_path}/bad\udcff.jpg"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (found,) = collect([path])
+    assert found.name.endswith("bad\ufffd.jpg")
+    assert found.read() == b"bytes"
+
+
+def test_groups_are_bounded_in_files() -> None:
+    """No call carries more files than the API takes."""
+    sizes = [len(group) for group in groups([source(number, 1) for number in range(2 * GROUP_FILES + 1)])]
+    assert sizes == [GROUP_FILES, GROUP_FILES, 1]
+
+
+def test_groups_are_bounded_in_bytes() -> None:
+    """No call carries more bytes than are worth holding in memory, except one file larger by itself."""
+    half = GROUP_BYTES // 2
+    weights = [half, half, half, GROUP_BYTES + 1, 1]
+    found = groups([source(number, weight) for number, weight in enumerate(weights)])
+    assert [[one.position for one in group] for group in found] == [[0, 1], [2], [3], [4]]

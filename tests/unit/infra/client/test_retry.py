@@ -1,0 +1,81 @@
+"""When the client gives up."""
+
+from __future__ import annotations
+
+from infra.client.retry import Retry
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time, seconds."""
+        return self.now
+
+
+def test_pauses_grow_to_a_bound() -> None:
+    """Each pause is about twice the one before, up to about 8 seconds."""
+    attempt = Retry(1000, Clock()).attempt()
+    pauses = [attempt.pause() for _ in range(12)]
+    assert pauses[0] is not None
+    assert pauses[0] < 0.5
+    assert all(pause is not None and 6 <= pause <= 10 for pause in pauses[6:])
+
+
+def test_patience_ends_without_progress() -> None:
+    """After its seconds without progress an attempt is told to give up, and never sleeps past that."""
+    clock = Clock()
+    attempt = Retry(120, clock).attempt()
+    clock.now = 119
+    pause = attempt.pause()
+    assert pause is not None
+    assert pause <= 1
+    clock.now = 120
+    assert attempt.pause() is None
+
+
+def test_progress_elsewhere_renews_patience() -> None:
+    """While other images settle, a call that fails is tried on."""
+    clock = Clock()
+    retry = Retry(120, clock)
+    attempt = retry.attempt()
+    clock.now = 119
+    retry.progress()
+    clock.now = 200
+    assert attempt.pause() is not None
+
+
+def test_a_late_call_has_patience_of_its_own() -> None:
+    """A call that begins after a long quiet time is not given up at its first failure."""
+    clock = Clock()
+    retry = Retry(120, clock)
+    clock.now = 500
+    assert retry.attempt().pause() is not None
+
+
+def test_the_servers_wish_counts() -> None:
+    """A Retry-After that is longer than our pause is kept to, and not by all clients to the same moment."""
+    pauses = [Retry(120, Clock()).attempt().pause(30) or 0 for _ in range(20)]
+    assert min(pauses) >= 30
+    assert len(set(pauses)) > 1
+
+
+def test_the_servers_wish_is_never_cut_short() -> None:
+    """Not even when retry ends before: the last try comes when the server said."""
+    clock = Clock()
+    attempt = Retry(120, clock).attempt()
+    clock.now = 119
+    assert (attempt.pause(30) or 0) >= 30
+
+
+def test_a_server_that_is_only_busy_gets_more_patience() -> None:
+    """A full queue drains; a server that is away may never come back."""
+    clock = Clock()
+    attempt = Retry(120, clock).attempt()
+    clock.now = 500
+    assert attempt.pause(5, busy=True) is not None
+    assert attempt.pause(5) is None
+    clock.now = 901
+    assert attempt.pause(5, busy=True) is None

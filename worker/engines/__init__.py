@@ -1,0 +1,1 @@
+"""Engines for hardware other than CPUs."""

@@ -1,0 +1,152 @@
+"""`python -m worker.periodic.retention`: one sweep that removes what has been kept long enough, and ends.
+
+Job records remove themselves (Redis expires them). Images and the ledger's rows are removed here, on any
+storage: a bucket's own lifecycle, where there is one, is only the second net. Workers start a sweep every
+`SWEEP_SECONDS`, in a process of its own: listing and deleting takes seconds, and the worker's parent must
+not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from redis import Redis
+
+from core.errors import RedisUnavailableError, WastestreamError
+from core.hours import hour_of
+from core.installation import Installation
+from core.jobs import JobState
+from core.parent_death import die_with_parent
+from core.redis.client import connect
+from core.redis.job_store import JobStore
+from core.redis.leader import Leader
+from core.redis.ledger import Ledger
+from core.settings import Settings, load_settings
+from core.shards import IMAGES, Shard, day_folder
+from core.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 600
+"""How often a sweep starts, whichever worker starts it."""
+
+LOOK_SECONDS: Final = 60.0
+"""How often a worker looks whether a sweep is due."""
+
+_ASKED_AT_ONCE: Final = 1000  # jobs, in one pipeline
+_NICE: Final = 10  # Images that come are more urgent than those that go.
+_HOUR_MS: Final = 3_600_000
+
+
+class Sweep:
+    """Removes images that were accepted before a moment, unless their jobs still wait.
+
+    Storage itself is the list of what is due: folders are `images/{camera}/{yyyy}/{mm}/{dd}`, also that of
+    shared objects, which belongs to no camera, and names in them begin with the time of acceptance. So a
+    sweep lists folders, and files of days that are due, never the whole bucket; one that was killed is simply
+    followed by the next; and images that were stored but never accepted go with the others.
+    """
+
+    def __init__(self, jobs: JobStore, objects: ObjectStore) -> None:
+        self._jobs = jobs
+        self._objects = objects
+
+    def run(self, before_ms: int) -> int:
+        """Remove images of jobs accepted before `before_ms`; return how many.
+
+        Raises:
+            StorageUnavailableError, RedisUnavailableError: part of it may be done.
+        """
+        return sum(self._sweep_day(folder, before_ms) for folder in self._days(before_ms))
+
+    def _days(self, before_ms: int) -> Iterator[str]:
+        """Yield the folders of days that begin before `before_ms`."""
+        last = day_folder(before_ms).split("/")
+        for camera in self._objects.folders(IMAGES):
+            folders = [camera]
+            for depth in range(1, len(last) + 1):
+                deeper = (sub for folder in folders for sub in self._objects.folders(folder))
+                folders = [sub for sub in deeper if sub.split("/")[-depth:] <= last[:depth]]
+            yield from folders
+
+    def _sweep_day(self, folder: str, before_ms: int) -> int:
+        removed = 0
+        for keys in self._objects.pages(folder):
+            shards = [Shard.at(key) for key in keys]
+            due = [shard for shard in shards if shard is not None and shard.accepted_ms < before_ms]
+            settled = self._without_queued(due)
+            self._objects.delete_many([shard.key for shard in settled])
+            removed += sum(shard.count for shard in settled)
+            if shards and (shards[-1] is None or shards[-1].accepted_ms >= before_ms):
+                break  # Listings are in the order of names, which is that of time.
+        return removed
+
+    def _without_queued(self, shards: Sequence[Shard]) -> list[Shard]:
+        """Return the shards of which no job is queued."""
+        ids = [job_id for shard in shards for job_id in shard.job_ids]
+        waiting = {
+            job.id
+            for at in range(0, len(ids), _ASKED_AT_ONCE)
+            for job in self._jobs.read_many(ids[at : at + _ASKED_AT_ONCE])
+            if job is not None and job.state is JobState.QUEUED
+        }
+        return [shard for shard in shards if waiting.isdisjoint(shard.job_ids)]
+
+
+class Sweeper:
+    """Starts sweeps from a worker's parent: one in `SWEEP_SECONDS` among all workers."""
+
+    def __init__(self, client: Redis) -> None:
+        self._leader = Leader(client, "retention", socket.gethostname(), seconds=SWEEP_SECONDS)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def look(self) -> None:
+        """Start a sweep if one is due. Never raises and never waits."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        try:
+            if self._leader.acquire():
+                self._process = subprocess.Popen([sys.executable, "-m", "worker.periodic.retention"])
+        except (RedisUnavailableError, OSError) as error:
+            logger.warning("The retention sweep has to wait: %s", error)
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what has been kept long enough."""
+    client = connect(settings.redis_url.get_secret_value())
+    objects = ObjectStore(settings)
+    Installation(client, objects).compare(make=False)  # A Redis without its data knows of no job that waits.
+    now = time.time_ns() // 1_000_000
+    images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
+    rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
+    if images or rows:
+        logger.info("Removed %d images and %d rows of the ledger", images, rows)
+
+
+def main() -> int:
+    """Sweep once; return the exit code."""
+    die_with_parent()
+    os.nice(_NICE)
+    try:
+        settings = load_settings()
+        logging.basicConfig(
+            level=settings.log_level,
+            stream=sys.stderr,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        sweep(settings)
+    except WastestreamError as error:
+        sys.stderr.write(f"The retention sweep stopped: {error} The next one goes on.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
