@@ -1,4 +1,4 @@
-"""Commands `cameras list` and `cameras forget`: `./wastestream cameras`, `python -m api.cameras`."""
+"""Commands `cameras list` and `cameras forget`: `wastestream cameras`, `python -m api.cameras`."""
 
 from __future__ import annotations
 

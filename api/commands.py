@@ -1,4 +1,4 @@
-"""Shared parts of the commands on Redis, run by `./wastestream` or in a container."""
+"""Shared parts of the commands on Redis, run by `wastestream` or in a container."""
 
 from __future__ import annotations
 

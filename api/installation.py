@@ -1,4 +1,4 @@
-"""Commands `installation show` and `renew`: `./wastestream installation`, `python -m api.installation`."""
+"""Commands `installation show` and `renew`: `wastestream installation`, `python -m api.installation`."""
 
 from __future__ import annotations
 

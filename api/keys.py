@@ -1,4 +1,4 @@
-"""Commands `keys create`, `list` and `revoke`: `./wastestream keys`, `python -m api.keys`."""
+"""Commands `keys create`, `list` and `revoke`: `wastestream keys`, `python -m api.keys`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def create(
 ) -> None:
     """Make a key called NAME and print it; it cannot be shown again.
 
-    Standard output has only the key, so `./wastestream keys create NAME --scope ingest > FILE` saves it.
+    Standard output has only the key, so `wastestream keys create NAME --scope ingest > FILE` saves it.
     """
     if not is_key_name(name):
         raise click.BadParameter(f"{name[:80]!r}: {NAME_RULE}", param_hint="NAME")
@@ -109,9 +109,7 @@ def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool
             click.echo(json.dumps(_as_json(key)))
         return
     if not keys:
-        click.echo(
-            "There are no valid keys. Make one: ./wastestream keys create NAME --scope ingest", err=True
-        )
+        click.echo("There are no valid keys. Make one: wastestream keys create NAME --scope ingest", err=True)
         return
     rows = [("id", "name", "scopes", "limit", "made", "")]
     rows += [

@@ -123,7 +123,7 @@ class TooManyCamerasError(WastestreamError):
         )
         super().__init__(
             f"The camera (X-Camera-Id) is new, and {why}; use the id of a known one, or let the operator "
-            f"forget some (./wastestream cameras) or raise {setting}. Nothing of this call was accepted."
+            f"forget some (wastestream cameras) or raise {setting}. Nothing of this call was accepted."
         )
 
 

@@ -23,7 +23,7 @@ _NEW: Final = "new "  # before the id in Redis, until storage has it too
 
 _RENEW: Final = (
     "Put the data back and start again, or give up what is lost and begin anew: "
-    "`./wastestream installation renew`. Until then the API is closed."
+    "`wastestream installation renew`. Until then the API is closed."
 )
 
 

@@ -129,7 +129,7 @@ def check_address(settings: Settings, key_cache: KeyCache) -> None:
     if settings.reachable:
         raise SettingsError(
             f"The API would listen on {settings.host}, where others can reach it, and there is no API key. "
-            "Start it on 127.0.0.1 first and run `./wastestream keys create NAME --scope admin`, or set "
+            "Start it on 127.0.0.1 first and run `wastestream keys create NAME --scope admin`, or set "
             f"{PREFIX}ADMIN_KEY_SHA256. {PREFIX}AUTH=off gives everyone access, for a proxy in front that "
             "authenticates."
         )

@@ -54,7 +54,7 @@ def reject_foreign_host(request: Request) -> None:
         raise RequestError(
             HTTPStatus.FORBIDDEN,
             "Without API keys this server accepts only this machine's own names, such as "
-            "http://127.0.0.1 or http://localhost. Make a key to use others: ./wastestream keys create.",
+            "http://127.0.0.1 or http://localhost. Make a key to use others: wastestream keys create.",
         )
 
 

@@ -166,7 +166,7 @@ def load_manifest(folder: Path, *, check: str = TFLITE_NAME) -> ModelManifest:
     except OSError as error:
         raise ModelError(
             f"No model in {folder}: {path.name} cannot be read ({error.strerror}). "
-            "Name a folder that `./wastestream train` wrote."
+            "Name a folder that `wastestream train` wrote."
         ) from error
     try:
         manifest = ModelManifest.model_validate_json(text)

@@ -1,1 +1,1 @@
-"""The command line: `./wastestream COMMAND`, one file per command."""
+"""The command line: `wastestream COMMAND`, one file per command."""

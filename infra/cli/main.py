@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from core.errors import WastestreamError
+from infra.local.checkout import IN_CHECKOUT
 
 COMMANDS: Final = {
     "up": "Start the whole system on this machine and keep it running.",
@@ -22,13 +23,16 @@ COMMANDS: Final = {
     "evaluate": "Measure a model on labelled images.",
     "bench": "Measure throughput, latency and cost on this machine.",
     "soak": "Inject faults into a stack under load and count every image.",
-    "test": "Run the linters and the tests.",
+    **({"test": "Run the linters and the tests."} if IN_CHECKOUT else {}),
 }
 """Command to the line that `--help` shows for it.
 
 The lines are here because the import of a command could need packages that this environment does not
 have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
 """
+
+_EXTRAS: Final = {"train": "trainer", "bench": "bench"}
+"""Command to the extra of this package that brings what a plain installation lacks for it."""
 
 
 class LazyGroup(click.Group):
@@ -55,6 +59,14 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except WastestreamError as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get(ctx.invoked_subcommand or "")
+            if extra is None:
+                raise
+            raise click.ClickException(
+                f"`wastestream {ctx.invoked_subcommand}` needs packages that are not installed here, such as "
+                f"{error.name}: pip install 'wastestream[{extra}]'"
+            ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -67,5 +79,5 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Classify conveyor-belt images as biodegradable or non-biodegradable waste, and lose none.
 
-    `./wastestream COMMAND --help` explains a command.
+    `wastestream COMMAND --help` explains a command.
     """

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from infra.local.folder import DEFAULT_FOLDER
+from infra.local.checkout import DEFAULT_FOLDER, DEFAULT_FOLDER_HELP
 
 DEFAULT_PORT: Final = 8000
 """Default port of the API."""
@@ -21,7 +21,7 @@ data_dir = click.option(
     type=click.Path(readable=False, path_type=Path),
     default=DEFAULT_FOLDER,
     metavar="DIR",
-    help="Data folder of the stack [wastestream-data, beside the program].",
+    help=f"Data folder of the stack [{DEFAULT_FOLDER_HELP}].",
 )
 
 key_file = click.option(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.cli.options import API_KEY, data_dir, key_file, read_key
+from infra.local.checkout import PROGRAM
 from infra.local.folder import DataFolder
 from infra.local.state import ProcessState
 from infra.local.status import Status, read_status
@@ -33,7 +34,7 @@ def status(data_dir: Path, *, key_file: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(stack.as_json()))
     elif not stack.running:
-        click.echo(f"No stack runs on {folder.path}. Start one with ./wastestream up.")
+        click.echo(f"No stack runs on {folder.path}. Start one with {PROGRAM} up.")
     else:
         _print(stack)
     sys.exit(0 if stack.ready else 1)

@@ -12,9 +12,10 @@ import click
 
 from api.commands import CommandGroup
 from core.settings import PREFIX, Settings, load_settings
+from infra.local.checkout import DEFAULT_FOLDER, DEFAULT_FOLDER_HELP, PROGRAM
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
-from infra.local.folder import DEFAULT_FOLDER, DataFolder
+from infra.local.folder import DataFolder
 from infra.local.redis_probes import redis_answers
 
 _REDIS_URL: Final = f"{PREFIX}REDIS_URL"
@@ -67,7 +68,7 @@ def target_group(
         metavar="DIR",
         expose_value=False,
         callback=choose,
-        help="Data folder of the stack [wastestream-data, beside the program].",
+        help=f"Data folder of the stack [{DEFAULT_FOLDER_HELP}].",
     )
 
     def extend(command: click.Command) -> click.Command:
@@ -83,8 +84,7 @@ def target_group(
 def _local_settings(folder: DataFolder) -> Settings:
     if not folder.supervisor():
         raise StackError(
-            f"No stack runs on {folder.path}, and this command needs its Redis. "
-            "Start one with ./wastestream up."
+            f"No stack runs on {folder.path}, and this command needs its Redis. Start one with {PROGRAM} up."
         )
     try:
         variables = read_variables(folder.worker_env)
@@ -94,5 +94,5 @@ def _local_settings(folder: DataFolder) -> Settings:
             "run this command where the stack runs."
         ) from error
     if not redis_answers(variables[_REDIS_URL]):
-        raise StackError(f"The Redis of {folder.path} does not answer; `./wastestream status` shows why.")
+        raise StackError(f"The Redis of {folder.path} does not answer; `{PROGRAM} status` shows why.")
     return Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from infra.cli.options import cores
-from infra.local.folder import REPOSITORY
+from infra.local.checkout import REPOSITORY
 
 _CHECKS: Final = {
     "ruff check": ["-m", "ruff", "check", "."],

@@ -15,6 +15,7 @@ from core.settings import PREFIX, load_settings
 from infra.cli.options import DEFAULT_PORT, cores, count_workers, data_dir
 from infra.local import ports
 from infra.local.appendonly import repair
+from infra.local.checkout import PROGRAM
 from infra.local.credentials import load_credentials
 from infra.local.detach import detach
 from infra.local.environment import clean_environment
@@ -127,13 +128,11 @@ def _announce(plan: StackPlan, view: View) -> None:
         view.say(f"CLOSED: {plan.url}  {lost}")
         return
     view.say(f"Ready: {plan.url}  (the page for images, and the API below /v1)")
-    view.say(
-        "Try:   ./wastestream classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}")
-    )
+    view.say(f"Try:   {PROGRAM} classify PATH" + ("" if plan.port == DEFAULT_PORT else f" --url {plan.url}"))
     _say_access(plan, view)
     if plan.listen not in ports.LOOPBACK:
         view.say(
-            "Other machines join with `./wastestream worker --env-file FILE`, "
+            f"Other machines join with `{PROGRAM} worker --env-file FILE`, "
             f"where FILE is a copy of {plan.folder.worker_env}."
         )
 
@@ -147,9 +146,7 @@ def _say_access(plan: StackPlan, view: View) -> None:
     elif read_session(ports.dial(plan.host), plan.port).get("required"):
         view.say(f"Callers need an API key: `classify` reads it from {PREFIX}API_KEY, the page asks for it.")
     else:
-        view.say(
-            "There is no API key, so the API accepts only this machine (./wastestream keys creates one)."
-        )
+        view.say(f"There is no API key, so the API accepts only this machine ({PROGRAM} keys creates one).")
 
 
 def _check_model() -> None:

@@ -21,9 +21,10 @@ from core.redis.client import connect
 from core.redis.server import check_server
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
+from infra.local.checkout import DEFAULT_FOLDER
 from infra.local.environment import clean_environment, read_variables
 from infra.local.errors import InterruptedStartError, StackError
-from infra.local.folder import DEFAULT_FOLDER, PRIVATE, DataFolder
+from infra.local.folder import PRIVATE, DataFolder
 from infra.local.lifecycle import Lifecycle
 from infra.local.stack import worker_services
 from infra.local.status import workers_line

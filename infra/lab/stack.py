@@ -25,7 +25,8 @@ from core.redis.client import connect
 from core.settings import PREFIX
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
-from infra.local.folder import REPOSITORY, DataFolder
+from infra.local.checkout import REPOSITORY
+from infra.local.folder import DataFolder
 from infra.local.guard import Guard
 from infra.local.logs import tail
 from infra.local.state import ProcessState, read_state

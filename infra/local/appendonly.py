@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from infra.local.checkout import PROGRAM
 from infra.local.credentials import write_private
 from infra.local.errors import DamagedFileError
 
@@ -90,7 +91,7 @@ def mend(folder: Path, server: str) -> str | None:
     if not damage.unfinished:
         raise DamagedFileError(
             f"{damage.loss()}. Nothing has been changed. Put a backup of the data folder in its place, "
-            "or run `./wastestream up --repair`: it cuts off the damaged end and keeps a copy."
+            f"or run `{PROGRAM} up --repair`: it cuts off the damaged end and keeps a copy."
         )
     rest = damage.size - damage.position
     kept = _cut(folder, damage)

@@ -15,11 +15,8 @@ from typing import Final
 
 import psutil
 
+from infra.local.checkout import PROGRAM
 from infra.local.errors import FolderBusyError, FolderError, FolderFullError
-
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-
-DEFAULT_FOLDER: Final = REPOSITORY / "wastestream-data"
 
 PRIVATE: Final = stat.S_IRWXG | stat.S_IRWXO
 """The umask of processes whose files no other user may read."""
@@ -69,7 +66,7 @@ class DataFolder:
 
     @property
     def worker_env(self) -> Path:
-        """Variables for `./wastestream worker --env-file` on another machine."""
+        """Variables for `wastestream worker --env-file` on another machine."""
         return self.path / "worker.env"
 
     @property
@@ -179,7 +176,7 @@ class DataFolder:
             if time.monotonic() - since > (_DYING_SECONDS if lives(pid) else _LEFTOVER_SECONDS):
                 raise FolderBusyError(
                     f"{self.path} is in use by another `wastestream` (process {pid}). "
-                    "Stop it with `./wastestream down`, or name another folder with --data-dir."
+                    f"Stop it with `{PROGRAM} down`, or name another folder with --data-dir."
                 )
             time.sleep(0.05)  # The guard of a dead supervisor holds the lock until its processes have ended.
 

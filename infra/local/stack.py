@@ -12,8 +12,9 @@ import psutil
 from core.settings import PREFIX
 from infra.local import http_probes, ports, redis_probes
 from infra.local.appendonly import mend
+from infra.local.checkout import IN_CHECKOUT, REPOSITORY
 from infra.local.credentials import Credentials, write_private
-from infra.local.folder import REPOSITORY, DataFolder
+from infra.local.folder import DataFolder
 from infra.local.programs import REDIS, find_program
 from infra.local.rewrites import Rewrites
 from infra.local.service import Service
@@ -22,6 +23,10 @@ _REDIS_SHARE = 4  # Redis' part of the machine's memory; a rewrite of its file c
 _S3_SHARE = 16  # part of the memory above which the S3 server collects garbage more often
 _CORES_PER_S3_THREAD = 4
 _S3_MIN = 512 << 20  # bytes, at least
+
+_PYTHON = [sys.executable, "-m"] if IN_CHECKOUT else [sys.executable, "-P", "-m"]
+"""Runs a module. Processes start in the folder of the code; where that is site-packages, it must not come
+before the standard library on the path."""
 
 _REDIS_CONF = """\
 bind {listen}
@@ -168,7 +173,7 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
 def _bucket(plan: StackPlan, environment: Mapping[str, str]) -> Service:
     return Service(
         name="bucket",
-        command=[sys.executable, "-m", "core.storage"],
+        command=[*_PYTHON, "core.storage"],
         folder=REPOSITORY,
         log=plan.folder.logs / "bucket.log",
         environment=environment,
@@ -179,7 +184,7 @@ def _bucket(plan: StackPlan, environment: Mapping[str, str]) -> Service:
 def _api(plan: StackPlan, environment: Mapping[str, str]) -> Service:
     return Service(
         name="api",
-        command=[sys.executable, "-m", "api"],
+        command=[*_PYTHON, "api"],
         folder=REPOSITORY,
         log=plan.folder.logs / "api.log",
         environment=environment,
@@ -193,7 +198,7 @@ def _worker(folder: DataFolder, name: str, environment: Mapping[str, str]) -> Se
     probe = redis_probes.WorkerProbe(environment[f"{PREFIX}REDIS_URL"], name)
     return Service(
         name=name,
-        command=[sys.executable, "-m", "worker", "--name", name],
+        command=[*_PYTHON, "worker", "--name", name],
         folder=REPOSITORY,
         log=folder.logs / f"{name}.log",
         environment=environment,

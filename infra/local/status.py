@@ -9,6 +9,7 @@ from typing import Any
 
 from core.disk import shortage
 from infra.local import ports
+from infra.local.checkout import PROGRAM
 from infra.local.folder import DataFolder
 from infra.local.http_probes import lost_data, read_health
 from infra.local.process import Process
@@ -94,7 +95,7 @@ def _queue(health: dict[str, Any]) -> str:
     if not health:
         return "the API does not answer"
     if lost_data(health):
-        return "CLOSED, data were lost (./wastestream status)"
+        return f"CLOSED, data were lost ({PROGRAM} status)"
     pending = health.get("pending")  # shown to everyone only while the API needs no keys
     return "" if pending is None else f"{pending:,} jobs in progress"
 

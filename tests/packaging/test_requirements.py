@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ _FILES = {
     "bench": ["api", "worker", "infra", "bench"],
     "test": ["api", "worker", "trainer", "infra", "bench", "servers", "test"],
 }
-"""File to the extras that it installs."""
+"""File to the dependency groups that it installs."""
 
 _WITH_GPU = {"worker-tensorflow": ["worker-tensorflow"], "train-gpu": ["trainer-gpu", "infra"]}
 """The same of those that hold CUDA, which the tests do without."""
@@ -39,14 +40,21 @@ def _name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match.group()).lower()
 
 
-def _wanted(extra: str) -> set[str]:
-    """Return what pyproject.toml lists for an extra, extras of ours that it names followed."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+_PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def _wanted(group: str) -> set[str]:
+    """Return what pyproject.toml lists for a group, those that it includes followed."""
     names: set[str] = set()
-    for requirement in project["optional-dependencies"][extra]:
-        ours = re.fullmatch(r"wastestream\[(.+)\]", requirement)
-        names |= _wanted(ours.group(1)) if ours else {_name(requirement)}
+    for each in _PYPROJECT["dependency-groups"][group]:
+        names |= _wanted(each["include-group"]) if isinstance(each, dict) else {_name(each)}
     return names
+
+
+def _stated() -> list[str]:
+    """Return the requirements of a plain installation and of its extras."""
+    project = _PYPROJECT["project"]
+    return [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
 
 
 def _pins(name: str) -> set[tuple[str, str]]:
@@ -57,11 +65,11 @@ def _pins(name: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("name", _ALL)
 def test_everything_wanted_is_pinned(name: str) -> None:
     """Nothing was added to pyproject.toml without running requirements/compile."""
-    wanted = set().union(*(_wanted(extra) for extra in _ALL[name]))
+    wanted = set().union(*(_wanted(group) for group in _ALL[name]))
     assert wanted <= {pinned for pinned, _ in _pins(name)}
 
 
-@pytest.mark.parametrize("name", [*_ALL, "uv"])
+@pytest.mark.parametrize("name", [*_ALL, "lowest", "uv"])
 def test_every_pin_has_hashes_and_no_address(name: str) -> None:
     """A file names versions and hashes, and no host or path."""
     text = _path(name).read_text()
@@ -75,3 +83,24 @@ def test_every_pin_has_hashes_and_no_address(name: str) -> None:
 def test_the_files_agree(name: str) -> None:
     """Each pin is the one in test.txt, which holds everything."""
     assert _pins(name) <= _pins("test")
+
+
+def test_every_bound_stands_once_and_every_package_is_used() -> None:
+    """Groups name what is stated above them; a plain installation brings what the local stack needs."""
+    groups = {group: _wanted(group) for group in _PYPROJECT["dependency-groups"]}
+    programs = set().union(*(names for group, names in groups.items() if group not in {"test", "run-tests"}))
+    assert programs == {_name(requirement) for requirement in _stated()}
+    plain = {_name(requirement) for requirement in _PYPROJECT["project"]["dependencies"]}
+    assert plain == set().union(
+        *(groups[group] for group in ("api", "worker", "evaluate", "infra", "servers"))
+    )
+
+
+def test_the_lowest_file_holds_the_stated_bounds() -> None:
+    """What the tests of uploads run on is what pyproject.toml promises."""
+    pins = {pin for _, pin in _pins("lowest")}
+    for requirement in _PYPROJECT["project"]["dependencies"]:
+        name, version = re.fullmatch(r"([^>]+)>=([0-9.]+)(?:,<[0-9.]+)?", requirement).groups()  # type: ignore[union-attr]
+        assert any(
+            re.match(rf"{re.escape(name)}=={re.escape(version)}(\.(0|post\d+))*$", pin) for pin in pins
+        ), name

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from infra.lab.stack import Stack
-from infra.local.folder import REPOSITORY
+from infra.local.checkout import REPOSITORY
 from tests.support.images import jpeg
 from tests.support.servers import wait_until
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.lab.stack import HOST, free_ports, wait_for
+from infra.local.checkout import REPOSITORY
 from infra.local.errors import StackError
-from infra.local.folder import REPOSITORY
 from infra.local.http_probes import listens
 from infra.local.programs import find_program
 

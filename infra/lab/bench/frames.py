@@ -17,7 +17,7 @@ from infra.client.collect import collect
 from infra.client.errors import CollectError
 from infra.lab.bench.errors import BenchError
 from infra.lab.bench.plan import Size
-from infra.local.folder import REPOSITORY
+from infra.local.checkout import REPOSITORY
 
 EXAMPLES: Final = REPOSITORY / "docs" / "examples"
 
@@ -63,6 +63,8 @@ def make_frames(sizes: Sequence[Size], count: int, folder: Path | None) -> dict[
     Raises:
         BenchError: there are no images, or none of them can be decoded.
     """
+    if folder is None and not EXAMPLES.is_dir():
+        raise BenchError("The installed package has no images; name a folder of images with --images.")
     images = list(_decode_all(folder or EXAMPLES))
     if not images:
         raise BenchError(

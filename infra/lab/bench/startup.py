@@ -17,7 +17,7 @@ from core.redis.workers import WorkerRegistry
 from core.settings import PREFIX
 from infra.lab.bench.errors import BenchError
 from infra.lab.stack import HOST, free_ports
-from infra.local.folder import REPOSITORY
+from infra.local.checkout import REPOSITORY
 from infra.local.http_probes import api_ready
 from infra.local.logs import tail
 

@@ -1,9 +1,12 @@
-"""The commands that README and docs show exist, with every option that they show."""
+"""README and docs: commands and links exist, lines are short, each error of a start is explained."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +16,11 @@ import pytest
 from infra.cli.main import COMMANDS
 from tests.support.servers import REPOSITORY
 
-_DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+_DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+_names = pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+
+_COLUMNS = 119
 
 
 def _command_lines(document: Path) -> list[list[str]]:
@@ -23,7 +30,7 @@ def _command_lines(document: Path) -> list[list[str]]:
     return [shlex.split(words) for words in found]
 
 
-@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+@_names
 def test_commands_in_documents_exist(document: Path) -> None:
     """A reader can run what is written."""
     for words in _command_lines(document):
@@ -42,5 +49,74 @@ def test_commands_in_documents_exist(document: Path) -> None:
 
 def test_the_readme_shows_the_two_commands() -> None:
     """Set-up is `up`; `test` proves it."""
-    names = {words[0] for words in _command_lines(REPOSITORY / "README.md")}
-    assert {"up", "test", "classify"} <= names
+    commands = {words[0] for words in _command_lines(REPOSITORY / "README.md")}
+    assert {"up", "test", "classify"} <= commands
+
+
+@_names
+def test_links_lead_somewhere(document: Path) -> None:
+    """Each file that is linked exists, and has the heading behind `#`."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if link.startswith(("http:", "https:")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in set(_anchors(target)), link
+
+
+def _anchors(document: Path) -> Iterator[str]:
+    """Return the headings as links name them: small letters, hyphens for blanks, nothing else."""
+    for heading in re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        yield re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@_names
+def test_lines_end_before_column_120(document: Path) -> None:
+    """Prose can be read in any editor; tables and commands are as wide as they are."""
+    prose = re.sub(
+        r"^ *```.*?^ *```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    long = [line for line in prose.splitlines() if len(line) > _COLUMNS and line[:1] != "|"]
+    assert long == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    """What is released has its entry, or `Unreleased` gathers the next one's above it."""
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    releases = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert next(release for release in releases if release != "Unreleased") == version
+
+
+def test_each_decision_is_in_the_overview() -> None:
+    """A page has its three parts, and the architecture names it."""
+    overview = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for page in (REPOSITORY / "docs" / "decisions").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for part in ("**Context.**", "**Decision.**", "**Consequences.**"):
+            assert part in text, (page.name, part)
+        assert f"(decisions/{page.name})" in overview
+
+
+def _raised(module: Path) -> Iterator[str]:
+    """Return the literal words of each error that a module of the local stack raises, `…` for the rest."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
+            for argument in node.args[:1]:
+                parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+                words = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts]
+                yield "".join(words)
+
+
+@pytest.mark.parametrize(
+    "module", sorted((REPOSITORY / "infra" / "local").glob("*.py")), ids=lambda p: p.stem
+)
+def test_each_error_of_a_start_is_in_troubleshooting(module: Path) -> None:
+    """Its first clause stands on the page, with anything where it inserts a name."""
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    for sentence in _raised(module):
+        clauses = [clause.strip() for clause in re.split(r"[(`;,.:]", sentence)]
+        clause = next(clause for clause in clauses if len(clause.replace("…", "").split()) > 1)
+        pattern = ".{1,60}?".join(map(re.escape, clause.split("…")))
+        assert re.search(rf"^\| .*{pattern}", page, flags=re.MULTILINE), clause

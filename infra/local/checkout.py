@@ -1,0 +1,21 @@
+"""Whether this is a checkout or an installed package: they keep data, and are called, differently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+"""Folder that the packages are imported from: a checkout, or site-packages."""
+
+IN_CHECKOUT: Final = (REPOSITORY / "pyproject.toml").is_file()
+
+PROGRAM: Final = "./wastestream" if IN_CHECKOUT else "wastestream"
+"""What people type, for sentences that say what to do next."""
+
+DEFAULT_FOLDER: Final = (REPOSITORY if IN_CHECKOUT else Path()) / "wastestream-data"
+"""Data folder where none is named: in a checkout beside the program, else in the current folder."""
+
+DEFAULT_FOLDER_HELP: Final = "wastestream-data, " + (
+    "beside the program" if IN_CHECKOUT else "in the current folder"
+)
