@@ -145,7 +145,7 @@ def test_commands_say_which_extra_they_need(program: Path, tmp_path: Path) -> No
 
 _RENDERS = """
 from pathlib import Path
-from core.manifest import load_manifest
+from core.model.manifest import load_manifest
 from trainer.card import render_card
 from trainer.config import load_config
 import worker
