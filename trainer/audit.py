@@ -56,8 +56,8 @@ class AuditReport:
     def lines(self) -> list[str]:
         """Return the summary for a person, one finding a line."""
         counts = [
-            f"{split}: " + ", ".join(f"{count:,} {folder}" for folder, count in found.items())
-            for split, found in self.counts.items()
+            f"{split}: " + ", ".join(f"{count:,} {folder}" for folder, count in counts.items())
+            for split, counts in self.counts.items()
         ]
         return [
             *counts,
@@ -135,14 +135,14 @@ def near_pairs(grey: npt.NDArray[np.float32]) -> Pairs:
     flat = grey.reshape(len(grey), -1)
     flat = flat - flat.mean(1, keepdims=True)
     flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    found = []
+    near = []
     for start in range(0, len(hashes), _ROWS):
         bits = np.bitwise_count(hashes[start : start + _ROWS, None] ^ hashes[None, start:])
         first, second = np.nonzero(bits <= MAX_BITS)
         pairs = np.stack([first, second], 1)[second > first] + start
         alike = (flat[pairs[:, 0]] * flat[pairs[:, 1]]).sum(1) >= MIN_CORRELATION
-        found.append(pairs[alike])
-    return np.concatenate(found).astype(np.int64)
+        near.append(pairs[alike])
+    return np.concatenate(near).astype(np.int64)
 
 
 def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -194,10 +194,10 @@ def _named(names: list[str], groups: npt.NDArray[np.int64]) -> list[list[str]]:
 
 
 def _by_test_image(names: list[str], crossing: Pairs) -> list[list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    duplicates: defaultdict[str, list[str]] = defaultdict(list)
     for train, test in crossing.tolist():
-        found[names[test]].append(names[train])
-    return [[test, *trains] for test, trains in found.items()]
+        duplicates[names[test]].append(names[train])
+    return [[test, *trains] for test, trains in duplicates.items()]
 
 
 def _counts(images: ImageSet) -> dict[str, int]:

@@ -49,10 +49,10 @@ def blend(network: Model, shares: tuple[float, float, float]) -> None:
 def _logistic_regression(inputs: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> Floats:
     """Return coefficients and offset by Newton's method, float64 (K + 1,)."""
     inputs = np.column_stack([inputs, np.ones(len(inputs))])
-    found = np.zeros(inputs.shape[1])
+    coefficients = np.zeros(inputs.shape[1])
     for _ in range(_STEPS):
-        said = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
-        slope = inputs.T @ (weights * (said - labels)) / len(labels) + _DAMPING * found
+        said = 1 / (1 + np.exp(-np.clip(inputs @ coefficients, -30, 30)))
+        slope = inputs.T @ (weights * (said - labels)) / len(labels) + _DAMPING * coefficients
         curvature = (inputs.T * (weights * said * (1 - said))) @ inputs / len(labels)
-        found -= np.linalg.solve(curvature + _DAMPING * np.eye(len(found)), slope)
-    return found
+        coefficients -= np.linalg.solve(curvature + _DAMPING * np.eye(len(coefficients)), slope)
+    return coefficients

@@ -149,8 +149,8 @@ def _edges(side: Probabilities, threshold: float) -> list[float]:
     if not len(side):
         return [threshold]
     # Rounded: people read the manifest, and the fourth digit of a probability has no meaning.
-    found = np.quantile(side, np.linspace(0, 1, _EDGES)).round(4)
-    return sorted({threshold, *found.tolist()}, key=lambda edge: abs(edge - threshold))
+    edges = np.quantile(side, np.linspace(0, 1, _EDGES)).round(4)
+    return sorted({threshold, *edges.tolist()}, key=lambda edge: abs(edge - threshold))
 
 
 def _loss(logits: Logits, labels: Labels, temperature: float, weights: Weights | None = None) -> float:

@@ -148,11 +148,11 @@ def decode_files(
     pixels = np.empty((len(files), side, side, 3), np.uint8)
     kept: list[int] = []
     unreadable: list[str] = []
-    for at, found in enumerate(_decoded([file.data for file in files], side, processes)):
-        if isinstance(found, str):
-            unreadable.append(f"{files[at].name}: {found}")
+    for at, decoded in enumerate(_decoded([file.data for file in files], side, processes)):
+        if isinstance(decoded, str):
+            unreadable.append(f"{files[at].name}: {decoded}")
         else:
-            pixels[len(kept)] = found
+            pixels[len(kept)] = decoded
             kept.append(at)
         if progress is not None:
             progress()

@@ -340,9 +340,9 @@ def validate(network: Model, held_out: Mapping[str, ImageSet]) -> dict[str, floa
     """
     measured: dict[str, float] = {}
     for name, images in held_out.items():
-        found = logits(network, images.pixels)
-        measured[f"{name}_loss"] = calibrated_loss(found, images.labels)
-        measured[f"{name}_accuracy"] = float(np.mean((found >= 0) == (images.labels == 1)))
+        outputs = logits(network, images.pixels)
+        measured[f"{name}_loss"] = calibrated_loss(outputs, images.labels)
+        measured[f"{name}_accuracy"] = float(np.mean((outputs >= 0) == (images.labels == 1)))
     return measured | {"held_out_loss": float(np.mean([measured[f"{name}_loss"] for name in held_out]))}
 
 
@@ -351,12 +351,12 @@ def _forward(model: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[in
         return model(tf.cast(images, tf.float32), training=False)
 
     compiled = tf.function(call, jit_compile=False, reduce_retracing=True)
-    found = []
+    batches = []
     for at in range(0, len(pixels), _FORWARD_BATCH):
         images = pixels[at : at + _FORWARD_BATCH]
-        found.append(compiled(tf.constant(images)).numpy())
+        batches.append(compiled(tf.constant(images)).numpy())
         on_batch(len(images))
-    return np.concatenate(found)
+    return np.concatenate(batches)
 
 
 def _learning_rate(config: TrainConfig, done: int, steps: int) -> float:

@@ -62,7 +62,9 @@ def by_kind(names: Sequence[str], right: npt.NDArray[np.bool_]) -> list[Kind]:
     members: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
     for at, name in enumerate(names):
         members[kind_of(name)].append(at)
-    kinds = [Kind(*key, images=len(found), right=int(right[found].sum())) for key, found in members.items()]
+    kinds = [
+        Kind(*key, images=len(indexes), right=int(right[indexes].sum())) for key, indexes in members.items()
+    ]
     return sorted(kinds, key=lambda kind: (kind.right - kind.images, kind.name))
 
 

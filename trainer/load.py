@@ -79,11 +79,11 @@ def load(
 
 def _fingerprint(*sets: ImageSet | None) -> str:
     """Return a digest of a run's data: every image's bytes, and its name, which contains the label."""
-    images = [found for found in sets if found is not None]
+    images = [image_set for image_set in sets if image_set is not None]
     lines = sorted(
         f"{name} {digest}\n"
-        for found in images
-        for name, digest in zip(found.names, found.digests, strict=True)
+        for image_set in images
+        for name, digest in zip(image_set.names, image_set.digests, strict=True)
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -178,14 +178,14 @@ def read_classifier(path: Path) -> list[npt.NDArray[np.float32]]:
     """
     try:
         with np.load(path) as stored:
-            found = [stored[name].astype(np.float32) for name in ("kernel", "bias")]
+            arrays = [stored[name].astype(np.float32) for name in ("kernel", "bias")]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"The classifier {path} is no .npz file of `kernel` and `bias` ({error})."
         ) from error
-    if [weight.shape for weight in found] != [(FEATURES, CLASSES), (CLASSES,)]:
+    if [weight.shape for weight in arrays] != [(FEATURES, CLASSES), (CLASSES,)]:
         raise WeightsError(f"The classifier {path} does not fit MobileNetV2's {FEATURES} features.")
-    return found
+    return arrays
 
 
 def _round_kernels(model: Model) -> None:

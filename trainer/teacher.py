@@ -76,16 +76,16 @@ def teach(
     interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
-    found = np.empty((len(files), CLASSES), np.float16)
+    logits = np.empty((len(files), CLASSES), np.float16)
     pixels = np.zeros((_BATCH, side, side, 3), np.uint8)
     for at in range(0, len(files), _BATCH):
         count = min(_BATCH, len(files) - at)
         pixels[:count] = [decode(data, side=side) for data in files[at : at + count]]
         interpreter.set_tensor(source, pixels)
         interpreter.invoke()
-        found[at : at + count] = interpreter.get_tensor(target)[:count]
+        logits[at : at + count] = interpreter.get_tensor(target)[:count]
         on_images(count)
-    return found
+    return logits
 
 
 def build_teacher(weights: Path, side: int) -> Any:

@@ -147,10 +147,10 @@ def _check_output(out: Path, work: Path, *, resume: bool) -> None:
         raise OutputError(f"{work} holds an interrupted run; add --resume, or delete that folder.")
 
 
-def _write_audit(work: Path, found: Audit) -> None:
+def _write_audit(work: Path, audit: Audit) -> None:
     try:
         work.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(found.report.as_dict(), indent=1) + "\n"
+        text = json.dumps(audit.report.as_dict(), indent=1) + "\n"
         (work / AUDIT_NAME).write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror
@@ -186,8 +186,8 @@ def _fit(  # noqa: PLR0917 - as `train` has them
         position = restore(checkpoint, run.variables, config=config, data_digest=data.digest, weights=weights)
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
-        found = fit.validate(run.average, data.held_out)
-        reporter.line(f"head on frozen features: {_held_out_line(found)}")
+        validation = fit.validate(run.average, data.held_out)
+        reporter.line(f"head on frozen features: {_held_out_line(validation)}")
         save_run()
     sides = config.sides
     work = [len(data.train) * config.cost(epoch) for epoch in range(len(sides))]

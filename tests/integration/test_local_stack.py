@@ -51,9 +51,10 @@ def test_up_reports_ready_only_when_all_is(local: Local) -> None:
     status = local.run("status")
     assert status.returncode == 0
     assert local.url in status.stdout
-    found = local.status()
-    assert [one["name"] for one in found["processes"]] == ["redis", "s3", "api", "worker-1"]
-    assert all(one["ready"] and one["memory"] > 0 and one["restarts"] == 0 for one in found["processes"])
+    processes = local.status()["processes"]
+    assert [process["name"] for process in processes] == ["redis", "s3", "api", "worker-1"]
+    for process in processes:
+        assert (process["ready"], process["memory"] > 0, process["restarts"]) == (True, True, 0)
 
 
 def test_an_image_is_classified(local: Local) -> None:

@@ -148,7 +148,7 @@ def test_two_at_once_install_once(checkout: Checkout) -> None:
     command = [str(checkout.root / "wastestream"), "up"]
     environment = {"PATH": str(checkout.bin), "NOTES": str(checkout.notes), "HOME": str(checkout.root)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [one.wait(timeout=60) for one in both] == [0, 0]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert checkout.installs() == ["serve.txt", "servers.txt"]
 
 

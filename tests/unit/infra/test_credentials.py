@@ -13,10 +13,10 @@ from infra.local.errors import FolderError
 
 def test_made_once_and_read_ever_after(tmp_path: Path) -> None:
     """The same folder keeps its secrets; another folder has others."""
-    made = load_credentials(tmp_path / "credentials.json")
-    assert load_credentials(tmp_path / "credentials.json") == made
-    assert load_credentials(tmp_path / "other.json") != made
-    assert len(made.redis_password) >= 32
+    credentials = load_credentials(tmp_path / "credentials.json")
+    assert load_credentials(tmp_path / "credentials.json") == credentials
+    assert load_credentials(tmp_path / "other.json") != credentials
+    assert len(credentials.redis_password) >= 32
 
 
 def test_only_the_owner_may_read_them(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_commands_in_documents_exist(document: Path) -> None:
             continue
         while isinstance(command, click.Group) and words[1:] and words[1] in command.commands:
             words, command = words[1:], command.commands[words[1]]  # noqa: PLW2901
-        known = {option for one in command.params if isinstance(one, click.Option) for option in one.opts}
+        known = {
+            name for option in command.params if isinstance(option, click.Option) for name in option.opts
+        }
         used = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
         assert used <= known | {"--help"}, (words, used - known)
 

@@ -81,7 +81,7 @@ def test_a_stage_starts_when_the_one_before_is_ready(bench: Bench) -> None:
     supervisor.start()
     assert supervisor.ready
     supervisor.stop()
-    assert [one.pid for one in supervisor.processes] == [None, None]
+    assert [process.pid for process in supervisor.processes] == [None, None]
 
 
 def test_a_command_has_to_succeed_and_is_not_supervised(bench: Bench) -> None:
@@ -93,7 +93,7 @@ def test_a_command_has_to_succeed_and_is_not_supervised(bench: Bench) -> None:
     )
     supervisor = bench.supervisor(*stages)
     supervisor.start()
-    assert [one.service.name for one in supervisor.processes] == ["use"]
+    assert [process.service.name for process in supervisor.processes] == ["use"]
     supervisor.stop()
 
 
@@ -104,7 +104,7 @@ def test_a_death_at_the_start_ends_it_with_the_log(bench: Bench) -> None:
     supervisor = bench.supervisor([good], [bad])
     with pytest.raises(StartError, match=r"(?s)bad ended with exit code 3 .*bad\.log.*no such database"):
         supervisor.start()
-    assert [one.pid for one in supervisor.processes] == [None, None]
+    assert [process.pid for process in supervisor.processes] == [None, None]
 
 
 def test_what_can_be_mended_is_started_again(bench: Bench) -> None:

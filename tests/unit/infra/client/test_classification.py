@@ -67,14 +67,14 @@ class Server(ThreadingHTTPServer):
         """Return the job, settled if this server settles, or None if it forgets."""
         if self.forgets:
             return None
-        found = self.jobs[job]
+        record = self.jobs[job]
         if self.settles:
-            found |= {
+            record |= {
                 "state": "classified",
                 "settled_at": "2026-01-31T08:15:00.040Z",
                 "prediction": PREDICTION,
             }
-        return found
+        return record
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -145,13 +145,13 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server on a free port."""
-    made = Server()
-    thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    server = Server()
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield made
-    made.shutdown()
+    yield server
+    server.shutdown()
     thread.join()
-    made.server_close()
+    server.server_close()
 
 
 @pytest.fixture
@@ -271,8 +271,8 @@ def test_what_was_given_up_is_still_reported(server: Server, sources: Callable[[
             return list(work.unfinished("Given up."))
 
     left = asyncio.run(classify())
-    assert [(one.state, one.error) for one in left] == [("queued", "Given up.")] * 2
-    assert all(one.job for one in left)
+    assert [(result.state, result.error) for result in left] == [("queued", "Given up.")] * 2
+    assert all(result.job for result in left)
 
 
 def test_an_unreadable_or_too_large_file_fails_alone(server: Server, tmp_path: Path) -> None:
@@ -284,8 +284,8 @@ def test_an_unreadable_or_too_large_file_fails_alone(server: Server, tmp_path: P
     images = collect([tmp_path])
     (tmp_path / "gone.jpg").unlink()
     results, _ = run(server.url, images)
-    found = {Path(result.file).name: result for result in results}
-    assert found["good.jpg"].state == "classified"
-    assert "cannot be read" in (found["gone.jpg"].error or "")
-    assert "send at most" in (found["huge.jpg"].error or "")
+    by_name = {Path(result.file).name: result for result in results}
+    assert by_name["good.jpg"].state == "classified"
+    assert "cannot be read" in (by_name["gone.jpg"].error or "")
+    assert "send at most" in (by_name["huge.jpg"].error or "")
     assert len(server.jobs) == 1

@@ -48,16 +48,16 @@ def test_an_archive_stands_for_the_images_in_it(tmp_path: Path) -> None:
     archive = tmp_path / "data.tar"
     with tarfile.open(archive, "w") as writer:
         writer.add(tmp_path / "TEST", "TEST")
-    found = collect([archive])
-    assert [one.name for one in found] == [f"{archive}:TEST/O/1.jpg", f"{archive}:TEST/R/2.jpg"]
-    assert [one.read() for one in found] == [b"TEST/O/1.jpg" * 100, b"TEST/R/2.jpg" * 100]
+    sources = collect([archive])
+    assert [source.name for source in sources] == [f"{archive}:TEST/O/1.jpg", f"{archive}:TEST/R/2.jpg"]
+    assert [source.read() for source in sources] == [b"TEST/O/1.jpg" * 100, b"TEST/R/2.jpg" * 100]
 
 
 def test_paths_keep_the_order_of_the_command_line(tmp_path: Path) -> None:
     """Positions number the images as they were named."""
     late, early = write(tmp_path / "z.jpg"), write(tmp_path / "a.jpg")
-    found = collect([late, early])
-    assert [(one.position, one.path) for one in found] == [(0, late), (1, early)]
+    sources = collect([late, early])
+    assert [(source.position, source.path) for source in sources] == [(0, late), (1, early)]
 
 
 def test_no_image_is_an_error(tmp_path: Path) -> None:
@@ -116,5 +116,5 @@ def test_groups_are_bounded_in_bytes() -> None:
     """No call carries more bytes than are worth holding in memory, except one file larger by itself."""
     half = GROUP_BYTES // 2
     weights = [half, half, half, GROUP_BYTES + 1, 1]
-    found = groups([source(number, weight) for number, weight in enumerate(weights)])
-    assert [[one.position for one in group] for group in found] == [[0, 1], [2], [3], [4]]
+    grouped = groups([source(number, weight) for number, weight in enumerate(weights)])
+    assert [[member.position for member in group] for group in grouped] == [[0, 1], [2], [3], [4]]

@@ -21,9 +21,9 @@ def test_frames_of_the_shipped_images_are_like_a_cameras() -> None:
     """Every size has its pixels, is decoded, and 720p has the bytes of a camera's frame at quality 85."""
     sets = make_frames(SIZES, 2, None)
     for size in SIZES:
-        found = sets[size.name]
-        assert len(set(found.frames)) == 2
-        for frame in found.frames:
+        frame_set = sets[size.name]
+        assert len(set(frame_set.frames)) == 2
+        for frame in frame_set.frames:
             with Image.open(io.BytesIO(frame)) as image:
                 assert (image.format, image.size) == ("JPEG", (size.width, size.height))
             assert decode(frame).shape == (128, 128, 3)
