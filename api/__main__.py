@@ -11,9 +11,9 @@ from gunicorn.app.base import BaseApplication
 from api.app import create_app
 from api.auth.key_cache import KeyCache, settings_key
 from api.auth.policy import check_address
-from api.http.gunicorn_worker import GRACEFUL_TIMEOUT, HttpWorker
-from api.http.server import raise_file_limit
 from api.installation import LOST
+from api.server.gunicorn_worker import GRACEFUL_TIMEOUT, HttpWorker
+from api.server.server import raise_file_limit
 from core.errors import SettingsError
 from core.memory import keep_freed_memory
 from core.redis.api_keys import KeyStore

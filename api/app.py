@@ -26,11 +26,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
     settings = settings or load_settings()
-    app.extensions["wastestream"] = Services.open(settings)
-    problems.register(app)
+    deps = app.extensions["wastestream"] = Services.open(settings)
+    problems.register(app, deps.disk)
     request_id.register(app)
     default_headers.register(app)
-    policy.register(app)
+    policy.register(app, policy.Auth(settings, deps.key_cache, deps.integrity))
     proxy.register(app, settings.trusted_proxies)
     for routes in (images, jobs, ledger, metrics, probes, session, pages):
         app.register_blueprint(routes.blueprint)

@@ -9,8 +9,8 @@ from flask import current_app
 
 from api.auth.key_cache import KeyCache, settings_key
 from api.events import JobEvents
-from api.ingest.admission import Admission
 from api.ingest.commit import Commits
+from api.ingest.upload import Ingest
 from api.integrity import Integrity
 from api.readiness import ReadinessCheck
 from core.disk import Disk
@@ -33,14 +33,12 @@ class Services:
     """Connections of one process; none may be shared across a fork."""
 
     settings: Settings
-    server: RedisServer
     jobs: JobStore
     workers: WorkerRegistry
     ledger: Ledger
     objects: ObjectStore
-    commits: Commits
+    ingest: Ingest
     job_events: JobEvents
-    admission: Admission
     key_cache: KeyCache
     integrity: Integrity
     readiness: ReadinessCheck
@@ -59,17 +57,16 @@ class Services:
         )
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
+        commits = Commits(jobs, objects, Envelope(make_app(settings)))
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
-            server=server,
             jobs=jobs,
             workers=workers,
             ledger=ledger,
             objects=objects,
-            commits=Commits(jobs, objects, Envelope(make_app(settings))),
+            ingest=Ingest(jobs, commits, server, disk),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),
-            admission=Admission(),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             integrity=integrity,
             readiness=ReadinessCheck(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),

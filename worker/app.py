@@ -52,7 +52,8 @@ settings = load_settings()
 app = make_app(settings)
 app.conf.broker_transport = TRANSPORT
 app.amqp.Connection = PromptConnection
-watchdog = PromptConnection.watchdog = LoopWatchdog()
+watchdog = LoopWatchdog()
+PromptConnection.on_pause = watchdog.beat
 task = ClassifyTask(settings)
 app.register_task(task)
 

@@ -16,9 +16,10 @@ from core.redis.job_store import JobStore
 from core.redis.workers import Running
 from core.settings import Settings
 from core.storage import ObjectStore
-from worker.classify import Classifier, Item, Result, Retry
+from worker.classify import Classifier, Result, Retry
 from worker.engines import tensorflow as tensorflow_engine
 from worker.stats import StageTimes
+from worker.transport.delivery import Item
 from worker.transport.epoch import Epoch
 
 _MAX_KEPT: Final = 64 * 1024 * 1024

@@ -24,10 +24,10 @@ from core.images import Pixels, decode
 from core.jobs import TOO_OLD, JobState, Outcome
 from core.model.engine import Engine
 from core.redis.job_store import JobStore
-from core.shards import job_id_of
 from core.storage import ObjectStore
 from worker.stats import StageTimes
 from worker.time_limit import killed_after, time_limit
+from worker.transport.delivery import Item
 
 logger = get_logger(__name__)
 
@@ -57,32 +57,6 @@ _MISSING: Final = "Storage does not have the image; send it again."
 _RETRIES_EXHAUSTED: Final = (
     "Storage did not serve the image for a minute, although it serves others; check storage, send it again."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One job, as the parent passes it to the child.
-
-    Attributes:
-        key: of the image.
-        isolated: delivered before, so it runs alone and its starts are counted.
-        cancelled: revoked before it started, so it only needs to be settled.
-        retries_exhausted: storage did not serve its image in any try, so it settles `failed`.
-        expires_ms: when its image becomes too old to be classified, ms since 1970, if ever.
-        cost_ms: estimated CPU time of decoding its image (`core.cost`).
-    """
-
-    key: str
-    isolated: bool = False
-    cancelled: bool = False
-    retries_exhausted: bool = False
-    expires_ms: int | None = None
-    cost_ms: int = 0
-
-    @property
-    def job_id(self) -> str:
-        """Id of the job whose image is at `key`."""
-        return job_id_of(self.key)
 
 
 class Classifier:

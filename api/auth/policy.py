@@ -14,7 +14,7 @@ from werkzeug.http import parse_cookie
 from api.auth.key_cache import KeyCache
 from api.auth.same_site import reject_cross_site, reject_foreign_host
 from api.http.problems import RequestError
-from api.services import services
+from api.integrity import Integrity
 from core.errors import RedisUnavailableError, SettingsError, WastestreamError
 from core.redis.admission import RateLimit
 from core.redis.api_keys import Key, Scope
@@ -29,8 +29,24 @@ MAX_KEY_LENGTH: Final = 256
 """Maximum characters of a key."""
 
 _REALM: Final = 'Bearer realm="wastestream"'
+_EXTENSION: Final = "wastestream.auth"
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """What decides who may call: settings, keys, and whether Redis still holds the keys."""
+
+    settings: Settings
+    key_cache: KeyCache
+    integrity: Integrity
+
+
+def auth() -> Auth:
+    """Return what decides for the application that handles the current request."""
+    registered: Auth = current_app.extensions[_EXTENSION]
+    return registered
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
@@ -87,8 +103,9 @@ def caller() -> Caller:
     return sender
 
 
-def register(app: Flask) -> None:
+def register(app: Flask, auth: Auth) -> None:
     """Check every request to `app` before its route runs."""
+    app.extensions[_EXTENSION] = auth
     app.before_request(_check)
 
 
@@ -142,7 +159,7 @@ def _check() -> None:
         return  # No such route: the response is the same for everyone.
     scope = scope_of(current_app, request.endpoint)
     if scope is not None:
-        services().integrity.check()
+        auth().integrity.check()
         g.caller = _authorize(scope)
 
 
@@ -157,7 +174,7 @@ def may(scope: Scope) -> bool:
 
 def _authorize(scope: Scope) -> Caller:
     """Return the sender of the current request; raise if it lacks `scope`."""
-    deps = services()
+    deps = auth()
     if not needs_key(deps.settings, deps.key_cache):
         reject_cross_site(request)
         if deps.settings.auth != "off":

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.auth.policy import (
     COOKIE,
     MAX_KEY_LENGTH,
+    auth,
     needs_key,
     public,
     signed_in,
@@ -20,7 +21,6 @@ from api.auth.policy import (
 from api.auth.same_site import reject_cross_site
 from api.http.body import JSON, accepts_body, read_json
 from api.http.problems import RequestError
-from api.services import services
 from core.redis.api_keys import Key
 
 DAYS: Final = 30
@@ -43,7 +43,7 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 @public
 def show() -> Response:
     """Respond with whether a key is needed, and with the key of this browser's session."""
-    deps = services()
+    deps = auth()
     deps.integrity.check()
     if not needs_key(deps.settings, deps.key_cache):
         return jsonify({"required": False, "key": None})
@@ -57,8 +57,8 @@ def sign_in() -> Response:
     """Check a key and set the cookie with it."""
     reject_cross_site(request)
     token = _token(read_json(_MAX_BYTES))
-    services().integrity.check()
-    key = services().key_cache.find(token)
+    auth().integrity.check()
+    key = auth().key_cache.find(token)
     if key is None:
         raise unknown_key()
     response = _session(key)

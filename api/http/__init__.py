@@ -1,1 +1,1 @@
-"""How HTTP reaches the application: connections in an event loop, requests in threads."""
+"""HTTP for the application: bodies, problems, and the fields of requests and responses."""

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 from werkzeug.exceptions import HTTPException, NotFound
 
 from api.http.log_limit import RateLimitedLog
 from api.http.request_id import request_id
-from api.services import services
+from core.disk import Disk
 from core.errors import (
     BusyError,
     CameraIdError,
@@ -40,6 +40,8 @@ from core.errors import (
 logger = logging.getLogger(__name__)
 
 _log: Final = RateLimitedLog(logger)
+
+_EXTENSION: Final = "wastestream.disk"
 
 RETRY_AFTER: Final = 2
 """Seconds in `Retry-After` while a dependency is down."""
@@ -98,8 +100,13 @@ def problem_of(error: WastestreamError) -> dict[str, Any]:
     status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
     if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError | DataLostError):
         # The cause is for the operator's log; the client can only wait. A full disk may stop Redis as well.
-        return problem(status, _DISK_FULL if services().disk.shortage else _UNAVAILABLE)
+        return problem(status, _DISK_FULL if _disk().shortage else _UNAVAILABLE)
     return problem(status, str(error))
+
+
+def _disk() -> Disk:
+    disk: Disk = current_app.extensions[_EXTENSION]
+    return disk
 
 
 def respond(document: dict[str, Any], retry_after: float = RETRY_AFTER) -> Response:
@@ -111,8 +118,14 @@ def respond(document: dict[str, Any], retry_after: float = RETRY_AFTER) -> Respo
     return response
 
 
-def register(app: Flask) -> None:
-    """Make `app` respond to every error with a problem document."""
+def register(app: Flask, disk: Disk) -> None:
+    """Make `app` respond to every error with a problem document.
+
+    Args:
+        app: the application.
+        disk: named as the cause of an outage while it is full.
+    """
+    app.extensions[_EXTENSION] = disk
     app.register_error_handler(WastestreamError, _on_known_error)
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(Exception, _on_unexpected_error)

@@ -7,57 +7,69 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from api.http.problems import RequestError
-from api.ingest.commit import Upload
-from api.services import Services
+from api.ingest.admission import Admission
+from api.ingest.commit import Commits, Upload
 from core.cost import is_huge
+from core.disk import Disk
 from core.errors import QueueFullError, RateLimitError, RedisFullError
 from core.lanes import BULK
 from core.redis.admission import Accepted
+from core.redis.job_store import JobStore
+from core.redis.server import RedisServer
 
 
-def submit(services: Services, upload: Upload) -> Accepted:
-    """Store the images, then record and enqueue their jobs; all of them or none.
+class Ingest:
+    """Submits uploads. Safe to share between threads, not across a fork."""
 
-    A single image that is huge to decode goes with bulk uploads: other single ones must not wait for it.
+    def __init__(self, jobs: JobStore, commits: Commits, server: RedisServer, disk: Disk) -> None:
+        self._jobs = jobs
+        self._commits = commits
+        self._server = server
+        self._disk = disk
+        self._admission = Admission()
 
-    Returns:
-        The jobs in the order of the images: new ones, or those that the same idempotency key made before.
+    def submit(self, upload: Upload) -> Accepted:
+        """Store the images, then record and enqueue their jobs; all of them or none.
 
-    Raises:
-        DiskFullError, StorageUnavailableError, RedisUnavailableError: nothing was accepted; try again. So
-            while Redis is not fit (`core.redis.server`).
-        QueueFullError: the queue is full; nothing was accepted.
-        IdempotencyConflictError: the key was used for something else.
-        RateLimitError: nothing is left of the limit; nothing was accepted.
-        TooManyCamerasError: the camera is new, and as many are known as may be; nothing was accepted.
-    """
-    services.disk.check()
-    if any(is_huge(image.cost_ms) for image in upload.images):
-        upload = replace(upload, lane=BULK)
-    services.admission.check_limit(upload.limit)
-    services.server.check()
-    if upload.idempotency is None:
-        services.admission.check_lane(upload.lane)
-    elif known := services.jobs.admit(
-        len(upload.images), upload.lane, upload.idempotency, upload.origin.camera
-    ):
-        return _existing(services, known)
-    try:
-        accepted = services.commits.commit(upload)
-    except RateLimitError as error:
-        services.admission.limit_used_up(upload.limit, error.retry_after)
-        raise
-    except (QueueFullError, RedisFullError) as error:
-        services.admission.shed(upload.lane, error)
-        raise
-    return _existing(services, accepted.known) if accepted.known else accepted
+        A single image that is huge to decode goes with bulk uploads: other single ones must not wait for it.
 
+        Returns:
+            The jobs in the order of the images: new ones, or those that the same idempotency key made before.
 
-def _existing(services: Services, ids: Sequence[str]) -> Accepted:
-    jobs = [job for job in services.jobs.read_many(ids) if job is not None]
-    if len(jobs) != len(ids):
-        raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "The idempotency key belongs to an upload whose record has expired; use a new key.",
-        )
-    return Accepted(jobs, services.jobs.places(ids))
+        Raises:
+            DiskFullError, StorageUnavailableError, RedisUnavailableError: nothing was accepted; try again. So
+                while Redis is not fit (`core.redis.server`).
+            QueueFullError: the queue is full; nothing was accepted.
+            IdempotencyConflictError: the key was used for something else.
+            RateLimitError: nothing is left of the limit; nothing was accepted.
+            TooManyCamerasError: the camera is new, and as many are known as may be; nothing was accepted.
+        """
+        self._disk.check()
+        if any(is_huge(image.cost_ms) for image in upload.images):
+            upload = replace(upload, lane=BULK)
+        self._admission.check_limit(upload.limit)
+        self._server.check()
+        if upload.idempotency is None:
+            self._admission.check_lane(upload.lane)
+        elif known := self._jobs.admit(
+            len(upload.images), upload.lane, upload.idempotency, upload.origin.camera
+        ):
+            return self._existing(known)
+        try:
+            accepted = self._commits.commit(upload)
+        except RateLimitError as error:
+            self._admission.limit_used_up(upload.limit, error.retry_after)
+            raise
+        except (QueueFullError, RedisFullError) as error:
+            self._admission.shed(upload.lane, error)
+            raise
+        return self._existing(accepted.known) if accepted.known else accepted
+
+    def _existing(self, ids: Sequence[str]) -> Accepted:
+        jobs = [job for job in self._jobs.read_many(ids) if job is not None]
+        if len(jobs) != len(ids):
+            raise RequestError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "The idempotency key belongs to an upload whose record has expired; use a new key.",
+            )
+        return Accepted(jobs, self._jobs.places(ids))

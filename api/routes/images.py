@@ -12,14 +12,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from api.auth.policy import caller, check_scope, requires
 from api.http.body import accepts_body, read_body, read_files, release_body
 from api.http.encodings import unwrap
-from api.http.long_poll import wait_seconds, wait_settled
 from api.http.multipart import File
 from api.http.problems import RequestError, problem_of, respond
 from api.ingest.admission import limit_headers
 from api.ingest.check import check, idempotency_of, read_origin
 from api.ingest.commit import Image, Origin, Upload
-from api.ingest.upload import submit
 from api.routes.jobs import blueprint as jobs
+from api.routes.long_poll import wait_seconds, wait_settled
 from api.schemas.jobs import queued_document
 from api.services import services
 from core.errors import ImageError, RateLimitError, RedisUnavailableError
@@ -70,7 +69,7 @@ def _accept() -> tuple[Job, Place | None, dict[str, str]]:
     data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
     image = check(data, media_type)
     idempotency = idempotency_of(origin, [(media_type, data)], owner)
-    accepted = submit(services(), Upload([image], origin, SINGLE, idempotency, limit, owner))
+    accepted = services().ingest.submit(Upload([image], origin, SINGLE, idempotency, limit, owner))
     return accepted.jobs[0], accepted.places[0], limit_headers(limit, accepted)
 
 
@@ -106,7 +105,7 @@ def _accept_files(files: list[File], origin: Origin) -> tuple[Response, int, dic
     owner, limit, accepted = caller().id, caller().limit, Accepted()
     if images:
         idempotency = idempotency_of(origin, ((file.media_type, file.data) for file in files), owner)
-        accepted = submit(services(), Upload(images, origin, BULK, idempotency, limit, owner))
+        accepted = services().ingest.submit(Upload(images, origin, BULK, idempotency, limit, owner))
     rest = zip(accepted.jobs, accepted.places, strict=True)
     items = [_item(file, checked, rest) for file, checked in zip(files, checks, strict=True)]
     return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)

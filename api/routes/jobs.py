@@ -9,8 +9,8 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.auth.policy import caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, accepts_body, read_json
-from api.http.long_poll import wait_seconds, wait_settled
 from api.http.problems import RequestError
+from api.routes.long_poll import wait_seconds, wait_settled
 from api.schemas.jobs import job_document, queued_document
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError

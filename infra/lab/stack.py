@@ -23,9 +23,9 @@ from api.auth.key_cache import MISS_REFRESH_SECONDS
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.settings import PREFIX
+from infra.local.checkout import REPOSITORY
 from infra.local.environment import read_variables
 from infra.local.errors import StackError
-from infra.local.checkout import REPOSITORY
 from infra.local.folder import DataFolder
 from infra.local.guard import Guard
 from infra.local.logs import tail

@@ -197,7 +197,7 @@ def test_the_watchdog_gets_beats_while_the_broker_is_away(
     app = make_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
     app.amqp.Connection = PromptConnection
     watchdog = LoopWatchdog(lambda: None)
-    monkeypatch.setattr(PromptConnection, "watchdog", watchdog)
+    monkeypatch.setattr(PromptConnection, "on_pause", watchdog.beat)
     monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
     with app.connection_for_read() as connection, pytest.raises(OperationalError):
         connection.ensure_connection(lambda *_: None, max_retries=3)

@@ -61,7 +61,7 @@ def sent_together(
         put_many(store, images)
 
     monkeypatch.setattr(ObjectStore, "put_many", first_waits)
-    waiting = app.extensions["wastestream"].commits._singles._waiting
+    waiting = app.extensions["wastestream"].ingest._commits._singles._waiting
     with ThreadPoolExecutor(len(uploads) + 1) as pool:
         try:
             before = pool.submit(first or sending(jpeg(90)), app.test_client())

@@ -19,10 +19,11 @@ from core.settings import Settings
 from core.storage import ObjectStore
 from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY
-from worker.classify import Classifier, Item
+from worker.classify import Classifier
+from worker.transport.delivery import Item
 
 _ROOMS = ("api", "core", "worker")
-_ENTRIES = ("api/http/worker.py", "worker/app.py")
+_ENTRIES = ("api/server/gunicorn_worker.py", "worker/app.py")
 """Modules that start the programs, and so are on nobody's way."""
 
 

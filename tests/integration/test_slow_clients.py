@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.http.limits import MAX_CONNECTIONS_PER_ADDRESS, STALL_TIMEOUT
+from api.server.limits import MAX_CONNECTIONS_PER_ADDRESS, STALL_TIMEOUT
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore

@@ -28,11 +28,11 @@ from core.shards import Shard, object_key
 from core.storage import ObjectStore
 from worker import batching, child, watchdog
 from worker.__main__ import main
-from worker.classify import Classifier, Item
+from worker.classify import Classifier
 from worker.periodic import retention
 from worker.transport import leases
 from worker.transport.channel import QoS
-from worker.transport.delivery import ack_all
+from worker.transport.delivery import Item, ack_all
 
 _fault = os.environ["FAULT"]
 _marker = Path(os.environ["MARKER"])

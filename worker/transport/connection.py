@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
 from kombu.connection import Connection
-
-from worker.watchdog import LoopWatchdog
 
 MIN_BACKOFF: Final = 0.5
 MAX_BACKOFF: Final = 2.0
@@ -15,9 +14,10 @@ outage."""
 
 
 class PromptConnection(Connection):
-    """kombu's connection with short pauses between attempts, during which the watchdog gets its beats."""
+    """kombu's connection with short pauses between attempts, during which `on_pause` is called."""
 
-    watchdog: LoopWatchdog | None = None
+    on_pause: ClassVar[Callable[[], None] | None] = None
+    """Called every second between attempts."""
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
         """Connect as kombu does; the caller's options take precedence."""
@@ -29,8 +29,9 @@ class PromptConnection(Connection):
         callback = options.pop("callback", None)
 
         def each_second() -> None:
-            if self.watchdog:
-                self.watchdog.beat()
+            on_pause = type(self).on_pause
+            if on_pause:
+                on_pause()
             if callback:
                 callback()
 

@@ -14,12 +14,37 @@ from core.ids import is_job_id
 from core.lanes import LANES
 from core.messages import COSTS, EXPIRES, QUEUES
 from core.shards import job_id_of
-from worker.classify import Item
 
 MAX_RETRIES: Final = 6
 """Retries after which a job settles `failed`: about a minute, with back-off of 1, 2, 4, ... seconds."""
 
 _LANE_OF: Final = {queue: lane for lane, queue in QUEUES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One job, as the parent passes it to the child.
+
+    Attributes:
+        key: of the image.
+        isolated: delivered before, so it runs alone and its starts are counted.
+        cancelled: revoked before it started, so it only needs to be settled.
+        retries_exhausted: storage did not serve its image in any try, so it settles `failed`.
+        expires_ms: when its image becomes too old to be classified, ms since 1970, if ever.
+        cost_ms: estimated CPU time of decoding its image (`core.cost`).
+    """
+
+    key: str
+    isolated: bool = False
+    cancelled: bool = False
+    retries_exhausted: bool = False
+    expires_ms: int | None = None
+    cost_ms: int = 0
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job whose image is at `key`."""
+        return job_id_of(self.key)
 
 
 @dataclass(eq=False)

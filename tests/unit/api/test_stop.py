@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from api.http.gunicorn_worker import GRACEFUL_TIMEOUT, STOP_SECONDS
+from api.server.gunicorn_worker import GRACEFUL_TIMEOUT, STOP_SECONDS
 from tests.support.servers import REPOSITORY
 
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from core.jobs import JobState
-from worker.classify import Classifier, Item, Result, Retry
+from worker.classify import Classifier, Result, Retry
+from worker.transport.delivery import Item
 
 CLASSIFIED = JobState.CLASSIFIED
 OUTAGE, BACKOFF, ISOLATED = Retry.AFTER_OUTAGE, Retry.WITH_BACKOFF, Retry.ISOLATED

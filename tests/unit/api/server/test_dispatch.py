@@ -1,4 +1,4 @@
-"""api.http.dispatch: the thread pool of a request, and the memory for its body."""
+"""api.server.dispatch: the thread pool of a request, and the memory for its body."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from api.app import create_app
-from api.http.dispatch import Dispatch, Dispatcher
-from api.http.long_poll import MAY_WAIT
-from api.http.request import parse_head
+from api.routes.long_poll import MAY_WAIT
+from api.server.dispatch import Dispatch, Dispatcher
+from api.server.request import parse_head
 from core.image_header import MAX_BYTES
 from core.settings import Settings
 

@@ -6,9 +6,9 @@ import sys
 import time
 from typing import Final
 
-from api.http.request import Request
 from api.http.request_id import HEADER
-from api.http.response import Response
+from api.server.request import Request
+from api.server.response import Response
 
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 34, 92, *range(127, 160))}
 """Escapes of control characters, quotes and backslashes."""

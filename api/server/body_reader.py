@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from api.http.body import DiscardedBody, ReceivedBody
-from api.http.request import Chunks, Request
+from api.server.request import Chunks, Request
 
 
 class BodyReader(ABC):

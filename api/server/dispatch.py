@@ -12,13 +12,13 @@ from flask import Flask
 
 from api.auth.policy import MAX_KEY_LENGTH, needs_key, scope_of, token_of
 from api.http.body import JSON, BodyRule
-from api.http.body_budget import BodyBudget, Reservation
 from api.http.encodings import PLAIN
-from api.http.limits import WAIT_TIMEOUT
-from api.http.long_poll import MAY_WAIT
-from api.http.request import Request
-from api.http.response import Response, error_response
-from api.http.thread_pool import ThreadPool
+from api.routes.long_poll import MAY_WAIT
+from api.server.body_budget import BodyBudget, Reservation
+from api.server.limits import WAIT_TIMEOUT
+from api.server.request import Request
+from api.server.response import Response, error_response
+from api.server.thread_pool import ThreadPool
 from api.services import Services
 from core.errors import RedisUnavailableError
 from core.lanes import BULK, SINGLE

@@ -9,7 +9,7 @@ from typing import Final
 
 from gunicorn.workers.base import Worker
 
-from api.http.server import Server
+from api.server.server import Server
 
 STOP_SECONDS: Final = 22.0
 """For running requests when the process must stop: less than `GRACEFUL_TIMEOUT`."""

@@ -1,4 +1,4 @@
-"""api.http.body_budget: memory for bodies is bounded, shared, and always returned."""
+"""api.server.body_budget: memory for bodies is bounded, shared, and always returned."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from api.http import body_budget as module
-from api.http.body_budget import BodyBudget
+from api.server import body_budget as module
+from api.server.body_budget import BodyBudget
 
 
 def test_no_client_exceeds_its_share_nor_all_the_total() -> None:

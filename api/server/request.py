@@ -15,8 +15,8 @@ from httptools import (
     parse_url,
 )
 
-from api.http.limits import MAX_HEAD_BYTES
 from api.http.proxy import client_address
+from api.server.limits import MAX_HEAD_BYTES
 
 HEAD_END: Final = b"\r\n\r\n"
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, deque
 from typing import Final, NamedTuple
 
-from api.http.limits import WAIT_TIMEOUT
+from api.server.limits import WAIT_TIMEOUT
 
 
 class Reservation:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
-from api.http.limits import WAIT_TIMEOUT
+from api.server.limits import WAIT_TIMEOUT
 
 Work = Callable[[], None]
 """The function that a thread runs; it must not raise."""

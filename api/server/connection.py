@@ -12,9 +12,9 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from api.http.body import RELEASE_BODY, DiscardedBody, ReceivedBody
-from api.http.body_reader import BodyReader, body_reader
-from api.http.dispatch import Dispatch
-from api.http.limits import (
+from api.server.body_reader import BodyReader, body_reader
+from api.server.dispatch import Dispatch
+from api.server.limits import (
     DISCARD_TIMEOUT,
     HEAD_TIMEOUT,
     KEEP_ALIVE_TIMEOUT,
@@ -22,8 +22,8 @@ from api.http.limits import (
     MAX_HEAD_BYTES,
     TransferMonitor,
 )
-from api.http.request import HEAD_END, MalformedRequestError, Request, parse_head
-from api.http.response import Response, error_response
+from api.server.request import HEAD_END, MalformedRequestError, Request, parse_head
+from api.server.response import Response, error_response
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n"

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 from flask import Flask
 
-from api.http.access_log import AccessLog
-from api.http.connection import Connection
-from api.http.dispatch import Dispatch, Dispatcher
-from api.http.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_UNREAD_BYTES
 from api.http.log_limit import RateLimitedLog
 from api.http.problems import FAULT
-from api.http.request import Request
-from api.http.response import Response, call_wsgi, error_response
+from api.server.access_log import AccessLog
+from api.server.connection import Connection
+from api.server.dispatch import Dispatch, Dispatcher
+from api.server.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_UNREAD_BYTES
+from api.server.request import Request
+from api.server.response import Response, call_wsgi, error_response
 from api.services import Services
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
-"""api.http.limits: which transfers are aborted."""
+"""api.server.limits: which transfers are aborted."""
 
 from __future__ import annotations
 
 import pytest
 
-from api.http.limits import MIN_RATE, STALL_TIMEOUT, TRANSFER_TIMEOUT, TransferMonitor
+from api.server.limits import MIN_RATE, STALL_TIMEOUT, TRANSFER_TIMEOUT, TransferMonitor
 
 
 @pytest.mark.parametrize("rate", [MIN_RATE, 100 * MIN_RATE])

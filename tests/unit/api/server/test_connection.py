@@ -1,4 +1,4 @@
-"""api.http.connection and api.http.server, on real connections: idleness, and the address in the log."""
+"""api.server.connection and api.server.server, on real connections: idleness, and the address in the log."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from api.app import create_app
-from api.http import connection as module
-from api.http.server import Server
+from api.server import connection as module
+from api.server.server import Server
 from core.settings import Settings
 
 _FIELDS = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"

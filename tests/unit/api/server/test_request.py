@@ -1,4 +1,4 @@
-"""api.http.request: requests are parsed, malformed ones are rejected."""
+"""api.server.request: requests are parsed, malformed ones are rejected."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.limits import MAX_HEAD_BYTES
-from api.http.request import Chunks, MalformedRequestError, Request, parse_head
+from api.server.limits import MAX_HEAD_BYTES
+from api.server.request import Chunks, MalformedRequestError, Request, parse_head
 
 BASE = {"REMOTE_ADDR": "192.0.2.9"}
 

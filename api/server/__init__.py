@@ -1,0 +1,1 @@
+"""The HTTP server: connections in an event loop, requests in threads."""
