@@ -7,9 +7,7 @@ activations per tensor, as TensorFlow Lite's converter does. Gradients pass it u
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import keras
@@ -34,18 +32,6 @@ Ranges = dict[str, tuple[float, float]]
 """Least and largest activation by name of the layer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished network, and how many steps and seconds it took.
-
-    After 0 steps, because none were asked for or the error became infinite, it is the network of before.
-    """
-
-    network: Model
-    steps: int
-    seconds: float
-
-
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no type information
     """Rounds float32 activations to 256 levels from `low` to `high`, of which one is zero."""
 
@@ -66,7 +52,7 @@ def finish(
     *,
     seed: int,
     on_step: Callable[[float], None],
-) -> Finished:
+) -> Model:
     """Train a copy of `trainer.fold.folded`'s network for `trainer.quantise.to_int8_tflite`.
 
     It needs no labels: the loss is the squared difference from the float network's logits, plus that of each
@@ -79,45 +65,52 @@ def finish(
         config: how long.
         seed: of the order of images.
         on_step: called with the recent error of logits, root mean square, after each step.
+
+    Returns:
+        The copy; after no steps the network.
     """
     if config.steps == 0:
-        return Finished(network, 0, 0.0)
-    began, student, errors = time.monotonic(), _copy(network), list[float]()
+        return network
+    student, errors = _copy(network), list[float]()
     batch = min(config.batch, len(pixels))
     step, trained, optimizer = _training(network, student, range_pixels, config)
     for at, chosen in enumerate(_batches(len(pixels), batch, config.steps, seed)):
         warm = min(1.0, (at + 1) / (_WARM_UP * config.steps))
         optimizer.learning_rate.assign(config.learning_rate * warm * cosine(at, config.steps))
         errors.append(float(step(tf.constant(pixels[chosen]))))
-        if not math.isfinite(errors[-1]):  # hours of training are not thrown away for the 8-bit model
-            return Finished(network, 0, time.monotonic() - began)
-        on_step(_recent(errors))
+        on_step(math.sqrt(np.mean(errors[-_RECENT:])))
     for variable, value in trained():
         variable.assign(value)
-    return Finished(student, config.steps, time.monotonic() - began)
+    return student
 
 
 def rounded(network: Model, range_pixels: npt.NDArray[np.uint8]) -> Model:
-    """Return the network's backbone with activations rounded, as the converter does; its layers are shared.
+    """Return the network up to its features with activations rounded; the layers are shared.
+
+    It takes pixels, float32 (N, 128, 128, 3) in 0..255, and reads them half a level too bright, as the
+    converter does: zero must be one of 256 levels.
 
     Args:
         network: of `trainer.fold.folded`.
         range_pixels: uint8 (N, 128, 128, 3), which the ranges are measured on.
     """
     backbone = backbone_of(network)
-    ranges = _ranges(backbone, range_pixels)
+    ranges = _ranges(network, range_pixels)
 
     def call(layer: Any, *tensors: Tensor, **_options: Any) -> Tensor:
         outputs = layer(*tensors)
         return FakeQuant(*ranges[layer.name])(outputs) if layer.name in ranges else outputs
 
-    scaled = keras.Input((SIDE, SIDE, 3))
-    backbone = keras.models.clone_model(
-        backbone, input_tensors=scaled, clone_function=lambda layer: layer, call_function=call
+    imitation = keras.models.clone_model(
+        backbone,
+        input_tensors=keras.Input((SIDE, SIDE, 3)),
+        clone_function=lambda layer: layer,
+        call_function=call,
     )
-    return keras.Model(
-        scaled, backbone(FakeQuant(-1.0, 1.0)(scaled))
-    )  # the bytes of a picture, half a level off
+    pixels = keras.Input((SIDE, SIDE, 3))
+    maps = imitation(keras.layers.Rescaling(1 / 127.5, offset=-127 / 127.5)(pixels))
+    features = FakeQuant(*ranges["pool"])(network.get_layer("pool")(maps))
+    return keras.Model(pixels, features)
 
 
 def rounded_kernel(kernel: Tensor) -> Tensor:
@@ -144,12 +137,12 @@ def _training(
         return [each.value * unit for each, unit in zip(latent, units, strict=True)]
 
     def step(images: Tensor) -> Tensor:
-        scaled = tf.cast(images, tf.float32) / 127.5 - 1
-        wanted = tf.reduce_mean(backbone(scaled, training=False), (1, 2))
+        images = tf.cast(images, tf.float32)
+        wanted = tf.reduce_mean(backbone(images / 127.5 - 1, training=False), (1, 2))
         with tf.GradientTape() as tape:
             weights = [rounded_kernel(each) if _is_kernel(each) else each for each in values()]
-            maps, _ = imitation.stateless_call(weights, [], scaled, training=False)
-            shares = (tf.reduce_mean(maps, (1, 2)) - wanted) * head
+            features, _ = imitation.stateless_call(weights, [], images, training=False)
+            shares = (features - wanted) * head
             error = tf.reduce_mean(tf.square(tf.reduce_sum(shares, 1)))
             loss = error + tf.reduce_mean(tf.reduce_sum(tf.square(shares), 1))
         optimizer.apply(tape.gradient(loss, [each.value for each in latent]))
@@ -185,10 +178,12 @@ def _inputs(kernel: Tensor) -> tuple[int, ...]:
     return (0, 1, 3) if kernel.shape[-1] == 1 else (0, 1, 2)
 
 
-def _ranges(backbone: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
-    """Measure the activations that the converter rounds: those behind each ReLU6, projection and addition."""
+def _ranges(network: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
+    """Measure what the converter rounds: features, and outputs of each ReLU6, projection and addition."""
+    backbone = backbone_of(network)
     names = [layer.name for layer in backbone.layers if _is_rounded(layer)]
-    outputs = keras.Model(backbone.inputs, [backbone.get_layer(name).output for name in names])
+    maps = [backbone.get_layer(name).output for name in names]
+    outputs = keras.Model(backbone.inputs, [*maps, network.get_layer("pool")(backbone.output)])
 
     def ends(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         found = outputs(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
@@ -199,7 +194,14 @@ def _ranges(backbone: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
     found = np.array([compiled(tf.constant(batch)) for batch in batches])  # batch, end, layer
     lowest = np.minimum(found[:, 0].min(0), 0.0)  # zero is always among the levels
     highest = np.maximum(found[:, 1].max(0), 1e-6)
-    return {name: (float(low), float(high)) for name, low, high in zip(names, lowest, highest, strict=True)}
+    ends_of = zip([*names, "pool"], lowest, highest, strict=True)
+    ranges = {name: (float(low), float(high)) for name, low, high in ends_of}
+    for name in names:
+        if name.endswith("_add"):  # the converter lets a sum and its projection have one range
+            projection = name.removesuffix("_add") + "_project_BN"
+            both = ranges[name], ranges[projection]
+            ranges[name] = ranges[projection] = min(low for low, _ in both), max(high for _, high in both)
+    return ranges
 
 
 def _is_rounded(layer: Any) -> bool:
@@ -222,7 +224,3 @@ def _copy(network: Model) -> Model:
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
     return copy
-
-
-def _recent(errors: list[float]) -> float:
-    return math.sqrt(np.mean(errors[-_RECENT:]))
