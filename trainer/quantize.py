@@ -6,7 +6,6 @@ On CPUs with instructions for products of 8-bit numbers it takes half the time o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from core.images import SIDE
@@ -23,8 +21,9 @@ from core.model.engine import LiteRtEngine
 from core.model.manifest import INT8_NAME, Int8Entry, ModelManifest
 from trainer.calibrate import to_probabilities
 from trainer.export import write_manifest
+from trainer.fake_quant import Ranges, rounded
 from trainer.metrics import roc_auc
-from trainer.network import Model, backbone_of
+from trainer.network import Model
 
 RANGE_IMAGES: Final = 1024
 """Images on which the ranges of the activations are measured."""
@@ -52,21 +51,19 @@ class Comparison:
         return self.agreement >= MIN_AGREEMENT and self.roc_auc_loss <= MAX_ROC_AUC_LOSS
 
 
-def to_int8_tflite(network: Model, pixels: npt.NDArray[np.uint8]) -> bytes:
+def to_int8_tflite(network: Model, ranges: Ranges) -> bytes:
     """Convert `trainer.bn_folding.folded`'s network: uint8 pixels in, float32 logits out, any batch size.
 
-    The scaling to -1..1 becomes how the input's bytes are read, half a grey level off at most. The head stays
-    in float: rounded to 8 bits, logits near the threshold would be the same for many images.
+    The scaling to -1..1 becomes how the input's bytes are read. The head stays in float: rounded to 8 bits,
+    logits near the threshold would be the same for many images.
 
     Args:
         network: what to convert.
-        pixels: uint8 (N, 128, 128, 3), on which the ranges are measured; black and white must be among them.
+        ranges: of its activations; of `trainer.fake_quant.measure`.
     """
-    scaled = keras.Input((SIDE, SIDE, 3), name="pixels")
-    outputs = backbone_of(network)(scaled)
-    for name in ("pool", "head"):  # without "logit", a reshape that would be rounded
-        outputs = network.get_layer(name)(outputs)
-    model = keras.Model(scaled, outputs)
+    features = rounded(network, ranges)
+    # Without the layer "logit", a reshape that would be rounded.
+    model = keras.Model(features.input, network.get_layer("head")(features.output))
 
     def classify(images: Any) -> Any:
         return model(images, training=False)
@@ -75,24 +72,11 @@ def to_int8_tflite(network: Model, pixels: npt.NDArray[np.uint8]) -> bytes:
     function = tf.function(classify, autograph=False).get_concrete_function(any_batch)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: _ranges(pixels)
-    # The public converter rounds every operation or, with its debugger, leaves the input in float as well.
-    converter._experimental_calibrate_only = True  # noqa: SLF001 - as its debugger does
+    converter.inference_input_type = tf.uint8
     with warnings.catch_warnings():
-        # Meant for converters older than this one; the ranges are measured, not given.
+        # Meant for converters older than this one; the ranges are in the graph.
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
-        measured = converter.convert()
-    found = mlir_quantize(
-        measured,
-        input_data_type=tf.uint8.as_datatype_enum,
-        denylisted_ops=["FULLY_CONNECTED"],
-    )
-    return bytes(found)
-
-
-def _ranges(pixels: npt.NDArray[np.uint8]) -> Iterator[list[npt.NDArray[np.float32]]]:
-    for image in pixels:
-        yield [image[None].astype(np.float32) / np.float32(127.5) - 1]
+        return bytes(converter.convert())
 
 
 def add_int8(

@@ -51,6 +51,9 @@ trainable_after = "block_15_add"
 epochs = 1
 [knowledge]
 side = 32
+[quantise]
+steps = 2
+batch = 4
 """
 
 
