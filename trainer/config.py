@@ -106,7 +106,7 @@ class SettleConfig(_Section):
     greyscale: Share
 
 
-class QuantiseConfig(_Section):
+class QuantizeConfig(_Section):
     """The quantisation-aware finish of the 8-bit model; glossed in `default.toml`."""
 
     steps: int = Field(ge=0)
@@ -130,7 +130,7 @@ class TrainConfig(_Section):
     fine_tune: FineTuneConfig
     augment: AugmentConfig
     settle: SettleConfig
-    quantise: QuantiseConfig
+    quantize: QuantizeConfig
     calibrate: CalibrateConfig
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import QuantiseConfig
+from trainer.config import QuantizeConfig
 from trainer.fake_quant import LEVELS, Ranges, Tensor, input_axes, is_kernel, rounded, rounded_kernel, scaled
 from trainer.fit import cosine
 from trainer.network import Model, backbone_of
@@ -24,7 +24,7 @@ def finish(
     network: Model,
     pixels: npt.NDArray[np.uint8],
     ranges: Ranges,
-    config: QuantiseConfig,
+    config: QuantizeConfig,
     *,
     seed: int,
     on_step: Callable[[float], None],
@@ -61,7 +61,7 @@ def finish(
 
 
 def _training(
-    network: Model, student: Model, ranges: Ranges, config: QuantiseConfig
+    network: Model, student: Model, ranges: Ranges, config: QuantizeConfig
 ) -> tuple[Any, Callable[[], Iterator[tuple[Tensor, Tensor]]], Any]:
     """Return a step from images to their mean error, what it trains, with its values, and its optimizer."""
     backbone, imitation = backbone_of(network), rounded(student, ranges)

@@ -106,17 +106,17 @@ def _int8(served: Model, data: Data, config: TrainConfig, reporter: Reporter) ->
     """Return the 8-bit model of a network, and for the manifest how it was finished."""
     began = time.monotonic()
     ranges = measure(served, _range_pixels(data.train_plain.pixels, config.seed))
-    with reporter.bar("8 bits", config.quantise.steps) as update:
+    with reporter.bar("8 bits", config.quantize.steps) as update:
         finished = finish(
             served,
             data.train_plain.pixels,
             ranges,
-            config.quantise,
+            config.quantize,
             seed=config.seed,
             on_step=lambda error: update(1, f"logits differ by {error:.3f}"),
         )
     seconds = round(time.monotonic() - began)
-    return to_int8_tflite(finished, ranges), {"quantise_seconds": seconds}
+    return to_int8_tflite(finished, ranges), {"quantize_seconds": seconds}
 
 
 def _with_int8(folder: Path, manifest: ModelManifest, data: Data, reporter: Reporter) -> ModelManifest:

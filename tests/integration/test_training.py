@@ -51,7 +51,7 @@ trainable_after = "block_15_add"
 epochs = 1
 [knowledge]
 side = 32
-[quantise]
+[quantize]
 steps = 2
 batch = 4
 """

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from trainer import fit
-from trainer.config import QuantiseConfig
+from trainer.config import QuantizeConfig
 from trainer.fake_quant import Ranges, measure, rounded, rounded_kernel, scaled
-from trainer.network import build_network, set_head
+from trainer.network import backbone_of, build_network, set_head
 from trainer.qat import finish
 from trainer.quantize import to_int8_tflite
 
@@ -35,13 +35,20 @@ def network() -> Any:
     """A folded network of random weights that has MobileNetV2's kinds of layers, one of each."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
-    scaled = keras.Input((128, 128, 3))
-    stem = layers.ReLU(6.0)(layers.Conv2D(16, 5, strides=4, bias_initializer="random_normal")(scaled))
+    inputs = keras.Input((128, 128, 3))
+    stem = layers.ReLU(6.0)(layers.Conv2D(16, 5, strides=4, bias_initializer="random_normal")(inputs))
     inside = layers.ReLU(6.0)(layers.Conv2D(48, 1, name="block_expand")(stem))
     inside = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(inside))
     projected = layers.Identity(name="block_project_BN")(layers.Conv2D(16, 1, name="block_project")(inside))
     outputs = layers.ReLU(6.0)(layers.Conv2D(64, 1)(layers.Add(name="block_add")([stem, projected])))
-    built = build_network(keras.Model(scaled, outputs), dropout=0.0)
+    built = build_network(keras.Model(inputs, outputs), dropout=0.0)
+    for layer in backbone_of(built).layers:
+        if isinstance(
+            layer, layers.Conv2D
+        ):  # one large weight a channel makes the steps of the others coarse
+            kernel, bias = layer.get_weights()
+            kernel[0, 0, 0] *= 15
+            layer.set_weights([kernel, bias])
     set_head(built, np.random.default_rng(1).normal(0, 1, (64,)).astype(np.float32), 0.5)
     return built
 
@@ -90,7 +97,7 @@ def test_the_imitation_rounds_as_the_converter_does(network: Any, ranges: Ranges
 def test_the_finish_brings_the_8_bit_model_nearer(network: Any, ranges: Ranges) -> None:
     """On pictures that it has not seen; the float network stays as it is."""
     before, pixels = [weight.copy() for weight in network.get_weights()], pictures(48, 3)
-    config = QuantiseConfig(steps=80, batch=8, learning_rate=2e-2)
+    config = QuantizeConfig(steps=100, batch=8, learning_rate=3e-2)
     errors: list[float] = []
     finished = finish(network, pictures(160, 4), ranges, config, seed=0, on_step=errors.append)
     assert len(errors) == config.steps
@@ -99,13 +106,12 @@ def test_the_finish_brings_the_8_bit_model_nearer(network: Any, ranges: Ranges) 
     exact = fit.logits(network, pixels)
     plain, nearer = (difference(exact, int8_logits(it, ranges, pixels)) for it in (network, finished))
 
-    print(plain, nearer, errors[::5])
-    assert nearer < 0.8 * plain
+    assert nearer < 0.7 * plain
 
 
 def test_without_steps_weights_are_only_rounded(network: Any, ranges: Ranges) -> None:
     """The network itself is what is converted."""
-    config = QuantiseConfig(steps=0, batch=8, learning_rate=3e-3)
+    config = QuantizeConfig(steps=0, batch=8, learning_rate=3e-3)
     assert finish(network, pictures(8, 4), ranges, config, seed=0, on_step=pytest.fail) is network
 
 
