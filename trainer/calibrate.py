@@ -21,7 +21,6 @@ _TEMPERATURES: Final = (0.2, 20.0)  # search range; lower values come from image
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _TOLERANCE: Final = 1e-4  # of the temperature's logarithm
 _THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be lost
-_PLATEAU: Final = 0.001  # thresholds whose balanced accuracy is this close to the best count as equal
 _EDGES: Final = 200  # candidate edges of the review band on each side of the threshold
 
 
@@ -103,11 +102,12 @@ def calibrated_loss(logits: Logits, labels: Labels) -> float:
 def choose_threshold(probabilities: Probabilities, labels: Labels, weights: Weights) -> float:
     """Return the threshold of the best balanced accuracy, 0.3-0.7.
 
-    Of all thresholds that are about as good as the best, the one nearest 0.5: the differences between
-    them are chance.
+    Of all thresholds within one standard error of the best, the one nearest 0.5 (Breiman et al. 1984, 3.4.3):
+    the differences between them are chance.
     """
     scores = np.array([_balanced_accuracy(labels, probabilities >= at, weights) for at in _THRESHOLDS])
-    good = _THRESHOLDS[scores >= scores.max() - _PLATEAU]
+    best = scores.max()
+    good = _THRESHOLDS[scores >= best - math.sqrt(best * (1 - best) / len(labels))]
     return float(good[np.argmin(np.abs(good - 0.5))].round(3))
 
 
