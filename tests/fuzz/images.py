@@ -31,7 +31,7 @@ _STRETCH: Final = 1_000  # cases that one process decodes; one that dies takes n
 
 
 @dataclass
-class Tally:
+class Counts:
     """What became of a stretch of cases. `outcomes`: "array", or an error's name."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Tally:
     slowest: float = 0.0
     slowest_case: int = 0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: Counts) -> None:
         """Take another stretch in."""
         self.outcomes += other.outcomes
         self.wrong += other.wrong
@@ -47,10 +47,10 @@ class Tally:
             self.slowest, self.slowest_case = other.slowest, other.slowest_case
 
 
-def decode_all(numbers: range, seed: int) -> Tally:
+def decode_all(numbers: range, seed: int) -> Counts:
     """Decode the cases with these numbers."""
     warnings.simplefilter("ignore")  # Pillow's, about metadata that it skips.
-    tally = Tally()
+    counts = Counts()
     for number in numbers:
         data = case(number, seed)
         began = time.process_time()
@@ -58,14 +58,14 @@ def decode_all(numbers: range, seed: int) -> Tally:
             outcome = outcome_of(data)
         except Exception as error:  # noqa: BLE001 - finding these is what this is for
             outcome = "wrong"
-            tally.wrong.append(f"case {number}: {type(error).__name__}: {error}")
+            counts.wrong.append(f"case {number}: {type(error).__name__}: {error}")
         seconds = time.process_time() - began
         if seconds > SLOWEST:
-            tally.wrong.append(f"case {number}: took {seconds:.1f} s of CPU time")
-        tally.outcomes[outcome] += 1
-        if seconds > tally.slowest:
-            tally.slowest, tally.slowest_case = seconds, number
-    return tally
+            counts.wrong.append(f"case {number}: took {seconds:.1f} s of CPU time")
+        counts.outcomes[outcome] += 1
+        if seconds > counts.slowest:
+            counts.slowest, counts.slowest_case = seconds, number
+    return counts
 
 
 def outcome_of(data: bytes) -> str:
@@ -80,7 +80,7 @@ def outcome_of(data: bytes) -> str:
     return "array"
 
 
-def _stretches(cases: int, seed: int, mebibytes: int) -> Iterator[tuple[range, Tally]]:
+def _stretches(cases: int, seed: int, mebibytes: int) -> Iterator[tuple[range, Counts]]:
     """Decode each stretch in a process of its own, under the memory ceiling."""
     for start in range(0, cases, _STRETCH):
         numbers = range(start, min(start + _STRETCH, cases))
@@ -91,11 +91,11 @@ def _stretches(cases: int, seed: int, mebibytes: int) -> Iterator[tuple[range, T
         process.start()
         sender.close()
         try:
-            tally = receiver.recv()
+            counts = receiver.recv()
         except EOFError:
-            tally = Tally(wrong=[f"cases {numbers.start} to {numbers.stop - 1}: the process died"])
+            counts = Counts(wrong=[f"cases {numbers.start} to {numbers.stop - 1}: the process died"])
         process.join()
-        yield numbers, tally
+        yield numbers, counts
 
 
 def _in_process(numbers: range, seed: int, mebibytes: int, sender: object) -> None:
@@ -110,11 +110,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", type=int, default=2048, help="ceiling, MiB")
     arguments = parser.parse_args()
-    total = Tally()
+    total = Counts()
     began = time.monotonic()
-    for numbers, tally in _stretches(arguments.cases, arguments.seed, arguments.memory):
-        total.add(tally)
-        for line in tally.wrong:
+    for numbers, counts in _stretches(arguments.cases, arguments.seed, arguments.memory):
+        total.add(counts)
+        for line in counts.wrong:
             sys.stdout.write(f"{line}\n")
         if numbers.stop % (10 * _STRETCH) == 0:
             sys.stdout.write(f"{numbers.stop:,} cases, {time.monotonic() - began:.0f} s\n")
