@@ -67,7 +67,7 @@ def policy(jobs: JobStore) -> Iterator[Callable[[str], None]]:
 
 def _look_now(client: FlaskClient) -> None:
     """Let the minute pass after which the API looks at Redis again."""
-    client.application.extensions["wastestream"].server._next = 0.0
+    client.application.extensions["wastestream"].ingest._server._next = 0.0
 
 
 def _status(client: FlaskClient) -> int:

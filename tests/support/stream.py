@@ -56,7 +56,7 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
 
     `max_ages`: seconds after which each is too old, if ever.
     """
-    commits, now = client.application.extensions["wastestream"].commits, time.time_ns() // 1_000_000
+    commits, now = client.application.extensions["wastestream"].ingest._commits, time.time_ns() // 1_000_000
     uploads = []
     for seed, age in enumerate(max_ages):
         expires_ms = None if age is None else now + round(1000 * age)
