@@ -102,7 +102,7 @@ def _queue(deps: Services) -> Iterator[str]:
         [Sample(deps.settings.max_queued, {})],
     )
     yield from _metric(
-        "wastestream_drain_rate",
+        "wastestream_service_rate",
         "gauge",
         "Jobs settled per second while jobs wait; absent while unknown.",
         [] if queue.rate is None else [Sample(queue.rate, {})],

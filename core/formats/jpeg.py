@@ -207,11 +207,11 @@ def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[tuple[int, int]], 
     scans: list[tuple[int, int]] = []
     begin = None
     for _ in range(MAX_PARTS):
-        found = _IN_SCAN.search(data, at, end)
-        start = found.start() if found else end
+        marker = _IN_SCAN.search(data, at, end)
+        start = marker.start() if marker else end
         if begin is not None:
             scans.append((begin, start))
-        code = data[start + 1] if found else None
+        code = data[start + 1] if marker else None
         if code is None or code == _EOI:
             return scans, code == _EOI
         begin = start if code == _SOS else None

@@ -31,7 +31,6 @@ PIPE_WIDTH: Final = 200
 """Columns of the table when the output is not a terminal."""
 
 NOT_ALL_CLASSIFIED: Final = 1
-USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, the shells' convention
 
 

@@ -65,7 +65,8 @@ class LazyGroup(click.Group):
                 raise
             raise click.ClickException(
                 f"`wastestream {ctx.invoked_subcommand}` needs packages that are not installed here, such as "
-                f"{error.name}: pip install 'wastestream[{extra}]'"
+                f"{error.name}: pip install 'WHEEL[{extra}]', "
+                "where WHEEL is the file that wastestream was installed from."
             ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -18,7 +18,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.ingest import group_commit as together
+from api.ingest import group_commit
 from core.errors import RedisFullError, RedisUnavailableError, StorageUnavailableError
 from core.jobs import Job
 from core.messages import QUEUES, keys_in
@@ -50,7 +50,7 @@ def sent_together(
 
     They wait for that one, `first`, in the order given, and then go together.
     """
-    monkeypatch.setattr(together, "MAX_WAIT", 60)
+    monkeypatch.setattr(group_commit, "MAX_WAIT", 60)
     arrived, go = threading.Event(), threading.Event()
     put_many = ObjectStore.put_many
 
@@ -165,7 +165,7 @@ def test_what_fills_an_object_goes_alone(
     monkeypatch: pytest.MonkeyPatch, client: FlaskClient, jobs: JobStore
 ) -> None:
     """It waits for nobody, and nobody for it."""
-    monkeypatch.setattr(together.GroupCommit, "do", None)
+    monkeypatch.setattr(group_commit.GroupCommit, "do", None)
     (job,) = the_jobs(jobs, [sending(jpeg() + bytes(MAX_BYTES))(client)])
     assert not job.shard
 

@@ -22,7 +22,7 @@ from tests.support.images import jpeg
 from tests.support.servers import Server
 from tests.support.stream import assert_balanced, upload, upload_bulk
 
-MOST = 64
+MAX_QUEUED = 64
 MAX_BULK = 58
 GOOD = Prediction("biodegradable", 0.9, review=False)
 
@@ -30,7 +30,7 @@ GOOD = Prediction("biodegradable", 0.9, review=False)
 @pytest.fixture
 def narrow(settings: Settings) -> FlaskClient:
     """The API with room for 64 jobs."""
-    return create_app(settings.model_copy(update={"max_queued": MOST})).test_client()
+    return create_app(settings.model_copy(update={"max_queued": MAX_QUEUED})).test_client()
 
 
 def _post(client: FlaskClient, count: int = 1, key: str | None = None) -> TestResponse:
@@ -64,7 +64,7 @@ def test_a_full_queue_takes_nothing_more(
     narrow: FlaskClient, jobs: JobStore, s3_server: Server, count: int, key: str | None
 ) -> None:
     """429 with the time to come back; no record, no message, no count, and no image left in storage."""
-    most = MOST if count == 1 else MAX_BULK
+    most = MAX_QUEUED if count == 1 else MAX_BULK
     _fill(narrow, jobs, most - count + 1)
     stored, messages = _stored(s3_server), _messages(jobs)
     for _ in range(2):  # the second is refused by the API process itself, or by its look before storing
@@ -82,11 +82,11 @@ def test_a_full_queue_takes_nothing_more(
 def test_bulk_uploads_leave_places_for_single_ones(narrow: FlaskClient, jobs: JobStore) -> None:
     """However many bulk uploads come and are refused, single images are accepted up to the whole bound."""
     upload_bulk(narrow, MAX_BULK)
-    for _ in range(MOST - MAX_BULK):
+    for _ in range(MAX_QUEUED - MAX_BULK):
         assert _post(narrow, 2).status_code == 429
         assert _post(narrow).status_code == 202
     assert _post(narrow).status_code == 429
-    assert jobs.pending() == MOST
+    assert jobs.pending() == MAX_QUEUED
     assert_balanced(jobs)
 
 
@@ -95,7 +95,7 @@ def test_what_was_accepted_before_is_answered_though_the_queue_is_full(
 ) -> None:
     """A client that missed the answer gets it; and once there is room, the refused key works."""
     first = _post(narrow, key="k").get_json()
-    _fill(narrow, jobs, MOST)
+    _fill(narrow, jobs, MAX_QUEUED)
     assert _post(narrow, key="other").status_code == 429
     again = _post(narrow, key="k")
     assert (again.status_code, again.get_json()["id"]) == (202, first["id"])
@@ -105,23 +105,23 @@ def test_what_was_accepted_before_is_answered_though_the_queue_is_full(
 
 def test_cancelling_makes_no_room_for_endless_messages(narrow: FlaskClient, jobs: JobStore) -> None:
     """Messages of withdrawn jobs stay in the queue until a worker meets them, so they count as well."""
-    for _ in range(MOST):
+    for _ in range(MAX_QUEUED):
         job_id = _post(narrow).get_json()["id"]
         assert narrow.delete(f"/v1/jobs/{job_id}").status_code == 200
-    assert (jobs.pending(), _messages(jobs)) == (0, MOST)
+    assert (jobs.pending(), _messages(jobs)) == (0, MAX_QUEUED)
     refused = _post(narrow)
     assert refused.status_code == 429
     assert (
-        f"{MOST} images wait, and single uploads are taken up to {MOST}"
+        f"{MAX_QUEUED} images wait, and single uploads are taken up to {MAX_QUEUED}"
         in refused.get_json(force=True)["detail"]
     )
-    assert _messages(jobs) == MOST
+    assert _messages(jobs) == MAX_QUEUED
     assert_balanced(jobs)
 
 
 def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> None:
     """Thirty-two uploads at once for eight places: eight jobs."""
-    _fill(narrow, jobs, MOST - 8)
+    _fill(narrow, jobs, MAX_QUEUED - 8)
 
     def send(number: int) -> int:
         return _post(narrow.application.test_client(), key=f"k{number}").status_code
@@ -129,7 +129,7 @@ def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> No
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(send, range(32)))
     assert sorted(answers) == [202] * 8 + [429] * 24
-    assert jobs.pending() == MOST
+    assert jobs.pending() == MAX_QUEUED
     assert_balanced(jobs)
 
 

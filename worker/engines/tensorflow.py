@@ -62,6 +62,6 @@ def check(folder: Path) -> None:
     if importlib.util.find_spec("tensorflow") is None:
         raise ModelError(
             "WASTESTREAM_ENGINE is tensorflow, but TensorFlow is not installed here: install "
-            "requirements/worker-tensorflow.txt or `pip install 'wastestream[gpu]'`, or set "
+            "requirements/worker-tensorflow.txt or `pip install 'WHEEL[gpu]'`, or set "
             "WASTESTREAM_ENGINE=auto."
         )
