@@ -19,7 +19,7 @@ from typing import Final, Self
 import psutil
 from redis import Redis
 
-from api.auth.key_cache import MISS_REFRESH_SECONDS
+from api.auth.key_cache import MISS_REFRESH_SECONDS, REFRESH_SECONDS
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.settings import PREFIX
@@ -164,8 +164,11 @@ class Stack:
 
     def make_key(self, name: str, *scopes: str) -> str:
         """Create an API key; return it when every API process accepts it."""
-        key = KeyStore(self.redis()).create(name, map(Scope, scopes))[1]
-        time.sleep(MISS_REFRESH_SECONDS)
+        store = KeyStore(self.redis())
+        is_first = not store.all()
+        key = store.create(name, map(Scope, scopes))[1]
+        # Before its first key an API process accepts calls without one until it reads the keys again.
+        time.sleep(REFRESH_SECONDS if is_first else MISS_REFRESH_SECONDS)
         return key
 
     def last_lines(self) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from api.auth.key_cache import REFRESH_SECONDS
 from core.redis.api_keys import Scope
 from core.redis.ledger import Ledger
 from infra.lab.soak.checker import Checker, judge
@@ -44,7 +43,6 @@ async def soak(
         say: called with a line of progress.
     """
     key = stack.make_key("workload", Scope.INGEST, Scope.READ)
-    await asyncio.sleep(REFRESH_SECONDS)  # Until then an API process may accept calls without a key.
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
     checker = Checker()
     workload = MixedWorkload(stack.url, key, checker, seed)
