@@ -11,7 +11,7 @@ from typing import Final
 from flask import Blueprint, Response, render_template
 
 from api.auth.policy import public
-from api.auth.session import DAYS
+from api.routes.session import DAYS
 from core.image_header import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 
 blueprint = Blueprint(
