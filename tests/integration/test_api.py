@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from api.app import create_app
+from api.http.problem_types import ProblemType
 from api.readiness import MAX_AGE
 from core.ids import new_job_id
 from core.image_header import MAX_BYTES
@@ -65,6 +66,7 @@ def _refused(response: TestResponse, status: int, says: str) -> None:
     assert response.content_type == "application/problem+json"
     problem = response.get_json(force=True)
     assert problem["status"] == status
+    assert problem["type"] in {kind.uri for kind in ProblemType if kind.status == status}
     assert says in problem["detail"]
 
 

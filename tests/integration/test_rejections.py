@@ -19,6 +19,7 @@ from typing import Any
 import playwright
 import pytest
 
+from api.http.problem_types import ProblemType
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
@@ -84,6 +85,7 @@ def problem(status: int, body: bytes | str) -> dict[str, Any]:
     """Check that an answer's body is a problem document with a sentence; return it."""
     document: dict[str, Any] = json.loads(body)
     assert document["status"] == status
+    assert document["type"] in {kind.uri for kind in ProblemType if kind.status == status}
     assert re.fullmatch(r"\S.+\S\.", document["detail"], re.DOTALL)
     return document
 
