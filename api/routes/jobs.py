@@ -24,7 +24,7 @@ from core.redis.api_keys import Scope
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 
-@blueprint.get("/<job_id>")
+@blueprint.get("/<job:job_id>")
 @requires(Scope.READ)
 @operation(
     {200: Answer("The job.", schemas.QueuedJob, headers=["Retry-After"])},
@@ -44,7 +44,7 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
     return respond_with(schemas.QueuedJob.at(job, place)), headers
 
 
-@blueprint.delete("/<job_id>")
+@blueprint.delete("/<job:job_id>")
 @requires(Scope.INGEST)
 @operation(
     {200: Answer("The job, cancelled now or before.", schemas.QueuedJob)},

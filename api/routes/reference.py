@@ -15,7 +15,7 @@ from api.http.problem_types import ProblemType
 from api.openapi.document import openapi_document
 from api.openapi.operation import Answer, operation
 from api.openapi.text import code
-from api.routes.pages import HEADERS
+from api.routes.pages import HEADERS, PAGE_HEADERS
 
 blueprint = Blueprint("reference", __name__, template_folder="../templates")
 
@@ -40,7 +40,7 @@ def openapi() -> Response:
 
 @blueprint.get("/docs")
 @public
-@operation({200: Answer("The reference.", media_types=_HTML)})
+@operation({200: Answer("The reference.", media_types=_HTML, headers=PAGE_HEADERS)})
 def docs() -> Response:
     """Read the reference.
 
@@ -54,7 +54,10 @@ def docs() -> Response:
 
 @blueprint.get("/problems/<slug>")
 @public
-@operation({200: Answer("The explanation.", media_types=_HTML)}, problems=[ProblemType.ROUTE_NOT_FOUND])
+@operation(
+    {200: Answer("The explanation.", media_types=_HTML, headers=PAGE_HEADERS)},
+    problems=[ProblemType.ROUTE_NOT_FOUND],
+)
 def problem(slug: str) -> Response:
     """Read what a type of problem means."""
     for kind in ProblemType:

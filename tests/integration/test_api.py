@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import threading
 import time
 import unicodedata
@@ -636,7 +637,7 @@ def test_every_route_is_documented(client: FlaskClient) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
     rules = [rule for rule in client.application.url_map.iter_rules() if not rule.endpoint.endswith("static")]
     for rule in rules:
-        path = rule.rule.replace("<job_id>", "{id}")
+        path = re.sub(r"<[\w:]+>", "{id}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             assert f"`{method} {path}`" in page
 
