@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final, TypeVar
 
 from flask import request
@@ -45,7 +46,7 @@ def read_query(model: type[Model]) -> Model:
     try:
         return model.model_validate(args.to_dict() if request.environ.get("QUERY_STRING") else {})
     except ValidationError as error:
-        raise _invalid_parameter(_sentence(error, with_value=True)) from error
+        raise _invalid_parameter(f"{_reason(error, with_value=True)}.") from error
 
 
 def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
@@ -68,15 +69,15 @@ def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
             "The body is not declared as JSON; send Content-Type: application/json.",
         ) from error
     except RecursionError as error:
-        raise _invalid_body("The JSON is nested too deeply") from error
+        raise _invalid_body("The JSON is nested too deeply", model) from error
     except BadRequest as error:
-        raise _invalid_body("The body is not JSON") from error
+        raise _invalid_body("The body is not JSON", model) from error
     except ValidationError as error:
-        raise RequestError(ProblemType.INVALID_BODY, _sentence(error, with_value=False)) from error
+        raise _invalid_body(_reason(error, with_value=False), model) from error
 
 
-def _sentence(error: ValidationError, *, with_value: bool) -> str:
-    """Return a sentence on the first error: where it is, and what it must be.
+def _reason(error: ValidationError, *, with_value: bool) -> str:
+    """Return the first error: where it is, and what it must be.
 
     Args:
         error: of a model.
@@ -86,15 +87,15 @@ def _sentence(error: ValidationError, *, with_value: bool) -> str:
     place = _place(first["loc"])
     match first["type"]:
         case "missing":
-            return f"{place!r} is missing; add it."
+            return f"{place!r} is missing"
         case "extra_forbidden":
-            return f"{place!r} is not a member of this document; remove it."
+            return f"{place!r} is not a member of this document"
         case "model_type" | "model_attributes_type":
-            return f"{place or 'The document'} is not an object; send JSON such as {{...}}."
+            return f"{place or 'The document'} is not an object"
     reason = first["msg"].removeprefix("Value error, ")
     value = f"={str(first['input'])[:_SHOWN]!r}" if with_value else ""
     joint = " " if first["type"] == "value_error" else ": "
-    return f"{place}{value}{joint}{reason[0].lower()}{reason[1:]}."
+    return f"{place}{value}{joint}{reason[0].lower()}{reason[1:]}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -107,5 +108,7 @@ def _invalid_parameter(detail: str) -> RequestError:
     return RequestError(ProblemType.INVALID_PARAMETER, detail)
 
 
-def _invalid_body(reason: str) -> RequestError:
-    return RequestError(ProblemType.INVALID_BODY, f"{reason}; send a document as in /docs.")
+def _invalid_body(reason: str, model: type[BaseModel]) -> RequestError:
+    fields = model.model_fields.items()
+    example = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    return RequestError(ProblemType.INVALID_BODY, f"{reason}; send JSON such as {json.dumps(example)}.")

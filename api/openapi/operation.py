@@ -101,8 +101,6 @@ def register(app: Flask) -> None:
 
 
 def _check_query() -> None:
-    if request.endpoint is None or not request.environ.get("QUERY_STRING"):
-        return
-    described = operation_of(current_app, request.endpoint)
+    described = operation_of(current_app, request.endpoint) if request.endpoint else None
     if described is not None:
         check_query(described.query)

@@ -71,7 +71,7 @@ def refused(key: str) -> list[tuple[str, str, dict[str, str], int]]:
         ("POST", "/v1/images", {"Content-Type": "image/jpeg"}, 401),
         ("POST", "/v1/images", {**image, "Authorization": "Bearer ws_wrong"}, 401),
         ("POST", "/v1/images", {**image, "Content-Type": "text/plain"}, 415),
-        ("POST", "/v1/jobs/query", image, 400),
+        ("POST", "/v1/jobs/query", image, 415),
     ]
 
 
