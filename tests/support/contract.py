@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 from openapi_schema_validator import OAS31Validator
@@ -92,7 +93,7 @@ class Contract:
         return [f"{seen.method} {seen.path} {seen.status}: there is no such operation; {seen.body[:300]!r}"]
 
     def _of_body(self, seen: Seen, response: dict[str, Any]) -> list[str]:
-        if seen.method == "HEAD":
+        if seen.method == "HEAD" or seen.status == HTTPStatus.NOT_MODIFIED:
             return []
         media_type = seen.headers.get("content-type", "")
         contents = response.get("content", {})
