@@ -104,7 +104,7 @@ def _names() -> set[str]:
 
 def test_it_is_valid() -> None:
     """By the schemas of OpenAPI 3.1 and JSON Schema."""
-    assert [str(error) for error in OpenAPIV31SpecValidator(_DOCUMENT).iter_errors()] == []  # type: ignore[arg-type]
+    assert [str(error) for error in OpenAPIV31SpecValidator(_DOCUMENT).iter_errors()] == []
 
 
 def test_it_has_every_route_and_no_other() -> None:
@@ -138,7 +138,9 @@ def test_it_has_every_parameter_in_the_address() -> None:
         path.name
         for path, tree in _trees().items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr in {"args", "values"} and _is_request(node.value)
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"args", "values"}
+        and _is_name(node.value, "request")
     }
     assert readers == {"validation.py"}
     models = {described.query.__name__ for _, described in _described() if described.query}
@@ -162,14 +164,9 @@ def test_it_has_every_header_field_that_the_code_reads() -> None:
     """The code names no other; and what is described is read."""
     variables = {text for text in _strings() if re.fullmatch(r"HTTP_[A-Z_]+", text)}
     read = {name.removeprefix("HTTP_").replace("_", "-").lower() for name in variables}
-    read |= {name.lower() for name in _used_as_header("get")}
+    read |= {name.lower() for name in _looked_up()}
     read |= {field.lower() for used, field in READ_BY_WERKZEUG.items() if used in _names()}
-    described = {
-        parameter["name"].lower()
-        for _, _, operation in contract().operations()
-        for parameter in operation["parameters"]
-        if parameter["in"] == "header"
-    }
+    described = {parameter["name"].lower() for parameter in _parameters() if parameter["in"] == "header"}
     assert read - described <= {name.lower() for name in NOT_PARAMETERS}
     assert described <= read
 
@@ -178,11 +175,7 @@ def test_it_has_every_header_field_that_the_code_sets() -> None:
     """Each literal that looks like a header field is described, or excused above."""
     looks_so = re.compile(r"([A-Z][A-Za-z]*-)+[A-Z][A-Za-z]*|Location|RateLimit|Allow|ETag")
     literals = {text for text in _strings(outside="openapi") if looks_so.fullmatch(text)}
-    parameters = {
-        parameter["name"]
-        for _, _, operation in contract().operations()
-        for parameter in operation["parameters"]
-    }
+    parameters = {parameter["name"] for parameter in _parameters()}
     known = {name.lower() for name in {*HEADERS, *parameters, *NOT_PARAMETERS}} | set(TRANSPORT)
     assert {text for text in literals if text.lower() not in known} == set()
     implied = {field for used, field in SET_BY_FLASK.items() if used in _names() | {"MethodNotAllowed"}}
@@ -203,9 +196,7 @@ def test_it_has_every_problem() -> None:
         for path, tree in _trees().items()
         if path.name != "problem_types.py"
         for node in _outside_decorators(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "ProblemType"
+        if isinstance(node, ast.Attribute) and _is_name(node.value, "ProblemType")
     }
     assert raised == {kind.name for kind in ProblemType}
     documented = {
@@ -250,6 +241,15 @@ def test_members_that_nobody_knows_are_errors_of_requests_only() -> None:
             assert answer.model is None or answer.model.model_config.get("extra") != "forbid"
 
 
+def test_models_are_named_once() -> None:
+    """Two models of one name would be renamed in the document."""
+    names: dict[str, type[BaseModel]] = {}
+    for _, described in _described():
+        answers = (answer.model for answer in described.answers.values())
+        models = [model for model in (described.query, described.headers, *answers) if model is not None]
+        assert all(names.setdefault(model.__name__, model) is model for model in models)
+
+
 @pytest.mark.parametrize("kind", ProblemType, ids=lambda kind: kind.slug)
 def test_every_problem_has_sentences(kind: ProblemType) -> None:
     """Its page has a title without a full stop, a cause and a remedy with one."""
@@ -258,8 +258,13 @@ def test_every_problem_has_sentences(kind: ProblemType) -> None:
     assert kind.remedy.endswith(".")
 
 
-def _is_request(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "request"
+def _parameters() -> Iterator[dict[str, Any]]:
+    for _, _, operation in contract().operations():
+        yield from operation["parameters"]
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def _arguments(function: str) -> set[str]:
@@ -268,31 +273,26 @@ def _arguments(function: str) -> set[str]:
         argument.id if isinstance(argument := node.args[0], ast.Name) else argument.attr  # type: ignore[attr-defined]
         for tree in _trees().values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function
+        if isinstance(node, ast.Call) and _is_name(node.func, function)
     }
 
 
-def _used_as_header(method: str) -> Iterator[str]:
+def _looked_up() -> Iterator[str]:
     """Yield the literals with which header fields are looked up: `headers.get("X")` and `"X" in headers`."""
-    for tree in _trees().values():
-        for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == method
-            ):
-                key: ast.expr = node.args[0] if node.args else node.func
-                if _is_headers(node.func.value) and isinstance(key, ast.Constant):
-                    yield str(key.value)
-            elif isinstance(node, ast.Compare) and _is_headers(node.comparators[0]):
-                if isinstance(node.left, ast.Constant):
-                    yield str(node.left.value)
+    for node in (node for tree in _trees().values() for node in ast.walk(tree)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="get", value=fields), args=[ast.Constant(value=name), *_]):
+                pass
+            case ast.Compare(left=ast.Constant(value=name), comparators=[fields]):
+                pass
+            case _:
+                continue
+        if _is_headers(fields):
+            yield str(name)
 
 
 def _is_headers(node: ast.expr) -> bool:
-    return (isinstance(node, ast.Attribute) and node.attr == "headers") or (
-        isinstance(node, ast.Name) and node.id == "headers"
-    )
+    return (isinstance(node, ast.Attribute) and node.attr == "headers") or (_is_name(node, "headers"))
 
 
 def _outside_decorators(tree: ast.AST) -> Iterator[ast.AST]:
@@ -312,19 +312,3 @@ def _check(schema: dict[str, Any], example: Any) -> None:
     whole = {**schema, "components": _DOCUMENT["components"]}
     validator = OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER)
     assert [error.message for error in validator.iter_errors(example)] == []
-
-
-def test_models_are_named_once() -> None:
-    """Two models of one name would be renamed in the document."""
-    models: list[type[BaseModel]] = [
-        model
-        for _, described in _described()
-        for model in (
-            *(answer.model for answer in described.answers.values()),
-            described.query,
-            described.headers,
-        )
-        if model is not None
-    ]
-    names: dict[str, type[BaseModel]] = {}
-    assert all(names.setdefault(model.__name__, model) is model for model in models)
