@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any, Final
 
 import schemathesis
@@ -20,6 +20,7 @@ _IMAGES: Final = {
 }
 
 _jobs = cycle(os.environ["JOB_IDS"].split())
+_keys = (f"key-{number}" for number in count())  # Other bytes under the same key are a conflict.
 
 for media_type, images in _IMAGES.items():
     schemathesis.openapi.media_type(media_type, strategies.sampled_from(images))
@@ -43,6 +44,8 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
         case.query["to"] = "2026-06-30"  # after all that `date-time` and the examples give
     if isinstance(case.body, dict) and "key" in case.body:
         case.body["key"] = os.environ["API_KEY"]
+    if "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = next(_keys)
     for header in ("Content-Transfer-Encoding", "Content-Encoding"):
         case.headers.pop(header, None)  # The body has no encoding.
 
