@@ -19,7 +19,7 @@ from api.auth.policy import COOKIE, scope_of
 from api.http.default_headers import DEFAULTS
 from api.http.problem_types import ProblemType
 from api.http.request_id import HEADER as REQUEST_ID
-from api.openapi.examples import example
+from api.openapi.examples import curl, example
 from api.openapi.headers import HEADERS
 from api.openapi.operation import JSON, Answer, Body, Operation, operation_of
 from api.schemas.base import AnyRequest, JobId, Output, Slug
@@ -90,7 +90,8 @@ def openapi_document(app: Flask) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, described in operations:
         path = _ARGUMENT.sub(r"{\1}", rule.rule)
-        paths.setdefault(path, {})[method] = _operation(app, rule, described, schemas)
+        call = paths.setdefault(path, {})[method] = _operation(app, rule, described, schemas)
+        call["x-codeSamples"] = [{"lang": "Shell", "source": curl(method, path, call)}]
     return {
         "openapi": "3.1.0",
         "info": {

@@ -55,7 +55,6 @@ class UploadHeaders(Input):
             "from acceptance without it. A job that is not classified by then settles `expired`.",
             gt=0,
             le=604_800,
-            examples=[60],
         ),
     ] = None
     idempotency_key: Annotated[

@@ -10,6 +10,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, Self
 
+from flask import Flask
 from openapi_schema_validator import OAS31Validator
 
 from api.app import create_app
@@ -114,6 +115,12 @@ class Contract:
 
 
 @cache
+def app() -> Flask:
+    """Return an application to look at. It needs no server."""
+    return create_app(Settings())
+
+
+@cache
 def contract() -> Contract:
-    """Return the contract of the code. It needs no server."""
-    return Contract(openapi_document(create_app(Settings())))
+    """Return the contract of the code."""
+    return Contract(openapi_document(app()))

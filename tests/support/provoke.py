@@ -87,7 +87,7 @@ def _huge_png() -> bytes:
 
 
 def _insufficient_scope(parts: Parts) -> Seen:
-    return _seen(_upload(parts.client(), **parts.key(Scope.READ)))
+    return _seen(_upload(parts.client(), jpeg(), **parts.key(Scope.READ)))
 
 
 def _key_required(parts: Parts) -> Seen:
@@ -133,8 +133,8 @@ def _queue_full(parts: Parts) -> Seen:
 
 def _rate_limit_exceeded(parts: Parts) -> Seen:
     client, key = parts.client(), parts.key(Scope.INGEST, burst=1)
-    _upload(client, **key)
-    return _seen(_upload(client, **key))
+    _upload(client, jpeg(), **key)
+    return _seen(_upload(client, jpeg(), **key))
 
 
 def _server_fault(parts: Parts) -> Seen:

@@ -16,20 +16,18 @@ from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 import api
-from api.app import create_app
 from api.auth.policy import scope_of
 from api.http.problem_types import ProblemType
 from api.openapi.document import ELSEWHERE
 from api.openapi.headers import HEADERS
 from api.openapi.operation import Operation, operation_of
-from core.settings import Settings
-from tests.support.contract import TRANSPORT, contract
+from tests.support.contract import TRANSPORT, app, contract
 
 _SOURCES: Final = sorted(Path(api.__file__).parent.rglob("*.py"))
 
 _DOCUMENT: Final = contract().document
 
-_APP: Final = create_app(Settings())
+_APP: Final = app()
 
 NOT_DESCRIBED: Final = {"pages.static": "the page's own files: they change with each release of the page"}
 """Endpoints that the document leaves out, with the reason."""
@@ -211,11 +209,11 @@ def test_it_has_every_problem() -> None:
 
 
 def test_every_example_fits_its_schema() -> None:
-    """Of parameters, bodies and responses; each parameter and member has a description, and an example."""
+    """Of parameters, bodies and responses; each parameter and member has a description."""
     for _, _, operation in contract().operations():
         for parameter in operation["parameters"]:
             assert parameter["description"], parameter
-            if "enum" not in parameter["schema"]:
+            if "example" in parameter:
                 _check(parameter["schema"], parameter["example"])
         contents = [operation.get("requestBody", {}), *operation["responses"].values()]
         for media_type, content in (item for each in contents for item in each.get("content", {}).items()):
