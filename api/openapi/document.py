@@ -306,4 +306,4 @@ def _example(kind: ProblemType) -> dict[str, Any]:
         status=int(kind.status),
         detail=f"{kind.meaning} {kind.remedy}",
         request_id="8c1f0e6d2b7a4935",
-    ).model_dump()
+    ).model_dump(exclude_unset=True)

@@ -44,7 +44,7 @@ def example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
             return {name: example(member, schemas) for name, member in members.items()}
         case "array":
             return [example(schema["items"], schemas)]
-    raise ValueError(f"no example: {schema}")
+    raise ValueError(f"A member has no example; add `examples` to its Field: {dict(schema)}")
 
 
 def curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
