@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode
 SERVER: Final = "http://127.0.0.1:8000"
 """Address in examples of calls."""
 
-_PLAIN: Final = frozenset({"X-Request-ID", "If-None-Match"})
-"""Parameters that examples of calls leave out: they change nothing in the simplest call."""
+_PLAIN: Final = frozenset({"X-Request-ID", "If-None-Match", "after"})
+"""Parameters that examples of calls leave out: they have values of earlier responses."""
 
 _IMAGES: Final = ("docs/examples/apple.jpg", "docs/examples/can.jpg")
 _KEY: Final = '-H "Authorization: Bearer $WASTESTREAM_API_KEY"'

@@ -178,6 +178,7 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.ROUTE_NOT_FOUND: _bad_call("GET", "/v2/images"),
     ProblemType.JOB_NOT_FOUND: _bad_call("GET", f"/v1/jobs/{new_job_id()}"),
     ProblemType.METHOD_NOT_ALLOWED: _bad_call("PUT", "/v1/images"),
+    ProblemType.CURSOR_EXPIRED: _bad_call("GET", "/v1/results?after=1-0-0"),
     ProblemType.JOB_SETTLED: _job_settled,
     ProblemType.IMAGE_GONE: _image_gone,
     ProblemType.BODY_TOO_LARGE: _bad_upload(bytes(MAX_BYTES + 1)),
