@@ -76,7 +76,7 @@ _ROW = re.compile(rf"^\| `{PREFIX}(\w+)` \|(?: `(.+?)`)? \| (.+) \|$", flags=re.
 
 
 def test_every_setting_is_documented() -> None:
-    """docs/settings.md has a row for each field, with its default; its meaning begins with the description."""
+    """docs/settings.md has a row for each field, with its default; it begins with its description."""
     page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8")
     rows = {name.lower(): (default, meaning) for name, default, meaning in _ROW.findall(page)}
     assert rows.keys() == Settings.model_fields.keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
@@ -47,6 +48,24 @@ def test_commands_in_documents_exist(document: Path) -> None:
         }
         used = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
         assert used <= known | {"--help"}, (words, used - known)
+
+
+_PYTHON = re.compile(r"(docker compose exec \w+ python|\S*python3?) -m ([\w.]+)")
+
+_OUR_PYTHONS = re.compile(r"docker compose exec (api|worker) python|\.wastestream/(serve|test)/bin/python")
+"""In a container, and in the environments that `./wastestream up` and `test` install."""
+
+
+@_names
+def test_modules_in_documents_can_be_run(document: Path) -> None:
+    """`python -m MODULE` says which Python has the module's packages; the module exists and is a program."""
+    for python, module in _PYTHON.findall(document.read_text(encoding="utf-8").replace("`", "")):
+        if module in sys.stdlib_module_names:
+            continue
+        assert _OUR_PYTHONS.fullmatch(python), (python, module)
+        path = REPOSITORY / module.replace(".", "/")
+        program = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        assert '__name__ == "__main__"' in program.read_text(encoding="utf-8"), module
 
 
 def test_the_readme_shows_the_two_commands() -> None:
