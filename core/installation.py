@@ -67,7 +67,7 @@ class Installation:
         return mark
 
     def renew(self) -> str:
-        """Give both a new id, whatever they had, and return it."""
+        """Give both a new id in place of any earlier one; return it."""
         mark = new_job_id()
         with translated():
             self._client.set(INSTALLATION, _NEW + mark)

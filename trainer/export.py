@@ -47,7 +47,7 @@ _PACKAGES: Final = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "
 
 
 def exportable(network: Model) -> Model:
-    """Return the network with what the worker feeds it: uint8 (N, 128, 128, 3) to float32 logits (N,)."""
+    """Return the network with the worker's input: uint8 (N, 128, 128, 3) to float32 logits (N,)."""
     pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="pixels")
     # The cast stands inside the graph, as the scaling does: no program can scale differently.
     return keras.Model(pixels, network(keras.ops.cast(pixels, "float32")), name="wastestream_model")
@@ -141,7 +141,7 @@ def write_model(
 def with_metrics(
     folder: Path, manifest: ModelManifest, metrics: Mapping[str, Mapping[str, Metric]]
 ) -> ModelManifest:
-    """Write the manifest again with what evaluation measured on the exported files, and the model card."""
+    """Write the manifest again with the metrics of the exported files, and the model card."""
     manifest = manifest.model_copy(update={"metrics": {name: dict(found) for name, found in metrics.items()}})
     write_manifest(folder, manifest)
     (folder / CARD_NAME).write_text(render_card(manifest), encoding="utf-8")

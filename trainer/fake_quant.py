@@ -17,7 +17,7 @@ from core.images import SIDE
 from trainer.network import Model, backbone_of
 
 LEVELS: Final = 127
-"""Of a weight, on each side of zero."""
+"""Levels of a weight on each side of zero."""
 
 _MIDDLE: Final = 127  # the byte that is read as zero; a float model has it between two bytes, at 127.5
 _PIXELS: Final = ((0 - _MIDDLE) / 127.5, (255 - _MIDDLE) / 127.5)
@@ -31,7 +31,7 @@ Ranges = dict[str, tuple[float, float]]
 
 
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no type information
-    """Rounds float32 activations to 256 levels from `low` to `high`, of which one is zero."""
+    """Rounds float32 activations to 256 levels from `low` to `high`, zero among them."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no type
 
 
 def measure(network: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
-    """Measure what is rounded: the features, and the outputs of each ReLU6, projection and addition.
+    """Measure the ranges of features, and of the outputs of each ReLU6, projection and addition.
 
     Args:
         network: of `trainer.bn_folding.folded`.

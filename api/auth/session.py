@@ -24,7 +24,7 @@ from api.http.problems import RequestError
 from core.redis.api_keys import Key
 
 DAYS: Final = 30
-"""How long a browser stays signed in, unless the key expires or is revoked earlier."""
+"""Days that a browser stays signed in, unless the key expires or is revoked earlier."""
 
 _MAX_BYTES: Final = 4096  # fits a key with every character escaped; small, since anyone may send a body here
 

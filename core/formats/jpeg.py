@@ -25,7 +25,7 @@ _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 """A marker. Fill bytes may come before it; a pattern with `\\xff+` takes time by their number squared."""
 
 _IN_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends a scan's data: a marker that is no restart marker."""
+"""End of a scan's data: a marker other than a restart marker."""
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
