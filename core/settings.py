@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
-from core.redis.url import check_redis_url
+from core.redis_url import check_redis_url
 
 PREFIX: Final = "WASTESTREAM_"
 

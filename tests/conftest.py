@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from core.errors import RedisUnavailableError
-from core.installation import OBJECT
 from core.redis.client import connect
+from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings

@@ -17,8 +17,8 @@ from api.app import create_app
 from api.installation import LOST, installation_of
 from api.installation import installation as container_installation
 from core.errors import DataLostError, RedisUnavailableError, StorageUnavailableError
-from core.installation import OBJECT, Installation
 from core.redis.api_keys import KeyStore, Scope
+from core.redis.installation import OBJECT, Installation
 from core.redis.job_store import JobStore
 from core.redis.keys import INSTALLATION
 from core.settings import Settings, load_settings

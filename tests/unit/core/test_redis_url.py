@@ -1,4 +1,4 @@
-"""core.redis.url: what can be Redis' address; the rest is refused by name."""
+"""core.redis_url: valid URLs; others are rejected by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.redis.url import check_redis_url
+from core.redis_url import check_redis_url
 
 
 @pytest.mark.parametrize(
