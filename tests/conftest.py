@@ -75,16 +75,18 @@ def settings(redis_server: Server, s3_server: Server) -> Settings:
 
 def fresh_settings(redis_server: Server, s3_server: Server) -> Settings:
     """Return settings for the two servers, Redis emptied and the bucket made."""
-    made = Settings(
+    settings = Settings(
         redis_url=SecretStr(f"redis://127.0.0.1:{redis_server.port}/0"),
         s3_endpoint=f"http://127.0.0.1:{s3_server.port}",
         s3_access_key=SecretStr(_ACCESS),
         s3_secret_key=SecretStr(_SECRET),
     )
-    connect(made.redis_url.get_secret_value()).flushall()
-    ensure_bucket(made)
-    ObjectStore(made).delete_many([OBJECT])  # A new installation, though there are images of earlier ones.
-    return made
+    connect(settings.redis_url.get_secret_value()).flushall()
+    ensure_bucket(settings)
+    ObjectStore(settings).delete_many(
+        [OBJECT]
+    )  # A new installation, though there are images of earlier ones.
+    return settings
 
 
 @pytest.fixture

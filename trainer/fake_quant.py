@@ -55,14 +55,14 @@ def measure(network: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
     outputs = keras.Model(backbone.inputs, [*maps, network.get_layer("pool")(backbone.output)])
 
     def ends(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        found = outputs(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
-        return [tf.reduce_min(each) for each in found], [tf.reduce_max(each) for each in found]
+        tensors = outputs(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
+        return [tf.reduce_min(tensor) for tensor in tensors], [tf.reduce_max(tensor) for tensor in tensors]
 
     compiled = tf.function(ends, jit_compile=False, reduce_retracing=True)
     batches = (pixels[at : at + _BATCH] for at in range(0, len(pixels), _BATCH))
-    found = np.array([compiled(tf.constant(batch)) for batch in batches])  # batch, end, layer
-    lowest = np.minimum(found[:, 0].min(0), 0.0)  # zero is always among the levels
-    highest = np.maximum(found[:, 1].max(0), 1e-6)
+    extremes = np.array([compiled(tf.constant(batch)) for batch in batches])  # batch, end, layer
+    lowest = np.minimum(extremes[:, 0].min(0), 0.0)  # zero is always among the levels
+    highest = np.maximum(extremes[:, 1].max(0), 1e-6)
     ends_of = zip([*names, "pool"], lowest, highest, strict=True)
     return {name: (float(low), float(high)) for name, low, high in ends_of}
 

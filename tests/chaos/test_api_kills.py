@@ -68,15 +68,15 @@ def _upload(port: int, key: str) -> str | None:
 
 
 def _upload_until_answered(port: int, key: str) -> str:
-    found: list[str] = []
+    job_ids: list[str] = []
 
     def answered() -> bool:
         job_id = _upload(port, key)
-        found.extend([job_id] if job_id else [])
-        return bool(found)
+        job_ids.extend([job_id] if job_id else [])
+        return bool(job_ids)
 
     wait_until(answered, "an answer")
-    return found[0]
+    return job_ids[0]
 
 
 def _queued_ids(jobs: JobStore) -> list[str]:
@@ -115,14 +115,14 @@ def test_the_api_is_killed_again_and_again_under_load(
     with ThreadPoolExecutor(8) as clients:
         sent = [clients.submit(_upload_until_answered, port, str(number)) for number in range(1000)]
         for _ in range(4):
-            done = sum(one.done() for one in sent)
-            wait_until(lambda before=done: sum(one.done() for one in sent) > before, "uploads")  # type: ignore[misc]
+            done = sum(upload.done() for upload in sent)
+            wait_until(lambda before=done: sum(upload.done() for upload in sent) > before, "uploads")  # type: ignore[misc]
             time.sleep(rng.uniform(0, 0.1))
             api.kill()
             api.stop()  # Its children too.
             api.start()
         assert not sent[-1].done()
-        ids = [one.result() for one in sent]
+        ids = [upload.result() for upload in sent]
     assert len(set(ids)) == len(ids)
     finish(jobs, ids)
 

@@ -149,7 +149,7 @@ def _is_ready(client: FlaskClient) -> bool:
 
 def _listening(jobs: JobStore) -> int:
     """Return how many connections wait for a message."""
-    return sum(found["cmd"] == "brpop" and "b" in found["flags"] for found in jobs.client.client_list())
+    return sum(client["cmd"] == "brpop" and "b" in client["flags"] for client in jobs.client.client_list())
 
 
 def test_redis_pauses(client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_redis_is_away_for_some_time(
     try:
         back = time.monotonic() + 30
         while time.monotonic() < back:
-            refused = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
-            assert refused.status_code == 503
-            assert refused.headers["Retry-After"]
+            rejected = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
+            assert rejected.status_code == 503
+            assert rejected.headers["Retry-After"]
             time.sleep(1)
     finally:
         redis_server.start()

@@ -185,7 +185,7 @@ def test_acknowledgements_that_fail_are_made_up_for(
 def test_a_broker_connection_is_cut(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Redis drops every client in the middle of a batch: nothing is lost or done twice in the books."""
+    """Redis drops every client in the middle of a batch: nothing is lost or counted twice."""
     start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 60)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")

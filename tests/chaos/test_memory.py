@@ -1,4 +1,4 @@
-"""Redis at `maxmemory`: uploads are refused whole, and everything that was accepted is worked off."""
+"""Redis at `maxmemory`: uploads are rejected whole, and everything that was accepted is worked off."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _stored(s3_server: Server) -> int:
     return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
-def test_uploads_are_refused_whole(
+def test_uploads_are_rejected_whole(
     client: FlaskClient,
     jobs: JobStore,
     s3_server: Server,
@@ -137,15 +137,15 @@ def test_the_oom_tolerant_client_does_what_others_are_refused(
             pipe.zadd("z", {"a": 1.5})
             pipe.hset("h", "f", "v")
             pipe.rpush("l", "y")
-            found: list[object] = pipe.execute()
-        found += [
+            answers: list[object] = pipe.execute()
+        answers += [
             tolerant.set("s", "1", nx=True, px=5000),
             tolerant.set("s", "1", nx=True),
             tolerant.get("s"),
         ]
-        found += [tolerant.sadd("e", "m"), script(["l"])]
+        answers += [tolerant.sadd("e", "m"), script(["l"])]
         tolerant.transaction(transact, "s")
-        return [*found, tolerant.get("s"), tolerant.llen("l")]
+        return [*answers, tolerant.get("s"), tolerant.llen("l")]
 
     def transact(pipe: Pipeline) -> None:
         pipe.get("s")

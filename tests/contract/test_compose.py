@@ -45,15 +45,15 @@ each_of_ours = pytest.mark.parametrize("name", OURS)
 
 def stages() -> dict[str, list[tuple[str, str]]]:
     """Return the Dockerfile's stages: name to (instruction, arguments)."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    stages: dict[str, list[tuple[str, str]]] = {}
     instructions: list[tuple[str, str]] = []
     for line in DOCKERFILE.splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
-            instructions = found[rest.rpartition(" AS ")[2]] = []
+            instructions = stages[rest.rpartition(" AS ")[2]] = []
         elif word.isupper():
             instructions.append((word, rest.strip()))
-    return found
+    return stages
 
 
 def modules_run(name: str) -> set[str]:
@@ -370,7 +370,7 @@ def test_s3_knows_one_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", 'with"quote', "with space"])
-def test_unusable_secrets_are_refused(tmp_path: Path, secret: str) -> None:
+def test_unusable_secrets_are_rejected(tmp_path: Path, secret: str) -> None:
     """An empty key, or one that would break the configuration, ends the start with a sentence."""
     done = run_s3(tmp_path, S3_ACCESS_KEY="3d4e5f", S3_SECRET_KEY=secret)
     assert done.returncode != 0

@@ -228,12 +228,12 @@ def test_a_running_worker_has_what_we_ask_it_for(
     told = tmp_path / "told.json"
     start_worker(module="tests.support.telling_worker", TOLD=str(told))
     wait_until(told.exists, "the worker to tell")
-    found = json.loads(told.read_text())
-    assert found["initial_prefetch_count"] == 2 * Settings().max_batch
-    assert found["num_processes"] == len(found["processes"]) == 1
-    assert found["qos_value"] == found["initial_prefetch_count"]
-    assert found["channel"] is True  # leases are those of the channel that messages come from
-    assert found["timer"] == []  # call_repeatedly and call_after, if they were missing
+    report = json.loads(told.read_text())
+    assert report["initial_prefetch_count"] == 2 * Settings().max_batch
+    assert report["num_processes"] == len(report["processes"]) == 1
+    assert report["qos_value"] == report["initial_prefetch_count"]
+    assert report["channel"] is True  # leases are those of the channel that messages come from
+    assert report["timer"] == []  # call_repeatedly and call_after, if they were missing
     assert upload(client)
 
 

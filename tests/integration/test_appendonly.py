@@ -74,18 +74,18 @@ def _write(client: redis.Redis) -> None:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Redis that did some transactions and was killed."""
-    made = Files(tmp_path_factory.mktemp("original"))
-    made.run(_write)
-    return made.folder
+    files = Files(tmp_path_factory.mktemp("original"))
+    files.run(_write)
+    return files.folder
 
 
 @pytest.fixture
 def files(original: Path, tmp_path: Path) -> Iterator[Files]:
     """A copy of those files, to damage."""
     shutil.copytree(original / "appendonlydir", tmp_path / "appendonlydir")
-    made = Files(tmp_path)
-    yield made
-    made.server.stop()
+    files = Files(tmp_path)
+    yield files
+    files.server.stop()
 
 
 def test_files_in_order_are_left_alone(files: Files) -> None:

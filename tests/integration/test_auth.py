@@ -89,7 +89,7 @@ def ask(client: FlaskClient, token: str) -> int:
     return client.get("/v1/jobs/none", headers=bearer(token)).status_code
 
 
-def refused(response: TestResponse, status: int, says: str) -> dict[str, Any]:
+def rejected(response: TestResponse, status: int, says: str) -> dict[str, Any]:
     """Check that the response is this problem, with the request's id; return it."""
     assert (response.status_code, response.content_type) == (status, "application/problem+json")
     problem: dict[str, Any] = response.get_json(force=True)
@@ -125,7 +125,7 @@ def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: Key
     path = rule.rule.replace("<job_id>", new_job_id())
 
     without = client.open(path, method=method)
-    refused(without, 401, "Authorization: Bearer")
+    rejected(without, 401, "Authorization: Bearer")
     assert without.headers["WWW-Authenticate"] == 'Bearer realm="wastestream"'
 
     needed = ACCESS[endpoint]
@@ -133,7 +133,7 @@ def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: Key
     wrong = client.open(
         path, method=method, headers=bearer(tokens[Scope(({"ingest", "read"} - {needed}).pop())])
     )
-    refused(wrong, 403, f"the scope '{needed.value}'")
+    rejected(wrong, 403, f"the scope '{needed.value}'")
     assert 'error="insufficient_scope"' in wrong.headers["WWW-Authenticate"]
 
     for scope in (needed, Scope.ADMIN):
@@ -177,7 +177,7 @@ def test_what_is_nearly_a_key_is_none(client: FlaskClient, keys: KeyStore, varia
     _, token = keys.create("k", [Scope.ADMIN])
     sent = _variants(token)[variant]
     response = client.get("/v1/jobs/none", headers={"Authorization": sent})
-    refused(response, 401, "key")
+    rejected(response, 401, "key")
     assert token.rpartition("_")[2] not in response.text
 
 
@@ -203,12 +203,12 @@ def test_changes_are_known_soon(client: FlaskClient, keys: KeyStore) -> None:
     _, second = keys.create("second", [Scope.READ])
     wait_until(lambda: ask(client, second) == 404, "the new key to work", 5)
     keys.revoke("second")
-    wait_until(lambda: ask(client, second) == 401, "the revoked key to be refused", 10)
+    wait_until(lambda: ask(client, second) == 401, "the revoked key to be rejected", 10)
     assert key_cache.REFRESH_SECONDS <= 2
     assert ask(client, first) == 404
 
 
-def test_an_expired_key_is_refused(client: FlaskClient, keys: KeyStore) -> None:
+def test_an_expired_key_is_rejected(client: FlaskClient, keys: KeyStore) -> None:
     """From that very moment on, without asking Redis."""
     _, token = keys.create("k", [Scope.READ], expires_ms=time.time_ns() // 1_000_000 + 700)
     assert ask(client, token) == 404
@@ -219,7 +219,7 @@ def test_revoking_the_last_key_opens_nothing(client: FlaskClient, keys: KeyStore
     """Once keys were asked for, they are until there is another."""
     keys.create("k", [Scope.READ])
     keys.revoke("k")
-    refused(upload(client), 401, "needs an API key")
+    rejected(upload(client), 401, "needs an API key")
 
 
 def test_checking_keys_asks_redis_nothing(settings: Settings, client: FlaskClient, keys: KeyStore) -> None:
@@ -259,7 +259,7 @@ def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -
         }
     )
     client = create_app(down).test_client()
-    refused(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
+    rejected(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
     assert ask(client, "from-the-settings") == 503
     assert client.get("/livez").status_code == 200
     command = [program(*REDIS), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
@@ -311,7 +311,7 @@ def test_an_address_that_others_reach_needs_a_key(settings: Settings, keys: KeyS
     check_address(there.model_copy(update={"auth": "off"}), cache)
     hashed = there.model_copy(update={"admin_key_sha256": "0" * 64})
     check_address(hashed, KeyCache(keys, settings_key(hashed)))
-    refused(upload(create_app(there).test_client()), 401, "needs an API key")
+    rejected(upload(create_app(there).test_client()), 401, "needs an API key")
     keys.create("k", [Scope.ADMIN])
     check_address(there, KeyCache(keys))
 
@@ -325,7 +325,7 @@ def test_loopback_needs_none(settings: Settings, keys: KeyStore, host: str) -> N
 def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> None:
     """`required` asks though there is none, `off` does not though there is."""
     demanding = settings.model_copy(update={"auth": "required"})
-    refused(upload(create_app(demanding).test_client()), 401, "needs an API key")
+    rejected(upload(create_app(demanding).test_client()), 401, "needs an API key")
     keys.create("k", [Scope.READ])
     waiving = create_app(settings.model_copy(update={"auth": "off"})).test_client()
     assert waiving.get("/v1/jobs/none", headers={"Host": "belt.example"}).status_code == 404
@@ -334,15 +334,15 @@ def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.0.0.1:8000"])
 def test_what_is_open_answers_to_own_names_only(client: FlaskClient, host: str) -> None:
     """A page whose name was made to lead to this machine can use nothing."""
-    refused(client.get(f"/v1/jobs/{new_job_id()}", headers={"Host": host}), 403, "own names")
+    rejected(client.get(f"/v1/jobs/{new_job_id()}", headers={"Host": host}), 403, "own names")
     for own in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000", "belt.localhost"):
         assert client.get("/v1/jobs/none", headers={"Host": own}).status_code == 404
 
 
 def test_what_is_open_takes_nothing_from_other_sites(client: FlaskClient, jobs: JobStore) -> None:
-    """A form of theirs that a browser sends is refused; the page's own calls and programs' are not."""
+    """A form of theirs that a browser sends is rejected; the page's own calls and programs' are not."""
     for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        refused(bulk(client, ["a.jpg"], headers), 403, "another site")
+        rejected(bulk(client, ["a.jpg"], headers), 403, "another site")
     assert jobs.pending() == 0
     for headers in (OWN_PAGE, {"Sec-Fetch-Site": "same-origin"}, {}):
         assert upload(client, headers).status_code == 202
@@ -364,7 +364,7 @@ def _stored(objects: ObjectStore) -> set[str]:
 def test_a_limit_counts_images_over_all_processes(
     settings: Settings, client: FlaskClient, keys: KeyStore, jobs: JobStore, objects: ObjectStore
 ) -> None:
-    """A bulk upload of 9 leaves 1 of 10; the next that finds none is refused wherever it arrives."""
+    """A bulk upload of 9 leaves 1 of 10; the next that finds none is rejected wherever it arrives."""
     limited, before = _limited(keys, SLOW, 10), _stored(objects)
     first = bulk(client, ["a.jpg"] * 9, limited)
     assert first.headers["RateLimit-Policy"] == '"images";q=10;w=10000'
@@ -373,7 +373,7 @@ def test_a_limit_counts_images_over_all_processes(
     assert (last.status_code, last.headers["RateLimit"]) == (202, '"images";r=0;t=10000')
     for process in (client, create_app(settings).test_client()):
         for response in (upload(process, limited), bulk(process, ["b.jpg"] * 2, limited)):
-            refused(response, 429, "as many images as it may")
+            rejected(response, 429, "as many images as it may")
             assert 900 <= int(response.headers["Retry-After"]) <= 1000
             assert response.headers["RateLimit"] == f'"images";r=0;t={response.headers["Retry-After"]}'
     assert jobs.pending() == 10
@@ -422,11 +422,11 @@ def test_repeating_an_upload_shows_no_result_to_who_may_not_read(
     """The sender learns that it has settled, and no more; a key that may read sees what it shows."""
     _, sender = keys.create("camera", [Scope.INGEST])
     _, both = keys.create("both", [Scope.INGEST, Scope.READ])
-    found = Prediction("biodegradable", 0.9, review=False)
+    prediction = Prediction("biodegradable", 0.9, review=False)
     for token, shown in ((sender, False), (both, True)):
         headers = bearer(token) | {"Idempotency-Key": "1"}
         job_id = upload(client, headers).get_json()["id"]
-        jobs.settle([Outcome(job_id, JobState.CLASSIFIED, found)], "m")
+        jobs.settle([Outcome(job_id, JobState.CLASSIFIED, prediction)], "m")
         again = upload(client, headers).get_json()
         assert (again["id"], again["state"]) == (job_id, "classified")
         assert (again["prediction"] is not None) is shown
@@ -460,18 +460,18 @@ def test_a_key_cancels_its_own_jobs_only(client: FlaskClient, keys: KeyStore, jo
     ids = [item["job"]["id"] for item in bulk(client, ["a.jpg", "b.jpg", "c.jpg"], own).get_json()["items"]]
     jobs.settle([Outcome(ids[2], JobState.CLASSIFIED, Prediction("biodegradable", 0.9, False))], "m")
     unknown = new_job_id()
-    missing = refused(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
+    missing = rejected(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
     for job_id in ids:
         for headers in (other, reader):
-            said = refused(client.delete(f"/v1/jobs/{job_id}", headers=headers), 404, job_id)["detail"]
+            said = rejected(client.delete(f"/v1/jobs/{job_id}", headers=headers), 404, job_id)["detail"]
             assert said == missing.replace(unknown, job_id)
     assert jobs.pending() == 2
     assert jobs.client.zcard(PENDING["bulk"]) == 2
     assert client.delete(f"/v1/jobs/{ids[0]}", headers=own).get_json()["state"] == "cancelled"
-    refused(client.delete(f"/v1/jobs/{ids[0]}", headers=other), 404, "There is no job")
+    rejected(client.delete(f"/v1/jobs/{ids[0]}", headers=other), 404, "There is no job")
     assert client.delete(f"/v1/jobs/{ids[1]}", headers=admin).get_json()["state"] == "cancelled"
     assert client.delete(f"/v1/jobs/{ids[0]}", headers=admin).status_code == 200
-    refused(client.delete(f"/v1/jobs/{ids[2]}", headers=own), 409, "is classified already")
+    rejected(client.delete(f"/v1/jobs/{ids[2]}", headers=own), 409, "is classified already")
     assert_balanced(jobs)
 
 
@@ -480,7 +480,7 @@ def test_jobs_sent_without_a_key_are_no_keys(client: FlaskClient, keys: KeyStore
     job_id = upload(client).get_json()["id"]
     sender, admin = (keys.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.ADMIN))
     wait_until(lambda: ask(client, "none") == 401, "keys to be needed")
-    refused(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
+    rejected(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
     assert client.delete(f"/v1/jobs/{job_id}", headers=bearer(admin)).status_code == 200
     assert_balanced(jobs)
 
@@ -538,10 +538,10 @@ def test_another_sites_page_cannot_use_the_cookie(
     """Whatever it makes the browser send; nor can it sign in or out. The key itself works from everywhere."""
     _, token = keys.create("page", [Scope.ADMIN])
     sign_in(client, token)
-    refused(upload(client, headers), 403, "another site")
+    rejected(upload(client, headers), 403, "another site")
     if headers:
-        refused(client.post("/session", json={"key": token}, headers=headers), 403, "another site")
-        refused(client.delete("/session", headers=headers), 403, "another site")
+        rejected(client.post("/session", json={"key": token}, headers=headers), 403, "another site")
+        rejected(client.delete("/session", headers=headers), 403, "another site")
     assert jobs.pending() == 0
     assert upload(client, {**headers, **bearer(token)}).status_code == 202
 
@@ -555,18 +555,18 @@ def test_signing_out_takes_the_cookie_back(client: FlaskClient, keys: KeyStore) 
 
 
 def test_a_revoked_keys_cookie_is_worthless(client: FlaskClient, keys: KeyStore) -> None:
-    """The session says so, and calls are refused."""
+    """The session says so, and calls are rejected."""
     sign_in(client, keys.create("page", [Scope.READ])[1])
     keys.revoke("page")
     wait_until(lambda: client.get("/session").get_json()["key"] is None, "the session to end", 10)
-    refused(client.get("/v1/jobs/none"), 401, "revoked")
+    rejected(client.get("/v1/jobs/none"), 401, "revoked")
 
 
 def test_a_right_key_signs_in_whatever_others_tried(client: FlaskClient, keys: KeyStore) -> None:
     """Wrong keys from the same address, such as a proxy's, keep nobody out."""
     _, token = keys.create("page", [Scope.READ])
     for _ in range(30):
-        refused(sign_in(client, "ws_wrong"), 401, "unknown, revoked or expired")
+        rejected(sign_in(client, "ws_wrong"), 401, "unknown, revoked or expired")
     assert sign_in(client, token).status_code == 200
 
 
@@ -576,14 +576,14 @@ def test_a_key_of_broken_characters_is_unknown(settings: Settings, body: str) ->
     hashed = settings.model_copy(update={"admin_key_sha256": "0" * 64})
     client = create_app(hashed).test_client()
     response = client.post("/session", data=body, content_type="application/json", headers=OWN_PAGE)
-    refused(response, 401, "unknown, revoked or expired")
+    rejected(response, 401, "unknown, revoked or expired")
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"key": 1}, {"key": " "}, {"key": "x" * 300}])
-def test_what_is_no_sign_in_is_refused(client: FlaskClient, body: Any) -> None:
+def test_what_is_no_sign_in_is_rejected(client: FlaskClient, body: Any) -> None:
     """With what to send."""
-    refused(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
-    refused(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
+    rejected(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
+    rejected(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
 
 
 # ---- Request ids, names of objects -------------------------------------------------------------
@@ -594,12 +594,12 @@ def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
     for path in ("/livez", "/v1/nothing", "/v1/jobs/none", "/"):
         with client.get(path, headers={"X-Request-ID": "belt-1.2026_A"}) as response:
             assert response.headers["X-Request-ID"] == "belt-1.2026_A"
-    made = {client.get("/livez").headers["X-Request-ID"] for _ in range(20)}
-    assert len(made) == 20
+    ids = {client.get("/livez").headers["X-Request-ID"] for _ in range(20)}
+    assert len(ids) == 20
     for strange in ("", "x" * 65, "two words", 'a"b', "{jndi:x}", "\xe4", "a/../b"):
-        found = client.get("/v1/jobs/none", headers={"X-Request-ID": strange})
-        assert re.fullmatch(r"[0-9a-f]{16}", found.headers["X-Request-ID"])
-        refused(found, 404, "not a job id")
+        response = client.get("/v1/jobs/none", headers={"X-Request-ID": strange})
+        assert re.fullmatch(r"[0-9a-f]{16}", response.headers["X-Request-ID"])
+        rejected(response, 404, "not a job id")
 
 
 @pytest.mark.parametrize(
@@ -631,5 +631,5 @@ def test_object_keys_are_ours_never_a_files_name(
 @pytest.mark.parametrize("camera", ["..", ".", "a/b", "../x", "a\\b", "a%2fb", "a%00b", "-x"])
 def test_a_camera_is_no_path(client: FlaskClient, jobs: JobStore, camera: str) -> None:
     """A camera's id, which is part of the key, cannot leave its folder."""
-    refused(upload(client, {"X-Camera-Id": camera}), 400, "cannot be a camera's id")
+    rejected(upload(client, {"X-Camera-Id": camera}), 400, "cannot be a camera's id")
     assert jobs.pending() == 0

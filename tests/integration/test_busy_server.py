@@ -20,7 +20,7 @@ from tests.support.stream import assert_balanced
 def test_classify_waits_for_room_and_loses_nothing(
     settings: Settings, jobs: JobStore, start_worker: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Two groups of 64 for a queue with 90 places for them: refused, sent again, and each classified once."""
+    """Two groups of 64 for a queue with 90 places: rejected, sent again, and each classified once."""
     folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(128):

@@ -80,10 +80,10 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
         local.run("down")
 
     fill(disk)
-    refused = local.up()
-    assert refused.returncode == 1
-    assert "is full (No space left on device); free some space on it." in refused.stderr + refused.stdout
-    assert "Traceback" not in refused.stderr + refused.stdout
+    rejected = local.up()
+    assert rejected.returncode == 1
+    assert "is full (No space left on device); free some space on it." in rejected.stderr + rejected.stdout
+    assert "Traceback" not in rejected.stderr + rejected.stdout
 
 
 def test_redis_rewrites_its_file_only_where_there_is_room(disk: Path, settings: Settings) -> None:

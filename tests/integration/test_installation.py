@@ -44,7 +44,7 @@ def keys(jobs: JobStore) -> KeyStore:
 
 
 def closed(client: FlaskClient, says: str, **headers: str) -> None:
-    """Check that every call that shows or takes something is refused, with what was lost and what to do."""
+    """Check that every call that shows or takes something is rejected, with what was lost and what to do."""
     calls: list[tuple[str, str]] = [
         ("GET", "/v1/jobs/none"),
         ("GET", "/v1/ledger"),
@@ -125,9 +125,9 @@ def test_an_api_that_starts_on_what_is_left_is_closed(
     again = create_app(settings).test_client()
     closed(again, SAYS[which])
     installation_of(settings).renew()
-    for each in (again, client):
-        wait_open(each)
-        upload(each)
+    for api in (again, client):
+        wait_open(api)
+        upload(api)
     assert readiness(again)["balanced"] is True
 
 
@@ -182,8 +182,8 @@ def test_many_processes_that_start_at_once_agree(settings: Settings, marks: Inst
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            found = {one.result() for one in [pool.submit(begin) for _ in range(8)]}
-            assert found == {marks.in_redis()}
+            ids = {future.result() for future in [pool.submit(begin) for _ in range(8)]}
+            assert ids == {marks.in_redis()}
             marks._client.delete(INSTALLATION)
             marks._objects.delete_many([OBJECT])
 

@@ -136,7 +136,7 @@ def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
         ("kamera=belt", "'kamera' is not a parameter"),
     ],
 )
-def test_queries_that_cannot_be_answered_are_refused(client: FlaskClient, query: str, says: str) -> None:
+def test_queries_that_cannot_be_answered_are_rejected(client: FlaskClient, query: str, says: str) -> None:
     """400 with a sentence."""
     response = client.get(f"/v1/ledger?{query}")
     assert response.status_code == 400
@@ -144,7 +144,7 @@ def test_queries_that_cannot_be_answered_are_refused(client: FlaskClient, query:
 
 
 @pytest.mark.usefixtures("told")
-def test_more_rows_than_one_answer_holds_are_refused(
+def test_more_rows_than_one_answer_holds_are_rejected(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is cut off in silence."""
@@ -177,7 +177,9 @@ def test_spreadsheets_get_csv(client: FlaskClient, query: str, accept: str) -> N
         lambda redis: redis.zadd("ws:pending:bulk", {"somebody": 1}),
     ],
 )
-def test_books_that_do_not_agree_are_not_balanced(client: FlaskClient, jobs: JobStore, damage: Any) -> None:
+def test_a_ledger_with_a_wrong_counter_is_not_balanced(
+    client: FlaskClient, jobs: JobStore, damage: Any
+) -> None:
     """A job that vanished, one counted twice, one never received, one that nobody counted: each shows."""
     damage(jobs.client)
     assert _ledger(client)["balanced"] is False
@@ -190,22 +192,22 @@ def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) 
     response = client.get("/metrics")
     assert response.content_type.startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(response.get_data(as_text=True))
-    found = {
+    values = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in families
         for sample in family.samples
     }
-    assert found["wastestream_images_received_total", "belt"] == 4
-    assert found["wastestream_images_settled_total", "belt", "cancelled"] == 1
-    assert found["wastestream_images_settled_total", "belt", "expired"] == 0
-    assert found["wastestream_images_duplicate_total", "other"] == 1
-    assert found["wastestream_images_pending", "other"] == 1
-    assert found["wastestream_queue_depth", "single"] == 2
-    assert found["wastestream_queue_depth", "bulk"] == 0
-    assert found["wastestream_queue_limit",] == 200_000
-    assert found["wastestream_workers",] == 1
-    assert found["wastestream_workers_running", "2026.01.31+4567", "int8"] == 1
-    assert found["wastestream_ledger_balanced",] == 1
+    assert values["wastestream_images_received_total", "belt"] == 4
+    assert values["wastestream_images_settled_total", "belt", "cancelled"] == 1
+    assert values["wastestream_images_settled_total", "belt", "expired"] == 0
+    assert values["wastestream_images_duplicate_total", "other"] == 1
+    assert values["wastestream_images_pending", "other"] == 1
+    assert values["wastestream_queue_depth", "single"] == 2
+    assert values["wastestream_queue_depth", "bulk"] == 0
+    assert values["wastestream_queue_limit",] == 200_000
+    assert values["wastestream_workers",] == 1
+    assert values["wastestream_workers_running", "2026.01.31+4567", "int8"] == 1
+    assert values["wastestream_ledger_balanced",] == 1
 
 
 def _pending(client: FlaskClient, camera: str) -> float:
@@ -215,7 +217,7 @@ def _pending(client: FlaskClient, camera: str) -> float:
 
 
 @pytest.mark.usefixtures("told")
-def test_prometheus_sees_books_that_disagree(client: FlaskClient, jobs: JobStore) -> None:
+def test_prometheus_sees_a_ledger_that_is_not_balanced(client: FlaskClient, jobs: JobStore) -> None:
     """What is pending is what the rows count, not what the other counters leave over."""
     assert (_pending(client, "belt"), _pending(client, "other")) == (1, 1)
     jobs.client.hincrby("ws:ledger:2026030112:belt", "pending", 2)

@@ -80,7 +80,7 @@ def test_a_redis_that_drops_keys_gets_no_jobs(
     policy: Callable[[str], None],
     start_worker: Callable[..., Server],
 ) -> None:
-    """Uploads are refused and the reason told, workers go on; so does all else when it is set right."""
+    """Uploads are rejected and the reason told, workers go on; so does all else when it is set right."""
     accepted = [upload(client)]
     policy("volatile-lru")
     _look_now(client)
@@ -129,8 +129,8 @@ def test_the_user_with_the_fewest_rights_can_do_everything(
     key_store = KeyStore(connect(url))
     key_store.create("belt", [Scope.INGEST])
     key_store.revoke("belt")
-    refused = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
-    assert refused <= {"client"}  # by which redis-py tells its name; it bears a refusal
+    denied = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
+    assert denied <= {"client"}  # by which redis-py tells its name; it bears a refusal
 
 
 def test_what_scripts_call_is_among_the_rights() -> None:

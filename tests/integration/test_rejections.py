@@ -1,4 +1,4 @@
-"""Requests that are refused, in front of a real API process: their senders can read why."""
+"""Requests that are rejected, in front of a real API process: their senders can read why."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def api(redis_server: Server, s3_server: Server, tmp_path_factory: pytest.TempPa
         yield Api(port, token, folder / "log", JobStore(client))
 
 
-def refused(key: str) -> list[tuple[str, str, dict[str, str], int]]:
+def rejected(key: str) -> list[tuple[str, str, dict[str, str], int]]:
     """Requests by method, path and header fields, and the status that each must be answered with."""
     image = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -88,12 +88,12 @@ def problem(status: int, body: bytes | str) -> dict[str, Any]:
     return document
 
 
-def test_python_reads_why_it_is_refused_and_what_becomes_of_the_connection(api: Api) -> None:
+def test_python_reads_why_it_is_rejected_and_what_becomes_of_the_connection(api: Api) -> None:
     """However much it sends: what is said to stay open serves the next request, and the rest is closed."""
     connection = HTTPConnection("127.0.0.1", api.port, timeout=30)
     with contextlib.closing(connection):
         for size in SIZES:
-            for method, path, headers, status in refused(api.key):
+            for method, path, headers, status in rejected(api.key):
                 connection.request(method, path, bytes(size), headers)
                 own = connection.sock
                 answer = connection.getresponse()
@@ -109,13 +109,13 @@ def test_python_reads_why_it_is_refused_and_what_becomes_of_the_connection(api: 
             problem(401, answer.read())
 
 
-def test_node_reads_why_it_is_refused(api: Api) -> None:
+def test_node_reads_why_it_is_rejected(api: Api) -> None:
     """With the same requests; it looks for the answer while it sends."""
     node = Path(playwright.__file__).parent / "driver" / "node"
     requests: list[dict[str, Any]] = [
         {"method": method, "path": path, "headers": headers, "size": size, "status": status}
         for size in SIZES
-        for method, path, headers, status in refused(api.key)
+        for method, path, headers, status in rejected(api.key)
     ]
     done = subprocess.run(
         [shutil.which("node") or node, SEND, str(api.port)],
@@ -133,7 +133,7 @@ def test_node_reads_why_it_is_refused(api: Api) -> None:
         problem(answer["status"], answer["body"])
 
 
-def test_who_asks_before_sending_is_refused_before_it_sends(api: Api) -> None:
+def test_who_asks_before_sending_is_rejected_before_it_sends(api: Api) -> None:
     """`Expect: 100-continue` without a key: no leave is given, and the connection closes."""
     head = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
     answer = exchange(api.port, head + b"Expect: 100-continue\r\n\r\n")

@@ -43,9 +43,9 @@ class Authority:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority that no system knows."""
-    made, file = trustme.CA(), tmp_path_factory.mktemp("ca") / "ca.pem"
-    made.cert_pem.write_to_path(str(file))
-    return Authority(file, made.issue_cert("localhost"))
+    ca, file = trustme.CA(), tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(str(file))
+    return Authority(file, ca.issue_cert("localhost"))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_the_certificate_is_verified(
 
 
 @pytest.mark.parametrize("program", ["worker", "infra.cli keys list"])
-def test_a_url_that_cannot_be_used_is_refused_in_a_sentence(program: str) -> None:
+def test_a_url_that_cannot_be_used_is_rejected_in_a_sentence(program: str) -> None:
     """No traceback, and nothing of the password."""
     environment = {"WASTESTREAM_REDIS_URL": "redis://:hunter2/#@127.0.0.1:6379/0"}
     done = _run(environment, *program.split())
@@ -173,8 +173,8 @@ def test_both_clients_of_storage_trust_an_authority_of_its_own(
             "WASTESTREAM_S3_BUCKET": known.s3_bucket,
             "WASTESTREAM_S3_CA_FILE": str(authority.file),
         }
-        made = _run(environment, "core.storage")
-        assert (made.returncode, made.stderr) == (0, "")
+        done = _run(environment, "core.storage")
+        assert (done.returncode, done.stderr) == (0, "")
         ObjectStore(known).put_many([("images/belt/a.jpeg", jpeg())])
         assert ObjectStore(known).get("images/belt/a.jpeg") == jpeg()
         assert proxy.in_clear == []

@@ -63,9 +63,9 @@ def test_waiting_for_the_result_takes_the_right_to_read_it(settings: Settings, j
     keys = KeyStore(connect(settings.redis_url.get_secret_value()))
     _, token = keys.create("belt-1", [Scope.INGEST])
     client = create_app(settings).test_client()
-    refused = _upload(client, "?wait=1", Authorization=f"Bearer {token}")
-    assert refused.status_code == 403
-    assert "'read'" in refused.get_json(force=True)["detail"]
+    rejected = _upload(client, "?wait=1", Authorization=f"Bearer {token}")
+    assert rejected.status_code == 403
+    assert "'read'" in rejected.get_json(force=True)["detail"]
     assert jobs.pending() == 0
     assert _upload(client, Authorization=f"Bearer {token}").status_code == 202
 
@@ -73,11 +73,11 @@ def test_waiting_for_the_result_takes_the_right_to_read_it(settings: Settings, j
 @pytest.mark.parametrize(
     ("path", "says"), [("?wait=soon", "from 0 to 30"), ("/bulk?wait=1", "POST /v1/jobs/query")]
 )
-def test_a_wait_that_cannot_be_is_refused(client: FlaskClient, jobs: JobStore, path: str, says: str) -> None:
+def test_a_wait_that_cannot_be_is_rejected(client: FlaskClient, jobs: JobStore, path: str, says: str) -> None:
     """Before anything is accepted."""
-    refused = _upload(client, path)
-    assert refused.status_code == 400
-    assert says in refused.get_json(force=True)["detail"]
+    rejected = _upload(client, path)
+    assert rejected.status_code == 400
+    assert says in rejected.get_json(force=True)["detail"]
     assert jobs.pending() == 0
 
 

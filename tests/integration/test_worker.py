@@ -88,9 +88,9 @@ def test_celery_tools_see_every_job(
     seen: dict[str, set[str]] = {"active": set(), "reserved": set()}
 
     def look() -> bool:
-        for kind, found in seen.items():
+        for kind, ids in seen.items():
             answer: dict[str, list[dict[str, Any]]] = getattr(inspect, kind)() or {}
-            found.update(request["id"] for requests in answer.values() for request in requests)
+            ids.update(request["id"] for requests in answer.values() for request in requests)
         return bool(seen["active"] and seen["reserved"])
 
     wait_until(look, "active and reserved jobs")
@@ -171,7 +171,7 @@ def test_a_worker_without_a_model_exits_with_the_reason(
 ) -> None:
     """No worker runs that cannot classify."""
     prepare(tmp_path)
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "worker"],
         env={**environment_of(settings), "WASTESTREAM_MODEL_DIR": str(tmp_path)},
         cwd=REPOSITORY,
@@ -180,9 +180,9 @@ def test_a_worker_without_a_model_exits_with_the_reason(
         timeout=60,
         check=False,
     )
-    assert found.returncode == 1
-    assert says in found.stderr
-    assert "Traceback" not in found.stderr
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
@@ -220,17 +220,17 @@ def test_events_tell_of_every_job(
         receiver = app.events.Receiver(connection, handlers=handler)
         with receiver.consumer_context(wakeup=False) as (subscribed, _channel, _consumers):
 
-            def drain() -> None:
+            def receive() -> None:
                 with contextlib.suppress(TimeoutError):
                     subscribed.drain_events(timeout=0.2)
 
             start_worker(events=True)
-            drain()  # This subscribes; what was sent before is not seen.
+            receive()  # This subscribes; what was sent before is not seen.
             good = upload_bulk(client, 20)
             broken = upload(client, BROKEN)
 
             def complete() -> bool:
-                drain()
+                receive()
                 return seen.get("task-succeeded") == set(good) and seen.get("task-failed") == {broken}
 
             wait_until(complete, "every event")

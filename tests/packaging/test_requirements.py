@@ -46,8 +46,8 @@ _PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 def _wanted(group: str) -> set[str]:
     """Return what pyproject.toml lists for a group, those that it includes followed."""
     names: set[str] = set()
-    for each in _PYPROJECT["dependency-groups"][group]:
-        names |= _wanted(each["include-group"]) if isinstance(each, dict) else {_name(each)}
+    for entry in _PYPROJECT["dependency-groups"][group]:
+        names |= _wanted(entry["include-group"]) if isinstance(entry, dict) else {_name(entry)}
     return names
 
 

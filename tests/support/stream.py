@@ -51,7 +51,7 @@ def upload_bulk(
     return ids
 
 
-def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
+def upload_group(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
     """Upload up to 16 single images at the same time; return their jobs' ids.
 
     `max_ages`: seconds after which each is too old, if ever.

@@ -78,7 +78,7 @@ def test_escapes_hide_nothing(value: str) -> None:
 
 @given(st.text(max_size=MAX_LENGTH))
 def test_ids_are_safe_where_they_go(text: str) -> None:
-    """Any text is refused, or its id is stable, stays in its folder and fits a name in an archive."""
+    """Any text is rejected, or its id is stable, stays in its folder and fits a name in an archive."""
     try:
         name = camera_id(text)
     except CameraIdError:

@@ -18,10 +18,10 @@ from tests.support.mutations import case
 
 def test_hostile_images_are_arrays_or_errors_of_ours() -> None:
     """The first of the cases that `python -m tests.fuzz.images` goes on with."""
-    tally = decode_all(range(3_000), seed=0)
-    assert tally.wrong == []
-    assert tally.outcomes["array"] > 500
-    assert tally.outcomes["CorruptImageError"] > 500
+    counts = decode_all(range(3_000), seed=0)
+    assert counts.wrong == []
+    assert counts.outcomes["array"] > 500
+    assert counts.outcomes["CorruptImageError"] > 500
 
 
 def test_a_case_is_known_by_its_number() -> None:
@@ -31,7 +31,7 @@ def test_a_case_is_known_by_its_number() -> None:
 
 
 @pytest.mark.parametrize("make", bombs.REJECTED, ids=lambda make: str(make.__name__))
-def test_a_bomb_is_refused_by_its_header(make: Callable[[], bytes]) -> None:
+def test_a_bomb_is_rejected_by_its_header(make: Callable[[], bytes]) -> None:
     """What would keep a decoder busy for up to 50 seconds is told by the header, in milliseconds."""
     data = make()
     assert len(data) <= MAX_BYTES

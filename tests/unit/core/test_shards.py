@@ -47,17 +47,17 @@ def test_what_was_packed_comes_out(images: dict[str, bytes]) -> None:
 def test_any_tool_reads_an_archive() -> None:
     """It ends as archives end, and its parts are plain files."""
     with tarfile.open(fileobj=io.BytesIO(packed(IMAGES)), mode="r:") as opened:
-        found = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
-        assert {name: file.read() for name, file in found.items() if file is not None} == IMAGES
+        files = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
+        assert {name: file.read() for name, file in files.items() if file is not None} == IMAGES
 
 
 def test_a_damaged_archive_gives_what_is_whole() -> None:
     """Cut off anywhere, it gives no image that is not as it was; the last ones are missing."""
     archive = packed(IMAGES)
     for length in range(0, len(archive), 100):
-        found = unpack(archive[:length])
-        assert found.items() <= IMAGES.items()
-        assert list(found) == list(IMAGES)[: len(found)]
+        images = unpack(archive[:length])
+        assert images.items() <= IMAGES.items()
+        assert list(images) == list(IMAGES)[: len(images)]
     assert unpack(b"no archive, but longer than a block of one" * 50) == {}
 
 

@@ -27,8 +27,8 @@ _COLUMNS = 119
 def _command_lines(document: Path) -> list[list[str]]:
     """Return the words after each `./wastestream` in the document, comments and redirections cut off."""
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"\./wastestream((?: +[^\s`#|>&;)]+)+)", text)
-    return [shlex.split(words) for words in found]
+    commands = re.findall(r"\./wastestream((?: +[^\s`#|>&;)]+)+)", text)
+    return [shlex.split(words) for words in commands]
 
 
 @_names

@@ -73,8 +73,8 @@ def test_a_perfect_model_needs_no_review() -> None:
 def test_a_hopeless_model_is_reviewed_throughout() -> None:
     """When no band keeps the promise, every image is for a person."""
     labels = np.array([0, 1, 0, 1])
-    found = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
-    assert found.review_band == (0.0, 1.0)
+    calibration = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
+    assert calibration.review_band == (0.0, 1.0)
 
 
 def test_small_sources_count_as_much_as_large_ones() -> None:

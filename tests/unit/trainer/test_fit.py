@@ -122,10 +122,10 @@ def test_the_teacher_pulls_on_both_outputs() -> None:
     def loss(prior: float, sure: float) -> float:
         said = np.zeros((2, 1000), np.float32)
         said[:, 7] = sure
-        found = fit._knowledge_loss(
+        loss = fit._knowledge_loss(
             config, np.full(2, prior, np.float32), said, np.full(2, 3, np.float32), classes
         )
-        return float(found)
+        return float(loss)
 
     assert loss(3, 20) < loss(0, 20) < loss(0, 0)
     assert loss(3, 20) == pytest.approx(0, abs=1e-3)

@@ -94,7 +94,7 @@ def test_a_body_without_encoding_is_not_copied() -> None:
     ],
 )
 def test_a_data_uri_is_its_image(uri: bytes, declared: str, media_type: str) -> None:
-    """Whatever text it was declared as; another image type stays, to be refused."""
+    """Whatever text it was declared as; another image type stays, to be rejected."""
     assert unwrap(memoryview(uri), declared) == (jpeg(), media_type)
 
 

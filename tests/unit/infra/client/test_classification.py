@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             ids = json.loads(body)["ids"]
             jobs = [self.server.show(job) for job in ids]
-            unknown = [job for job, found in zip(ids, jobs, strict=True) if found is None]
+            unknown = [job for job, known in zip(ids, jobs, strict=True) if known is None]
             self._answer(200, {"jobs": [job for job in jobs if job], "unknown": unknown})
 
     def _take(self) -> bytes:
