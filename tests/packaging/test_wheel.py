@@ -1,4 +1,4 @@
-"""The wheel: all files, its metadata, and the main job done from it alone, outside the checkout."""
+"""The wheel, built by way of the source distribution as a release is: files, metadata, and the main job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built in a copy: setuptools would take what earlier builds left beside pyproject.toml."""
+    """The wheel made of the source distribution, which therefore holds every file that the wheel needs.
+
+    Built in a copy: setuptools would take what earlier builds left beside pyproject.toml.
+    """
     folder = tmp_path_factory.mktemp("build")
     for name in _PACKAGES:
         shutil.copytree(
@@ -31,9 +34,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     for name in _BUILT_FROM:
         shutil.copy(REPOSITORY / name, folder)
-    run_uv("build", "--wheel", "--out-dir", folder / "dist", folder)
-    (made,) = (folder / "dist").glob("*.whl")
-    return made
+    run_uv("build", "--out-dir", folder / "dist", folder)  # both; the wheel from the source distribution
+    (path,) = (folder / "dist").glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
