@@ -12,8 +12,10 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from api import readiness
 from api.app import create_app
 from core.errors import RedisUnavailableError
+from core.redis.api_keys import KeyStore
 from core.redis.client import connect
 from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
@@ -96,6 +98,12 @@ def jobs(settings: Settings) -> JobStore:
 
 
 @pytest.fixture
+def keys(settings: Settings) -> KeyStore:
+    """The API keys on the real Redis."""
+    return KeyStore(connect(settings.redis_url.get_secret_value()))
+
+
+@pytest.fixture
 def objects(settings: Settings) -> ObjectStore:
     """The object store on the real S3 server."""
     return ObjectStore(settings)
@@ -105,6 +113,12 @@ def objects(settings: Settings) -> ObjectStore:
 def client(settings: Settings) -> FlaskClient:
     """The API's application, called in this process, on the real servers."""
     return create_app(settings).test_client()
+
+
+@pytest.fixture
+def fresh_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness does not wait a second before it checks again."""
+    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -150,6 +164,24 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
         server.start()
         if ready:
             wait_until(lambda: known(name), f"{name} to be ready; its log: {server.log}")
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def start_api(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """A function that starts a real API, always on the same port."""
+    port = free_port()
+    started: list[Server] = []
+
+    def start(module: str = "api", **environment: str) -> Server:
+        variables = {**environment_of(settings), "WASTESTREAM_PORT": str(port), **environment}
+        server = Server([sys.executable, "-m", module], tmp_path / "api.log", variables, port)
+        started.append(server)
+        server.start()
         return server
 
     yield start

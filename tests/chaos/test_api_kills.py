@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import random
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -19,41 +18,14 @@ import pytest
 from core.messages import QUEUES, keys_in
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
-from core.settings import Settings
 from core.shards import job_id_of
-from tests.conftest import environment_of
 from tests.support.images import jpeg
-from tests.support.servers import Server, free_port, wait_until
+from tests.support.servers import Server, wait_until
 from tests.support.stream import finish
 
 StartApi = Callable[..., Server]
 
-
-@pytest.fixture
-def start_api(settings: Settings, tmp_path: Path) -> Iterator[StartApi]:
-    """A function that starts a real API, of two processes."""
-    port = free_port()
-    started: list[Server] = []
-
-    def start(module: str = "api", **environment: str) -> Server:
-        server = Server(
-            [sys.executable, "-m", module],
-            tmp_path / "api.log",
-            environment={
-                **environment_of(settings),
-                "WASTESTREAM_PORT": str(port),
-                "WASTESTREAM_API_PROCESSES": "2",
-                **environment,
-            },
-            port=port,
-        )
-        started.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in started:
-        server.stop()
+_TWO = {"WASTESTREAM_API_PROCESSES": "2"}
 
 
 def _upload(port: int, key: str) -> str | None:
@@ -91,7 +63,7 @@ def test_a_process_is_killed_around_accepting(
 ) -> None:
     """Recording and enqueueing are one step: after it the job is whole, before it there is none."""
     marker = tmp_path / "m"
-    api = start_api("tests.support.faulty_api", FAULT=moment, MARKER=str(marker))
+    api = start_api("tests.support.faulty_api", **_TWO, FAULT=moment, MARKER=str(marker))
     assert api.port is not None
     assert _upload(api.port, "key") is None
     assert marker.exists()
@@ -108,7 +80,7 @@ def test_the_api_is_killed_again_and_again_under_load(
 ) -> None:
     """With uploads on their way each time: every upload is one job, whenever its process was killed."""
     rng = random.Random(4)  # noqa: S311 - moments, no secret
-    api = start_api()
+    api = start_api(**_TWO)
     port = api.port
     assert port is not None
     start_worker()
@@ -131,7 +103,7 @@ def test_the_api_finishes_its_requests_when_told_to_stop(
     jobs: JobStore, start_api: StartApi, start_worker: Callable[..., Server]
 ) -> None:
     """A long-poll under way at SIGTERM gets its answer, and the API ends with exit code 0."""
-    api = start_api()
+    api = start_api(**_TWO)
     assert api.port is not None
     job_id = _upload_until_answered(api.port, "key")
     with urllib.request.urlopen(f"http://127.0.0.1:{api.port}/livez", timeout=5) as response:

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import Server, wait_until
 from tests.support.stream import assert_balanced, states, upload, upload_bulk, wait_settled
 
@@ -26,8 +26,7 @@ def _looked_at(runs: Path) -> int:
 
 
 def _upload(client: FlaskClient, **headers: str) -> tuple[int, str]:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    response = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **named})
+    response = post_image(client, **headers)
     return response.status_code, (response.get_json(silent=True) or {}).get("id", "")
 
 

@@ -22,17 +22,11 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced
 
 Cameras = Callable[..., Result]
-
-
-@pytest.fixture
-def keys(jobs: JobStore) -> KeyStore:
-    """The keys, on the real Redis."""
-    return KeyStore(jobs.client)
 
 
 @pytest.fixture
@@ -56,11 +50,8 @@ def cameras(settings: Settings, request: pytest.FixtureRequest) -> Cameras:
 
 def send(client: FlaskClient, camera: str, token: str | None = None, **headers: str) -> TestResponse:
     """Send one image of a camera."""
-    named = {"Content-Type": "image/jpeg", "X-Camera-Id": camera}
-    named |= {name.replace("_", "-"): value for name, value in headers.items()}
-    if token:
-        named["Authorization"] = f"Bearer {token}"
-    return client.post("/v1/images", data=jpeg(), headers=named)
+    key = {"Authorization": f"Bearer {token}"} if token else {}
+    return post_image(client, X_Camera_Id=camera, **key, **headers)
 
 
 def settle_all(jobs: JobStore) -> None:

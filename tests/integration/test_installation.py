@@ -25,6 +25,7 @@ from core.settings import Settings, load_settings
 from core.shards import IMAGES
 from core.storage import ObjectStore
 from infra.cli.main import cli
+from tests.support.calls import post_image
 from tests.support.images import jpeg
 from tests.support.servers import free_port, wait_until
 from tests.support.stream import upload
@@ -35,12 +36,6 @@ from worker.periodic import retention
 def marks(settings: Settings) -> Installation:
     """The marks in the real Redis and the real storage, of which neither has one yet."""
     return installation_of(settings)
-
-
-@pytest.fixture
-def keys(jobs: JobStore) -> KeyStore:
-    """The keys, on the real Redis."""
-    return KeyStore(jobs.client)
 
 
 def closed(client: FlaskClient, says: str, **headers: str) -> None:
@@ -104,7 +99,7 @@ def test_a_running_api_closes_when_data_are_lost(
     assert readiness(client)["checks"]["installation"] == "ok"
     forgotten(jobs.client, objects, which)
     if which != "storage":
-        answer = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
+        answer = post_image(client)
         assert answer.status_code == 503
         assert jobs.pending() == 0
         assert client.get("/v1/ledger").status_code == 503

@@ -6,12 +6,9 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,26 +24,11 @@ from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.conftest import environment_of
 from tests.support.images import jpeg
-from tests.support.servers import REPOSITORY, Server, free_port
+from tests.support.servers import Server, free_port, run_module
 
 Keys = Callable[..., Result]
 
 TOKEN = re.compile(r"ws_[0-9a-f]{10}_[0-9a-f]{48}\n")
-
-
-def run(
-    *arguments: object, module: str = "infra.cli", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 @pytest.fixture(params=["./wastestream keys", "python -m api.keys"])
@@ -103,7 +85,7 @@ def test_what_cannot_be_done_is_said(keys: Keys) -> None:
 def test_the_container_command_is_a_module(settings: Settings) -> None:
     """It runs as docs/containers.md has it, and takes Redis from the settings."""
     url = {"WASTESTREAM_REDIS_URL": settings.redis_url.get_secret_value()}
-    created = run("create", "belt-1", "--scope", "ingest", module="api.keys", **url)
+    created = run_module("api.keys", "create", "belt-1", "--scope", "ingest", environment=url)
     assert TOKEN.fullmatch(created.stdout), created
 
 
@@ -115,42 +97,25 @@ def test_a_key_that_several_share_a_name_with_is_revoked_by_id(settings: Setting
     redis = connect(settings.redis_url.get_secret_value())
     redis.hset("ws:keys", second.id, str(redis.hget("ws:keys", first.id)))
     url = {"WASTESTREAM_REDIS_URL": settings.redis_url.get_secret_value()}
-    ambiguous = run("keys", "revoke", "one", **url)
+    ambiguous = run_module("infra.cli", "keys", "revoke", "one", environment=url)
     assert ambiguous.returncode == 1
     assert first.id in ambiguous.stderr
     assert second.id in ambiguous.stderr
-    assert run("keys", "revoke", first.id, **url).returncode == 0
+    assert run_module("infra.cli", "keys", "revoke", first.id, environment=url).returncode == 0
     assert [key.valid for key in store.all()].count(True) == 1
 
 
 def test_a_redis_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Both by its address and by the folder of a stack that does not run; the password is not shown."""
-    down = run("keys", "list", WASTESTREAM_REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+    nobody = {"WASTESTREAM_REDIS_URL": f"redis://:hunter2@127.0.0.1:{free_port()}/0"}
+    down = run_module("infra.cli", "keys", "list", environment=nobody)
     assert (down.returncode, "Redis does not answer" in down.stderr) == (1, True)
     assert "hunter2" not in down.stderr + down.stdout
-    nothing = run("keys", "--data-dir", tmp_path, "list", WASTESTREAM_REDIS_URL="redis://127.0.0.1:1/0")
+    nothing = run_module("infra.cli", "keys", "--data-dir", tmp_path, "list", environment=nobody)
     assert (nothing.returncode, f"No stack runs on {tmp_path}" in nothing.stderr) == (1, True)
 
 
 # ---- The API as a process ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def start_api(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """A function that starts the API with more settings."""
-    started: list[Server] = []
-
-    def start(**environment: str) -> Server:
-        port = free_port()
-        variables = {**environment_of(settings), "WASTESTREAM_PORT": str(port), **environment}
-        server = Server([sys.executable, "-m", "api"], tmp_path / "api.log", variables, port)
-        started.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in started:
-        server.stop()
 
 
 def statuses(server: Server, *requests: tuple[str, str, bytes, dict[str, str]]) -> list[int]:
@@ -169,7 +134,7 @@ def statuses(server: Server, *requests: tuple[str, str, bytes, dict[str, str]]) 
 
 def test_without_a_key_it_does_not_start_where_others_reach_it(settings: Settings) -> None:
     """It ends with a sentence that says what to do."""
-    ended = run(module="api", **environment_of(settings), WASTESTREAM_HOST="192.0.2.1")
+    ended = run_module("api", environment=environment_of(settings) | {"WASTESTREAM_HOST": "192.0.2.1"})
     assert ended.returncode == 1
     assert "there is no API key" in ended.stderr
     assert "keys create" in ended.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -18,9 +17,10 @@ from core.messages import QUEUES
 from core.redis import keys
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from tests.support.calls import post_image
 from tests.support.images import jpeg
 from tests.support.servers import Server
-from tests.support.stream import assert_balanced, upload, upload_bulk
+from tests.support.stream import assert_balanced, stored_objects, upload, upload_bulk
 
 MAX_QUEUED = 64
 MAX_BULK = 58
@@ -36,8 +36,7 @@ def narrow(settings: Settings) -> FlaskClient:
 def _post(client: FlaskClient, count: int = 1, key: str | None = None) -> TestResponse:
     named = {"Idempotency-Key": key} if key else {}
     if count == 1:
-        headers = {"Content-Type": "image/jpeg", **named}
-        return client.post("/v1/images", data=jpeg(), headers=headers)
+        return post_image(client, **named)
     parts = [(io.BytesIO(jpeg()), "a.jpg", "image/jpeg") for _ in range(count)]
     return client.post("/v1/images/bulk", data={"i": parts}, headers=named)
 
@@ -47,11 +46,6 @@ def _fill(client: FlaskClient, jobs: JobStore, count: int) -> None:
     upload_bulk(client, min(count, MAX_BULK) - jobs.pending())
     for _ in range(count - jobs.pending()):
         upload(client)
-
-
-def _stored(s3_server: Server) -> int:
-    """Return how many objects with images storage holds."""
-    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
 def _messages(jobs: JobStore) -> int:
@@ -66,7 +60,7 @@ def test_a_full_queue_takes_nothing_more(
     """429 with the time to come back; no record, no message, no count, and no image left in storage."""
     bound = MAX_QUEUED if count == 1 else MAX_BULK
     _fill(narrow, jobs, bound - count + 1)
-    stored, messages = _stored(s3_server), _messages(jobs)
+    stored, messages = stored_objects(s3_server), _messages(jobs)
     for _ in range(2):  # the second is rejected by the API process itself, or by its look before storing
         response = _post(narrow, count, key)
         assert response.status_code == 429
@@ -75,7 +69,11 @@ def test_a_full_queue_takes_nothing_more(
         assert f"{bound - count + 1} images wait, and " in detail
         assert f"uploads are taken up to {bound}." in detail
         assert f"again in {response.headers['Retry-After']} s" in detail
-    assert (_stored(s3_server), _messages(jobs), jobs.pending()) == (stored, messages, bound - count + 1)
+    assert (stored_objects(s3_server), _messages(jobs), jobs.pending()) == (
+        stored,
+        messages,
+        bound - count + 1,
+    )
     assert_balanced(jobs)
 
 
@@ -254,17 +252,17 @@ def test_made_up_cameras_do_not_fill_the_ledger(
     def send(camera: str, count: int = 1) -> TestResponse:
         headers = {"X-Camera-Id": camera}
         if count == 1:
-            return client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **headers})
+            return post_image(client, **headers)
         parts = [(io.BytesIO(jpeg()), "a.jpg", "image/jpeg") for _ in range(count)]
         return client.post("/v1/images/bulk", data={"i": parts}, headers=headers)
 
     assert [send("a").status_code, send("b", 3).status_code] == [202, 202]
-    stored = _stored(s3_server)
+    stored = stored_objects(s3_server)
     for count in (1, 3):
         rejected = send("c", count)
         assert rejected.status_code == 422
         assert "there are 2 already" in rejected.get_json(force=True)["detail"]
-    assert _stored(s3_server) == stored
+    assert stored_objects(s3_server) == stored
     assert send("a", 3).status_code == 202
     assert jobs.client.zrange("ws:cameras", 0, -1) == ["a", "b"]
     assert_balanced(jobs)

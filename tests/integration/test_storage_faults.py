@@ -17,7 +17,6 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from api import readiness
 from api.app import create_app
 from core.errors import StorageUnavailableError
 from core.redis.job_store import JobStore
@@ -27,11 +26,7 @@ from tests.support.images import encoded, jpeg, pattern
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import finish, upload
 
-
-@pytest.fixture(autouse=True)
-def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readiness does not wait a second before it asks again."""
-    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
+pytestmark = pytest.mark.usefixtures("fresh_readiness")
 
 
 def _storage(client: FlaskClient) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.damage import frames
 from tests.support.images import jpeg
-from tests.support.servers import REPOSITORY, Server, free_port, wait_until
+from tests.support.servers import Server, free_port, run_module, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
 
 StartWorker = Callable[..., Server]
@@ -171,14 +170,8 @@ def test_a_worker_without_a_model_exits_with_the_reason(
 ) -> None:
     """No worker runs that cannot classify."""
     prepare(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "worker"],
-        env={**environment_of(settings), "WASTESTREAM_MODEL_DIR": str(tmp_path)},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = run_module(
+        "worker", environment=environment_of(settings) | {"WASTESTREAM_MODEL_DIR": str(tmp_path)}
     )
     assert done.returncode == 1
     assert says in done.stderr
@@ -191,11 +184,7 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
     """Exit code 1 with a sentence before, 0 while it runs, and 0 while nobody can know."""
 
     def health() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "worker.health"]
-        environment = environment_of(settings)
-        return subprocess.run(
-            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False
-        )
+        return run_module("worker.health", environment=environment_of(settings))
 
     before = health()
     assert (before.returncode, "No worker of" in before.stderr) == (1, True)
