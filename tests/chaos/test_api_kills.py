@@ -1,4 +1,4 @@
-"""The API killed while it accepts: what was answered is there, what is repeated counts once."""
+"""The API killed while it accepts: answered jobs exist, and a repeated upload counts once."""
 
 from __future__ import annotations
 

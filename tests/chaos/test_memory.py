@@ -36,7 +36,7 @@ FAULTY = "tests.support.faulty_worker"
 
 @pytest.fixture
 def fill(jobs: JobStore) -> Iterator[Callable[[], None]]:
-    """A function after which Redis has no memory left, whatever is freed; at the end it has."""
+    """A function that leaves Redis without memory until the end of the test."""
 
     def run_out() -> None:
         jobs.client.config_set("maxmemory", "1")
@@ -74,7 +74,7 @@ def test_uploads_are_rejected_whole(
 
 
 def test_jobs_are_cancelled(client: FlaskClient, jobs: JobStore, fill: Callable[[], None]) -> None:
-    """What frees memory is allowed."""
+    """Commands that free memory are allowed."""
     job_id = upload(client)
     fill()
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 200

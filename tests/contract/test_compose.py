@@ -152,7 +152,7 @@ def test_the_apis_health_check_is_a_route() -> None:
 
 
 def test_the_apis_port_is_one_number() -> None:
-    """What is published, what the image exposes and what the API listens on agree."""
+    """The published port, the exposed port and the API's port agree."""
     port = settings_of("api")["WASTESTREAM_PORT"]
     (published,) = SERVICES["api"]["ports"]
     assert filled_in(published) == f"127.0.0.1:8000:{port}"
@@ -245,7 +245,7 @@ def test_only_the_api_can_be_reached() -> None:
 
 
 def test_data_lie_in_named_volumes() -> None:
-    """What Redis and S3 write outlives their containers."""
+    """The files of Redis and S3 outlive their containers."""
     assert "redis-data:/data" in SERVICES["redis"]["volumes"]
     assert "s3-data:/data" in SERVICES["s3"]["volumes"]
     assert {"redis-data", "s3-data"} == set(COMPOSE["volumes"])
@@ -335,7 +335,7 @@ def test_redis_starts_as_configured(redis_in_container: Server) -> None:
 
 
 def test_the_redis_password_is_on_no_command_line(redis_in_container: Server) -> None:
-    """What `ps` shows of Redis does not hold the password."""
+    """Redis' command line in `ps` does not contain the password."""
     assert redis_in_container.process is not None
     shown = Path(f"/proc/{redis_in_container.process.pid}/cmdline").read_text()
     assert "redis-server" in shown

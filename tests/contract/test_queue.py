@@ -1,4 +1,4 @@
-"""What we use of Celery and kombu beside their documented interfaces: an upgrade that moves it fails here."""
+"""Undocumented interfaces of Celery and kombu that we use: an upgrade that moves one fails here."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_a_closed_channel_returns_its_messages_by_the_function_that_we_replace(
 
 
 def test_returned_messages_are_marked_and_served_next(settings: Settings, jobs: JobStore) -> None:
-    """What kombu restores says `redelivered`, by which a job runs alone, and goes where it is served next."""
+    """A message that kombu restores is marked `redelivered`, so its jobs run alone, and is served next."""
     app = make_app(settings)
     first, second = _keys(1), _keys(1)
     for keys in (first, second):
@@ -299,7 +299,7 @@ def test_the_worker_connects_by_a_class_of_ours(settings: Settings, monkeypatch:
 
 
 def test_our_channel_records_a_message_as_kombu_does(settings: Settings, jobs: JobStore) -> None:
-    """Waited for or taken with others: what `unacked` then holds is the same, whoever reads it."""
+    """Waited for or taken with others: `unacked` then holds the same for every reader."""
     app = make_app(settings)
     held = {}
     for transport in ("redis", TRANSPORT):

@@ -1,4 +1,4 @@
-"""The API on a real Redis and a real S3 server: what it takes, what it rejects, and what it says."""
+"""The API on a real Redis and a real S3 server: accepted uploads, rejections, answers."""
 
 from __future__ import annotations
 
@@ -628,7 +628,7 @@ def test_every_route_is_documented(client: FlaskClient) -> None:
 
 
 def test_answers_are_not_kept_by_caches(client: FlaskClient) -> None:
-    """What is told of jobs and counts, and what is rejected, is for the one who asked, and for now."""
+    """Answers about jobs and counts, and rejections, are for this caller and this moment."""
     job_id = client.post("/v1/images", data=jpeg(), headers=JPEG).get_json()["id"]
     ours = (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing")
     for path in (*ours, "/metrics", "/readyz", "/livez", "/session", "/static/page.js"):

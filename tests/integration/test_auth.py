@@ -1,4 +1,4 @@
-"""API keys on the real API and Redis: who gets in, how fast that changes, and what a key may do."""
+"""API keys on the real API and Redis: access, its changes, and the rights of a key."""
 
 from __future__ import annotations
 
@@ -392,7 +392,7 @@ def test_a_repeated_upload_is_counted_once(client: FlaskClient, keys: KeyStore) 
 
 
 def test_two_keys_may_use_one_idempotency_key(client: FlaskClient, keys: KeyStore) -> None:
-    """What one chose is nothing to the other, whatever it sends."""
+    """An idempotency key of one API key has no effect on another's uploads."""
     tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
     answers = [post_image(client, **bearer(token), Idempotency_Key="frame-1") for token in tokens]
     assert len({answer.get_json()["id"] for answer in answers}) == 2
@@ -517,7 +517,7 @@ def test_over_https_the_cookie_is_secure(client: FlaskClient, keys: KeyStore, to
 def test_another_sites_page_cannot_use_the_cookie(
     client: FlaskClient, keys: KeyStore, jobs: JobStore, headers: dict[str, str]
 ) -> None:
-    """Whatever it makes the browser send; nor can it sign in or out. The key itself works from everywhere."""
+    """With any request that it makes the browser send; nor can it sign in or out. A key in a header works."""
     _, token = keys.create("page", [Scope.ADMIN])
     sign_in(client, token)
     assert_problem(post_image(client, **headers), 403, "another site")
@@ -563,7 +563,7 @@ def test_a_key_of_broken_characters_is_unknown(settings: Settings, body: str) ->
 
 @pytest.mark.parametrize("body", [None, [], {}, {"key": 1}, {"key": " "}, {"key": "x" * 300}])
 def test_what_is_no_sign_in_is_rejected(client: FlaskClient, body: Any) -> None:
-    """With what to send."""
+    """400 or 413, with the form of a sign-in."""
     assert_problem(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
     assert_problem(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
 
@@ -599,7 +599,7 @@ def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
 def test_object_keys_are_ours_never_a_files_name(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, name: str
 ) -> None:
-    """Whatever a file is called, its bytes lie at images/camera/day/id, and nowhere else."""
+    """A file of any name is stored at images/camera/day/id, and nowhere else."""
     response = bulk(client, [name], {"X-Camera-Id": "belt-1"})
     (item,) = response.get_json()["items"]
     job = jobs.read(item["job"]["id"])

@@ -157,7 +157,7 @@ def test_a_camera_forgotten_for_its_age_makes_room_too(jobs: JobStore) -> None:
 def test_an_operator_sees_and_forgets_cameras(
     cameras: Cameras, client: FlaskClient, keys: KeyStore, jobs: JobStore
 ) -> None:
-    """By name, or all that a key brought; one with jobs in progress stays, and so says the exit code."""
+    """By name, or by the key that added them; a camera with jobs in progress stays, with exit code 1."""
     assert "no cameras yet" in cameras("list").stderr
     send(client, "belt-1")
     key, token = keys.create("attacker", [Scope.INGEST])

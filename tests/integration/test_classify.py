@@ -101,7 +101,7 @@ def test_an_archive(stack: Stack, folder: Path) -> None:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: bool) -> None:
-    """What is no image, breaks off, or never ends, fails with a reason beside the others; exit code 1."""
+    """Files that are no image, cut off or endless fail with a reason beside the others; exit code 1."""
     whole = jpeg(9)
     os.mkfifo(folder / "pipe.jpg")
     (folder / "zero.jpg").symlink_to("/dev/zero")

@@ -90,7 +90,7 @@ def test_they_share_an_object(
     objects: ObjectStore,
     start_worker: Callable[..., object],
 ) -> None:
-    """Of any cameras and formats; each is given back as it came, and workers classify them."""
+    """Images of any cameras and formats are returned unchanged, and workers classify them."""
     images = [(jpeg(number), "image/jpeg") for number in range(5)]
     images[2] = (encoded(image_format="PNG"), "image/png")
     app = create_app(settings)

@@ -1,4 +1,4 @@
-"""Connections to a real API process: what HTTP allows on them, and what its own threads and sockets do."""
+"""Connections to a real API process: HTTP's rules for them, and the server's threads and sockets."""
 
 from __future__ import annotations
 

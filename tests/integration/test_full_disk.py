@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _upload(local: Local) -> tuple[int, dict[str, Any]]:
-    """Upload an image; return status and body, whatever they are; 0 if there is no answer."""
+    """Upload an image; return status and body; 0 without an answer."""
     headers = {"Content-Type": "image/jpeg"}
     request = urllib.request.Request(f"{local.url}/v1/images", data=jpeg(), headers=headers)
     try:
@@ -42,7 +42,7 @@ def _upload(local: Local) -> tuple[int, dict[str, Any]]:
 
 
 def _readyz(local: Local) -> dict[str, Any]:
-    """Return what `/readyz` says of its parts."""
+    """Return the parts of `/readyz`."""
     try:
         with urllib.request.urlopen(f"{local.url}/readyz", timeout=20) as response:
             checks: dict[str, Any] = json.load(response)["checks"]

@@ -39,7 +39,7 @@ def marks(settings: Settings) -> Installation:
 
 
 def closed(client: FlaskClient, says: str, **headers: str) -> None:
-    """Check that every call that shows or takes something is rejected, with what was lost and what to do."""
+    """Check that every call for or with data is rejected, with the loss and the remedy."""
     calls: list[tuple[str, str]] = [
         ("GET", "/v1/jobs/none"),
         ("GET", "/v1/ledger"),
@@ -59,7 +59,7 @@ def closed(client: FlaskClient, says: str, **headers: str) -> None:
 
 
 def readiness(client: FlaskClient) -> dict[str, Any]:
-    """What `/readyz` says when it is asked anew."""
+    """The answer of `/readyz` after a new check."""
     client.application.extensions["wastestream"].readiness._last = None
     return dict(client.get("/readyz").get_json())
 
@@ -152,7 +152,7 @@ def test_data_that_are_put_back_open_the_api(client: FlaskClient, jobs: JobStore
 def test_a_process_that_has_seen_keys_never_opens(
     client: FlaskClient, jobs: JobStore, keys: KeyStore, marks: Installation
 ) -> None:
-    """Closed with the keys gone, whoever calls; after beginning anew it still asks for one."""
+    """Closed to every caller while the keys are missing; after starting over it still requires one."""
     token = keys.create("k", [Scope.ADMIN])[1]
     own = {"Authorization": f"Bearer {token}"}
     assert client.get("/v1/jobs/none", headers=own).status_code == 404

@@ -92,7 +92,7 @@ def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
 
 
 def test_a_group_whose_answer_was_lost_is_not_changed_by_its_repetition(jobs: JobStore) -> None:
-    """What was rejected stays so, though it would fit now; nothing is written, as memory may end."""
+    """A rejected submission stays rejected though it would fit now, and nothing is written."""
     limit = RateLimit("slow", 0.001, 1)
     submissions = [Submission([_new()]), Submission([_new()], None, limit), Submission([_new()], None, limit)]
     first = jobs.accept_many(submissions, "single", QUEUE, ["message"])
@@ -208,7 +208,7 @@ def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> N
 
 
 def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: JobStore) -> None:
-    """Where it is looked at before its image is stored, and where it is about to be accepted: once each."""
+    """A repeated upload is counted once, before its image is stored or in the step that accepts."""
     key = Idempotency("key", "digest")
     first = _accept(jobs, 1, key)
     with lose_answer(lambda answer: answer is None) as lost:
@@ -276,7 +276,7 @@ def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
 
 
 def test_redis_down_is_our_error() -> None:
-    """The caller sees one error of ours, whatever the client library raises."""
+    """The caller sees one error of ours for every error of the client library."""
     with pytest.raises(RedisUnavailableError):
         JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", timeout=0.5)).read(new_job_id())
 

@@ -113,7 +113,7 @@ def test_what_was_returned_by_another_is_not_returned_again(
 def test_messages_whose_batch_crashed_are_returned_as_such(
     jobs: JobStore, ids: list[str], channel: Any
 ) -> None:
-    """Whoever gets one next runs its jobs alone; the others run as ever."""
+    """The next worker with one of them runs its jobs alone; the others run in batches."""
     leases = Leases()
     leases.attach(channel)
     leases.mark_crashed(next(iter(channel.qos._delivered)))

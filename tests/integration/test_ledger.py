@@ -98,7 +98,7 @@ def test_a_query_narrows_the_rows(client: FlaskClient, query: str, received: lis
 
 
 def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
-    """What Redis is asked for does not grow with other cameras; ends, gaps and bounds are kept to."""
+    """The calls to Redis do not grow with other cameras; ends, gaps and bounds are respected."""
     other = {
         f"{(NOON + timedelta(hours=hour)):%Y%m%d%H}:other-{number}"
         for hour in range(24)
@@ -243,7 +243,7 @@ def _pending(client: FlaskClient, camera: str) -> float:
 
 @pytest.mark.usefixtures("told")
 def test_prometheus_sees_a_ledger_that_is_not_balanced(client: FlaskClient, jobs: JobStore) -> None:
-    """What is pending is what the rows count, not what the other counters leave over."""
+    """The pending images are those of the rows, not a difference of other counters."""
     assert (_pending(client, "belt"), _pending(client, "other")) == (1, 1)
     jobs.client.hincrby("ws:ledger:2026030112:belt", "pending", 2)
     assert _pending(client, "belt") == 3

@@ -141,7 +141,7 @@ def _redis_file(local: Local) -> Path:
 
 
 def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
-    """What was answered is there; a write that was not finished is cut off, and `up` says so."""
+    """Answered jobs exist; an unfinished write is cut off, and `up` says so."""
     job_id = local.upload()
     for process in local.alive():
         process.kill()
@@ -292,7 +292,7 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_damaged_files_of_redis_are_repaired_on_request(local: Local) -> None:
-    """Where something answered would be lost, `up` starts nothing, tells it, and asks for `--repair`."""
+    """If answered jobs would be lost, `up` starts nothing, reports the loss, and asks for `--repair`."""
     job_id = local.upload()
     local.run("down")
     file = _redis_file(local)

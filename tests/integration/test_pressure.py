@@ -162,7 +162,7 @@ def test_places_of_a_bulk_upload_are_in_its_order(client: FlaskClient) -> None:
 
 
 def test_a_clock_set_back_does_not_reorder_the_queue(client: FlaskClient, jobs: JobStore) -> None:
-    """What is accepted later stays later, though Redis' clock now shows an earlier time."""
+    """Jobs accepted later stay later, though Redis' clock now shows an earlier time."""
     first = upload(client)
     ahead = jobs.now_ms() + 3_600_000  # as if the clock had been set back by an hour since
     jobs.client.zadd("ws:pending:single", {first: ahead})
@@ -246,7 +246,7 @@ def test_a_settled_job_no_longer_expires(jobs: JobStore) -> None:
 def test_made_up_cameras_do_not_fill_the_ledger(
     settings: Settings, jobs: JobStore, s3_server: Server
 ) -> None:
-    """Beyond the bound a new camera is rejected with all that came with it; those known go on."""
+    """Beyond the bound an upload with a new camera is rejected; known cameras continue."""
     client = create_app(settings.model_copy(update={"max_cameras": 2})).test_client()
 
     def send(camera: str, count: int = 1) -> TestResponse:

@@ -89,7 +89,7 @@ def problem(status: int, body: bytes | str) -> dict[str, Any]:
 
 
 def test_python_reads_why_it_is_rejected_and_what_becomes_of_the_connection(api: Api) -> None:
-    """However much it sends: what is said to stay open serves the next request, and the rest is closed."""
+    """With any amount of bytes sent: a connection said to stay open serves the next request; others close."""
     connection = HTTPConnection("127.0.0.1", api.port, timeout=30)
     with contextlib.closing(connection):
         for size in SIZES:
@@ -142,7 +142,7 @@ def test_who_asks_before_sending_is_rejected_before_it_sends(api: Api) -> None:
 
 
 def exchange(port: int, data: bytes) -> bytes:
-    """Send bytes and return all that comes until the server closes."""
+    """Send bytes; return all bytes received until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(data)
         return b"".join(iter(lambda: client.recv(65536), b""))
@@ -165,7 +165,7 @@ _BROKEN_CHUNKS = [
 
 
 def test_malformed_requests_are_answered_with_a_sentence_and_hardly_logged(api: Api) -> None:
-    """400 whatever is wrong with them; nothing of their bodies is in the log, and no traceback."""
+    """400 for every kind of malformed request; the log has no bytes of their bodies, and no traceback."""
     key = f"Authorization: Bearer {api.key}".encode()
     for path in (b"/v1/images", b"/session", b"/v1/jobs/query"):
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\n" % (

@@ -1,4 +1,4 @@
-"""What has been kept long enough goes, on a real Redis and a real S3 server; nothing else does."""
+"""Retention on a real Redis and a real S3 server: old images and rows are removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _sweep_process(settings: Settings, **environment: str) -> subprocess.Popen[s
 def test_a_sweep_that_is_killed_is_made_up_for(
     settings: Settings, objects: ObjectStore, stored: Callable[[], set[str]]
 ) -> None:
-    """The next one finds all that is left."""
+    """The next sweep removes the rest."""
     old = [(image_key(_id(OLD), "belt", "jpeg"), b"x") for _ in range(600)]
     objects.put_many(old)
     first = _sweep_process(settings)

@@ -1,4 +1,4 @@
-"""On SeaweedFS, as in containers: what the local S3 server has not got, and that nothing else differs."""
+"""SeaweedFS, as in containers: features that the local S3 server lacks, and no other difference."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_bucket_forgets_old_images_by_itself(settings: Settings) -> None:
 def test_a_session_token_goes_with_both_clients_or_with_none(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is another storage's is left out; this server refuses those that it did not make."""
+    """A rule of another storage is left out; this server refuses rules that it did not make."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another storage")
     ensure_bucket(settings)
     ObjectStore(settings).check()

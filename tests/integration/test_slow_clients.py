@@ -155,7 +155,7 @@ def test_bulk_uploads_and_waiting_requests_leave_threads_for_others(port: int) -
 def test_memory_for_bodies_is_bounded_and_shared(
     port: int, jobs: JobStore, tokens: dict[str, str], tmp_path: Path
 ) -> None:
-    """A client gets a share of it: what is more waits, and is answered 503 while it still sends."""
+    """A client gets a share of it; its further uploads wait, and are answered 503 while it still sends."""
     api = next(process for process in psutil.process_iter() if _listens_on(process, port))
     processes = [api, *api.children(recursive=True)]
     assert _upload(port, tokens["camera"])[0] == 202
@@ -197,7 +197,7 @@ def _listens_on(process: psutil.Process, port: int) -> bool:
 
 
 def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> None:
-    """The one that has done nothing for longest makes room for a new one."""
+    """The connection idle for longest makes room for a new one."""
     with contextlib.ExitStack() as opened:
         camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
         sockets = [
@@ -217,7 +217,7 @@ def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> 
 def test_a_frozen_redis_does_not_make_the_api_look_dead(
     port: int, jobs: JobStore, tokens: dict[str, str], redis_server: Server
 ) -> None:
-    """Whoever watches the process hears from it at once, though all others wait for Redis."""
+    """Probes are answered at once, though all other requests wait for Redis."""
     assert _upload(port, tokens["camera"])[0] == 202
     assert redis_server.process is not None
     watcher = HTTPConnection("127.0.0.1", port, timeout=2)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("fresh_readiness")
 
 
 def _storage(client: FlaskClient) -> str:
-    """Return what `/readyz` says of storage; its status fits."""
+    """Return the storage part of `/readyz`; check its status."""
     answer = client.get("/readyz")
     said = str(answer.get_json()["checks"]["storage"])
     assert answer.status_code == (200 if said == "ok" else 503)
@@ -76,7 +76,7 @@ def test_keys_that_are_refused(settings: Settings) -> None:
 
 
 def test_puts_that_fail_while_gets_do_not(settings: Settings, s3_server: Server, tmp_path: Path) -> None:
-    """What uploads need is tried, and it is enough that the server takes objects again."""
+    """Readiness tries an upload's calls, and is restored as soon as the server takes objects again."""
     objects = ObjectStore(settings)
     objects.ping()
     port = free_port()

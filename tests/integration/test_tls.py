@@ -31,7 +31,7 @@ _PASSWORD = "s3cret-of-tls"  # noqa: S105 - of a user that the test makes
 
 @dataclass(frozen=True)
 class Authority:
-    """Who signs certificates: its own as a file, and one for the name `localhost`."""
+    """Certificate authority: its own certificate as a file, and one for the name `localhost`."""
 
     file: Path
     certificate: trustme.LeafCert

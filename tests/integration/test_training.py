@@ -182,7 +182,7 @@ def test_the_same_run_without_a_break_gives_the_same_model(
 
 
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
-    """Which weights, and on what it ran; pixels are scaled inside the graph."""
+    """The first weights and the device; pixels are scaled inside the graph."""
     manifest = load_manifest(trained)
     classifier, teacher = weights.with_name("top.npz"), weights.with_name("lite.pth")
     assert manifest.training["weights"] == {
@@ -374,7 +374,7 @@ def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], w
 def test_bad_input_is_one_sentence_and_no_output(
     data: list[Path], weights: Path, tmp_path: Path, wrong: dict[str, str], said: str
 ) -> None:
-    """What cannot work ends with exit code 1 and a sentence, and writes nothing."""
+    """Unusable options end with exit code 1 and a sentence, and nothing is written."""
     given = {"--data": str(data[0]), "--weights": str(weights), "--out": str(tmp_path / "model"), **wrong}
     result = CliRunner().invoke(train, [part for pair in given.items() for part in pair])
     assert result.exit_code == 1

@@ -77,7 +77,7 @@ def test_a_wait_that_cannot_be_is_rejected(client: FlaskClient, jobs: JobStore, 
 
 
 def test_who_finds_no_place_to_wait_is_told_when_to_ask_again(settings: Settings) -> None:
-    """At once, with the job as it is; whoever has a place keeps it."""
+    """At once, with the job as it is; requests with a place keep it."""
     client = create_app(settings.model_copy(update={"api_waiting": 1})).test_client()
     job_id = post_image(client).get_json()["id"]
     other = client.application.test_client()

@@ -41,7 +41,7 @@ def test_an_image_is_classified(client: FlaskClient, jobs: JobStore, start_worke
 def test_bad_images_fail_alone(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, start_worker: StartWorker
 ) -> None:
-    """What lacks pixels, and what storage lost, settles failed with a reason; the rest is classified."""
+    """Images without all pixels, and lost ones, settle failed with a reason; the rest is classified."""
     good, shared = upload_bulk(client, 20, broken=[7]), upload_bulk(client, 5)
     broken, missing = upload(client, BROKEN), upload(client, jpeg(7))
     shown = [upload(client, frame.data, kind="application/octet-stream") for frame in [*frames()][::20]]
@@ -201,7 +201,7 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
 def test_events_tell_of_every_job(
     client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker
 ) -> None:
-    """Received, started and succeeded or failed, by the job's id: what Flower shows."""
+    """Received, started and succeeded or failed, by the job's id, as Flower shows them."""
     seen: dict[str, set[str]] = {}
     app = make_app(settings)
     with app.connection_for_read() as connection:

@@ -76,7 +76,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
 
 @pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
-    """What package indexes show."""
+    """Metadata that package indexes show."""
     with ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         return message_from_bytes(archive.read(name))
@@ -131,7 +131,7 @@ def _site_packages(program: Path) -> set[str]:
 
 
 def test_commands_say_which_extra_they_need(program: Path, tmp_path: Path) -> None:
-    """What a plain installation cannot do ends in a sentence, and what needs a checkout is not offered."""
+    """Commands without their packages end in a sentence, and commands of a checkout are not offered."""
     train = _run(program, tmp_path, "train", "--data", "x", "--weights", "imagenet", "--out", "y")
     assert (train.returncode, "pip install 'WHEEL[trainer]'" in train.stderr) == (1, True)
     bench = _run(program, tmp_path, "bench", "--short")

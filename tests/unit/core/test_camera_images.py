@@ -1,4 +1,4 @@
-"""core.images: what a browser shows is classified; an image that lacks pixels is rejected."""
+"""core.images: images that a browser shows are classified; images with missing pixels are rejected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ENDINGS = {"": b"", "half a marker": b"\xff\r\n", "zeros": bytes(40_000), "end 
 
 @pytest.mark.parametrize("padding", _ENDINGS.values(), ids=_ENDINGS)
 def test_a_jpeg_that_lacks_pixels_is_rejected(padding: bytes) -> None:
-    """Wherever it is cut off; what a few bytes at its end say, nobody sees."""
+    """Cut off anywhere, except for a few bytes at the end without visible effect."""
     for coding, whole in jpegs().items():
         expected = decode(whole)
         cuts = range(len(whole) - 2, whole.index(b"\xff\xda") + 20, -1)

@@ -71,7 +71,7 @@ def test_what_is_no_id_is_named(text: str, reason: str) -> None:
 
 @pytest.mark.parametrize("value", ["a%2Fb", "a%", "a%C3", "%zz"])
 def test_escapes_hide_nothing(value: str) -> None:
-    """What an escape stands for is judged as if it had been written; a broken one is no id."""
+    """An escaped character counts as the character itself; a broken escape is no id."""
     with pytest.raises(CameraIdError, match=r"it holds '[/%]'"):
         camera_id_in_header(value)
 

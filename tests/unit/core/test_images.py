@@ -1,4 +1,4 @@
-"""core.images: whatever an image file looks like, the model gets the same kind of array."""
+"""core.images: every image file becomes the same kind of array."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_sixteen_bit_greyscale_keeps_its_brightness() -> None:
 
 
 def test_transparency_is_shown_over_white() -> None:
-    """A fully transparent pixel is white, whatever colour it hides."""
+    """A fully transparent pixel of any colour is white."""
     pixels = decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0)), "PNG"))
     assert pixels.min() == 255
 

@@ -27,7 +27,7 @@ def test_an_address_of_one_server_passes(url: str) -> None:
 
 @pytest.mark.parametrize("character", list("/?#[] %\t"))
 def test_a_character_that_must_be_encoded_is_rejected(character: str) -> None:
-    """In a password, wherever it stands; libraries would take what follows for another part."""
+    """Anywhere in a password; libraries would take the rest for another part."""
     for password in (f"hunter2{character}", f"{character}hunter2", f"hun{character}zzter2"):
         with pytest.raises(ValueError, match="percent-encode") as caught:
             check_redis_url(f"redis://:{password}@host:6379/0")

@@ -19,7 +19,7 @@ from tests.support.servers import REPOSITORY, run_module
 
 
 def test_help_imports_no_command() -> None:
-    """`--help` works in every environment, whatever a command needs."""
+    """`--help` works in every environment, without a command's packages."""
     script = "import sys; from infra.cli.main import cli; cli(['--help'], standalone_mode=False)"
     script += "; print(*sys.modules)"
     done = subprocess.run(

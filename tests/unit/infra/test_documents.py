@@ -104,7 +104,7 @@ def test_lines_end_before_column_120(document: Path) -> None:
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    """What is released has its entry, or `Unreleased` gathers the next one's above it."""
+    """The released version has its entry; `Unreleased` may stand above it."""
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     releases = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert next(release for release in releases if release != "Unreleased") == version
@@ -151,7 +151,7 @@ def test_each_error_of_a_start_is_in_troubleshooting(module: Path) -> None:
 
 _HEADINGS = ("the sentence", "`/readyz` says")
 _BETWEEN = re.compile(r"\([^)]*\)|\b(?:ADDR|FOLDER|FILE|NAME|HOST:PORT|N)\b|\.\.\.|[`;,:]")
-"""What stands between the words of a sentence on the page: inserted names, alternatives, omissions."""
+"""Separators of a sentence's words on the page: inserted names, alternatives, omissions."""
 
 
 def test_each_sentence_in_troubleshooting_is_the_programs() -> None:

@@ -275,7 +275,7 @@ def test_a_second_request_kills_at_once(bench: Bench) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_children_of_a_dead_process_end_too(bench: Bench) -> None:
-    """What a killed process had started does not outlive it."""
+    """Children of a killed process do not outlive it."""
     note = bench.folder / "child"
     script = f"sleep 61 & echo $! > {note}.new; mv {note}.new {note}; wait"
     supervisor = bench.supervisor([bench.service("one", script, ready=note.exists)])

@@ -84,7 +84,7 @@ def test_conflicting_labels_are_dropped_and_named() -> None:
 
 
 def test_the_summary_names_files() -> None:
-    """What a person reads before training says how much is wrong, and where."""
+    """The report before training gives number and place of the faults."""
     train = image_set("TRAIN", (0, picture(1)), (1, picture(1)))
     train = ImageSet(train.names, train.labels, train.digests, train.pixels, ("TRAIN/O/x.jpg: cut off",))
     text = "\n".join(audit(train).report.lines())
@@ -94,7 +94,7 @@ def test_the_summary_names_files() -> None:
 
 @given(st.data())
 def test_a_group_is_never_split(data: st.DataObject) -> None:
-    """Whatever the groups and the share, all images of a group are on one side."""
+    """For any groups and any share, all images of a group are on one side."""
     count = data.draw(st.integers(8, 60))
     groups = np.array(data.draw(st.lists(st.integers(0, 15), min_size=count, max_size=count)), np.int64)
     labels = groups % 2

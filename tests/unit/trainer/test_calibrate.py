@@ -38,7 +38,7 @@ def test_probabilities_are_those_of_the_manifest() -> None:
 
 
 def test_the_threshold_moves_only_for_a_gain() -> None:
-    """Where many thresholds are equally good, it stays at 0.5; where one is better, it moves there."""
+    """Among equally good thresholds it stays at 0.5; to a better one it moves."""
     labels = np.array([0] * 50 + [1] * 50)
     assert choose_threshold(np.where(labels == 1, 0.9, 0.1), labels, np.ones(100)) == 0.5
     assert choose_threshold(np.where(labels == 1, 0.62, 0.58), labels, np.ones(100)) == pytest.approx(

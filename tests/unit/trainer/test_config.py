@@ -67,7 +67,7 @@ def test_an_epoch_costs_what_its_pixels_do() -> None:
 
 
 def test_colours_settle_in_the_last_epochs() -> None:
-    """Those that [settle] names replace [augment]'s there; everything else stays."""
+    """The values in [settle] replace those of [augment] there; everything else stays."""
     config = load_config()
     first, last = config.augmentation(0), config.augmentation(len(config.sides) - 1)
     assert len(config.sides) == len(config.fine_tune.sides) + config.settle.epochs

@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("make", [folder, archive])
 
 @both
 def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
-    """O is 0 and R is 1, sorted by name, whatever wraps the layout; hidden files are passed over."""
+    """O is 0 and R is 1, sorted by name, below any folders; hidden files are skipped."""
     source = make(
         tmp_path,
         {
@@ -157,7 +157,7 @@ def test_classes_count_alike_whatever_the_sources_hold() -> None:
 
 @pytest.mark.parametrize("compression", ["gz", "xz"])
 def test_a_damaged_archive_is_named(tmp_path: Path, compression: str) -> None:
-    """Whatever the decompressor raises, it is one sentence with the file's name."""
+    """Every error of the decompressor becomes one sentence with the file's name."""
     path = tmp_path / f"set.tar.{compression}"
     with tarfile.open(path, f"w:{compression}") as tar:  # type: ignore[call-overload]
         entry = tarfile.TarInfo("TRAIN/O/a.png")

@@ -1,4 +1,4 @@
-"""The quantisation-aware finish: what it imitates, and what it brings."""
+"""The quantisation-aware finish: its imitation of rounding, and its gain."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ranges(network: Any) -> Ranges:
 
 
 def int8_logits(network: Any, ranges: Ranges, pixels: Pixels) -> Logits:
-    """What the network in 8 bits says of pictures."""
+    """Logits of pictures from the network in 8 bits."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=to_int8_tflite(network, ranges))
@@ -73,7 +73,7 @@ def int8_logits(network: Any, ranges: Ranges, pixels: Pixels) -> Logits:
 
 
 def imitated_logits(network: Any, ranges: Ranges, pixels: Pixels) -> Logits:
-    """What the network says of pictures when its weights and activations are rounded in float arithmetic."""
+    """Logits of pictures with weights and activations rounded in float arithmetic."""
     imitation = rounded(network, ranges)
     weights = [
         rounded_kernel(variable) if len(variable.shape) == 4 else variable

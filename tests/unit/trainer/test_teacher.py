@@ -62,7 +62,7 @@ def test_other_weights_are_rejected(tmp_path: Path) -> None:
 
 
 def test_it_says_the_same_of_each_image_in_any_batch(tmp_path: Path) -> None:
-    """On LiteRT as in Keras, whatever shares the call with an image."""
+    """On LiteRT as in Keras, with any other images in the call."""
     write_pth(tmp_path / "lite.pth", tiny_teacher())
     files = [png(at) for at in range(9)]
     outputs = teach(tmp_path / "lite.pth", files, side=32, threads=1)

@@ -108,7 +108,7 @@ def test_other_parts_are_left_out() -> None:
     "content", [jpeg(), b64encode(jpeg()), b"data:image/jpeg;base64," + b64encode(jpeg())]
 )
 def test_an_image_without_a_name_is_a_file(content: bytes, kind: bytes) -> None:
-    """Known by its bytes, whatever it says of itself; its name is the field's."""
+    """Recognised by its bytes, not by its headers; its name is the field's."""
     media_type = kind.decode().partition(" ")[2]
     assert read(form(FIELD + kind + b"\r\n\r\n" + content)) == [("a", media_type, content)]
 

@@ -47,7 +47,7 @@ def _rejected(admission: Admission) -> weakref.ref[_Upload]:
 
 
 def test_a_rejected_upload_is_not_kept_in_memory() -> None:
-    """What is remembered does not hold the upload."""
+    """The remembered rejection does not keep the upload in memory."""
     admission = Admission()
     upload = _rejected(admission)
     assert upload() is None

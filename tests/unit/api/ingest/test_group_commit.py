@@ -62,7 +62,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def test_what_comes_during_one_group_makes_the_next(bench: Bench) -> None:
-    """The first goes alone and at once; those that come meanwhile form groups, in order, as many as fit."""
+    """The first goes alone and at once; later items form groups, in order, as many as fit."""
     futures = bench.start(0, 2, 4, 6, 8, 10)
     bench.permits.release(3)
     assert [future.result(10) for future in futures] == [0, 4, 8, 12, 16, 20]
@@ -80,7 +80,7 @@ def test_each_thread_gets_its_own_error(bench: Bench) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(1)])
 def test_what_ends_the_work_ends_all_of_its_group(bench: Bench, error: BaseException) -> None:
-    """Whatever it is, nobody waits for ever, and the next group is done as ever."""
+    """With any error, no thread waits for ever, and the next group is done as usual."""
     (first,) = bench.start(0)
     ruined = bench.start(2, 4)
     bench.permits.release()
@@ -97,7 +97,7 @@ def test_what_ends_the_work_ends_all_of_its_group(bench: Bench, error: BaseExcep
 
 
 def test_those_who_wait_long_go_alongside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the first group hangs, the second begins and ends; those that come later do not even wait."""
+    """While the first group hangs, the second begins and ends; later items do not even wait."""
     (hanging,) = bench.start(0)
     monkeypatch.setattr(group_commit, "MAX_WAIT", 0.01)
     other = bench.pool.submit(bench.commit.do, 2)

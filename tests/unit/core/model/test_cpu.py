@@ -28,5 +28,5 @@ def test_every_core_must_have_the_instructions(text: str, *, expected: bool, tmp
 
 
 def test_elsewhere_the_float_model_runs(tmp_path: Path) -> None:
-    """Where nothing describes the CPU."""
+    """On a system without a description of the CPU."""
     assert not multiplies_bytes(tmp_path / "nowhere")

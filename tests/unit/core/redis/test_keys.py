@@ -11,7 +11,7 @@ from tests.support.servers import REPOSITORY
 
 
 def _patterns() -> list[re.Pattern[str]]:
-    """What the keys in the table look like."""
+    """Form of the keys in the table."""
     names = re.findall(r"^\| `([^`]+)` \|", keys.__doc__ or "", re.MULTILINE)
     return [re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(name))) for name in names]
 

@@ -1,4 +1,4 @@
-"""Which files a command line means."""
+"""Files of a command line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_folder_stands_for_its_images_sorted(tmp_path: Path) -> None:
 
 
 def test_a_named_file_is_always_taken(tmp_path: Path) -> None:
-    """A file on the command line is sent whatever it is called."""
+    """A file on the command line is sent under any name."""
     path = write(tmp_path / "frame.bin", b"content")
     (source,) = collect([path])
     assert source.read() == b"content"
