@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
@@ -25,6 +26,9 @@ from core.storage import ObjectStore, ensure_bucket
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
+
+hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.load_profile("loaded machine")
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
