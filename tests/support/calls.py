@@ -7,6 +7,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api.http.problem_types import ProblemType
 from tests.support.images import jpeg
 
 
@@ -27,6 +28,7 @@ def assert_problem(response: TestResponse, status: int, says: str) -> dict[str, 
     assert (response.status_code, response.content_type) == (status, "application/problem+json")
     problem: dict[str, Any] = response.get_json(force=True)
     assert problem["status"] == status
+    assert problem["type"] in {kind.uri for kind in ProblemType if kind.status == status}
     assert says in problem["detail"]
     assert problem["request_id"] == response.headers["X-Request-ID"]
     return problem
