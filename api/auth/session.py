@@ -46,7 +46,7 @@ def show() -> Response:
     deps = auth()
     deps.integrity.check()
     if not needs_key(deps.settings, deps.key_cache):
-        return jsonify({"required": False, "key": None})
+        return jsonify({"required": False, "key": None, "cameras": None})
     return _session(signed_in(request, deps.key_cache))
 
 
@@ -78,7 +78,8 @@ def sign_out() -> Response:
 
 def _session(key: Key | None) -> Response:
     document = None if key is None else {"name": key.name, "scopes": sorted(key.scopes)}
-    response = jsonify({"required": True, "key": document})
+    cameras = None if key is None else key.cameras
+    response = jsonify({"required": True, "key": document, "cameras": cameras})
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -45,8 +45,12 @@ def parse_rfc3339(text: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def captured_ms(text: str | None) -> int | None:
-    """Return the time in `X-Captured-At`, ms since 1970; None without the header.
+def captured_ms(text: str | None, name: str) -> int | None:
+    """Return the time at which an image was taken, ms since 1970; None for None.
+
+    Args:
+        text: RFC 3339, or seconds or milliseconds since 1970.
+        name: name of the header or member, for the sentence.
 
     Raises:
         RequestError: 400, the text is not a time; 422, the time is in the future or before 1970.
@@ -57,18 +61,18 @@ def captured_ms(text: str | None) -> int | None:
     if moment is None:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
+            f"{name} {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
             "2026-01-31T08:15:00Z, or seconds or milliseconds since 1970.",
         )
     if moment.timestamp() < 0:  # Clocks that lost their time may restart before 1970.
         raise RequestError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} is before 1970 (UTC); set the camera's clock, or omit the header.",
+            f"{name} {text[:80]} is before 1970 (UTC); set the camera's clock, or send no time.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"X-Captured-At {text[:80]} is in the future; set the camera's clock, or omit the header.",
+            f"{name} {text[:80]} is in the future; set the camera's clock, or send no time.",
         )
     return round(moment.timestamp() * 1000)
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.auth.policy import caller, check_scope, requires
-from api.http.body import accepts_body, read_body, read_files, release_body
+from api.auth.policy import by_camera, caller, check_scope, requires
+from api.http.body import accepts_body, read_body, read_form, release_body
 from api.http.encodings import unwrap
-from api.http.multipart import File
+from api.http.multipart import File, Form
 from api.http.problems import RequestError, problem_of, respond
 from api.ingest.admission import limit_headers
-from api.ingest.check import check, idempotency_of, read_origin
-from api.ingest.commit import Image, Origin, Upload
+from api.ingest.bulk import FileOutcome, submit_form
+from api.ingest.check import check, idempotency_of
+from api.ingest.commit import Upload
+from api.ingest.metadata import read_headers
 from api.routes.jobs import blueprint as jobs
 from api.routes.long_poll import wait_seconds, wait_settled
 from api.schemas.jobs import queued_document
 from api.services import services
-from core.errors import ImageError, RateLimitError, RedisUnavailableError
+from core.errors import RateLimitError, RedisUnavailableError, WastestreamError
 from core.image_header import MAX_BYTES
 from core.jobs import Job
 from core.lanes import BULK, SINGLE
@@ -42,6 +43,7 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
 @blueprint.post("")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_BYTES, SINGLE)
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Accept one image; 202 with its job, and with `?wait=SECONDS` as soon as the job settles."""
@@ -64,12 +66,13 @@ def _accept() -> tuple[Job, Place | None, dict[str, str]]:
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
-    origin = read_origin(request.headers)
-    owner, limit = caller().id, caller().limit
+    metadata, sender = read_headers(request.headers), caller()
+    sender.check_camera(metadata.camera)
     data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
-    image = check(data, media_type)
-    idempotency = idempotency_of(origin, [(media_type, data)], owner)
-    accepted = services().ingest.submit(Upload([image], origin, SINGLE, idempotency, limit, owner))
+    image = check(data, media_type, metadata.origin())
+    idempotency = idempotency_of(metadata.idempotency_key, [image], [(media_type, data)], sender.id)
+    limit = sender.limit
+    accepted = services().ingest.submit(Upload([image], SINGLE, idempotency, limit, sender.id))
     return accepted.jobs[0], accepted.places[0], limit_headers(limit, accepted)
 
 
@@ -86,29 +89,20 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_BULK_BYTES, BULK)
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
-    """Accept up to 64 images; 202 with the outcome of each, in order."""
+    """Accept up to 64 images, perhaps of several cameras; 202 with the outcome of each, in order."""
     if "wait" in request.args:
         raise RequestError(
             HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; query their jobs with POST /v1/jobs/query."
         )
     if (request.content_length or 0) > MAX_BULK_BYTES:
         raise _too_large(f"The request has more than {MAX_BULK_BYTES:,} bytes; send fewer files at a time.")
-    origin = read_origin(request.headers)
-    return _accept_files(_files(), origin)
-
-
-def _accept_files(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
-    checks = [_checked(file) for file in files]
-    images = [image for image in checks if isinstance(image, Image)]
-    owner, limit, accepted = caller().id, caller().limit, Accepted()
-    if images:
-        idempotency = idempotency_of(origin, ((file.media_type, file.data) for file in files), owner)
-        accepted = services().ingest.submit(Upload(images, origin, BULK, idempotency, limit, owner))
-    rest = zip(accepted.jobs, accepted.places, strict=True)
-    items = [_item(file, checked, rest) for file, checked in zip(files, checks, strict=True)]
-    return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
+    call, form = read_headers(request.headers), _form()
+    outcomes, accepted = submit_form(form, call, caller(), services().ingest)
+    items = [_item(file, outcome) for file, outcome in zip(form.files, outcomes, strict=True)]
+    return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(caller().limit, accepted)
 
 
 @blueprint.errorhandler(RateLimitError)
@@ -119,42 +113,34 @@ def _limited(error: RateLimitError) -> Response:
     return response
 
 
-def _files() -> list[File]:
+def _form() -> Form:
     if request.mimetype != "multipart/form-data":
         raise RequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "The request is not a form; send multipart/form-data with a file part for each image.",
         )
     try:
-        files = read_files(MAX_BULK_BYTES, max_parts=_MAX_PARTS)
+        form = read_form(MAX_BULK_BYTES, max_parts=_MAX_PARTS)
     except RequestEntityTooLarge as error:
         raise _too_large(
             f"The form has more than {MAX_BULK_BYTES:,} bytes or {_MAX_PARTS:,} parts, or a part's header "
             f"more than 4 kB; send at most {MAX_FILES} files at a time."
         ) from error
-    if not files:
+    if not form.files:
         raise RequestError(HTTPStatus.BAD_REQUEST, "The form has no file; add a file part for each image.")
-    if len(files) > MAX_FILES:
+    if len(form.files) > MAX_FILES:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            f"The form has {len(files)} files; send at most {MAX_FILES} at a time.",
+            f"The form has {len(form.files)} files; send at most {MAX_FILES} at a time.",
         )
-    return files
+    return form
 
 
-def _checked(file: File) -> Image | dict[str, Any]:
-    try:
-        return check(*file.image())
-    except (RequestError, ImageError) as error:
-        return problem_of(error)
-
-
-def _item(
-    file: File, checked: Image | dict[str, Any], rest: Iterator[tuple[Job, Place | None]]
-) -> dict[str, Any]:
-    if isinstance(checked, Image):
-        return {"file": file.name, "status": int(HTTPStatus.ACCEPTED), "job": _document(*next(rest))}
-    return {"file": file.name, "status": checked["status"], "error": checked}
+def _item(file: File, outcome: FileOutcome) -> dict[str, Any]:
+    if isinstance(outcome, WastestreamError):
+        problem = problem_of(outcome)
+        return {"file": file.name, "status": problem["status"], "error": problem}
+    return {"file": file.name, "status": int(HTTPStatus.ACCEPTED), "job": _document(*outcome)}
 
 
 def _document(job: Job, place: Place | None) -> dict[str, Any]:

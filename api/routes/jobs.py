@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.auth.policy import caller, requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, accepts_body, read_json
 from api.http.problems import RequestError
-from api.routes.long_poll import wait_seconds, wait_settled
+from api.routes.long_poll import read_visible, wait_seconds, wait_settled
 from api.schemas.jobs import job_document, queued_document
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError
@@ -27,6 +27,7 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 @blueprint.get("/<job_id>")
 @requires(Scope.READ)
+@by_camera
 def show(job_id: str) -> tuple[Response, dict[str, str]]:
     """Respond with the job; with `?wait=SECONDS`, as soon as it settles."""
     _check_id(job_id)
@@ -38,15 +39,15 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
 
 @blueprint.delete("/<job_id>")
 @requires(Scope.INGEST)
+@by_camera
 def cancel(job_id: str) -> Response:
     """Settle the job `cancelled`; 409 if it has settled otherwise.
 
     A key with the scope `admin` can cancel any job. To other keys only their own jobs exist.
     """
     _check_id(job_id)
-    deps = services()
-    state = deps.jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
-    job = _known(job_id, None if state is None else deps.jobs.read(job_id))
+    state = services().jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
+    job = _known(job_id, None if state is None else read_visible(job_id))
     if state is not JobState.CANCELLED:
         raise RequestError(
             HTTPStatus.CONFLICT, f"Job {job_id} is {job.state} already; only a queued job can be cancelled."
@@ -56,23 +57,26 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
+@by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 def query() -> Response:
     """Respond with up to 1,000 jobs, in the order of the request, and the unknown ids."""
     ids = _ids(read_json())
     valid_ids = [job_id for job_id in ids if is_job_id(job_id)]
-    known = dict(zip(valid_ids, services().jobs.read_many(valid_ids), strict=True))
+    found = map(caller().visible, services().jobs.read_many(valid_ids))
+    known = dict(zip(valid_ids, found, strict=True))
     jobs = [job_document(job) for job_id in ids if (job := known.get(job_id)) is not None]
     return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if known.get(job_id) is None]})
 
 
 @blueprint.get("/<job_id>/image")
 @requires(Scope.READ)
+@by_camera
 def image(job_id: str) -> Response:
     """Respond with the image as uploaded; 304 if the browser has it."""
     _check_id(job_id)
     deps = services()
-    job = _known(job_id, deps.jobs.read(job_id))
+    job = _known(job_id, read_visible(job_id))
     try:
         data = deps.objects.get(job.image_key)
     except ObjectNotFoundError as error:

@@ -13,7 +13,7 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.auth.policy import requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.problems import RequestError
 from api.http.timestamps import parse_rfc3339
 from api.schemas.ledger import ledger_document, row_document
@@ -46,14 +46,18 @@ class Span:
 
 @blueprint.get("")
 @requires(Scope.READ)
+@by_camera
 def show() -> Response:
-    """Respond with a row for each camera and hour, their sum, and whether all rows balance."""
+    """Respond with a row for each camera and hour, their sum, and whether all rows balance.
+
+    A key that is bound to cameras gets their rows, and nothing of the whole system.
+    """
     unknown = sorted(set(request.args) - set(_PARAMETERS))
     if unknown:
         raise _bad(f"{unknown[0][:40]!r} is not a parameter of the ledger; use {', '.join(_PARAMETERS)}.")
     camera, span, as_csv = _camera(), _span(), _wants_csv()
     ledger = services().ledger
-    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), camera, most=MAX_ROWS + 1)
+    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), _cameras(camera), most=MAX_ROWS + 1)
     if len(names) > MAX_ROWS:
         raise _bad(f"The result has more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(ledger.rows(names))
@@ -63,7 +67,7 @@ def show() -> Response:
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
-    document = ledger_document(rows, services().ledger.balance())
+    document = ledger_document(rows, None if caller().is_bound else services().ledger.balance())
     return jsonify({"camera": camera, "from": written(span.first), "to": written(span.last), **document})
 
 
@@ -77,8 +81,19 @@ def _as_csv(rows: Sequence[LedgerRow]) -> Response:
 
 
 def _camera() -> str | None:
-    camera = request.args.get("camera")
-    return None if camera is None else camera_id(camera)
+    text = request.args.get("camera")
+    if text is None:
+        return None
+    camera = camera_id(text)
+    caller().check_camera(camera)
+    return camera
+
+
+def _cameras(camera: str | None) -> list[str] | None:
+    """Return the cameras whose rows to read; None for all."""
+    if camera is not None:
+        return [camera]
+    return [*filter(caller().sees, services().ledger.camera_names())] if caller().is_bound else None
 
 
 def _wants_csv() -> bool:

@@ -24,11 +24,18 @@ def row_document(row: LedgerRow) -> dict[str, Any]:
     }
 
 
-def ledger_document(rows: Sequence[LedgerRow], balance: Balance) -> dict[str, Any]:
-    """Return rows, their sum, the whole system's counters, and whether all of them are balanced."""
+def ledger_document(rows: Sequence[LedgerRow], balance: Balance | None) -> dict[str, Any]:
+    """Return rows, their sum, the whole system's counters, and whether all of them are balanced.
+
+    Without `balance`, for who may not see the whole system, only the rows count.
+    """
+    system = balance and {
+        **{counter: balance.counts[counter] for counter in TOTALS},
+        "pending": balance.waiting,
+    }
     return {
         "rows": [row_document(row) for row in rows],
         "sum": counts_document(total(row.counts for row in rows)),
-        "system": {**{counter: balance.counts[counter] for counter in TOTALS}, "pending": balance.waiting},
-        "balanced": balance.balanced and all(row.counts.balanced for row in rows),
+        "system": system,
+        "balanced": (balance is None or balance.balanced) and all(row.counts.balanced for row in rows),
     }
