@@ -126,8 +126,8 @@ class Caller:
         if self.key is not None and not self.key.sees(camera):
             raise RequestError(
                 HTTPStatus.FORBIDDEN,
-                f"The key {self.key.name!r} is not for the camera {camera!r}; name one of its cameras, or use "
-                "another key.",
+                f"The key {self.key.name!r} is not for the camera {camera!r}; name one of its cameras, or "
+                "use another key.",
             )
 
     def visible(self, job: Job | None) -> Job | None:
@@ -205,7 +205,7 @@ def _check() -> None:
         if g.caller.is_bound and not is_by_camera(current_app, request.endpoint):
             raise RequestError(
                 HTTPStatus.FORBIDDEN,
-                f"This call shows all cameras, and the key {g.caller.key.name!r} is for some; use another key.",
+                f"This call shows all cameras, but the key {g.caller.key.name!r} is for some; use another.",
             )
 
 

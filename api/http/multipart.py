@@ -100,7 +100,7 @@ def parse_form(body: bytes | bytearray, boundary: str, *, max_parts: int) -> For
             if number:
                 raise RequestError(
                     HTTPStatus.BAD_REQUEST,
-                    "The part metadata is not the first of the form, or there are two; send one, as the first.",
+                    "The part metadata is not the form's first, or there are two; send one, as the first.",
                 )
             form = Form([], view[content])
         elif file is not None:

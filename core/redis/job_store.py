@@ -92,8 +92,8 @@ class JobStore:
             lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
             messages: from `core.messages`, together naming every job.
-            together: whether they are of one call and one client. Then the queue must have places for all of
-                them, and their rate limit an image left, or all that are not `known` are rejected.
+            together: whether they are of one call and one client. Then the queue must have places for all
+                that are new, and their rate limit an image left, or all of these are rejected.
 
         Returns:
             For each the jobs accepted; where its idempotency key is `known`, nothing was recorded, enqueued
@@ -129,14 +129,17 @@ class JobStore:
             raise DataLostError(
                 "Redis has lost its data, or is another one than before; nothing was accepted."
             )
-        all_jobs = sum(len(submission.jobs) for submission in submissions)
+        answered = list(zip(submissions, answers, strict=True))
+        demand = sum(
+            len(new.jobs) for new, answer in answered if together and not answer.startswith("known ")
+        )
         return [
-            self._outcome(submission, lane, answer, all_jobs if together else len(submission.jobs))
-            for submission, answer in zip(submissions, answers, strict=True)
+            self._outcome(submission, lane, answer, demand or len(submission.jobs))
+            for submission, answer in answered
         ]
 
-    def _outcome(self, submission: Submission, lane: str, answer: str, places: int) -> Accepted | Rejection:
-        """Read an answer of `accept.lua`; `places` are those that the queue had to have."""
+    def _outcome(self, submission: Submission, lane: str, answer: str, demand: int) -> Accepted | Rejection:
+        """Read an answer of `accept.lua`; `demand` is how many places the queue had to have."""
         jobs = submission.jobs
         word, _, rest = answer.partition(" ")
         if word == "known" and submission.idempotency:
@@ -151,10 +154,10 @@ class JobStore:
         pending = {lane: int(ahead), OTHER[lane]: int(others)}
         state = QueueState.measured(pending, now, measure, {lane: of_lane})
         if word == "full":
-            return queue_full(state, lane, places, self._max_queued)
+            return queue_full(state, lane, demand, self._max_queued)
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
-        their_places = [state.place(lane, int(ahead) + number) for number in range(len(jobs))]
-        return Accepted(jobs, their_places, left=left, whole_in=whole_in)
+        places = [state.place(lane, int(ahead) + number) for number in range(len(jobs))]
+        return Accepted(jobs, places, left=left, whole_in=whole_in)
 
     def admit(
         self, used: Sequence[Idempotency], lane: str, images: int
@@ -181,11 +184,13 @@ class JobStore:
         values, state = answers[: len(used)], QueueState.read(answers[len(used) :])
         outcomes: list[Accepted | IdempotencyConflictError | None] = []
         repeated: list[str] = []
+        seen: set[str] = set()
         for idempotency, value in zip(used, values, strict=True):
             outcome = None if value is None else _known(idempotency, value)
             outcomes.append(outcome)
-            images -= 0 if outcome is None else len(idempotency.cameras)
+            images -= len(idempotency.cameras) if outcome or idempotency.key in seen else 0
             repeated += idempotency.cameras if isinstance(outcome, Accepted) else ()
+            seen.add(idempotency.key)
         if images and state.total + images > max_queued_for(lane, self._max_queued):
             raise queue_full(state, lane, images, self._max_queued)
         if repeated:

@@ -112,6 +112,8 @@ def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
     assert ledger.names("2026030113", "2026030123", ["belt"], most=2) == ours[1:3]
     assert ledger.names("2026030218", "2026030218", ["belt"], most=1) == ours[4:]
     assert ledger.names("1970010100", "2026030111", ["belt"], most=1) == []
+    both = ledger.names("-inf", "+inf", ["other-1", "belt"], most=100)
+    assert both == sorted({name for name in other if name.endswith(":other-1")} | {*ours})
 
 
 def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:

@@ -20,8 +20,8 @@ local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated = 0, 0, false, false
--- Of uploads of one call: all their jobs, whether there was room for them, or the answer that says there is none.
-local together, all, admitted, refusal = ARGV[7] == '1', 0, false, nil
+-- Of uploads of one call: their new jobs, whether there was room for them, or the answer that says there is none.
+local together, demand, admitted, refusal = ARGV[7] == '1', 0, false, nil
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
@@ -149,7 +149,7 @@ local function accept(value, limit, owner, jobs, first)
   if refusal then return refusal end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
-  local places = together and all or jobs
+  local places = together and demand or jobs
   if repeated or not admitted and (lane + other + places > most or queued + messages > most) then
     local full = answer('full', math.max(lane, queued))
     refusal = together and full or nil
@@ -182,10 +182,21 @@ if ARGV[5] ~= '' and redis.call('GET', INSTALLATION) ~= ARGV[5] then return {'lo
 local starts, at = {}, 8
 for upload = 1, uploads do
   starts[upload] = at
-  all = all + tonumber(ARGV[at + 3])
   at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
 end
 messages = #ARGV - at + 1
+if together then
+  local seen, number = {}, 0
+  for _, start in ipairs(starts) do
+    local key
+    if ARGV[start] ~= '' then
+      number = number + 1
+      key = KEYS[7 + number]
+    end
+    if not key or not seen[key] and redis.call('EXISTS', key) == 0 then demand = demand + tonumber(ARGV[start + 3]) end
+    if key then seen[key] = true end
+  end
+end
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
 -- its end, and this one must change nothing: neither count nor enqueue twice, nor fail for want of memory and so seem to
 -- have accepted nothing. Uploads that it rejected, for whatever reason, are told to come back.
