@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from api.auth.policy import Caller
 from api.http.multipart import File, Form
 from api.http.problems import RequestError
 from api.ingest.check import check, idempotency_of
@@ -14,17 +14,33 @@ from api.ingest.upload import Ingest
 from core.errors import ImageError, WastestreamError
 from core.jobs import Job
 from core.lanes import BULK
-from core.redis.admission import Accepted
+from core.redis.admission import Accepted, RateLimit
 from core.redis.eta import Place
 
 FileOutcome = tuple[Job, Place | None] | WastestreamError
 """The job of a file, with its place in the queue, or why there is none."""
 
+
+class Sender(Protocol):
+    """Sender of an upload, `api.auth.policy.Caller`."""
+
+    @property
+    def id(self) -> str:
+        """Id of its API key."""
+
+    @property
+    def limit(self) -> RateLimit | None:
+        """Its rate limit."""
+
+    def check_camera(self, camera: str) -> None:
+        """Raise `RequestError` if it may not send as this camera."""
+
+
 _Checked = Image | RequestError | ImageError
 
 
 def submit_form(
-    form: Form, call: Metadata, sender: Caller, ingest: Ingest
+    form: Form, call: Metadata, sender: Sender, ingest: Ingest
 ) -> tuple[list[FileOutcome], Accepted]:
     """Submit the files of a form; return the outcome of each, and what is left of the rate limit.
 
@@ -57,7 +73,7 @@ def submit_form(
     return _submit_each(form.files, checked, keys, sender, ingest)
 
 
-def _checked(file: File, metadata: Metadata | RequestError, sender: Caller) -> _Checked:
+def _checked(file: File, metadata: Metadata | RequestError, sender: Sender) -> _Checked:
     if isinstance(metadata, RequestError):
         return metadata
     try:
@@ -68,7 +84,7 @@ def _checked(file: File, metadata: Metadata | RequestError, sender: Caller) -> _
 
 
 def _submit_whole(
-    files: Sequence[File], checked: Sequence[_Checked], key: str | None, sender: Caller, ingest: Ingest
+    files: Sequence[File], checked: Sequence[_Checked], key: str | None, sender: Sender, ingest: Ingest
 ) -> tuple[list[FileOutcome], Accepted]:
     """Submit the good files as one upload, which stands under the idempotency key of the call."""
     images = [image for image in checked if isinstance(image, Image)]
@@ -85,7 +101,7 @@ def _submit_each(
     files: Sequence[File],
     checked: Sequence[_Checked],
     keys: Sequence[str | None],
-    sender: Caller,
+    sender: Sender,
     ingest: Ingest,
 ) -> tuple[list[FileOutcome], Accepted]:
     """Submit each good file as an upload of its own."""

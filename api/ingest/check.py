@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from http import HTTPStatus
 from typing import Final
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.commit import Image, Origin
 from core.cost import decode_ms
@@ -43,16 +43,16 @@ def check(data: ImageBytes, media_type: str, origin: Origin) -> Image:
         ImageError: as `core.image_header.read_header`.
     """
     if not data:
-        raise RequestError(HTTPStatus.BAD_REQUEST, "The image is empty; send its bytes.")
+        raise RequestError(ProblemType.EMPTY_IMAGE, "The image is empty; send its bytes.")
     if len(data) > MAX_BYTES:
         raise RequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            ProblemType.BODY_TOO_LARGE,
             f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB).",
         )
     header = read_header(data)
     if media_type != header.media_type and _is_other_image(media_type, header.media_type):
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.MEDIA_TYPE_MISMATCH,
             f"Content-Type says {media_type[:80]}, but the bytes are {header.media_type}; "
             "declare what is sent, or application/octet-stream.",
         )

@@ -7,16 +7,17 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
-from pydantic import ValidationError
 from werkzeug.datastructures import Headers
 
+from api.http import validation
+from api.http.multipart import METADATA
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.timestamps import captured_ms, parse_number
 from api.ingest.commit import Origin
-from api.schemas.metadata import BulkMetadata, FileMetadata
+from api.schemas.images import BulkMetadata, FileMetadata
 from core.cameras import DEFAULT_CAMERA, camera_id, camera_id_in_header
 from core.errors import CameraIdError
 
@@ -53,12 +54,12 @@ def read_headers(headers: Headers) -> Metadata:
         CameraIdError: `X-Camera-Id` cannot be a camera's id.
         RequestError: 400 for another that is malformed, 422 for a time in the future or before 1970.
     """
-    age = headers.get("X-Max-Age")
+    age, kind = headers.get("X-Max-Age"), ProblemType.INVALID_HEADER
     return Metadata(
         camera_id_in_header(headers.get("X-Camera-Id", DEFAULT_CAMERA)),
-        captured_ms(headers.get("X-Captured-At"), "X-Captured-At"),
-        None if age is None else _max_age(parse_number(age), age, "X-Max-Age"),
-        _idempotency_key(headers.get("Idempotency-Key"), "Idempotency-Key"),
+        captured_ms(headers.get("X-Captured-At"), "X-Captured-At", kind),
+        None if age is None else _max_age(parse_number(age), age, "X-Max-Age", kind),
+        _idempotency_key(headers.get("Idempotency-Key"), "Idempotency-Key", kind),
     )
 
 
@@ -78,15 +79,17 @@ def read_part(part: memoryview, files: int, call: Metadata) -> list[Metadata | R
     """
     entries = _entries(part)
     if len(entries) != files:
-        raise _bad(
+        raise RequestError(
+            ProblemType.INVALID_BODY,
             f"The part metadata has {len(entries)} entries in files, but the form has {files} files; "
-            "send one entry for each file, in order."
+            "send one entry for each file, in order.",
         )
     keyed = [number for number, entry in enumerate(entries) if entry.idempotency_key is not None]
     if keyed and call.idempotency_key is not None:
-        raise _bad(
+        raise RequestError(
+            ProblemType.INVALID_BODY,
             f"The call has an Idempotency-Key, and files[{keyed[0]}] an idempotency_key; send the header for "
-            "the whole call, or a key for each file, not both."
+            "the whole call, or a key for each file, not both.",
         )
     return [_overridden(call, entry, f"files[{number}]") for number, entry in enumerate(entries)]
 
@@ -94,49 +97,37 @@ def read_part(part: memoryview, files: int, call: Metadata) -> list[Metadata | R
 def _entries(part: memoryview) -> Sequence[FileMetadata]:
     if len(part) > MAX_PART_BYTES:
         raise RequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            ProblemType.BODY_TOO_LARGE,
             f"The part metadata has {len(part):,} bytes; send at most {MAX_PART_BYTES:,} (256 KiB).",
         )
-    try:
-        return BulkMetadata.model_validate_json(bytes(part)).files
-    except ValidationError as error:
-        raise _bad(f"The part metadata is wrong{_first_fault(error)}. Correct it, send it again.") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    """Return where the first fault is, such as ` at files[3].camera`, and what it is."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:40]}" for step in fault["loc"])
-    return f"{' at ' if place else ''}{place.removeprefix('.')}: {fault['msg']}"
+    return validation.read_part(BulkMetadata, part, METADATA).files
 
 
 def _overridden(call: Metadata, entry: FileMetadata, place: str) -> Metadata | RequestError:
     """Return the metadata of a file, or the error in its entry; `place` is the entry's, for the sentence."""
-    captured, age = entry.captured_at, entry.max_age
+    captured, age, kind = entry.captured_at, entry.max_age, ProblemType.INVALID_BODY
     try:
         return Metadata(
             call.camera if entry.camera is None else camera_id(entry.camera),
-            call.captured_ms if captured is None else captured_ms(captured, f"{place}.captured_at"),
-            call.max_age if age is None else _max_age(age, f"{age:g}", f"{place}.max_age"),
-            _idempotency_key(entry.idempotency_key, f"{place}.idempotency_key"),
+            call.captured_ms if captured is None else captured_ms(captured, f"{place}.captured_at", kind),
+            call.max_age if age is None else _max_age(age, f"{age:g}", f"{place}.max_age", kind),
+            _idempotency_key(entry.idempotency_key, f"{place}.idempotency_key", kind),
         )
     except CameraIdError as error:
-        return _bad(f"{place}.camera: {error}")
+        return RequestError(ProblemType.INVALID_CAMERA_ID, f"{place}.camera: {error}")
     except RequestError as error:
         return error
 
 
-def _max_age(seconds: float | None, text: str, name: str) -> float:
+def _max_age(seconds: float | None, text: str, name: str, kind: ProblemType) -> float:
     if seconds is None or not 0 < seconds <= MAX_AGE_SECONDS:
-        raise _bad(f"{name} {text[:80]!r} must be seconds above 0 and up to {MAX_AGE_SECONDS:,} (7 days).")
+        raise RequestError(
+            kind, f"{name} {text[:80]!r} must be seconds above 0 and up to {MAX_AGE_SECONDS:,} (7 days)."
+        )
     return seconds
 
 
-def _idempotency_key(key: str | None, name: str) -> str | None:
+def _idempotency_key(key: str | None, name: str, kind: ProblemType) -> str | None:
     if key is not None and not _KEY_PATTERN.fullmatch(key):
-        raise _bad(f"{name} must be 1 to 128 visible ASCII characters; a UUID is good.")
+        raise RequestError(kind, f"{name} must be 1 to 128 visible ASCII characters; a UUID is good.")
     return key
-
-
-def _bad(detail: str) -> RequestError:
-    return RequestError(HTTPStatus.BAD_REQUEST, detail)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from http import HTTPStatus
 from typing import TypeVar
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.admission import Admission
 from api.ingest.commit import Commits, Upload
@@ -136,6 +136,6 @@ def _existing(found: Sequence[tuple[Job | None, Place | None]]) -> Accepted | Re
     if len(jobs) == len(found):
         return Accepted(jobs, [place for _, place in found])
     return RequestError(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
+        ProblemType.IDEMPOTENCY_CONFLICT,
         "The idempotency key belongs to an upload whose record has expired; use a new key.",
     )
