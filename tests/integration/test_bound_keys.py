@@ -154,6 +154,16 @@ def image(world: World) -> None:
     refused(kept, 404, "job-not-found")
 
 
+def results(world: World) -> None:
+    """The feed has results of own cameras only, and the end is soon reached."""
+    page = world.call("GET", "/v1/results").get_json()
+    assert [job["id"] for job in page["results"]] == [world.jobs[OWN][1], world.jobs[ALSO_OWN][1]]
+    one = world.call("GET", "/v1/results?limit=1").get_json()
+    rest = world.call("GET", f"/v1/results?after={one['next']}").get_json()
+    assert ([job["camera"] for job in rest["results"]], rest["end"]) == ([ALSO_OWN], True)
+    refused(world.call("GET", f"/v1/results?camera={FOREIGN}"), 403, "camera-forbidden")
+
+
 def ledger(world: World) -> None:
     """Rows and sums of own cameras only, nothing of the whole system; CSV as well."""
     page = world.call("GET", "/v1/ledger").get_json()
@@ -192,6 +202,7 @@ CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "jobs.cancel": cancelling,
     "jobs.query": query,
     "jobs.image": image,
+    "results.show": results,
     "ledger.show": ledger,
     "metrics.show": metrics,
     "probes.readyz": readiness,
