@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
-from api.auth.policy import COOKIE, scope_of
+from api.auth.policy import COOKIE, is_by_camera, scope_of
 from api.http.default_headers import DEFAULTS
 from api.http.problem_types import ProblemType
 from api.http.request_id import HEADER as REQUEST_ID
@@ -55,6 +55,7 @@ _WITH_SCOPE: Final = (
     ProblemType.DISK_FULL,
     ProblemType.DATA_LOST,
 )
+_NOT_BY_CAMERA: Final = (ProblemType.CAMERA_FORBIDDEN,)
 _WITH_BODY: Final = (ProblemType.BODY_TOO_LARGE,)
 _WITH_JSON: Final = (ProblemType.INVALID_BODY, ProblemType.UNSUPPORTED_BODY)
 
@@ -129,6 +130,7 @@ def problems_of(app: Flask, endpoint: str, described: Operation) -> list[Problem
     types = {*_EVERY_ROUTE, *described.problems}
     if scope_of(app, endpoint) is not None:
         types.update(_WITH_SCOPE)
+        types.update(() if is_by_camera(app, endpoint) else _NOT_BY_CAMERA)
     if described.body is not None:
         types.update(_WITH_BODY)
         types.update(_WITH_JSON if described.body.model else ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.schemas.base import CAMERA_PATTERN, Input, Output
 from api.schemas.jobs import QueuedJob
@@ -14,7 +14,7 @@ _FILE: Final = Field(description="File name of its part, or the name of its fiel
 
 
 class UploadHeaders(Input):
-    """Header fields of an upload. `api.ingest.check` reads them."""
+    """Header fields of an upload. `api.ingest.metadata` reads them."""
 
     camera: Annotated[
         str,
@@ -84,6 +84,45 @@ class EncodedUploadHeaders(UploadHeaders):
         Literal["base64", "binary", "8bit", "7bit"] | None,
         Field(alias="Content-Transfer-Encoding", description="`base64`, if the body is base64 text."),
     ] = None
+
+
+class FileMetadata(Input):
+    """Metadata of one file of a bulk upload. Where a member is absent or null, the header field counts."""
+
+    model_config = ConfigDict(strict=True)
+
+    camera: Annotated[
+        str | None, Field(description="Camera that took the image, instead of `X-Camera-Id`.")
+    ] = None
+    captured_at: Annotated[
+        str | None,
+        Field(description="When the image was taken, written like `X-Captured-At`, which it replaces."),
+    ] = None
+    max_age: Annotated[
+        float | None,
+        Field(description="Seconds, instead of `X-Max-Age`.", allow_inf_nan=False),
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        Field(
+            description="Idempotency key of this file alone: the same key with the same camera, bytes and "
+            "media type returns the same job, also in another call. Not together with `Idempotency-Key`.",
+        ),
+    ] = None
+
+
+class BulkMetadata(Input):
+    """Metadata of the files of a bulk upload, in a part `metadata` before them."""
+
+    model_config = ConfigDict(strict=True)
+
+    files: Annotated[
+        list[FileMetadata],
+        Field(
+            description="An entry for each file, in order.",
+            examples=[[{"camera": "belt-1", "captured_at": "2026-01-31T07:15:00Z", "max_age": 60}, {}]],
+        ),
+    ]
 
 
 class Conditional(Input):

@@ -26,6 +26,23 @@ class RunningModel(Output):
     workers: Annotated[int, Field(description="Workers that run them.", ge=1, examples=[2])]
 
 
+class Sink(Output):
+    """A reader of the feed that carries results out of the system."""
+
+    name: Annotated[str, Field(description="Its name.", examples=["archive"])]
+    behind: Annotated[
+        float,
+        Field(
+            description="Seconds since the oldest result was due that it has not carried out; 0 without.",
+            examples=[0.0],
+        ),
+    ]
+    error: Annotated[str, Field(description="Why it does not get on; empty while it does.", examples=[""])]
+    gaps: Annotated[
+        int, Field(description="How often it came too late for results, which it has missed.", examples=[0])
+    ]
+
+
 class Readiness(Output):
     """State of every dependency. Members after `warnings` are for keys with the scope `read`."""
 
@@ -49,6 +66,7 @@ class Readiness(Output):
     ] = None
     workers: Annotated[int | None, Field(description="Workers seen lately.", examples=[2])] = None
     models: Annotated[list[RunningModel] | None, Field(description="Weights that they run.")] = None
+    sinks: Annotated[list[Sink] | None, Field(description="Sinks of the feed.")] = None
     pending: Annotated[int | None, Field(description="Jobs that have not settled.", examples=[7])] = None
     balanced: Annotated[
         bool | None, Field(description="Whether the ledger agrees with the jobs.", examples=[True])

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,10 +54,12 @@ class Parts:
         """Return a client of an application with other settings."""
         return create_app(self.settings.model_copy(update=settings)).test_client()
 
-    def key(self, *scopes: Scope, burst: int | None = None) -> dict[str, str]:
+    def key(
+        self, *scopes: Scope, burst: int | None = None, cameras: Sequence[str] | None = None
+    ) -> dict[str, str]:
         """Return the header field with a new API key."""
         rate = None if burst is None else 0.001  # images a second: nothing comes back meanwhile
-        _, token = KeyStore(self.jobs.client).create("key", scopes, rate=rate, burst=burst)
+        _, token = KeyStore(self.jobs.client).create("key", scopes, rate=rate, burst=burst, cameras=cameras)
         return {"Authorization": f"Bearer {token}"}
 
 
@@ -88,6 +90,10 @@ def _huge_png() -> bytes:
 
 def _insufficient_scope(parts: Parts) -> Seen:
     return _seen(_upload(parts.client(), jpeg(), **parts.key(Scope.READ)))
+
+
+def _camera_forbidden(parts: Parts) -> Seen:
+    return _seen(_upload(parts.client(), X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"])))
 
 
 def _key_required(parts: Parts) -> Seen:
@@ -173,6 +179,7 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.KEY_REQUIRED: _key_required,
     ProblemType.INVALID_KEY: _bad_call("POST", "/session", json={"key": "ws_wrong"}),
     ProblemType.INSUFFICIENT_SCOPE: _insufficient_scope,
+    ProblemType.CAMERA_FORBIDDEN: _camera_forbidden,
     ProblemType.CROSS_SITE_REQUEST: _bad_upload(Origin="https://evil.example"),
     ProblemType.FOREIGN_HOST: _bad_upload(Host="evil.example"),
     ProblemType.ROUTE_NOT_FOUND: _bad_call("GET", "/v2/images"),
