@@ -9,7 +9,15 @@ from infra.lab.soak.result import FaultResult, SoakResult
 def result(*faults: FaultResult) -> SoakResult:
     """A soak in which nothing was lost."""
     verdict = Verdict(
-        accepted=3, settled=3, states={"classified": 3}, lost=0, doubled=0, duplicates=0, balanced=True
+        accepted=3,
+        settled=3,
+        states={"classified": 3},
+        lost=0,
+        doubled=0,
+        duplicates=0,
+        unfed=0,
+        refed=0,
+        balanced=True,
     )
     return SoakResult(seconds=60, seed=1, verdict=verdict, rejected=0, faults=list(faults))
 
