@@ -35,17 +35,17 @@ def test_overload_is_rejected_and_the_rest_settles(
 ) -> None:
     """Uploads come faster than a slow worker settles: many 429, the bound holds, then everything settles."""
     client = create_app(settings.model_copy(update={"max_queued": 64})).test_client()
-    start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="0.5", MARKER=str(tmp_path / "m"))
+    start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="1", MARKER=str(tmp_path / "m"))
     accepted, rejected, maximum = [], 0, 0
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and (rejected == 0 or len(accepted) <= 64):
         status, job_id = _upload(client)
         assert status in {202, 429}
         accepted += [job_id] if status == 202 else []
         rejected += status == 429
         maximum = max(maximum, jobs.pending())
     assert rejected > 0
-    assert len(accepted) > 64  # room came back while it was refusing
+    assert len(accepted) > 64  # room came back while uploads were rejected
     assert maximum <= 64
     assert wait_settled(jobs, accepted) == {"classified": len(accepted)}
     assert_balanced(jobs)
