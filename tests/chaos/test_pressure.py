@@ -36,7 +36,8 @@ def test_overload_is_rejected_and_the_rest_settles(
     """Uploads come faster than a slow worker settles: many 429, the bound holds, then everything settles."""
     client = create_app(settings.model_copy(update={"max_queued": 64})).test_client()
     start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="1", MARKER=str(tmp_path / "m"))
-    accepted, rejected, maximum = [], 0, 0
+    accepted: list[str] = []
+    rejected = maximum = 0
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (rejected == 0 or len(accepted) <= 64):
         status, job_id = _upload(client)

@@ -15,8 +15,10 @@ from ulid import ULID
 
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis.admission import Idempotency
+from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
+from core.redis.sinks import SinkStore
 from core.redis.workers import Running, WorkerRegistry, reported
 from tests.support.servers import REPOSITORY
 
@@ -221,6 +223,7 @@ _METRIC = re.compile(r"^\| `(wastestream_\w+)` \| (\w+) \| (.*?) ?\| .+ \|$", fl
 def test_every_metric_is_documented(client: FlaskClient, jobs: JobStore) -> None:
     """docs/api.md has a row for each, with its type and labels; other pages name none that does not exist."""
     WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
+    SinkStore(jobs.client, Feed(jobs.client, retention_hours=1)).advance("mqtt", Cursor(0))
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     shown = {
         f"{family.name}{'_total' * (family.type == 'counter')}": (
