@@ -108,7 +108,7 @@ def test_frames_behind_a_backlog_expire_instead_of_being_classified_late(
 def test_jobs_that_no_worker_reaches_expire(
     client: FlaskClient, jobs: JobStore, s3_server: Server, start_worker: StartWorker
 ) -> None:
-    """With storage down nothing is classified, yet what becomes too old is settled in time."""
+    """With storage down no job is classified, but jobs that become too old still expire in time."""
     old = [_upload(client, X_Max_Age="1")[1] for _ in range(3)]
     patient = upload(client)
     s3_server.kill()
@@ -127,7 +127,7 @@ def test_jobs_that_no_worker_reaches_expire(
 def test_a_lost_message_of_a_job_that_ended_is_not_sent_again(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, way: str
 ) -> None:
-    """Only what is pending is recovered."""
+    """Only pending jobs are recovered."""
     job_id = _upload(client, **({"X_Max_Age": "0.05"} if way == "expired" else {}))[1]
     jobs.client.delete("wastestream.single")
     if way == "cancelled":

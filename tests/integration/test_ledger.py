@@ -52,7 +52,7 @@ def _ledger(client: FlaskClient, query: str = "from=2026-03-01&to=2026-03-02") -
 
 @pytest.mark.usefixtures("told")
 def test_rows_add_up_to_the_sum_and_to_what_is_there(client: FlaskClient) -> None:
-    """Every camera and hour has its row; the sum is theirs; pending is what really waits."""
+    """Every camera and hour has its row; the sum is theirs; pending counts the waiting jobs."""
     ledger = _ledger(client)
     rows = {(row["camera"], row["hour"][11:13]): row for row in ledger["rows"]}
     assert list(rows) == [("belt", "12"), ("other", "12"), ("belt", "13")]
@@ -193,7 +193,7 @@ def test_a_ledger_with_a_wrong_counter_is_not_balanced(
 
 @pytest.mark.usefixtures("told")
 def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) -> None:
-    """The page parses, and every sample is what the ledger says."""
+    """The page parses, and every sample agrees with the ledger."""
     WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
     response = client.get("/metrics")
     assert response.content_type.startswith("text/plain; version=0.0.4")

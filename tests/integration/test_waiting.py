@@ -1,4 +1,4 @@
-"""`?wait=SECONDS`: an upload that is answered with its result, and what happens when too many wait."""
+"""`?wait=SECONDS`: uploads that are answered with their result, and the limit on waiting requests."""
 
 from __future__ import annotations
 
