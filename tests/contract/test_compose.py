@@ -1,4 +1,4 @@
-"""docker-compose.yml and infra/docker name only what exists, and keep what docs/containers.md promises.
+"""docker-compose.yml and infra/docker: every name in them exists, and docs/containers.md is true.
 
 No container engine is needed: the files are read, and the scripts that start Redis and S3 are run.
 """
@@ -135,7 +135,7 @@ def test_every_setting_can_be_set() -> None:
 
 @each_service
 def test_settings_exist(name: str) -> None:
-    """Each WASTESTREAM_ variable is a field of Settings, and what is set is a value that it takes."""
+    """Each WASTESTREAM_ variable is a field of Settings, with a valid value."""
     variables = [key for key in SERVICES[name].get("environment", {}) if key.startswith(PREFIX)]
     assert {key.removeprefix(PREFIX).lower() for key in variables} <= set(Settings.model_fields)
     values = {key.removeprefix(PREFIX).lower(): value for key, value in settings_of(name).items()}

@@ -90,7 +90,7 @@ def test_images_share_objects_of_bounded_size_and_cost(images: list[tuple[int, i
 
 
 def test_an_image_key_names_camera_day_and_job() -> None:
-    """The key is made of what we know, and gives the job's id back."""
+    """The key follows from the job, and gives the job's id back."""
     key = image_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
     assert key == object_key(key) == "images/belt-7/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpeg"
     assert job_id_of(key) == "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -23,7 +23,7 @@ def result(*faults: FaultResult) -> SoakResult:
 
 
 def test_the_max_memory_of_each_service_is_told() -> None:
-    """A service that was away for a while counts with what it had otherwise."""
+    """A service that was down for a while counts with its other samples."""
     soaked = result(
         FaultResult("a", 1, 0.5, {"api": 50_000_000, "redis": 9_000_000}),
         FaultResult("b", 1, 0.5, {"api": 70_000_000}),
