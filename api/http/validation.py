@@ -95,7 +95,7 @@ def read_part(model: type[Model], content: memoryview, name: str) -> Model:
 
 
 def _reason(error: ValidationError, *, with_value: bool) -> str:
-    """Return the first error: where it is, and what it must be.
+    """Return the first error: its place, and the rule that it breaks.
 
     Args:
         error: of a model.
