@@ -110,7 +110,7 @@ def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: Key
     tokens = {scope: keys.create(scope.value, [scope])[1] for scope in Scope}
     rule = next(rule for rule in client.application.url_map.iter_rules() if rule.endpoint == endpoint)
     method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"}))
-    path = rule.rule.replace("<job_id>", new_job_id())
+    path = re.sub(r"<[\w:]+>", new_job_id(), rule.rule)
 
     without = client.open(path, method=method)
     assert_problem(without, 401, "Authorization: Bearer")
