@@ -45,8 +45,12 @@ CAMERA = "00:1A:2B, Bänd 2 (links)@名"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Settings with direct uploads to the local S3 server."""
-    return settings.model_copy(update={"s3_public_endpoint": settings.s3_endpoint})
+    """Settings with direct uploads to the local S3 server, which clients know by another name."""
+    return settings.model_copy(update={"s3_public_endpoint": _public(settings.s3_endpoint)})
+
+
+def _public(endpoint: str) -> str:
+    return endpoint.replace("127.0.0.1", "localhost")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def storage(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     made = settings.model_copy(
         update={
             "s3_endpoint": endpoint,
-            "s3_public_endpoint": endpoint,
+            "s3_public_endpoint": _public(endpoint),
             "s3_access_key": SecretStr(seaweedfs.ACCESS_KEY),
             "s3_secret_key": SecretStr(seaweedfs.SECRET_KEY),
         }
