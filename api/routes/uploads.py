@@ -27,6 +27,7 @@ from api.schemas.times import timestamp
 from api.services import services
 from core.cameras import DEFAULT_CAMERA
 from core.errors import QueueFullError, RateLimitError, WastestreamError
+from core.lanes import BULK
 from core.redis.api_keys import Scope
 
 _PROBLEMS: Final = (
@@ -66,7 +67,7 @@ def announce() -> tuple[Response, int]:
 
 @blueprint.post("/complete")
 @requires(Scope.INGEST)
-@accepts_body(MAX_JSON_BYTES, JSON)
+@accepts_body(MAX_JSON_BYTES, BULK)  # For the threads of bulk uploads: it waits for storage.
 @operation(
     {
         202: Answer(
