@@ -79,7 +79,7 @@ def read_beginning(data: ImageBytes) -> ImageHeader | None:
         name, layout = read_layout(data)
     except CorruptImageError:  # The image may go on.
         return None
-    if isinstance(layout, JpegLayout) and layout.many_scans:  # They are counted over the whole file.
+    if isinstance(layout, JpegLayout) and layout.walk is not None:  # They are counted over the whole file.
         return None
     return ImageHeader(name, layout.width, layout.height)
 

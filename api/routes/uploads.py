@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
 from flask import Blueprint, Response
 
-from api.auth.policy import caller, requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, accepts_body
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError, problem_of
@@ -19,6 +18,7 @@ from api.http.validation import read_document
 from api.ingest.admission import limit_headers
 from api.ingest.announcement import Announcement
 from api.ingest.direct import DirectUploads, Slot, UploadOutcome
+from api.ingest.metadata import Metadata
 from api.openapi.operation import Answer, Body, operation, respond_with
 from api.schemas import uploads as schemas
 from api.schemas.jobs import QueuedJob
@@ -44,10 +44,11 @@ blueprint = Blueprint("uploads", __name__, url_prefix="/v1/uploads")
 
 @blueprint.post("")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
     {201: Answer("Where to put each image.", schemas.UploadSlots)},
-    problems=[*_PROBLEMS, ProblemType.INVALID_TIME],
+    problems=[*_PROBLEMS, ProblemType.INVALID_TIME, ProblemType.CAMERA_FORBIDDEN],
     body=Body(schemas.Announcements),
 )
 def announce() -> tuple[Response, int]:
@@ -67,6 +68,7 @@ def announce() -> tuple[Response, int]:
 
 @blueprint.post("/complete")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_JSON_BYTES, BULK)  # For the threads of bulk uploads: it waits for storage.
 @operation(
     {
@@ -115,28 +117,19 @@ def _check_number(number: int, what: str) -> None:
 
 
 def _announcement(number: int, file: schemas.AnnouncedFile) -> Announcement:
-    captured = _captured_ms(number, file)
-    expires = None
-    if file.max_age is not None:
-        begin = time.time_ns() // 1_000_000 if captured is None else captured
-        expires = begin + math.ceil(file.max_age * 1000)
+    camera = file.camera or DEFAULT_CAMERA
+    caller().check_camera(camera)
+    captured = captured_ms(file.captured_at, f"files[{number}].captured_at", ProblemType.INVALID_BODY)
+    origin = Metadata(camera, captured, file.max_age).origin()
     return Announcement.new(
         file.media_type.removeprefix("image/"),
         file.size,
-        file.camera or DEFAULT_CAMERA,
-        captured_ms=captured,
-        expires_ms=expires,
+        camera,
+        captured_ms=origin.captured_ms,
+        expires_ms=origin.expires_ms,
         idempotency_key=file.idempotency_key,
         owner=caller().id,
     )
-
-
-def _captured_ms(number: int, file: schemas.AnnouncedFile) -> int | None:
-    try:
-        return captured_ms(file.captured_at)
-    except RequestError as error:
-        kind = error.kind if error.kind is ProblemType.INVALID_TIME else ProblemType.INVALID_BODY
-        raise RequestError(kind, f"files[{number}].captured_at: {error}") from error
 
 
 def _slot(slot: Slot) -> schemas.UploadSlot:

@@ -23,11 +23,11 @@ from api.app import create_app
 from api.ingest.announcement import Announcement
 from core.errors import ObjectNotFoundError, StorageUnavailableError
 from core.image_header import MAX_BYTES
-from core.installation import OBJECT
 from core.jobs import JobState, Outcome
 from core.messages import QUEUES
 from core.redis import keys as names
 from core.redis.api_keys import KeyStore, Scope
+from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.upload_secret import UploadSecret
@@ -324,6 +324,19 @@ def test_ids_are_of_their_owner_and_of_this_system(
     assert kinds(complete(client, [slot["id"]], **theirs)) == [(400, "invalid-upload")]
     jobs.client.delete(names.UPLOAD_SECRET)  # as in a Redis that was given up
     assert kinds(complete(client, [slot["id"]], **mine)) == [(400, "invalid-upload")]
+
+
+def test_a_key_announces_for_its_cameras_only(client: FlaskClient, jobs: JobStore) -> None:
+    """Others are named and forbidden, also the one that stands for none; its uploads it completes."""
+    _, token = KeyStore(jobs.client).create("belt", [Scope.INGEST], cameras=["line2-*"])
+    key = {"Authorization": f"Bearer {token}"}
+    (slot,) = announce(client, described(jpeg(), camera="line2-a"), **key)
+    for camera in ("line1-a", None):
+        files = [described(jpeg(), camera="line2-a"), described(jpeg(), camera=camera)]
+        response = client.post("/v1/uploads", json={"files": files}, headers=key)
+        assert (response.status_code, response.get_json()["type"]) == (403, "/problems/camera-forbidden")
+    assert put(slot, jpeg()) == 200
+    assert kinds(complete(client, [slot["id"]], **key)) == [(202, "")]
 
 
 def test_limits_hold(client: FlaskClient, settings: Settings, jobs: JobStore) -> None:
