@@ -277,6 +277,21 @@ def test_an_upload_is_completed_once(client: FlaskClient, settings: Settings, jo
     assert received(jobs) == 40
 
 
+def test_uploads_of_two_calls_at_a_time_are_all_accepted(
+    client: FlaskClient, settings: Settings, jobs: JobStore
+) -> None:
+    """One call finds no job of an upload that another then completes: it accepts the others all the same."""
+    ids = send_many(client, settings, [described(jpeg())] * 5)
+    uploads = client.application.extensions["wastestream"].direct_uploads
+    secret = UploadSecret(jobs.client).read()
+    announced = [found for each in ids if (found := Announcement.opened(each, secret)) is not None]
+    arrivals = uploads._arrivals.check(announced)
+    complete(client, ids[1:3])
+    results = [result for _, result in uploads._accept(arrivals, None)]
+    assert [result.ids for result in results] == [[each.job_id] for each in announced]
+    assert received(jobs) == jobs.pending() == 5
+
+
 def test_an_api_that_is_killed_loses_and_doubles_nothing(
     settings: Settings, jobs: JobStore, tmp_path: Path
 ) -> None:
@@ -431,7 +446,7 @@ def test_uploads_that_nobody_completes_go_with_retention(
     assert kinds(complete(client, [left])) == [(404, "upload-missing")]
 
 
-def test_what_replaces_an_image_later_cannot_hurt(
+def test_what_replaces_an_image_later_is_not_read(
     client: FlaskClient, objects: ObjectStore, jobs: JobStore
 ) -> None:
     """If it is larger than any image: a server that does not check sizes may let somebody put it."""
