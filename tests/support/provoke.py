@@ -54,9 +54,7 @@ class Parts:
         """Return a client of an application with other settings."""
         return create_app(self.settings.model_copy(update=settings)).test_client()
 
-    def key(
-        self, *scopes: Scope, burst: int | None = None, cameras: Sequence[str] | None = None
-    ) -> dict[str, str]:
+    def key(self, *scopes: Scope, burst: int | None = None, cameras: Sequence[str] = ()) -> dict[str, str]:
         """Return the header field with a new API key."""
         rate = None if burst is None else 0.001  # images a second: nothing comes back meanwhile
         _, token = KeyStore(self.jobs.client).create("key", scopes, rate=rate, burst=burst, cameras=cameras)
