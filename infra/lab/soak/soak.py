@@ -6,15 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from core.redis.api_keys import Scope
-from core.redis.ledger import Ledger
 from infra.lab.soak.checker import Checker, judge
 from infra.lab.soak.faults import Fault
 from infra.lab.soak.result import FaultResult, SoakResult
 from infra.lab.soak.workload import MixedWorkload
 from infra.lab.stack import Stack
+from wastestream import AsyncClient
 
 TAIL: Final = 1.0
 """Seconds after a fault in which an accepted image still counts as affected."""
@@ -46,7 +47,7 @@ async def soak(
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
     checker = Checker()
     workload = MixedWorkload(stack.url, key, checker, seed)
-    began = time.monotonic()
+    since, began = datetime.now(UTC), time.monotonic()
     workload.start()
     results: list[FaultResult] = []
     for fault in _shuffled(faults, rng):
@@ -59,7 +60,8 @@ async def soak(
         say(_line(result, checker))
     loaded = time.monotonic() - began
     await workload.finish(_FINISH)
-    verdict = await asyncio.to_thread(lambda: judge(checker, Ledger(stack.redis())))
+    async with AsyncClient(stack.url, key=key) as client:
+        verdict = judge(checker, await client.ledger(since=since))
     return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
 
 
