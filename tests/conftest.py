@@ -22,7 +22,7 @@ from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
-from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
@@ -31,6 +31,12 @@ _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 def _ctrl_c_works() -> None:
     """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_find_the_packages() -> None:
+    """As `./wastestream` lets them, in a run of pytest alone too."""
+    os.environ["PYTHONPATH"] = f"{REPOSITORY}:{REPOSITORY / 'client'}"
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def connect(
     """
     url = url.rstrip("/")
     if not is_address(url):
-        raise ValueError(f"{url!r} is no address; use one like http://127.0.0.1:8000 or https://host.")
+        raise ValueError(f"{url!r} is no address; use an address like http://127.0.0.1:8000 or https://host.")
     headers = {"User-Agent": _USER_AGENT}
     if key is not None:
         if not _KEY.fullmatch(key):

@@ -140,7 +140,7 @@ class _Classification:
 
     def _take(self, outcome: Outcome) -> None:
         source, job, error = self._sent[outcome.index], outcome.job, outcome.error
-        if error is None:
+        if error is None and job is not None:
             self._add(settled(source, job))
         elif isinstance(error, JobLostError) or (isinstance(error, ApiError) and not _ends(error)):
             self._add(failed(source, str(error), None if job is None else job.id))

@@ -182,7 +182,7 @@ def test_an_image_that_cannot_be_read_fails_alone(server: Server, connect: Conne
 
 def test_what_is_no_image_is_a_mistake_of_the_program(server: Server, connect: Connect) -> None:
     """It is told at once."""
-    images: list[Any] = [17]
+    images: Any = [17]
     given_up(connect(server.url).classify_many(images), TypeError, "int is no image")
     with pytest.raises(ValueError, match="concurrency=0 sends nothing"):
         next(connect(server.url).classify_many([IMAGE], concurrency=0))
@@ -248,7 +248,8 @@ def test_what_is_the_same_stands_in_the_header(server: Server, connect: Connect)
 
 def test_the_same_job_twice_is_two_outcomes(server: Server, connect: Connect) -> None:
     """Two images under one key of the caller's are one job; each has its outcome."""
-    images = [Image(IMAGE, idempotency_key="k"), *[IMAGE] * GROUP_FILES, Image(IMAGE, idempotency_key="k")]
+    named = Image(IMAGE, idempotency_key="k")
+    images: list[Image | bytes] = [named, *[IMAGE] * GROUP_FILES, named]
     jobs = {outcome.index: outcome.job for outcome in connect(server.url).classify_many(images)}
     assert sorted(jobs) == list(range(len(images)))
 
@@ -264,11 +265,12 @@ def test_progress_is_told(server: Server, connect: Connect) -> None:
 
 def test_an_abandoned_run_sends_nothing_more(server: Server) -> None:
     """A caller who stops early waits for no retry, and leaves no thread that goes on."""
+    before = set(threading.enumerate())
     with Client(server.url) as client:
         for _ in client.classify_many(IMAGE for _ in range(10_000)):
             server.faults = [(503, {})] * 1000
             break
-        for thread in threading.enumerate():
+        for thread in set(threading.enumerate()) - before:
             if thread.name == "wastestream":
                 thread.join(10)
                 assert not thread.is_alive()
