@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from http import HTTPStatus
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.admission import Admission
 from api.ingest.commit import Commits, Upload
@@ -69,7 +69,7 @@ class Ingest:
         jobs = [job for job in self._jobs.read_many(ids) if job is not None]
         if len(jobs) != len(ids):
             raise RequestError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
+                ProblemType.IDEMPOTENCY_CONFLICT,
                 "The idempotency key belongs to an upload whose record has expired; use a new key.",
             )
         return Accepted(jobs, self._jobs.places(ids))
