@@ -1,5 +1,6 @@
 """Client of a wastestream server: `Client`, and `AsyncClient` for asyncio."""
 
+from wastestream import problems
 from wastestream.async_client import AsyncClient
 from wastestream.calls import Query
 from wastestream.client import Client
@@ -16,7 +17,7 @@ from wastestream.images import Image
 from wastestream.jobs import Job, Place, Prediction, State
 from wastestream.ledger import Counts, Ledger, Row
 from wastestream.many import Outcome
-from wastestream.problems import ApiError
+from wastestream.problems import ApiError, KeyRejectedError
 from wastestream.progress import Progress
 from wastestream.retry import Retry
 from wastestream.version import __version__
@@ -31,6 +32,7 @@ __all__ = [
     "ImageError",
     "Job",
     "JobLostError",
+    "KeyRejectedError",
     "Ledger",
     "NotSettledError",
     "NotWastestreamError",
@@ -45,4 +47,5 @@ __all__ = [
     "State",
     "WastestreamError",
     "__version__",
+    "problems",
 ]

@@ -87,9 +87,9 @@ class Client:
             progress: called with a `Progress` after each step; True for a bar, which needs the package rich.
 
         Raises:
-            ApiError: the server rejects the key. Before an error is raised, each image that was taken has an
-                outcome.
-            GaveUpError: the server was unreachable, or settled no image, for too long.
+            KeyRejectedError: the server rejects the key.
+            GaveUpError: the server was unreachable, or settled no image, for too long. Before an error is
+                raised, each image that was taken has an outcome.
         """
         many = Run(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
         return iterate(many.outcomes())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from itertools import islice
 from operator import length_hint
 from typing import Any, Final
@@ -14,7 +13,7 @@ from wastestream.calls import Calls, Query
 from wastestream.errors import GaveUpError, ImageError, JobLostError, WastestreamError
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job
-from wastestream.problems import ApiError
+from wastestream.problems import ApiError, JobNotFoundError, KeyRejectedError
 from wastestream.progress import Progress, Report, reporting
 from wastestream.requests import MAX_IDS
 from wastestream.retry import StallClock
@@ -36,9 +35,6 @@ MAX_WAITING: Final = 1000
 """Accepted images not yet settled at which uploads pause."""
 
 _WAIT_SECONDS: Final = 2.0  # A worker that died holds some jobs back; the others are not to wait for them.
-
-_FATAL: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-"""Statuses that concern the key, so that the next call would get them too."""
 
 _LOST: Final = "The server no longer knows this image's job; send the image again."
 
@@ -112,7 +108,7 @@ class Run:
         """Yield each image's outcome as soon as it is known.
 
         Raises:
-            ApiError: the server rejects the key.
+            KeyRejectedError: the server rejects the key.
             GaveUpError: the server was unreachable, or settled no image, for too long.
             NotWastestreamError: another server answers at the address.
         """
@@ -228,9 +224,9 @@ class Run:
                 return await self._calls.upload_bulk(images, self._stall)
             ((image, data),) = images
             return [(await self._calls.upload(image, data, stall=self._stall)).job]
+        except KeyRejectedError:
+            raise  # It ends the run.
         except ApiError as error:
-            if error.status in _FATAL:
-                raise
             return [error] * len(images)
 
     async def _ask(self, ids: Sequence[str]) -> Query:
@@ -238,9 +234,8 @@ class Run:
         retry_after = 0.0
         try:
             job, retry_after = await self._calls.peek(ids[-1], _WAIT_SECONDS, self._stall)
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
+        except JobNotFoundError:
+            pass  # The query says so too.
         else:
             if job.settled and len(ids) == 1:
                 self._stall.restart()

@@ -25,6 +25,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _TIMEOUT: Final = httpx.Timeout(60, connect=5, pool=None)  # seconds; the server holds a call for less
 
+_CLOSING_SECONDS: Final = 2.0
+
 
 @dataclass(frozen=True)
 class Request:
@@ -128,6 +130,7 @@ class BlockingTransport(Transport):
     """In the caller's thread; tasks in threads of their own."""
 
     def __init__(self, url: str, headers: dict[str, str], proxy: Proxy | None) -> None:
+        self._threads: set[_Thread] = set()
         transport = httpx.HTTPTransport(verify=_verify(url), proxy=_url(proxy))
         self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport)
 
@@ -153,6 +156,8 @@ class BlockingTransport(Transport):
     def start(self, call: Coroutine[Any, Any, T]) -> Task[T]:
         """See `Transport.start`."""
         task: _FutureOf[T] = _FutureOf(call)
+        self._threads.add(task.thread)
+        task.add_done_callback(lambda _: self._threads.discard(task.thread))
         task.thread.start()
         return task
 
@@ -164,12 +169,18 @@ class BlockingTransport(Transport):
         return set(ended)
 
     async def cancel(self, tasks: Collection[Task[Any]]) -> None:
-        """See `Transport.cancel`. A call under way ends by itself; nobody waits for it."""
+        """See `Transport.cancel`. A call under way ends by itself."""
         for task in cast("Collection[_FutureOf[Any]]", tasks):
             task.thread.cancelled.set()
 
     async def close(self) -> None:
-        """See `Transport.close`."""
+        """See `Transport.close`. Threads get a moment to end their calls, and leave no connection."""
+        ends = time.monotonic() + _CLOSING_SECONDS
+        threads = list(self._threads)
+        for thread in threads:
+            thread.cancelled.set()
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
         self._http.close()
 
 

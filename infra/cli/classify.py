@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from wastestream import (
     ApiError,
     Client,
     JobLostError,
+    KeyRejectedError,
     NotWastestreamError,
     Outcome,
     ProxyError,
@@ -142,7 +142,9 @@ class _Classification:
         source, job, error = self._sent[outcome.index], outcome.job, outcome.error
         if error is None and job is not None:
             self._add(settled(source, job))
-        elif isinstance(error, JobLostError) or (isinstance(error, ApiError) and not _ends(error)):
+        elif isinstance(error, JobLostError) or (
+            isinstance(error, ApiError) and not isinstance(error, KeyRejectedError)
+        ):
             self._add(failed(source, str(error), None if job is None else job.id))
         elif job is not None:
             self._jobs[source.position] = job.id
@@ -154,17 +156,12 @@ class _Classification:
     def _sentence(self, error: WastestreamError) -> str:
         if isinstance(error, NotWastestreamError):
             return f"{error.server} answers, but is not wastestream ({error.status}); check --url."
-        if isinstance(error, ApiError):
+        if isinstance(error, KeyRejectedError):
             return (
                 f"{self._url} rejects the call ({error.status}). {error} This command needs a key with the "
                 "scopes ingest and read, in WASTESTREAM_API_KEY or --key-file."
             )
         return str(error)
-
-
-def _ends(error: ApiError) -> bool:
-    """Return whether the key is rejected, so that the whole command ends."""
-    return error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 def _read(source: Source) -> bytes | Result:

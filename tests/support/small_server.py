@@ -19,6 +19,27 @@ PREDICTION: Final = {
 }
 
 
+_COUNTS: Final = {
+    "received": 3,
+    "classified": 2,
+    "failed": 1,
+    "expired": 0,
+    "cancelled": 0,
+    "pending": 0,
+    "duplicates": 4,
+}
+
+LEDGER: Final = {
+    "camera": None,
+    "from": "2026-01-31T07:00:00.000Z",
+    "to": "2026-01-31T08:00:00.000Z",
+    "rows": [{"camera": "belt", "hour": "2026-01-31T07:00:00.000Z", **_COUNTS, "balanced": True}],
+    "sum": _COUNTS,
+    "system": None,
+    "balanced": True,
+}
+
+
 class Server(ThreadingHTTPServer):
     """Accepts and classifies everything, except where a test says otherwise."""
 
@@ -99,6 +120,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         elif path == "/v1/jobs":
             self._list()
+        elif path == "/v1/ledger":
+            self._answer(200, LEDGER)
         else:
             self._show(self.server.show(path.removeprefix("/v1/jobs/")))
 
@@ -145,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _show(self, job: dict[str, Any] | None) -> None:
         if job is None:
-            self._answer(404, {"detail": "There is no such job."})
+            self._answer(404, {"type": "/problems/job-not-found", "detail": "There is no such job."})
         else:
             self._answer(200, job)
 
