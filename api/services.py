@@ -18,6 +18,7 @@ from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
+from core.redis.feed import Feed
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.server import RedisServer
@@ -36,6 +37,7 @@ class Services:
     jobs: JobStore
     workers: WorkerRegistry
     ledger: Ledger
+    feed: Feed
     objects: ObjectStore
     ingest: Ingest
     job_events: JobEvents
@@ -64,6 +66,7 @@ class Services:
             jobs=jobs,
             workers=workers,
             ledger=ledger,
+            feed=Feed(client, retention_hours=settings.retention_hours),
             objects=objects,
             ingest=Ingest(jobs, commits, server, disk),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),

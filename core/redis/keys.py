@@ -8,6 +8,7 @@
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
 | `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
 | `ws:settled` | channel | ids of jobs that have just settled |
+| `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -50,6 +51,7 @@ EXPIRING: Final = PREFIX + "expiring"
 WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
 SETTLED: Final = PREFIX + "settled"
+FEED: Final = PREFIX + "feed"
 
 LEDGER: Final = PREFIX + "ledger:"
 LEDGERS: Final = PREFIX + "ledgers"
@@ -89,6 +91,7 @@ LUA: Final = {
     "KEY_CAMERAS": KEY_CAMERAS,
     "INSTALLATION": INSTALLATION,
     "SETTLED": SETTLED,
+    "FEED": FEED,
 }
 """Names that Lua scripts find as local variables: of keys, and of beginnings of keys that they complete."""
 
