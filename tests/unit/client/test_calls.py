@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timezone
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -36,7 +36,7 @@ def test_an_image_is_classified_in_one_call(server: Server, connect: Connect) ->
 def test_an_upload_and_its_result_later(server: Server, connect: Connect) -> None:
     """The job has its place in the queue; `wait` takes the job or its id."""
     client = connect(server.url, key="ws_key", camera="T\u00fcr 7")
-    job = client.upload(Image(IMAGE, captured_at=datetime(2026, 1, 31, tzinfo=UTC), max_age=60))
+    job = client.upload(Image(IMAGE, captured_at=datetime(2026, 1, 31, tzinfo=timezone.utc), max_age=60))
     assert (job.state, job.settled, job.queue) == ("queued", False, Place(3, None))
     assert client.wait(job).settled
     assert client.wait(job.id).settled
@@ -70,7 +70,7 @@ def test_a_job_that_does_not_settle_in_time(server: Server, connect: Connect) ->
 def test_a_queue_is_read_page_by_page(server: Server, connect: Connect) -> None:
     """`jobs` is one iterator; filters go with each page."""
     server.accept("key", 5)
-    since, until = date(2026, 1, 31), datetime(2026, 2, 1, tzinfo=UTC)
+    since, until = date(2026, 1, 31), datetime(2026, 2, 1, tzinfo=timezone.utc)
     states: list[State] = ["failed", "expired"]
     jobs = list(connect(server.url).jobs(state=states, camera="a b", since=since, until=until))
     assert [job.id for job in jobs] == list(server.jobs)
@@ -108,7 +108,7 @@ def test_the_ledger(server: Server, connect: Connect) -> None:
     assert ledger.balanced
     assert ledger.system is None
     assert ledger.rows[0].counts == ledger.sum
-    assert ledger.rows[0].hour == datetime(2026, 1, 31, 7, tzinfo=UTC)
+    assert ledger.rows[0].hour == datetime(2026, 1, 31, 7, tzinfo=timezone.utc)
     assert server.calls[0][0] == "GET /v1/ledger?camera=belt&from=2026-01-31"
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,7 @@ def test_groups_are_bounded_in_bytes(server: Server, connect: Connect) -> None:
 
 def test_what_differs_is_metadata(server: Server, connect: Connect) -> None:
     """Cameras, times and keys of one call stand in its first part; the client's camera is the default."""
-    taken = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+    taken = datetime(2026, 1, 31, 8, 15, tzinfo=timezone.utc)
     images = [
         Image(IMAGE, camera="T\u00fcr 7", captured_at=taken, max_age=60),
         Image(IMAGE, idempotency_key="mine"),
