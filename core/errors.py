@@ -8,7 +8,7 @@ class WastestreamError(Exception):
 
 
 class SettingsError(WastestreamError):
-    """Raised when a setting is missing or has a value that cannot work."""
+    """Raised when a setting is missing or invalid."""
 
 
 class ImageError(WastestreamError):

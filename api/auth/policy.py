@@ -33,7 +33,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What decides who may call: settings, keys, and whether Redis still holds the keys."""
+    """Basis of access decisions: settings, keys, and the state of the installation."""
 
     settings: Settings
     key_cache: KeyCache
@@ -41,7 +41,7 @@ class Auth:
 
 
 def auth() -> Auth:
-    """Return what decides for the application that handles the current request."""
+    """Return the `Auth` of the application that handles the current request."""
     registered: Auth = current_app.extensions[_EXTENSION]
     return registered
 

@@ -77,7 +77,7 @@ def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
 
 
 def _reason(error: ValidationError, *, with_value: bool) -> str:
-    """Return the first error: where it is, and what it must be.
+    """Return the first error: its place, and the rule that it breaks.
 
     Args:
         error: of a model.

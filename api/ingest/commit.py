@@ -158,7 +158,7 @@ class Commits:
     def _discard_rejected(
         self, objects: Sequence[tuple[str, Content]], outcomes: Sequence[Accepted | Rejection]
     ) -> None:
-        """Remove the objects of which no image belongs to a job."""
+        """Remove the objects without any image of a job."""
         # An upload has no jobs if Redis rejected it, or one with the same idempotency key was faster.
         accepted = [outcome.jobs for outcome in outcomes if isinstance(outcome, Accepted) and outcome.jobs]
         if len(accepted) < len(outcomes):

@@ -25,7 +25,7 @@ from api.schemas.session import Session, SessionKey, SignIn
 from core.redis.api_keys import Key
 
 DAYS: Final = 30
-"""How long a browser stays signed in, unless the key expires or is revoked earlier."""
+"""Days that a browser stays signed in, unless the key expires or is revoked earlier."""
 
 _MAX_BYTES: Final = 4096  # fits a key with every character escaped; small, since anyone may send a body here
 

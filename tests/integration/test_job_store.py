@@ -66,22 +66,22 @@ def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
 
 
 def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
-    """In one call; one that is refused leaves the others, and the message comes if there is any for it."""
+    """In one call; one that is rejected leaves the others, and the message comes if there is any for it."""
     tight = JobStore(jobs.client, max_queued=4)
     new = [[Job(new_job_id(), f"belt-{count}", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
-    one, another = Idempotency("one", "d"), Idempotency("another", "d")
-    submissions = [Submission(new[0], one), Submission(new[1], another), Submission(new[2])]
-    first, refused, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
+    first_key, second_key = Idempotency("one", "d"), Idempotency("another", "d")
+    submissions = [Submission(new[0], first_key), Submission(new[1], second_key), Submission(new[2])]
+    first, rejected, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
     assert isinstance(first, Accepted)
     assert isinstance(last, Accepted)
-    assert isinstance(refused, QueueFullError)
+    assert isinstance(rejected, QueueFullError)
     assert (first.ids, last.ids) == ([job.id for job in new[0]], [job.id for job in new[2]])
     assert [place and place.ahead for place in (*first.places, *last.places)] == [0, 1, 2]
     assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
     assert {row.camera: row.counts.moved["received"] for row in _rows(jobs)} == {"belt-2": 2, "belt-1": 1}
 
-    # The key that was refused is free; the other one stands for its jobs, also in the next call.
-    again = [Submission([_new()], key) for key in (one, another)]
+    # The key that was rejected is free; the other one stands for its jobs, also in the next call.
+    again = [Submission([_new()], key) for key in (first_key, second_key)]
     known, taken = tight.accept_many(again, "single", QUEUE, ["m"])
     assert isinstance(known, Accepted)
     assert isinstance(taken, Accepted)
@@ -92,7 +92,7 @@ def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
 
 
 def test_a_group_whose_answer_was_lost_is_not_changed_by_its_repetition(jobs: JobStore) -> None:
-    """What was refused stays so, though it would fit now; nothing is written, as memory may end."""
+    """A rejected submission stays rejected though it would fit now, and nothing is written."""
     limit = RateLimit("slow", 0.001, 1)
     submissions = [Submission([_new()]), Submission([_new()], None, limit), Submission([_new()], None, limit)]
     first = jobs.accept_many(submissions, "single", QUEUE, ["message"])
@@ -184,7 +184,7 @@ def test_settling_an_unknown_job_is_harmless(jobs: JobStore) -> None:
 
 
 def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
-    """The same key and bytes give the first jobs again, counted as duplicates; other bytes are refused."""
+    """The same key and bytes give the first jobs again, counted as duplicates; other bytes are rejected."""
     key = Idempotency("key", "digest")
     first = _accept(jobs, 2, key)
     assert jobs.admit(2, "single", key, "belt") == first
@@ -208,7 +208,7 @@ def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> N
 
 
 def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: JobStore) -> None:
-    """Where it is looked at before its image is stored, and where it is about to be accepted: once each."""
+    """A repeated upload is counted once, before its image is stored or in the step that accepts."""
     key = Idempotency("key", "digest")
     first = _accept(jobs, 1, key)
     with lose_answer(lambda answer: answer is None) as lost:
@@ -254,7 +254,7 @@ def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
     assert _rows(jobs) == []
 
 
-def test_the_drain_is_measured_while_there_is_work(jobs: JobStore) -> None:
+def test_the_service_rate_is_measured_while_there_is_work(jobs: JobStore) -> None:
     """One job in a quarter of a second is at most four a second; an hour without jobs changes nothing."""
     assert jobs.queue().rate is None
     (first,) = _accept(jobs)
@@ -276,7 +276,7 @@ def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
 
 
 def test_redis_down_is_our_error() -> None:
-    """The caller sees one error of ours, whatever the client library raises."""
+    """The caller sees one error of ours for every error of the client library."""
     with pytest.raises(RedisUnavailableError):
         JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", timeout=0.5)).read(new_job_id())
 

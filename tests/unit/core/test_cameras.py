@@ -71,14 +71,14 @@ def test_what_is_no_id_is_named(text: str, reason: str) -> None:
 
 @pytest.mark.parametrize("value", ["a%2Fb", "a%", "a%C3", "%zz"])
 def test_escapes_hide_nothing(value: str) -> None:
-    """What an escape stands for is judged as if it had been written; a broken one is no id."""
+    """An escaped character counts as the character itself; a broken escape is no id."""
     with pytest.raises(CameraIdError, match=r"it holds '[/%]'"):
         camera_id_in_header(value)
 
 
 @given(st.text(max_size=MAX_LENGTH))
 def test_ids_are_safe_where_they_go(text: str) -> None:
-    """Any text is refused, or its id is stable, stays in its folder and fits a name in an archive."""
+    """Any text is rejected, or its id is stable, stays in its folder and fits a name in an archive."""
     try:
         name = camera_id(text)
     except CameraIdError:

@@ -40,18 +40,18 @@ def read(body: bytes) -> list[tuple[str, str, bytes]]:
 
 def pushed(body: bytes) -> list[tuple[str, str, bytes]]:
     """The same, as the parser of `multipart` reads it; a part without a name is a file if it has a type."""
-    found: list[tuple[str | None, str, list[bytes]]] = []
+    parts: list[tuple[str | None, str, list[bytes]]] = []
     with PushMultipartParser(EDGE) as parser:
         for event in parser.parse(body):
             if event is None:
                 continue
             if isinstance(event, bytes | bytearray):
-                found[-1][2].append(bytes(event))
+                parts[-1][2].append(bytes(event))
             else:
                 kind = event.content_type or ""
                 name = event.name if event.filename is None and kind else event.filename
-                found.append((name, kind, []))
-    return [(name, kind, b"".join(pieces)) for name, kind, pieces in found if name is not None]
+                parts.append((name, kind, []))
+    return [(name, kind, b"".join(pieces)) for name, kind, pieces in parts if name is not None]
 
 
 @given(st.lists(contents, max_size=4))
@@ -108,7 +108,7 @@ def test_other_parts_are_left_out() -> None:
     "content", [jpeg(), b64encode(jpeg()), b"data:image/jpeg;base64," + b64encode(jpeg())]
 )
 def test_an_image_without_a_name_is_a_file(content: bytes, kind: bytes) -> None:
-    """Known by its bytes, whatever it says of itself; its name is the field's."""
+    """Recognised by its bytes, not by its headers; its name is the field's."""
     media_type = kind.decode().partition(" ")[2]
     assert read(form(FIELD + kind + b"\r\n\r\n" + content)) == [("a", media_type, content)]
 
