@@ -147,6 +147,10 @@ class ImageGoneError(ApiError):
     """410: the job's image was deleted when its retention ended."""
 
 
+class CursorExpiredError(ApiError):
+    """410: results after this cursor are no longer kept."""
+
+
 class BodyTooLargeError(ApiError):
     """413: the body, or an image in it, has more bytes than the call takes."""
 
