@@ -87,6 +87,10 @@ class EmptyImageError(ApiError):
     """400: the image has no bytes."""
 
 
+class InvalidUploadError(ApiError):
+    """400: the server gave this API key no direct upload with the id."""
+
+
 class TooManyItemsError(ApiError):
     """400: the call names more files or ids than it may."""
 
@@ -127,6 +131,10 @@ class UploadsOffError(ApiError):
     """404: the server offers no direct uploads."""
 
 
+class UploadMissingError(ApiError):
+    """404: the image of a direct upload has not arrived in storage."""
+
+
 class MethodNotAllowedError(ApiError):
     """405: the path has another method."""
 
@@ -145,6 +153,10 @@ class JobNotRetryableError(ApiError):
 
 class ImageGoneError(ApiError):
     """410: the job's image was deleted when its retention ended."""
+
+
+class UploadExpiredError(ApiError):
+    """410: the direct upload was announced too long ago."""
 
 
 class CursorExpiredError(ApiError):
@@ -177,6 +189,10 @@ class DamagedImageError(ApiError):
 
 class ImageTooLargeError(ApiError):
     """422: the image has more pixels or parts than the limits allow."""
+
+
+class SizeMismatchError(ApiError):
+    """422: the image of a direct upload has another size than was announced."""
 
 
 class InvalidTimeError(ApiError):

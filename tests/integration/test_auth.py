@@ -97,7 +97,11 @@ def test_every_route_says_who_may_call_it(client: FlaskClient) -> None:
 def test_without_keys_everyone_at_this_machine_may_call(client: FlaskClient) -> None:
     """As `up` starts it the first time."""
     assert post_image(client).status_code == 202
-    assert client.get("/session").get_json() == {"required": False, "key": None}
+    assert client.get("/session").get_json() == {
+        "required": False,
+        "key": None,
+        "cameras": None,
+    }
 
 
 @pytest.mark.parametrize("endpoint", [name for name, scope in ACCESS.items() if scope])
@@ -483,7 +487,8 @@ def test_signing_in_keeps_the_key_from_scripts_and_other_sites(client: FlaskClie
     """The cookie is HttpOnly and SameSite=Strict, lasts 30 days at most, and works as the key does."""
     _, token = keys.create("page", [Scope.READ, Scope.INGEST])
     response = sign_in(client, f" {token}\n")
-    assert response.get_json() == {"required": True, "key": {"name": "page", "scopes": ["ingest", "read"]}}
+    key = {"name": "page", "scopes": ["ingest", "read"]}
+    assert response.get_json() == {"required": True, "key": key, "cameras": None}
     attributes = set(response.headers["Set-Cookie"].split("; "))
     assert attributes >= {f"{COOKIE}={token}", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=2592000"}
     assert "Secure" not in attributes
@@ -535,7 +540,8 @@ def test_another_sites_page_cannot_use_the_cookie(
 def test_signing_out_takes_the_cookie_back(client: FlaskClient, keys: KeyStore) -> None:
     """The browser has no key any more."""
     sign_in(client, keys.create("page", [Scope.READ])[1])
-    assert client.delete("/session", headers=OWN_PAGE).get_json() == {"required": True, "key": None}
+    signed_out = client.delete("/session", headers=OWN_PAGE).get_json()
+    assert signed_out == {"required": True, "key": None, "cameras": None}
     assert client.get_cookie(COOKIE) is None
     assert client.get("/v1/jobs/none").status_code == 401
 

@@ -325,7 +325,7 @@ def test_images_stay_unless_redis_said_no(
     """After an answer that was cut off the job may be accepted; its image must not go."""
     before = {key for page in objects.pages(IMAGES) for key in page}
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(JobStore, "accept_many", fails)

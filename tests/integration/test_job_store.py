@@ -132,6 +132,92 @@ def test_each_duplicate_of_a_group_counts_for_its_camera(jobs: JobStore) -> None
     }
 
 
+def test_each_camera_of_a_duplicate_is_counted(jobs: JobStore) -> None:
+    """Those of one upload under one key, looked at before it is stored, and as it is about to be accepted."""
+    cameras = ["belt-1", "belt-2", "belt-2"]
+    key = Idempotency("key", "d", cameras=cameras)
+    for _ in range(2):
+        jobs.accept([Job(new_job_id(), camera, "jpeg", 1) for camera in cameras], "bulk", QUEUE, ["m"], key)
+    assert jobs.admit([key], "bulk", 3) != [None]
+    moved = {row.camera: row.counts.moved for row in _rows(jobs)}
+    assert {camera: counts["duplicates"] for camera, counts in moved.items()} == {"belt-1": 2, "belt-2": 4}
+    assert jobs.client.hget("ws:totals:belt-2", "duplicates") == "4"
+
+
+def _call(count: int, limit: RateLimit | None = None) -> list[Submission]:
+    """Submissions of a call of so many files, each of a camera and an hour of its own, with a key."""
+    ids = [new_job_id() for _ in range(count)]
+    earlier = [f"0{number}{job_id[2:]}" for number, job_id in enumerate(ids)]
+    return [
+        Submission(
+            [Job(job_id, f"belt-{number}", "jpeg", 1)],
+            Idempotency(f"k{number}", "d", cameras=[f"belt-{number}"]),
+            limit,
+        )
+        for number, job_id in enumerate(earlier)
+    ]
+
+
+def test_a_call_of_several_cameras_and_hours_has_a_row_for_each(jobs: JobStore) -> None:
+    """And a key for each file, which a later call and this one find again."""
+    call = _call(3)
+    twice = [*call, Submission([Job(new_job_id(), "belt-0", "jpeg", 1)], call[0].idempotency)]
+    *made, again = jobs.accept_many(twice, "bulk", QUEUE, ["message"], together=True)
+    assert [outcome.ids for outcome in made if isinstance(outcome, Accepted)] == [
+        [submission.jobs[0].id] for submission in call
+    ]
+    assert again == Accepted(known=[call[0].jobs[0].id])
+    rows = {row.camera: row for row in _rows(jobs) if "received" in row.counts.moved}
+    assert len({row.hour for row in rows.values()}) == 3
+    assert [rows[f"belt-{number}"].counts.moved["received"] for number in range(3)] == [1, 1, 1]
+    known = jobs.admit([submission.idempotency for submission in call if submission.idempotency], "bulk", 3)
+    assert known == [Accepted(known=[submission.jobs[0].id]) for submission in call]
+    other = Idempotency("k0", "other bytes", cameras=["belt-0"])
+    conflict, free = jobs.admit([other, Idempotency("free", "d", cameras=["belt-0"])], "bulk", 2)
+    assert (type(conflict), free) == (IdempotencyConflictError, None)
+    totals = {camera: counts["duplicates"] for camera, counts in Ledger(jobs.client).totals().items()}
+    assert totals == {"belt-0": 2, "belt-1": 1, "belt-2": 1}
+
+
+def test_a_call_has_places_for_all_its_files_or_none(jobs: JobStore) -> None:
+    """Known files need none; a limit may be overdrawn by the call that finds an image left."""
+    tight = JobStore(jobs.client, max_queued=4)
+    first, second = _call(3), _call(5)
+    assert [type(outcome) for outcome in tight.accept_many(first, "single", QUEUE, ["m"], together=True)] == (
+        [Accepted] * 3
+    )
+    outcomes = tight.accept_many(second, "single", QUEUE, ["m"], together=True)
+    assert [type(outcome) for outcome in outcomes] == [Accepted] * 3 + [QueueFullError] * 2
+    assert jobs.pending() == 3
+    assert jobs.client.llen(QUEUE) == 1
+    for call in (second[:4], [*second[:4], second[3]]):  # one place is enough
+        outcomes = tight.accept_many(call, "single", QUEUE, ["m"], together=True)
+        assert [type(outcome) for outcome in outcomes] == [Accepted] * len(call)
+    with pytest.raises(QueueFullError, match="The queue is full: 4 images wait"):
+        tight.admit([], "single", 1)
+
+    limit = RateLimit("slow", 0.001, 2)
+    jobs.client.flushall()
+    taken = jobs.accept_many(_call(3, limit), "single", QUEUE, ["m"], together=True)
+    assert [outcome.left for outcome in taken if isinstance(outcome, Accepted)] == [1, 0, 0]
+    fresh = [Submission([_new()], None, limit) for _ in range(2)]
+    refused = jobs.accept_many(fresh, "single", QUEUE, ["m"], together=True)
+    assert [type(outcome) for outcome in refused] == [RateLimitError] * 2
+    assert jobs.pending() == 3
+
+
+def test_a_file_of_a_camera_too_many_does_not_touch_the_others_of_its_call(jobs: JobStore) -> None:
+    """Nor does the same call change anything when it is repeated because its answer was lost."""
+    few = JobStore(jobs.client, max_cameras=2)
+    call = _call(3)
+    for _ in range(2):
+        outcomes = few.accept_many(call[::-1], "bulk", QUEUE, ["message"], together=True)
+        assert [type(outcome) for outcome in outcomes[:2]] == [Accepted] * 2
+        assert not isinstance(outcomes[2], Accepted)
+    assert jobs.pending() == 2
+    assert jobs.client.llen(QUEUE) == 1
+
+
 def _new() -> Job:
     return Job(new_job_id(), "belt-1", "jpeg", 1)
 
@@ -185,14 +271,14 @@ def test_settling_an_unknown_job_is_harmless(jobs: JobStore) -> None:
 
 def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
     """The same key and bytes give the first jobs again, counted as duplicates; other bytes are rejected."""
-    key = Idempotency("key", "digest")
+    key = Idempotency("key", "digest", cameras=["belt", "belt"])
     first = _accept(jobs, 2, key)
-    assert jobs.admit(2, "single", key, "belt") == first
+    assert jobs.admit([key], "single", 2) == [Accepted(known=first)]
     assert _accept(jobs, 2, key) == first
     assert _counts(jobs) == {"received": 2, "pending": 2, "duplicates": 4}
     assert jobs.client.llen(QUEUE) == 2
-    with pytest.raises(IdempotencyConflictError, match="other bytes"):
-        jobs.admit(1, "single", Idempotency("key", "different"), "belt")
+    (refused,) = jobs.admit([Idempotency("key", "different", cameras=["belt"])], "single", 1)
+    assert isinstance(refused, IdempotencyConflictError)
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
         _accept(jobs, 1, Idempotency("key", "different"))
     assert _counts(jobs)["duplicates"] == 4
@@ -209,10 +295,10 @@ def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> N
 
 def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: JobStore) -> None:
     """A repeated upload is counted once, before its image is stored or in the step that accepts."""
-    key = Idempotency("key", "digest")
+    key = Idempotency("key", "digest", cameras=["belt"])
     first = _accept(jobs, 1, key)
     with lose_answer(lambda answer: answer is None) as lost:
-        assert jobs.admit(1, "single", key, "belt") == first
+        assert jobs.admit([key], "single", 1) == [Accepted(known=first)]
     assert lost == [None]
     with lose_answer(lambda answer: isinstance(answer, list) and str(answer[0]).startswith("known")) as lost:
         assert _accept(jobs, 1, key) == first

@@ -53,15 +53,36 @@ def test_a_key_is_shown_once_and_can_be_revoked(keys: Keys) -> None:
     assert "belt-1 (ingest; expires " in created.stderr
     _, key_id, secret = created.stdout.strip().split("_")
     listed = keys("list")
-    assert re.search(rf"^{key_id}  belt-1  ingest  20/s, burst 100  \d{{4}}", listed.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^{key_id}  belt-1  ingest  all      20/s, burst 100  \d{{4}}", listed.stdout, re.MULTILINE
+    )
     shown = json.loads(keys("list", "--json").stdout)
     assert (shown["name"], shown["scopes"], shown["rate"], shown["burst"]) == ("belt-1", ["ingest"], 20, 100)
+    assert shown["cameras"] is None
     assert secret not in listed.stdout + json.dumps(shown) + created.stderr
 
     assert keys("revoke", "belt-1").exit_code == 0
     assert "no valid keys" in keys("list").stderr
     assert "revoked" in keys("list", "--all").stdout
     assert keys("create", "belt-1", "--scope", "read").exit_code == 0  # the name is free again
+
+
+def test_a_key_may_be_bound_to_cameras(keys: Keys) -> None:
+    """By ids and patterns, which are shown when it is made and listed; ids in one form."""
+    options = (
+        "--camera",
+        "belt-1",
+        "--camera",
+        "line2-*",
+        "--camera",
+        "B\u0061\u0308nd*",
+        "--camera",
+        "belt-1",
+    )
+    made = keys("create", "belt", "--scope", "ingest", *options)
+    assert "Made the key belt (ingest; cameras belt-1, line2-*, B\u00e4nd*; does not expire)" in made.stderr
+    assert re.search(r"  belt  ingest  belt-1, line2-\*, B\u00e4nd\*  ", keys("list").stdout)
+    assert json.loads(keys("list", "--json").stdout)["cameras"] == ["belt-1", "line2-*", "B\u00e4nd*"]
 
 
 def test_what_cannot_be_done_is_said(keys: Keys) -> None:
@@ -76,6 +97,8 @@ def test_what_cannot_be_done_is_said(keys: Keys) -> None:
         (("create", "belt-2", "--scope", "read", "--expires", "soon"), 2, "write 12h or 90d"),
         (("create", "belt-2", "--scope", "read", "--rate", "-1"), 2, "from 0.001 to 1,000,000"),
         (("create", "belt-2", "--scope", "read", "--rate", "nan"), 2, "from 0.001 to 1,000,000"),
+        (("create", "belt-2", "--scope", "read", "--camera", "a/*"), 2, "it holds '/'"),
+        (("create", "belt-2", "--scope", "admin", "--camera", "a"), 2, "cannot be bound to cameras"),
     ):
         done = keys(*arguments)
         assert (done.exit_code, done.stdout) == (code, ""), done

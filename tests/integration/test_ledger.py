@@ -108,19 +108,21 @@ def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
     jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in [*other, *ours]})
     ledger = Ledger(jobs.client)
     before = jobs.client.info("stats")["total_net_output_bytes"]
-    assert ledger.names("-inf", "+inf", "belt", most=10) == ours
+    assert ledger.names("-inf", "+inf", ["belt"], most=10) == ours
     assert jobs.client.info("stats")["total_net_output_bytes"] - before < 10_000
-    assert ledger.names("2026030113", "2026030123", "belt", most=10) == ours[1:4]
-    assert ledger.names("2026030113", "2026030123", "belt", most=2) == ours[1:3]
-    assert ledger.names("2026030218", "2026030218", "belt", most=1) == ours[4:]
-    assert ledger.names("1970010100", "2026030111", "belt", most=1) == []
+    assert ledger.names("2026030113", "2026030123", ["belt"], most=10) == ours[1:4]
+    assert ledger.names("2026030113", "2026030123", ["belt"], most=2) == ours[1:3]
+    assert ledger.names("2026030218", "2026030218", ["belt"], most=1) == ours[4:]
+    assert ledger.names("1970010100", "2026030111", ["belt"], most=1) == []
+    both = ledger.names("-inf", "+inf", ["other-1", "belt"], most=100)
+    assert both == sorted({name for name in other if name.endswith(":other-1")} | {*ours})
 
 
 def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
     """Thousands of hours without one are asked for in pieces."""
     names = [f"{2026 + year}030112:belt" for year in (0, 5)]
     jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in names})
-    assert Ledger(jobs.client).names("-inf", "+inf", "belt", most=10) == names
+    assert Ledger(jobs.client).names("-inf", "+inf", ["belt"], most=10) == names
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ def upload_group(client: FlaskClient, max_ages: Sequence[float | None]) -> list[
     uploads = []
     for seed, age in enumerate(max_ages):
         expires_ms = None if age is None else now + round(1000 * age)
-        origin = Origin("belt", None, expires_ms, None)
-        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0)], origin, SINGLE))
+        origin = Origin("belt", None, expires_ms)
+        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0, origin)], SINGLE))
     return [accepted.jobs[0].id for accepted in commits._commit_singles(uploads)]
 
 
