@@ -25,7 +25,7 @@ from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
-from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
 
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
@@ -37,6 +37,12 @@ _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 def _ctrl_c_works() -> None:
     """Undo a shell's SIG_IGN for Ctrl-C, which background programs and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_find_the_packages() -> None:
+    """As `./wastestream` lets them, in a run of pytest alone too."""
+    os.environ["PYTHONPATH"] = f"{REPOSITORY}:{REPOSITORY / 'client'}"
 
 
 @pytest.fixture(autouse=True)
