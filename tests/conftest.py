@@ -35,7 +35,7 @@ _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_works() -> None:
-    """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
+    """Undo a shell's SIG_IGN for Ctrl-C, which background programs and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -24,7 +24,7 @@ from core.redis.api_keys import Scope
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 
-@blueprint.get("/<job_id>")
+@blueprint.get("/<job:job_id>")
 @requires(Scope.READ)
 @by_camera
 @operation(
@@ -45,7 +45,7 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
     return respond_with(schemas.QueuedJob.at(job, place)), headers
 
 
-@blueprint.delete("/<job_id>")
+@blueprint.delete("/<job:job_id>")
 @requires(Scope.INGEST)
 @by_camera
 @operation(

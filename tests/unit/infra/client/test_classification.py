@@ -167,7 +167,7 @@ def sources(tmp_path: Path) -> Callable[[int], list[Source]]:
 
 
 def run(url: str, sources: Sequence[Source], retry: float = 30) -> tuple[list[Result], list[str]]:
-    """Classify `sources`; return the results and what was said of trouble."""
+    """Classify `sources`; return the results and the messages about trouble."""
     said: list[str] = []
 
     async def classify() -> list[Result]:
