@@ -8,7 +8,19 @@ from api.auth import policy
 from api.http import default_headers, problems, proxy, request_id
 from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
-from api.routes import arguments, images, jobs, ledger, metrics, pages, probes, reference, results, session, uploads
+from api.routes import (
+    arguments,
+    images,
+    jobs,
+    ledger,
+    metrics,
+    pages,
+    probes,
+    reference,
+    results,
+    session,
+    uploads,
+)
 from api.services import Services
 from core.settings import Settings, load_settings
 
