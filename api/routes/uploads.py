@@ -39,6 +39,20 @@ _PROBLEMS: Final = (
 )
 """Of both calls."""
 
+_UPLOAD_PROBLEMS: Final = (
+    ProblemType.INVALID_UPLOAD,
+    ProblemType.UPLOAD_MISSING,
+    ProblemType.UPLOAD_EXPIRED,
+    ProblemType.SIZE_MISMATCH,
+    ProblemType.UNSUPPORTED_IMAGE,
+    ProblemType.MEDIA_TYPE_MISMATCH,
+    ProblemType.DAMAGED_IMAGE,
+    ProblemType.IMAGE_TOO_LARGE,
+    ProblemType.TOO_MANY_CAMERAS,
+    ProblemType.IDEMPOTENCY_CONFLICT,
+)
+"""Of single uploads in a call that completes them."""
+
 blueprint = Blueprint("uploads", __name__, url_prefix="/v1/uploads")
 
 
@@ -78,7 +92,7 @@ def announce() -> tuple[Response, int]:
             headers=["Retry-After", "RateLimit-Policy", "RateLimit"],
         )
     },
-    problems=_PROBLEMS,
+    problems=[*_PROBLEMS, *_UPLOAD_PROBLEMS],
     body=Body(schemas.Completion),
 )
 def complete() -> tuple[Response, int, dict[str, str]]:

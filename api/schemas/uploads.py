@@ -86,6 +86,7 @@ class UploadSlot(Output):
         Field(
             description="Presigned URL. Whoever has it can put this image, so keep it secret.",
             json_schema_extra={"format": "uri"},
+            examples=["https://s3.example.com/wastestream/images/_direct/2026/01/31/x.jpeg?X-Amz-..."],
         ),
     ]
     headers: Annotated[
