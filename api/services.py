@@ -10,6 +10,7 @@ from flask import current_app
 from api.auth.key_cache import KeyCache, settings_key
 from api.events import JobEvents
 from api.ingest.commit import Commits
+from api.ingest.retries import Retries
 from api.ingest.upload import Ingest
 from api.integrity import Integrity
 from api.readiness import ReadinessCheck
@@ -18,8 +19,10 @@ from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
+from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
+from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
@@ -34,10 +37,12 @@ class Services:
 
     settings: Settings
     jobs: JobStore
+    index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
     objects: ObjectStore
     ingest: Ingest
+    retries: Retries
     job_events: JobEvents
     key_cache: KeyCache
     integrity: Integrity
@@ -58,18 +63,30 @@ class Services:
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         commits = Commits(jobs, objects, Envelope(make_app(settings)))
+        ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             jobs=jobs,
+            index=index,
             workers=workers,
             ledger=ledger,
             objects=objects,
-            ingest=Ingest(jobs, commits, server, disk),
+            ingest=ingest,
+            retries=Retries(jobs, index, objects, ingest),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             integrity=integrity,
-            readiness=ReadinessCheck(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),
+            readiness=ReadinessCheck(
+                server,
+                jobs,
+                workers,
+                ledger,
+                objects,
+                pauses=Pauses(client),
+                integrity=integrity,
+                disk=disk,
+            ),
             disk=disk,
         )
 

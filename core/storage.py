@@ -122,10 +122,17 @@ class ObjectStore:
         Raises:
             ObjectNotFoundError: there is no such image.
         """
+        return bytes(self.get_object(key).image(key))
+
+    def get_object(self, key: str) -> StoredObject:
+        """Return the object that holds the image with this key.
+
+        Raises:
+            ObjectNotFoundError: there is no such object.
+        """
         name = object_key(key)
         with _translated(name):
-            stored = StoredObject(name, memoryview(obstore.get(self._store, name).bytes()))
-        return bytes(stored.image(key))
+            return StoredObject(name, memoryview(obstore.get(self._store, name).bytes()))
 
     async def get_many(self, keys: Sequence[str]) -> list[memoryview | WastestreamError]:
         """Return each image's bytes, or the error that `get` would raise for it.

@@ -24,16 +24,18 @@ from core.storage import Content, ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The headers of an upload; `idempotency_key` if the client sent one.
+    """Where the images of an upload come from, by its headers; `idempotency_key` if the client sent one.
 
     `captured_ms`: when the images were taken, if the camera said. `expires_ms`: when they become too old, if
-    ever: counted from their capture, or else from now. Both ms since 1970.
+    ever: counted from their capture, or else from now. Both ms since 1970. `retry_of`: id of the job whose
+    image is sent again, if it is.
     """
 
     camera: str
     captured_ms: int | None
     expires_ms: int | None
     idempotency_key: str | None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class Commits:
                 captured_ms=origin.captured_ms,
                 expires_ms=origin.expires_ms,
                 shard=suffix,
+                retry_of=origin.retry_of,
             )
             for job_id, (image, origin) in zip(shard.job_ids, images, strict=True)
         ]

@@ -29,9 +29,10 @@ def livez() -> Response:
 def readyz() -> tuple[Response, int, dict[str, str]]:
     """Respond with the state of every dependency; 503 if one fails.
 
-    Callers with the scope `read` also get the reasons, the number of workers seen lately (`workers`) and
-    their models (`models`), the number of jobs not settled (`pending`), and whether the ledger agrees with
-    the job records (`balanced`). `warnings` need an operator, although the API is ready.
+    `paused` has the paused lanes. Callers with the scope `read` also get the reasons, the number of workers
+    seen lately (`workers`) and their models (`models`), the number of jobs not settled (`pending`), and
+    whether the ledger agrees with the job records (`balanced`). `warnings` need an operator, although the
+    API is ready.
     """
     deps = services()
     readiness, may_read = deps.readiness.run(), may(Scope.READ)
@@ -46,6 +47,7 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         body["warnings"] = {
             name: reason if may_read else "warning" for name, reason in readiness.warnings.items()
         }
+    body["paused"] = list(readiness.paused)
     if may_read:
         balance = readiness.balance
         reports = {} if balance is None else deps.workers.reports()

@@ -22,6 +22,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "settled_at": optional_timestamp(job.settled_ms),
         "prediction": None if job.prediction is None else _prediction(job.prediction, job.model),
         "error": job.error,
+        "retry_of": job.retry_of,
     }
 
 

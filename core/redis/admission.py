@@ -85,7 +85,7 @@ class Submission:
         for job in self.jobs:
             arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
             arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
-            arguments.append(job.shard)
+            arguments += [job.shard, job.retry_of or ""]
         return arguments
 
 
@@ -119,8 +119,9 @@ def queue_full(state: QueueState, lane: str, images: int, max_queued: int) -> Qu
     bound = max_queued_for(lane, max_queued)
     seconds = state.seconds_for(state.total + images - bound + max_queued // _FREE_SHARE)
     retry_after = UNKNOWN_RETRY_AFTER if seconds is None else max(1.0, min(MAX_RETRY_AFTER, seconds))
+    paused = f" The operator has paused {' and '.join(sorted(state.paused))} jobs." if state.paused else ""
     return QueueFullError(
-        f"The queue is full: {state.total:,} images wait, and {lane} uploads are taken up to {bound:,}. "
-        f"Nothing of this call was accepted; send it again in {retry_after:.0f} s.",
+        f"The queue is full: {state.total:,} images wait, and {lane} uploads are taken up to {bound:,}."
+        f"{paused} Nothing of this call was accepted; send it again in {retry_after:.0f} s.",
         retry_after,
     )

@@ -7,6 +7,8 @@
 | `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
 | `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
+| `ws:paused` | hash | paused lane to the time since when (ms) |
+| `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
@@ -49,6 +51,8 @@ PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 EXPIRING: Final = PREFIX + "expiring"
 WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
+PAUSED: Final = PREFIX + "paused"
+ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 
 LEDGER: Final = PREFIX + "ledger:"
@@ -88,6 +92,8 @@ LUA: Final = {
     "CAMERA_KEYS": CAMERA_KEYS,
     "KEY_CAMERAS": KEY_CAMERAS,
     "INSTALLATION": INSTALLATION,
+    "PAUSED": PAUSED,
+    "ACCEPTED": ACCEPTED,
     "SETTLED": SETTLED,
 }
 """Names that Lua scripts find as local variables: of keys, and of beginnings of keys that they complete."""

@@ -35,9 +35,9 @@ _COMMANDS: Final = """
     BRPOP k 1, DEL k, EVAL s 1 k, EVALSHA s 1 k, EXISTS k, EXPIRE k 1, GET k, HDEL k f, HGET k f, HGETALL k,
     HINCRBY k f 1, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v, LRANGE k 0 0,
     PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s,
-    SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, ZADD k 1 m,
-    ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0,
-    ZREVRANGE k 0 0, ZSCORE k m
+    SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, XADD k * f v,
+    XRANGE k - +, XTRIM k MAXLEN 0, ZADD k 1 m, ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0,
+    ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k 0 0, ZSCORE k m
 """
 """Commands of the programs, their Lua scripts and kombu; `k` is a key, `c` a channel."""
 

@@ -6,19 +6,23 @@
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
 --           number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
+--             id of the job that it repeats or '',
 --       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
--- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the service rate:
--- jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
+-- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, which lanes are paused
+-- (1 this one, 2 the other, 3 both, 0 none), the service rate: jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
 -- the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
-local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
+local HEAD, WIDTH = 4, 9 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
+local TIME_DIGITS = 10 -- of an id, as in core.ids
 local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local keyed, messages, written, repeated = 0, 0, false, false
+local keyed, messages, written, repeated, listed = 0, 0, false, false, ''
+local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
+local paused = redis.call('HMGET', PAUSED, name, neighbour)
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
@@ -74,6 +78,13 @@ local function note_owner(new, owner)
   redis.call('HINCRBY', KEY_CAMERAS, owner, #new)
 end
 
+-- List the shard of a job unless it was listed for one before: its name tells the ids of all its jobs.
+local function list(id, suffix)
+  local shard = suffix == '' and id or id:sub(1, TIME_DIGITS) .. suffix
+  if shard ~= listed then redis.call('XADD', ACCEPTED, '*', 'shard', shard) end
+  listed = shard
+end
+
 local function record(first, jobs, last, owner)
   -- Scores grow even if the clock is set back, so places in the queue stay what they were.
   local lowest, score = math.max(now, (last or 0) + 0.001)
@@ -91,10 +102,14 @@ local function record(first, jobs, last, owner)
     if ARGV[at + 7] ~= '' then
       fields[#fields + 1], fields[#fields + 2] = 'shard', ARGV[at + 7]
     end
+    if ARGV[at + 8] ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = 'retry_of', ARGV[at + 8]
+    end
     if owner ~= '' then
       fields[#fields + 1], fields[#fields + 2] = 'owner', owner
     end
     redis.call('HSET', JOB .. id, unpack(fields))
+    list(id, ARGV[at + 7])
     -- Counted from the lowest: added up, the steps would be less than 0.001 each, and two scores the same.
     score = string.format('%.3f', lowest + (at - first) / WIDTH * 0.001)
     redis.call('ZADD', KEYS[1], score, id)
@@ -133,11 +148,11 @@ local function accept(value, limit, owner, jobs, first)
     end
   end
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
-  local name = KEYS[1]:match('[^:]+$')
   local rate = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
   local function answer(word, ahead)
+    local pauses = (paused[1] and 1 or 0) + (paused[2] and 2 or 0)
     local measure = {rate[1] or 0, rate[2] or 0, rate[3] or 0, rate[5] or 0, rate[6] or 0}
-    return string.format('%s %.0f %d %d %s %s %s %s %s', word, now, ahead, other, unpack(measure))
+    return string.format('%s %.0f %d %d %d %s %s %s %s %s', word, now, ahead, other, pauses, unpack(measure))
   end
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
@@ -155,7 +170,7 @@ local function accept(value, limit, owner, jobs, first)
   if key then redis.call('SET', key, value, 'EX', ARGV[1]) end
   note_owner(cameras, owner)
   local last = record(first, jobs, rate[4], owner)
-  if lane + other == 0 then
+  if lane == 0 and (other == 0 or paused[2]) then -- Nobody works on the jobs of a paused lane.
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
     redis.call('HSET', KEYS[5], 'last', last)
