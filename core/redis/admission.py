@@ -66,6 +66,8 @@ class RateLimit:
 class Submission:
     """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
 
+    A job that repeats an earlier one is the only one of its submission.
+
     `jobs`: at least one. `idempotency`: key of the whole, if the client gave one. `limit`: the client's rate
     limit; a submission is taken while one image is left, and may overdraw it. `owner`: id of the client's
     API key, empty without one.
@@ -81,11 +83,11 @@ class Submission:
         used = self.idempotency
         value = " ".join([used.digest, *(job.id for job in self.jobs)]) if used else ""
         rate = f"{self.limit.name} {self.limit.rate} {self.limit.burst}" if self.limit else ""
-        arguments: list[str | int] = [value, rate, self.owner, len(self.jobs)]
+        arguments: list[str | int] = [value, rate, self.owner, self.jobs[0].retry_of or "", len(self.jobs)]
         for job in self.jobs:
             arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
             arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
-            arguments += [job.shard, job.retry_of or ""]
+            arguments.append(job.shard)
         return arguments
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from core.lanes import LANES, SHARE
 from core.redis import keys
-from core.redis.pauses import paused_lanes
+from core.redis.pauses import PAUSES, paused_lanes
 
 FADE_MS: Final = 30_000
 """Milliseconds of work after which a measurement counts 1/e of its first weight."""
@@ -26,7 +26,7 @@ MEASURES: Final = ("jobs", "ms", "since")
 LANE_MEASURES: Final = ("jobs", "ms")
 """Fields of a lane's own measure; their names in Redis begin with the lane and a colon."""
 
-_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES)]
+_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES), *PAUSES]
 
 _SLOWEST: Final = 1 / 3600
 """Jobs a second below which there is no estimate: nobody is working."""
@@ -96,12 +96,12 @@ class QueueState:
         for key in keys.PENDING.values():
             pipe.zcard(key)
         pipe.hmget(keys.SERVICE_RATE, _FIELDS)
-        pipe.hmget(keys.PAUSED, LANES)
 
     @classmethod
     def read(cls, answers: Sequence[Any]) -> Self:
         """Return the state from the answers to `ask`."""
-        (seconds, microseconds), *counts, values, pauses = answers
+        (seconds, microseconds), *counts, values = answers
+        values, pauses = values[: -len(PAUSES)], values[-len(PAUSES) :]
         numbers = [float(value or 0) for value in values]
         measure, width = numbers[: len(MEASURES)], len(LANE_MEASURES)
         of_lanes = {lane: numbers[len(MEASURES) + width * at :][:width] for at, lane in enumerate(LANES)}

@@ -6,8 +6,7 @@
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by time of acceptance (ms, never falling) |
 | `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
-| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
-| `ws:paused` | hash | paused lane to the time since when (ms) |
+| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending`; paused lanes |
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
@@ -51,7 +50,6 @@ PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 EXPIRING: Final = PREFIX + "expiring"
 WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
-PAUSED: Final = PREFIX + "paused"
 ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 
@@ -92,7 +90,6 @@ LUA: Final = {
     "CAMERA_KEYS": CAMERA_KEYS,
     "KEY_CAMERAS": KEY_CAMERAS,
     "INSTALLATION": INSTALLATION,
-    "PAUSED": PAUSED,
     "ACCEPTED": ACCEPTED,
     "SETTLED": SETTLED,
 }

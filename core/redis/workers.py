@@ -8,10 +8,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from core.lanes import LANES
 from core.redis import keys
 from core.redis.client import translated
-from core.redis.pauses import paused_lanes
+from core.redis.pauses import PAUSES, paused_lanes
 
 WORKER_TTL: Final = 15.0
 """Seconds without a heartbeat after which a worker counts as gone; it sends one every second."""
@@ -43,7 +42,7 @@ class WorkerRegistry:
             pipe.zremrangebyscore(keys.WORKERS, "-inf", now - _FORGET)
             pipe.hset(keys.worker(name), mapping=record)
             pipe.expire(keys.worker(name), int(WORKER_TTL))
-            pipe.hmget(keys.PAUSED, LANES)
+            pipe.hmget(keys.SERVICE_RATE, PAUSES)
             return paused_lanes(pipe.execute()[-1])
 
     def gone(self, name: str) -> None:

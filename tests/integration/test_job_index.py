@@ -142,17 +142,20 @@ def test_jobs_of_a_forgotten_camera_stay_listed(jobs: JobStore, index: JobIndex)
     assert _listed(index, JobFilter(0, camera="gone")) == ids
 
 
-def test_entries_are_forgotten_after_the_records_of_their_jobs(jobs: JobStore, index: JobIndex) -> None:
+def test_entries_are_forgotten_after_the_records_of_their_jobs(
+    jobs: JobStore, index: JobIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The oldest first; an entry stays while a job of it has a record, and so do those behind it."""
     old, waiting, settled = _accept(jobs, 3), _accept(jobs, 2), _accept(jobs)
-    many = [_accept(jobs)[0] for _ in range(300)]
+    many = [_accept(jobs)[0] for _ in range(12)]
+    monkeypatch.setattr(job_index, "_ENTRIES", 5)
     now = jobs.now_ms() + 1
     assert index.forget(now) == 0
     jobs.client.delete(*map(keys.job, [*old[:2], *waiting, *settled]))
     assert index.forget(now) == 0
     jobs.client.delete(keys.job(old[2]), *map(keys.job, many[:-1]))
-    assert index.forget(0) == 0
-    assert index.forget(now) == 1 + 1 + 1 + 299
+    assert index.forget(1) == 0
+    assert index.forget(now) == 1 + 1 + 1 + 11
     assert _listed(index) == [many[-1]]
     jobs.client.delete(keys.job(many[-1]))
     assert _listed(index) == []

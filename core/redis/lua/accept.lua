@@ -4,9 +4,8 @@
 -- ARGV: idempotency seconds, most pending jobs for this lane, most cameras, most cameras that one
 --       owner brings, installation or '', number of uploads,
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
---           number of jobs,
+--           id of the job that its first one repeats or '', number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
---             id of the job that it repeats or '',
 --       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
@@ -14,7 +13,7 @@
 -- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, which lanes are paused
 -- (1 this one, 2 the other, 3 both, 0 none), the service rate: jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
 -- the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
-local HEAD, WIDTH = 4, 9 -- arguments of an upload before its jobs, and of a job
+local HEAD, WIDTH = 5, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
 local TIME_DIGITS = 10 -- of an id, as in core.ids
 local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
@@ -22,7 +21,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated, listed = 0, 0, false, false, ''
 local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
-local paused = redis.call('HMGET', PAUSED, name, neighbour)
+local fields = {'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms', name .. ':paused', neighbour .. ':paused'}
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
@@ -78,14 +77,7 @@ local function note_owner(new, owner)
   redis.call('HINCRBY', KEY_CAMERAS, owner, #new)
 end
 
--- List the shard of a job unless it was listed for one before: its name tells the ids of all its jobs.
-local function list(id, suffix)
-  local shard = suffix == '' and id or id:sub(1, TIME_DIGITS) .. suffix
-  if shard ~= listed then redis.call('XADD', ACCEPTED, '*', 'shard', shard) end
-  listed = shard
-end
-
-local function record(first, jobs, last, owner)
+local function record(first, jobs, last, owner, retry_of)
   -- Scores grow even if the clock is set back, so places in the queue stay what they were.
   local lowest, score = math.max(now, (last or 0) + 0.001)
   local rows = {}
@@ -99,17 +91,22 @@ local function record(first, jobs, last, owner)
       fields[#fields + 1], fields[#fields + 2] = 'expires', ARGV[at + 6]
       redis.call('ZADD', KEYS[6], ARGV[at + 6], id)
     end
-    if ARGV[at + 7] ~= '' then
-      fields[#fields + 1], fields[#fields + 2] = 'shard', ARGV[at + 7]
+    local shard = ARGV[at + 7]
+    if shard == '' then
+      redis.call('XADD', ACCEPTED, '*', 'shard', id)
+    else
+      fields[#fields + 1], fields[#fields + 2] = 'shard', shard
+      -- Once for all its jobs, whose ids its name tells.
+      if shard ~= listed then redis.call('XADD', ACCEPTED, '*', 'shard', id:sub(1, TIME_DIGITS) .. shard) end
+      listed = shard
     end
-    if ARGV[at + 8] ~= '' then
-      fields[#fields + 1], fields[#fields + 2] = 'retry_of', ARGV[at + 8]
+    if retry_of ~= '' and at == first then
+      fields[#fields + 1], fields[#fields + 2] = 'retry_of', retry_of
     end
     if owner ~= '' then
       fields[#fields + 1], fields[#fields + 2] = 'owner', owner
     end
     redis.call('HSET', JOB .. id, unpack(fields))
-    list(id, ARGV[at + 7])
     -- Counted from the lowest: added up, the steps would be less than 0.001 each, and two scores the same.
     score = string.format('%.3f', lowest + (at - first) / WIDTH * 0.001)
     redis.call('ZADD', KEYS[1], score, id)
@@ -129,7 +126,7 @@ local function recorded(first)
 end
 
 -- Accept the upload whose jobs begin at this argument, or say why not.
-local function accept(value, limit, owner, jobs, first)
+local function accept(value, limit, owner, retry_of, jobs, first)
   local key
   if value ~= '' then
     keyed = keyed + 1
@@ -148,9 +145,9 @@ local function accept(value, limit, owner, jobs, first)
     end
   end
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
-  local rate = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
+  local rate = redis.call('HMGET', KEYS[5], unpack(fields))
   local function answer(word, ahead)
-    local pauses = (paused[1] and 1 or 0) + (paused[2] and 2 or 0)
+    local pauses = (rate[7] and 1 or 0) + (rate[8] and 2 or 0)
     local measure = {rate[1] or 0, rate[2] or 0, rate[3] or 0, rate[5] or 0, rate[6] or 0}
     return string.format('%s %.0f %d %d %d %s %s %s %s %s', word, now, ahead, other, pauses, unpack(measure))
   end
@@ -169,8 +166,8 @@ local function accept(value, limit, owner, jobs, first)
 
   if key then redis.call('SET', key, value, 'EX', ARGV[1]) end
   note_owner(cameras, owner)
-  local last = record(first, jobs, rate[4], owner)
-  if lane == 0 and (other == 0 or paused[2]) then -- Nobody works on the jobs of a paused lane.
+  local last = record(first, jobs, rate[4], owner, retry_of)
+  if lane == 0 and (other == 0 or rate[8]) then -- Nobody works on the jobs of a paused lane.
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
     redis.call('HSET', KEYS[5], 'last', last)
@@ -183,7 +180,7 @@ if ARGV[5] ~= '' and redis.call('GET', INSTALLATION) ~= ARGV[5] then return {'lo
 local starts, at = {}, 7
 for upload = 1, uploads do
   starts[upload] = at
-  at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
+  at = at + HEAD + tonumber(ARGV[at + HEAD - 1]) * WIDTH
 end
 messages = #ARGV - at + 1
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
@@ -192,8 +189,8 @@ messages = #ARGV - at + 1
 for _, start in ipairs(starts) do repeated = repeated or recorded(start + HEAD) end
 local answers = {}
 for upload, start in ipairs(starts) do
-  local value, limit, owner, jobs = unpack(ARGV, start, start + 3)
-  answers[upload] = accept(value, limit, owner, tonumber(jobs), start + HEAD)
+  local value, limit, owner, retry_of, jobs = unpack(ARGV, start, start + HEAD - 1)
+  answers[upload] = accept(value, limit, owner, retry_of, tonumber(jobs), start + HEAD)
 end
 if written then
   for message = at, #ARGV do redis.call('LPUSH', KEYS[7], ARGV[message]) end
