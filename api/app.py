@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from api.auth import policy, session
+from api.auth import policy
 from api.http import default_headers, problems, proxy, request_id
 from api.http.body import MAX_JSON_BYTES
-from api.routes import images, jobs, ledger, metrics, pages, probes
+from api.openapi import operation
+from api.routes import images, jobs, ledger, metrics, pages, probes, reference, retries, session
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -22,7 +23,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         SettingsError: a setting in the environment is invalid.
     """
     app = Flask(__name__, static_folder=None)  # `pages` serves the files, with its headers.
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # keep the order of the documentation
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
     settings = settings or load_settings()
@@ -31,7 +31,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     request_id.register(app)
     default_headers.register(app)
     policy.register(app, policy.Auth(settings, deps.key_cache, deps.integrity))
+    operation.register(app)
     proxy.register(app, settings.trusted_proxies)
-    for routes in (images, jobs, ledger, metrics, probes, session, pages):
+    for routes in (images, jobs, retries, ledger, metrics, probes, session, reference, pages):
         app.register_blueprint(routes.blueprint)
     return app

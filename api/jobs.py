@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -14,8 +13,8 @@ import click
 
 from api.commands import CommandGroup, print_table
 from api.http.timestamps import parse_moment
-from api.ingest.retries import REJECTIONS, RETRYABLE, Retried
-from api.schemas.jobs import job_document
+from api.ingest.retries import REJECTIONS, RETRYABLE, Failed, Retried
+from api.schemas import jobs as schemas
 from api.schemas.times import timestamp
 from api.services import Services
 from core.cameras import camera_id
@@ -114,7 +113,7 @@ def list_jobs(
     shown = list(islice(jobs, limit))
     if as_json:
         for job in shown:
-            click.echo(json.dumps(job_document(job)))
+            click.echo(schemas.Job.of(job).model_dump_json())
     elif shown:
         print_table([("id", "state", "camera", "accepted", "result"), *map(_row, shown)])
     else:
@@ -181,13 +180,13 @@ def _listed(deps: Services, wanted: JobFilter) -> Iterator[Job]:
         after = page.next
 
 
-def _each(deps: Services, ids: Iterable[str]) -> Iterator[Retried]:
+def _each(deps: Services, ids: Iterable[str]) -> Iterator[Retried | Failed]:
     for job_id in ids:
         job = deps.jobs.read(job_id)
         try:
-            outcome = deps.retries.retry(job) if job else Retried(job_id, error=_unknown(job_id))
+            outcome: Retried | Failed = deps.retries.retry(job) if job else Failed(job_id, _unknown(job_id))
         except REJECTIONS as error:
-            outcome = Retried(job_id, error=error)
+            outcome = Failed(job_id, error)
         yield outcome
 
 
@@ -195,7 +194,7 @@ def _unknown(job_id: str) -> JobNotFoundError:
     return JobNotFoundError(f"There is no job {job_id[:80]!r}, or its record has expired.")
 
 
-def _matching(deps: Services, wanted: JobFilter) -> Iterator[Retried]:
+def _matching(deps: Services, wanted: JobFilter) -> Iterator[Retried | Failed]:
     after: Cursor | None = None
     while True:
         outcomes, after = deps.retries.retry_all(wanted, after, _RETRIES)
@@ -204,9 +203,9 @@ def _matching(deps: Services, wanted: JobFilter) -> Iterator[Retried]:
             return
 
 
-def _report(outcome: Retried) -> str:
+def _report(outcome: Retried | Failed) -> str:
     """Print what became of a job; return the name of its counter."""
-    if outcome.job is None:
+    if isinstance(outcome, Failed):
         click.echo(str(outcome.error), err=True)
         return "failed"
     click.echo(f"{outcome.old_id} {outcome.job.id}")

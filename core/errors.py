@@ -35,10 +35,6 @@ class JobNotFoundError(WastestreamError):
     """Raised when no job has the id asked for (never accepted, or past its retention)."""
 
 
-class CursorError(WastestreamError):
-    """Raised when a text is not the place in a list of jobs where a page ended."""
-
-
 class IdempotencyConflictError(WastestreamError):
     """Raised when an idempotency key is used again with other bytes."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from flask import Flask, Request, current_app, g, request
@@ -13,20 +12,18 @@ from werkzeug.http import parse_cookie
 
 from api.auth.key_cache import KeyCache
 from api.auth.same_site import reject_cross_site, reject_foreign_host
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.integrity import Integrity
 from core.errors import RedisUnavailableError, SettingsError, WastestreamError
 from core.redis.admission import RateLimit
-from core.redis.api_keys import Key, Scope
+from core.redis.api_keys import MAX_KEY_LENGTH, Key, Scope
 from core.settings import PREFIX, Settings
 
 logger = logging.getLogger(__name__)
 
 COOKIE: Final = "wastestream_key"
 """Cookie with the key with which the page signed in."""
-
-MAX_KEY_LENGTH: Final = 256
-"""Maximum characters of a key."""
 
 _REALM: Final = 'Bearer realm="wastestream"'
 _EXTENSION: Final = "wastestream.auth"
@@ -202,7 +199,7 @@ def check_scope(scope: Scope) -> None:
 def _check_scope(key: Key, scope: Scope) -> None:
     if not key.allows(scope):
         raise RequestError(
-            HTTPStatus.FORBIDDEN,
+            ProblemType.INSUFFICIENT_SCOPE,
             f"This call needs the scope {scope.value!r}, which the key {key.name!r} lacks; use another key.",
             {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope.value}"'},
         )
@@ -246,13 +243,13 @@ def _unauthorized(request: Request) -> RequestError:
     if _presents_key(request):
         return unknown_key()
     detail = "This call needs an API key: send it as `Authorization: Bearer KEY`, or sign in on the page."
-    return RequestError(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": _REALM})
+    return RequestError(ProblemType.KEY_REQUIRED, detail, {"WWW-Authenticate": _REALM})
 
 
 def unknown_key() -> RequestError:
     """Return the error for an invalid key. It does not tell the causes apart."""
     return RequestError(
-        HTTPStatus.UNAUTHORIZED,
+        ProblemType.INVALID_KEY,
         "The API key is unknown, revoked or expired; use another.",
         {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from flask import Request
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,7 +37,7 @@ def reject_cross_site(request: Request, *, needs_proof: bool = False) -> None:
         is_own = not needs_proof
     if not is_own:
         raise RequestError(
-            HTTPStatus.FORBIDDEN,
+            ProblemType.CROSS_SITE_REQUEST,
             "A page of another site sent this request; use this server's own page, or an API key.",
         )
 
@@ -52,7 +52,7 @@ def reject_foreign_host(request: Request) -> None:
     """
     if not _is_own_name(request.host):
         raise RequestError(
-            HTTPStatus.FORBIDDEN,
+            ProblemType.FOREIGN_HOST,
             "Without API keys this server accepts only this machine's own names, such as "
             "http://127.0.0.1 or http://localhost. Make a key to use others: wastestream keys create.",
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final, NoReturn, TypeVar
 
 from flask import request
@@ -13,7 +12,6 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api.http.encodings import decode
 from api.http.multipart import File, parse_files
-from api.http.problems import RequestError
 from core.errors import BusyError
 
 MAX_JSON_BYTES: Final = 1024 * 1024
@@ -117,25 +115,6 @@ def _received(max_bytes: int) -> bytes | bytearray:
 def release_body() -> None:
     """Release the memory of the current request's body, which the caller no longer holds."""
     request.environ.get(RELEASE_BODY, lambda: None)()
-
-
-def read_json(max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Return the current request's body as JSON; None if it is not JSON.
-
-    Args:
-        max_bytes: limit of the body.
-
-    Raises:
-        RequestError: 400, the JSON is nested too deeply.
-        RequestEntityTooLarge: the body has more bytes.
-    """
-    request.max_content_length = max_bytes
-    try:
-        return request.get_json(silent=True)
-    except RecursionError as error:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, "The JSON is nested too deeply; send a document as in docs/api.md."
-        ) from error
 
 
 def read_files(max_bytes: int, *, max_parts: int) -> list[File]:

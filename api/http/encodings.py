@@ -9,9 +9,9 @@ from __future__ import annotations
 import binascii
 import re
 import zlib
-from http import HTTPStatus
 from typing import Final, TypeVar
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from core.formats.layout import ImageBytes
 from core.image_header import sniff
@@ -54,7 +54,7 @@ def decode(
         data = _decompress(data, coding, max_bytes)
     elif coding not in PLAIN:
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.UNSUPPORTED_ENCODING,
             f"Content-Encoding {coding[:40]!r} is not supported; send gzip, deflate, or none.",
             _CODINGS,
         )
@@ -72,7 +72,7 @@ def decode_transfer(data: Data, transfer_encoding: str) -> Data | bytes:
         return _from_base64(bytes(data))
     if encoding not in {"", "binary", "8bit", "7bit"}:
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.UNSUPPORTED_ENCODING,
             f"Content-Transfer-Encoding {encoding[:40]!r} is not supported; send base64 or binary.",
         )
     return data
@@ -127,7 +127,7 @@ def _decompress(data: bytes | bytearray, coding: str, max_bytes: int) -> bytes |
         plain = _joined(plain, member)
         if len(plain) > max_bytes:
             raise RequestError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                ProblemType.BODY_TOO_LARGE,
                 f"Decompressed, the body has more than {max_bytes:,} bytes; send less.",
             )
         if not stream.eof or (stream.unused_data and bytes(data[:2]) != _GZIP):
@@ -168,8 +168,8 @@ def _is_image_type(media_type: str) -> bool:
 
 
 def _malformed(reason: str) -> RequestError:
-    return RequestError(HTTPStatus.BAD_REQUEST, f"{reason}; send it again.")
+    return RequestError(ProblemType.INVALID_ENCODING, f"{reason}; send it again.")
 
 
 def _unsupported(detail: str) -> RequestError:
-    return RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+    return RequestError(ProblemType.UNSUPPORTED_ENCODING, detail)

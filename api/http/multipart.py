@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
@@ -17,6 +16,7 @@ from multipart import parse_content_disposition, parse_options_header
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.http.encodings import decode_transfer, holds_image, unwrap
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from core.formats.layout import ImageBytes
 
@@ -55,7 +55,7 @@ class File:
         coding = self.content_encoding.strip()
         if coding.lower() not in {"", "identity"}:
             raise RequestError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                ProblemType.UNSUPPORTED_ENCODING,
                 f"Content-Encoding {coding[:40]!r} is not supported in a form's part; send the image itself.",
             )
         return decode_transfer(self.data, self.transfer_encoding)
@@ -97,7 +97,7 @@ def _parts(body: bytes | bytearray, boundary: bytes) -> Iterator[tuple[bytes, sl
         if body.startswith(delimiter[2:], begin):
             # Otherwise the next part would be read as the content of this one.
             raise RequestError(
-                HTTPStatus.BAD_REQUEST,
+                ProblemType.INVALID_BODY,
                 "A part of the form has no empty line after its header; add it, send it again.",
             )
         end = body.find(delimiter, begin)
@@ -174,4 +174,6 @@ def _extended_name(disposition: str) -> str | None:
 
 
 def _malformed(reason: str) -> RequestError:
-    return RequestError(HTTPStatus.BAD_REQUEST, f"The body is not a complete form: {reason}; send it again.")
+    return RequestError(
+        ProblemType.INVALID_BODY, f"The body is not a complete form: {reason}; send it again."
+    )

@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask, Response, current_app
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 
 from api.http.log_limit import RateLimitedLog
+from api.http.problem_types import ProblemType
 from api.http.request_id import request_id
 from core.disk import Disk
 from core.errors import (
@@ -26,7 +27,6 @@ from core.errors import (
     ImageTooLargeError,
     JobNotFoundError,
     MissingRightsError,
-    ObjectNotFoundError,
     QueueFullError,
     RateLimitError,
     RedisFullError,
@@ -46,62 +46,62 @@ _EXTENSION: Final = "wastestream.disk"
 RETRY_AFTER: Final = 2
 """Seconds in `Retry-After` while a dependency is down."""
 
-_STATUS: Final[dict[type[WastestreamError], HTTPStatus]] = {
-    CameraIdError: HTTPStatus.BAD_REQUEST,
-    UnsupportedImageError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    ImageTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    CorruptImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    JobNotFoundError: HTTPStatus.NOT_FOUND,
-    ObjectNotFoundError: HTTPStatus.NOT_FOUND,
-    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
-    DiskFullError: HTTPStatus.SERVICE_UNAVAILABLE,
-    StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
-    RedisUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
-    RedisFullError: HTTPStatus.SERVICE_UNAVAILABLE,
-    DataLostError: HTTPStatus.SERVICE_UNAVAILABLE,
-    EvictionError: HTTPStatus.SERVICE_UNAVAILABLE,
-    MissingRightsError: HTTPStatus.SERVICE_UNAVAILABLE,
-    TooManyCamerasError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
-    RateLimitError: HTTPStatus.TOO_MANY_REQUESTS,
+_TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
+    CameraIdError: ProblemType.INVALID_CAMERA_ID,
+    UnsupportedImageError: ProblemType.UNSUPPORTED_IMAGE,
+    ImageTooLargeError: ProblemType.IMAGE_TOO_LARGE,
+    CorruptImageError: ProblemType.DAMAGED_IMAGE,
+    IdempotencyConflictError: ProblemType.IDEMPOTENCY_CONFLICT,
+    JobNotFoundError: ProblemType.JOB_NOT_FOUND,
+    TooManyCamerasError: ProblemType.TOO_MANY_CAMERAS,
+    QueueFullError: ProblemType.QUEUE_FULL,
+    RateLimitError: ProblemType.RATE_LIMIT_EXCEEDED,
+    BusyError: ProblemType.SERVER_BUSY,
+    DataLostError: ProblemType.DATA_LOST,
+    DiskFullError: ProblemType.DISK_FULL,
+    StorageUnavailableError: ProblemType.SERVICE_UNAVAILABLE,
+    RedisUnavailableError: ProblemType.SERVICE_UNAVAILABLE,
+    RedisFullError: ProblemType.SERVICE_UNAVAILABLE,
+    EvictionError: ProblemType.SERVICE_UNAVAILABLE,
+    MissingRightsError: ProblemType.SERVICE_UNAVAILABLE,
 }
 
+_HTTP_TYPES: Final = {
+    HTTPStatus.BAD_REQUEST: ProblemType.MALFORMED_REQUEST,
+    HTTPStatus.NOT_FOUND: ProblemType.ROUTE_NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED: ProblemType.METHOD_NOT_ALLOWED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ProblemType.BODY_TOO_LARGE,
+}
+"""Types of Werkzeug's own errors, which it raises for wrong routes, methods and bodies."""
 
 _UNAVAILABLE: Final = "The service is unavailable at the moment; try again shortly."
-FAULT: Final = "The request failed because of a fault of the server; its log has the cause."
-"""Details of a problem with status 500."""
-
 _DISK_FULL: Final = "The service's disk is full, so it accepts no images at the moment; try again later."
-_NO_ROUTE: Final = "There is no such route; see docs/api.md for the routes."
+_NO_ROUTE: Final = "There is no such route; /docs lists the routes."
 
 
 class RequestError(WastestreamError):
-    """Raised when a request itself is wrong; carries status and headers of the response."""
+    """Raised when a request itself is wrong; carries type and headers of the response."""
 
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status = status
+        self.kind = kind
         self.headers = headers or {}
 
 
-def problem(status: int, detail: str) -> dict[str, Any]:
+def problem(kind: ProblemType, detail: str) -> dict[str, Any]:
     """Return the members of a problem document (RFC 9457, section 3.1)."""
-    return {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": int(status),
-        "detail": detail,
-    }
+    return {"type": kind.uri, "title": kind.title, "status": int(kind.status), "detail": detail}
 
 
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
-    status = error.status if isinstance(error, RequestError) else _STATUS[type(error)]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, BusyError | DataLostError):
+    kind = error.kind if isinstance(error, RequestError) else _TYPES[type(error)]
+    if kind in {ProblemType.SERVICE_UNAVAILABLE, ProblemType.DISK_FULL}:
         # The cause is for the operator's log; the client can only wait. A full disk may stop Redis as well.
-        return problem(status, _DISK_FULL if _disk().shortage else _UNAVAILABLE)
-    return problem(status, str(error))
+        if _disk().shortage:
+            return problem(ProblemType.DISK_FULL, _DISK_FULL)
+        return problem(ProblemType.SERVICE_UNAVAILABLE, _UNAVAILABLE)
+    return problem(kind, str(error))
 
 
 def _disk() -> Disk:
@@ -142,8 +142,9 @@ def _on_known_error(error: WastestreamError) -> Response:
 
 
 def _on_http_error(error: HTTPException) -> Response:
-    detail = _NO_ROUTE if isinstance(error, NotFound) else error.description or ""
-    response = respond(problem(error.code or 500, detail))
+    kind = _HTTP_TYPES.get(HTTPStatus(error.code or 500), ProblemType.SERVER_FAULT)
+    detail = _NO_ROUTE if kind is ProblemType.ROUTE_NOT_FOUND else error.description or kind.meaning
+    response = respond(problem(kind, detail))
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value  # such as Allow with 405
@@ -152,4 +153,4 @@ def _on_http_error(error: HTTPException) -> Response:
 
 def _on_unexpected_error(error: Exception) -> Response:
     logger.error("Unexpected error in request %s", request_id(), exc_info=error)
-    return respond(problem(500, FAULT))
+    return respond(problem(ProblemType.SERVER_FAULT, ProblemType.SERVER_FAULT.meaning))

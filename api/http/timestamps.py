@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from http import HTTPStatus
 from typing import Final
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 
 _CLOCK_SKEW_SECONDS: Final = 300
@@ -73,18 +73,18 @@ def captured_ms(text: str | None) -> int | None:
     moment = _parse_epoch(text) or parse_rfc3339(text)
     if moment is None:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
+            ProblemType.INVALID_HEADER,
             f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
             "2026-01-31T08:15:00Z, or seconds or milliseconds since 1970.",
         )
     if moment.timestamp() < 0:  # Clocks that lost their time may restart before 1970.
         raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
+            ProblemType.INVALID_TIME,
             f"X-Captured-At {text[:80]} is before 1970 (UTC); set the camera's clock, or omit the header.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
+            ProblemType.INVALID_TIME,
             f"X-Captured-At {text[:80]} is in the future; set the camera's clock, or omit the header.",
         )
     return round(moment.timestamp() * 1000)

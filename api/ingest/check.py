@@ -7,11 +7,11 @@ import math
 import re
 import time
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Final
 
 from werkzeug.datastructures import Headers
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.timestamps import captured_ms, parse_number
 from api.ingest.commit import Image, Origin
@@ -49,7 +49,7 @@ def read_origin(headers: Headers) -> Origin:
     key = headers.get("Idempotency-Key")
     if key is not None and not _KEY_PATTERN.fullmatch(key):
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
+            ProblemType.INVALID_HEADER,
             "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good.",
         )
     captured = captured_ms(headers.get("X-Captured-At"))
@@ -71,16 +71,16 @@ def check(data: ImageBytes, media_type: str) -> Image:
         ImageError: as `core.image_header.read_header`.
     """
     if not data:
-        raise RequestError(HTTPStatus.BAD_REQUEST, "The image is empty; send its bytes.")
+        raise RequestError(ProblemType.EMPTY_IMAGE, "The image is empty; send its bytes.")
     if len(data) > MAX_BYTES:
         raise RequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            ProblemType.BODY_TOO_LARGE,
             f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB).",
         )
     header = read_header(data)
     if media_type != header.media_type and _is_other_image(media_type, header.media_type):
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.MEDIA_TYPE_MISMATCH,
             f"Content-Type says {media_type[:80]}, but the bytes are {header.media_type}; "
             "declare what is sent, or application/octet-stream.",
         )
@@ -119,7 +119,7 @@ def _expires_ms(max_age: str | None, captured: int | None) -> int | None:
     seconds = parse_number(max_age)
     if seconds is None or not 0 < seconds <= MAX_AGE_SECONDS:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
+            ProblemType.INVALID_HEADER,
             f"X-Max-Age {max_age[:80]!r} must be seconds above 0 and up to {MAX_AGE_SECONDS:,} (7 days).",
         )
     return (time.time_ns() // 1_000_000 if captured is None else captured) + math.ceil(seconds * 1000)

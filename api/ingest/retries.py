@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.check import check
 from api.ingest.commit import Origin, Upload
@@ -27,7 +26,7 @@ from core.errors import (
 from core.image_header import MEDIA_TYPES
 from core.jobs import Job, JobState
 from core.lanes import BULK, SINGLE
-from core.redis.admission import Idempotency, RateLimit
+from core.redis.admission import Accepted, Idempotency, RateLimit
 from core.redis.eta import Place
 from core.redis.job_index import Cursor, JobFilter, JobIndex
 from core.redis.job_store import JobStore
@@ -56,16 +55,23 @@ REJECTIONS: Final = (ImageError, RequestError, TooManyCamerasError)
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The outcome of one job's retry: the new job and its place in the queue, or the error.
+    """A job that was retried: the new job, and its place in the queue.
 
-    `known`: whether the job had been retried before, so that its new job is not new.
+    `known`: whether the old job had been retried before, so that its new one is not new.
     """
 
     old_id: str
-    job: Job | None = None
-    place: Place | None = None
+    job: Job
+    place: Place | None
     known: bool = False
-    error: WastestreamError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A job that could not be retried, and why."""
+
+    old_id: str
+    error: WastestreamError
 
 
 class Retries:
@@ -96,7 +102,7 @@ class Retries:
 
     def retry_all(
         self, wanted: JobFilter, after: Cursor | None, most: int, limit: RateLimit | None = None
-    ) -> tuple[list[Retried], Cursor | None]:
+    ) -> tuple[list[Retried | Failed], Cursor | None]:
         """Retry jobs of the list, in the lane of bulk uploads.
 
         Args:
@@ -115,7 +121,7 @@ class Retries:
         page = self._index.page(wanted, after, most)
         attempts = _Attempts(self._jobs, self._objects, self._ingest, BULK, limit)
         began = time.monotonic()
-        outcomes: list[Retried] = []
+        outcomes: list[Retried | Failed] = []
         for job, place in zip(self._jobs.read_many(page.ids), page.places, strict=True):
             if job is None:  # Its record has just expired.
                 continue
@@ -128,7 +134,7 @@ class Retries:
                     raise
                 return outcomes, place
             except REJECTIONS as error:
-                outcomes.append(Retried(job.id, error=error))
+                outcomes.append(Failed(job.id, error))
         return outcomes, page.next
 
 
@@ -148,27 +154,19 @@ class _Attempts:
     def retry(self, old: Job) -> Retried:
         if old.state not in RETRYABLE:
             raise RequestError(
-                HTTPStatus.CONFLICT,
+                ProblemType.JOB_NOT_RETRYABLE,
                 f"Job {old.id} is {old.state}; only a failed or expired job can be retried.",
             )
         # No client can send a key with a space.
         idempotency = Idempotency(f"retry {old.id}", "retry")
         if known := self._jobs.known(idempotency):
-            return self._existing(old, known)
+            return _retried(old, self._ingest.existing(known), known=True)
         image = check(self._image(old), MEDIA_TYPES[old.format])
         origin = Origin(old.camera, old.captured_ms, None, None, retry_of=old.id)
         accepted = self._ingest.submit(
             Upload([image], origin, self._lane, idempotency, self._limit, old.owner)
         )
-        return Retried(old.id, accepted.jobs[0], accepted.places[0])
-
-    def _existing(self, old: Job, ids: Sequence[str]) -> Retried:
-        (job,), (place,) = self._jobs.read_many(ids), self._jobs.places(ids)
-        if job is None:
-            raise RequestError(
-                HTTPStatus.GONE, f"Job {old.id} was retried as {ids[0]}, whose record has expired."
-            )
-        return Retried(old.id, job, place, known=True)
+        return _retried(old, accepted)
 
     def _image(self, job: Job) -> memoryview:
         try:
@@ -177,5 +175,10 @@ class _Attempts:
             return self._kept.image(job.image_key)
         except ObjectNotFoundError as error:
             raise RequestError(
-                HTTPStatus.GONE, f"The image of job {job.id} is no longer stored, so it cannot be retried."
+                ProblemType.IMAGE_GONE,
+                f"The image of job {job.id} is no longer stored, so it cannot be retried.",
             ) from error
+
+
+def _retried(old: Job, accepted: Accepted, *, known: bool = False) -> Retried:
+    return Retried(old.id, accepted.jobs[0], accepted.places[0], known=known)

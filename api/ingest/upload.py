@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from http import HTTPStatus
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.admission import Admission
 from api.ingest.commit import Commits, Upload
@@ -54,7 +54,7 @@ class Ingest:
         elif known := self._jobs.admit(
             len(upload.images), upload.lane, upload.idempotency, upload.origin.camera
         ):
-            return self._existing(known)
+            return self.existing(known)
         try:
             accepted = self._commits.commit(upload)
         except RateLimitError as error:
@@ -63,13 +63,18 @@ class Ingest:
         except (QueueFullError, RedisFullError) as error:
             self._admission.shed(upload.lane, error)
             raise
-        return self._existing(accepted.known) if accepted.known else accepted
+        return self.existing(accepted.known) if accepted.known else accepted
 
-    def _existing(self, ids: Sequence[str]) -> Accepted:
+    def existing(self, ids: Sequence[str]) -> Accepted:
+        """Return the jobs that an idempotency key made before.
+
+        Raises:
+            RequestError: 422, the record of one has expired.
+        """
         jobs = [job for job in self._jobs.read_many(ids) if job is not None]
         if len(jobs) != len(ids):
             raise RequestError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
+                ProblemType.IDEMPOTENCY_CONFLICT,
                 "The idempotency key belongs to an upload whose record has expired; use a new key.",
             )
         return Accepted(jobs, self._jobs.places(ids))

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.auth.policy import caller, check_scope, requires
 from api.http.body import accepts_body, read_body, read_files, release_body
 from api.http.encodings import unwrap
 from api.http.multipart import File
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError, problem_of, respond
+from api.http.validation import read_query
 from api.ingest.admission import limit_headers
 from api.ingest.check import check, idempotency_of, read_origin
 from api.ingest.commit import Image, Origin, Upload
+from api.openapi.operation import Answer, Body, operation, respond_with
 from api.routes.jobs import blueprint as jobs
-from api.routes.long_poll import wait_seconds, wait_settled
-from api.schemas.jobs import queued_document
+from api.routes.long_poll import wait_settled
+from api.schemas.images import AcceptedFile, BulkOutcome, RejectedFile, UploadHeaders
+from api.schemas.jobs import QueuedJob
+from api.schemas.problems import Problem
+from api.schemas.wait import WaitQuery
 from api.services import services
 from core.errors import ImageError, RateLimitError, RedisUnavailableError
-from core.image_header import MAX_BYTES
+from core.image_header import MAX_BYTES, MEDIA_TYPES
 from core.jobs import Job
 from core.lanes import BULK, SINGLE
 from core.redis.admission import Accepted
@@ -37,15 +43,67 @@ MAX_BULK_BYTES: Final = 128 * 1024 * 1024
 
 _MAX_PARTS: Final = 1000  # parts that are counted to name their number in the error
 
+_LIMITS: Final = ("RateLimit-Policy", "RateLimit")
+
+_BINARY: Final = {"type": "string", "format": "binary", "minLength": 1, "maxLength": MAX_BYTES}
+_FORM: Final = {
+    "type": "object",
+    "properties": {
+        "files": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "minItems": 1,
+            "maxItems": MAX_FILES,
+            "description": "The images. Fields may have any name; other text fields are ignored.",
+        }
+    },
+    "required": ["files"],
+}
+
+_UPLOAD_PROBLEMS: Final = (
+    ProblemType.INVALID_HEADER,
+    ProblemType.INVALID_CAMERA_ID,
+    ProblemType.INVALID_TIME,
+    ProblemType.INVALID_ENCODING,
+    ProblemType.EMPTY_IMAGE,
+    ProblemType.UNSUPPORTED_IMAGE,
+    ProblemType.MEDIA_TYPE_MISMATCH,
+    ProblemType.UNSUPPORTED_ENCODING,
+    ProblemType.DAMAGED_IMAGE,
+    ProblemType.IMAGE_TOO_LARGE,
+    ProblemType.TOO_MANY_CAMERAS,
+    ProblemType.IDEMPOTENCY_CONFLICT,
+    ProblemType.QUEUE_FULL,
+    ProblemType.RATE_LIMIT_EXCEEDED,
+    ProblemType.DISK_FULL,
+)
+"""Of single uploads, and of bulk uploads or their files."""
+
 blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
 
 @blueprint.post("")
 @requires(Scope.INGEST)
 @accepts_body(MAX_BYTES, SINGLE)
+@operation(
+    {202: Answer("The job.", QueuedJob, headers=["Location", "Retry-After", *_LIMITS])},
+    problems=[ProblemType.INVALID_PARAMETER, *_UPLOAD_PROBLEMS],
+    query=WaitQuery,
+    headers=UploadHeaders,
+    body=Body(
+        media_types=dict.fromkeys((*sorted(MEDIA_TYPES.values()), "application/octet-stream"), _BINARY)
+    ),
+)
 def upload() -> tuple[Response, int, dict[str, str]]:
-    """Accept one image; 202 with its job, and with `?wait=SECONDS` as soon as the job settles."""
-    seconds = wait_seconds()
+    """Upload one image.
+
+    JPEG, PNG or WebP, at most 10 MiB and 50 million pixels. 202 means: stored, recorded and enqueued. With
+    `wait`,
+    which needs the scope `read` as well, the response comes as soon as the job has settled; the image is
+    accepted
+    before the wait begins, whatever its outcome.
+    """
+    seconds = read_query(WaitQuery).wait
     if seconds:
         check_scope(Scope.READ)
     job, place, headers = _accept()
@@ -55,7 +113,7 @@ def upload() -> tuple[Response, int, dict[str, str]]:
         release_body()
         job, place, early = _settled(job, place, seconds)
         headers.update(early)
-    return jsonify(_document(job, place)), HTTPStatus.ACCEPTED, headers
+    return respond_with(_document(job, place)), HTTPStatus.ACCEPTED, headers
 
 
 def _accept() -> tuple[Job, Place | None, dict[str, str]]:
@@ -87,12 +145,27 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
 @accepts_body(MAX_BULK_BYTES, BULK)
+@operation(
+    {202: Answer("The outcome of each file.", BulkOutcome, headers=_LIMITS)},
+    problems=[
+        ProblemType.INVALID_PARAMETER,
+        ProblemType.INVALID_BODY,
+        ProblemType.UNSUPPORTED_BODY,
+        ProblemType.TOO_MANY_ITEMS,
+        *_UPLOAD_PROBLEMS,
+    ],
+    headers=UploadHeaders,
+    body=Body(media_types={"multipart/form-data": _FORM}),
+)
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
-    """Accept up to 64 images; 202 with the outcome of each, in order."""
-    if "wait" in request.args:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, "Bulk uploads cannot wait; query their jobs with POST /v1/jobs/query."
-        )
+    """Upload many images.
+
+    A form with a file part for each image, at most 64 files and 128 MiB. The header fields apply to the
+    whole call.
+    Each file has its own outcome, in order: a bad file does not affect the others. The good files are
+    accepted
+    together or not at all: after 429 and 503, none is.
+    """
     if (request.content_length or 0) > MAX_BULK_BYTES:
         raise _too_large(f"The request has more than {MAX_BULK_BYTES:,} bytes; send fewer files at a time.")
     origin = read_origin(request.headers)
@@ -108,7 +181,7 @@ def _accept_files(files: list[File], origin: Origin) -> tuple[Response, int, dic
         accepted = services().ingest.submit(Upload(images, origin, BULK, idempotency, limit, owner))
     rest = zip(accepted.jobs, accepted.places, strict=True)
     items = [_item(file, checked, rest) for file, checked in zip(files, checks, strict=True)]
-    return jsonify({"items": items}), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
+    return respond_with(BulkOutcome(items=items)), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
 
 
 @blueprint.errorhandler(RateLimitError)
@@ -122,7 +195,7 @@ def _limited(error: RateLimitError) -> Response:
 def _files() -> list[File]:
     if request.mimetype != "multipart/form-data":
         raise RequestError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.UNSUPPORTED_BODY,
             "The request is not a form; send multipart/form-data with a file part for each image.",
         )
     try:
@@ -133,35 +206,34 @@ def _files() -> list[File]:
             f"more than 4 kB; send at most {MAX_FILES} files at a time."
         ) from error
     if not files:
-        raise RequestError(HTTPStatus.BAD_REQUEST, "The form has no file; add a file part for each image.")
+        raise RequestError(ProblemType.INVALID_BODY, "The form has no file; add a file part for each image.")
     if len(files) > MAX_FILES:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
+            ProblemType.TOO_MANY_ITEMS,
             f"The form has {len(files)} files; send at most {MAX_FILES} at a time.",
         )
     return files
 
 
-def _checked(file: File) -> Image | dict[str, Any]:
+def _checked(file: File) -> Image | Problem:
     try:
         return check(*file.image())
     except (RequestError, ImageError) as error:
-        return problem_of(error)
+        return Problem(**problem_of(error))
 
 
 def _item(
-    file: File, checked: Image | dict[str, Any], rest: Iterator[tuple[Job, Place | None]]
-) -> dict[str, Any]:
+    file: File, checked: Image | Problem, rest: Iterator[tuple[Job, Place | None]]
+) -> AcceptedFile | RejectedFile:
     if isinstance(checked, Image):
-        return {"file": file.name, "status": int(HTTPStatus.ACCEPTED), "job": _document(*next(rest))}
-    return {"file": file.name, "status": checked["status"], "error": checked}
+        return AcceptedFile(file=file.name, status=202, job=_document(*next(rest)))
+    return RejectedFile(file=file.name, status=checked.status, error=checked)
 
 
-def _document(job: Job, place: Place | None) -> dict[str, Any]:
+def _document(job: Job, place: Place | None) -> QueuedJob:
     """Return the job for its sender, without the prediction if its key lacks the scope `read`."""
-    document = queued_document(job, place)
-    return document if caller().may(Scope.READ) else {**document, "prediction": None}
+    return QueuedJob.at(job, place, with_prediction=caller().may(Scope.READ))
 
 
 def _too_large(detail: str) -> RequestError:
-    return RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+    return RequestError(ProblemType.BODY_TOO_LARGE, detail)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Any, Final
-
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 from api.auth.policy import caller, requires
-from api.http.body import JSON, MAX_JSON_BYTES, accepts_body, read_json
+from api.http.body import JSON, MAX_JSON_BYTES, accepts_body
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
-from api.routes.long_poll import wait_seconds, wait_settled
-from api.schemas.jobs import job_document, queued_document
+from api.http.validation import read_document, read_query
+from api.openapi.operation import Answer, Body, operation, respond_with
+from api.routes.long_poll import wait_settled
+from api.schemas import jobs as schemas
+from api.schemas.images import Conditional
+from api.schemas.job_lists import JobListQuery, JobPage
+from api.schemas.wait import WaitQuery
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError
 from core.ids import is_job_id
@@ -19,29 +22,63 @@ from core.image_header import MEDIA_TYPES
 from core.jobs import Job, JobState
 from core.redis.api_keys import Scope
 
-MAX_IDS: Final = 1000
-"""Maximum ids in one query."""
-
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+
+@blueprint.get("")
+@requires(Scope.READ)
+@operation({200: Answer("A page of jobs.", JobPage)}, query=JobListQuery)
+def list_jobs() -> Response:
+    """List jobs.
+
+    In the order of acceptance, the oldest first, while they have records. A call looks at a bounded number of
+    jobs, so a page may be short or empty although `next` is set: go on with `after` until it is null. Jobs
+    that are accepted meanwhile do not belong to the list.
+    """
+    query = read_query(JobListQuery)
+    try:
+        wanted = query.filter(query.states)
+    except ValueError as error:
+        raise RequestError(ProblemType.INVALID_PARAMETER, str(error)) from error
+    deps = services()
+    page = deps.index.page(wanted, query.after, query.limit)
+    jobs = [schemas.Job.of(job) for job in deps.jobs.read_many(page.ids) if job is not None]
+    deps.integrity.check(max_age=0)  # A Redis that was just emptied has no list.
+    return respond_with(JobPage(jobs=jobs, next=None if page.next is None else str(page.next)))
 
 
 @blueprint.get("/<job_id>")
 @requires(Scope.READ)
+@operation(
+    {200: Answer("The job.", schemas.QueuedJob, headers=["Retry-After"])},
+    problems=[ProblemType.JOB_NOT_FOUND, ProblemType.INVALID_PARAMETER],
+    query=WaitQuery,
+)
 def show(job_id: str) -> tuple[Response, dict[str, str]]:
-    """Respond with the job; with `?wait=SECONDS`, as soon as it settles."""
+    """Read a job.
+
+    With `wait`, the response comes as soon as the job has settled. A job's record is kept for
+    `WASTESTREAM_RETENTION_HOURS` after it settled.
+    """
     _check_id(job_id)
-    settled, headers = wait_settled(job_id, wait_seconds())
+    settled, headers = wait_settled(job_id, read_query(WaitQuery).wait)
     job = _known(job_id, settled)
     place = None if job.state.terminal else services().jobs.places([job_id])[0]
-    return jsonify(queued_document(job, place)), headers
+    return respond_with(schemas.QueuedJob.at(job, place)), headers
 
 
 @blueprint.delete("/<job_id>")
 @requires(Scope.INGEST)
+@operation(
+    {200: Answer("The job, cancelled now or before.", schemas.QueuedJob)},
+    problems=[ProblemType.JOB_NOT_FOUND, ProblemType.JOB_SETTLED],
+)
 def cancel(job_id: str) -> Response:
-    """Settle the job `cancelled`; 409 if it has settled otherwise.
+    """Cancel a job.
 
-    A key with the scope `admin` can cancel any job. To other keys only their own jobs exist.
+    A job belongs to the API key that sent it: to other keys without the scope `admin` it does not exist. A
+    job
+    that a worker is classifying is cancelled as well: the worker's result is discarded. The image is kept.
     """
     _check_id(job_id)
     deps = services()
@@ -49,36 +86,55 @@ def cancel(job_id: str) -> Response:
     job = _known(job_id, None if state is None else deps.jobs.read(job_id))
     if state is not JobState.CANCELLED:
         raise RequestError(
-            HTTPStatus.CONFLICT, f"Job {job_id} is {job.state} already; only a queued job can be cancelled."
+            ProblemType.JOB_SETTLED,
+            f"Job {job_id} is {job.state} already; only a queued job can be cancelled.",
         )
-    return jsonify(queued_document(job, None))
+    return respond_with(schemas.QueuedJob.at(job, None))
 
 
 @blueprint.post("/query")
 @requires(Scope.READ)
 @accepts_body(MAX_JSON_BYTES, JSON)
+@operation(
+    {200: Answer("The known jobs and the unknown ids.", schemas.FoundJobs)},
+    problems=[ProblemType.TOO_MANY_ITEMS],
+    body=Body(schemas.JobsQuery),
+)
 def query() -> Response:
-    """Respond with up to 1,000 jobs, in the order of the request, and the unknown ids."""
-    ids = _ids(read_json())
+    """Read many jobs.
+
+    Up to 1,000 at a time, which is cheaper than a call for each.
+    """
+    ids = _ids(read_document(schemas.JobsQuery))
     valid_ids = [job_id for job_id in ids if is_job_id(job_id)]
     known = dict(zip(valid_ids, services().jobs.read_many(valid_ids), strict=True))
-    jobs = [job_document(job) for job_id in ids if (job := known.get(job_id)) is not None]
-    return jsonify({"jobs": jobs, "unknown": [job_id for job_id in ids if known.get(job_id) is None]})
+    jobs = [schemas.Job.of(job) for job_id in ids if (job := known.get(job_id)) is not None]
+    unknown = [job_id for job_id in ids if known.get(job_id) is None]
+    return respond_with(schemas.FoundJobs(jobs=jobs, unknown=unknown))
 
 
 @blueprint.get("/<job_id>/image")
 @requires(Scope.READ)
+@operation(
+    {
+        200: Answer("The image.", media_types=sorted(MEDIA_TYPES.values()), headers=["ETag"]),
+        304: Answer("The client has the image: `If-None-Match` has its `ETag`.", headers=["ETag"]),
+    },
+    problems=[ProblemType.JOB_NOT_FOUND, ProblemType.IMAGE_GONE],
+    headers=Conditional,
+)
 def image(job_id: str) -> Response:
-    """Respond with the image as uploaded; 304 if the browser has it."""
-    _check_id(job_id)
-    deps = services()
-    job = _known(job_id, deps.jobs.read(job_id))
+    """Fetch a job's image.
+
+    The bytes as uploaded, kept for `WASTESTREAM_IMAGE_RETENTION_HOURS` after the image was accepted.
+    """
+    deps, job = services(), known_job(job_id)
     try:
         data = deps.objects.get(job.image_key)
     except ObjectNotFoundError as error:
         hours = deps.settings.image_retention_hours
         raise RequestError(
-            HTTPStatus.GONE,
+            ProblemType.IMAGE_GONE,
             f"The image of job {job_id} is no longer stored; images are kept for {hours:g} hours.",
         ) from error
     # A browser may keep the image but must revalidate it: after sign-out or deletion it must not show it.
@@ -87,6 +143,21 @@ def image(job_id: str) -> Response:
     response.set_etag(job_id)  # an image never changes
     response.make_conditional(request)
     return response
+
+
+def known_job(job_id: str, owner: str = "") -> Job:
+    """Return the job.
+
+    Args:
+        job_id: its id.
+        owner: id of the API key that must have sent it, else it is unknown; empty for any.
+
+    Raises:
+        JobNotFoundError: it is unknown.
+    """
+    _check_id(job_id)
+    job = services().jobs.read(job_id)
+    return _known(job_id, job if job is not None and owner in {"", job.owner} else None)
 
 
 def _check_id(job_id: str) -> None:
@@ -104,15 +175,10 @@ def _known(job_id: str, job: Job | None) -> Job:
     return job
 
 
-def _ids(body: Any) -> list[str]:
-    ids = body.get("ids") if isinstance(body, dict) else None
-    if not isinstance(ids, list) or not all(isinstance(job_id, str) for job_id in ids):
+def _ids(query: schemas.JobsQuery) -> list[str]:
+    if len(query.ids) > schemas.MAX_IDS:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            'The body has no list of ids; send JSON such as {"ids": ["01J...", "01J..."]}.',
+            ProblemType.TOO_MANY_ITEMS,
+            f"{len(query.ids)} ids are too many; ask for at most {schemas.MAX_IDS:,} at a time.",
         )
-    if len(ids) > MAX_IDS:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, f"{len(ids)} ids are too many; ask for at most {MAX_IDS:,} at a time."
-        )
-    return ids
+    return query.ids

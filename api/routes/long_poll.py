@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
 from typing import Final
 
 from flask import request
 
-from api.http.problems import RequestError
-from api.http.timestamps import parse_number
 from api.services import services
 from core.jobs import Job
-
-MAX_WAIT: Final = 30.0
-"""Maximum seconds that a request waits for its job."""
 
 MAY_WAIT: Final = "wastestream.may_wait"
 """Variable of the environment: whether the request runs in a thread that may wait."""
 
 _RETRY_AFTER: Final = 1  # seconds, in responses that came early
-
-
-def wait_seconds() -> float:
-    """Return the seconds that the current request wants to wait.
-
-    Raises:
-        RequestError: 400, `wait` is not a number, or out of range.
-    """
-    text = request.args.get("wait", "0")
-    seconds = parse_number(text)
-    if seconds is None or seconds > MAX_WAIT:
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST,
-            f"wait={text[:20]} is not a number from 0 to {MAX_WAIT:.0f}; send the seconds to wait.",
-        )
-    return seconds
 
 
 def wait_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str]]:

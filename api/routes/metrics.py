@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from flask import Blueprint, Response
 
 from api.auth.policy import requires
+from api.openapi.operation import Answer, operation
 from api.services import Services, services
 from core.hours import hour_of
 from core.ids import accepted_ms, is_job_id
@@ -34,8 +35,12 @@ class Sample(NamedTuple):
 
 @blueprint.get("/metrics")
 @requires(Scope.READ)
+@operation({200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
 def show() -> Response:
-    """Respond with the current value of every metric, which is the same in each API process."""
+    """Read the metrics.
+
+    Prometheus' text format. They describe the whole system, not one process: scrape one API process only.
+    """
     return Response("\n".join([*_lines(), ""]), content_type=CONTENT_TYPE)
 
 

@@ -11,7 +11,8 @@ from typing import Final
 from flask import Blueprint, Response, render_template
 
 from api.auth.policy import public
-from api.auth.session import DAYS
+from api.openapi.operation import Answer, operation
+from api.routes.session import DAYS
 from core.image_header import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES
 
 blueprint = Blueprint(
@@ -47,6 +48,7 @@ HEADERS: Final = {
 
 @blueprint.get("/")
 @public
+@operation({200: Answer("The page.", media_types=["text/html"])})
 def page() -> str:
     """Show the page."""
     return render_template(

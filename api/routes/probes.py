@@ -5,11 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
 from api.auth.policy import may, public
 from api.http.problems import RETRY_AFTER
+from api.openapi.operation import Answer, operation, respond_with
 from api.readiness import DEPENDENCIES, INSTALLATION
+from api.schemas.probes import Liveness, Readiness, RunningModel
 from api.services import services
 from core.redis.api_keys import Scope
 from core.redis.workers import running_models
@@ -19,20 +21,25 @@ blueprint = Blueprint("probes", __name__)
 
 @blueprint.get("/livez")
 @public
+@operation({200: Answer("The process serves requests.", Liveness)})
 def livez() -> Response:
-    """Respond while the process serves requests."""
-    return jsonify({"status": "alive"})
+    """Probe liveness."""
+    return respond_with(Liveness(status="alive"))
 
 
 @blueprint.get("/readyz")
 @public
+@operation(
+    {
+        200: Answer("Every dependency works.", Readiness),
+        503: Answer("A dependency fails.", Readiness, headers=["Retry-After"]),
+    }
+)
 def readyz() -> tuple[Response, int, dict[str, str]]:
-    """Respond with the state of every dependency; 503 if one fails.
+    """Probe readiness.
 
-    `paused` has the paused lanes. Callers with the scope `read` also get the reasons, the number of workers
-    seen lately (`workers`) and their models (`models`), the number of jobs not settled (`pending`), and
-    whether the ledger agrees with the job records (`balanced`). `warnings` need an operator, although the
-    API is ready.
+    Checks every dependency, at most once a second. Callers with the scope `read` also get the reasons and the
+    members after `paused`.
     """
     deps = services()
     readiness, may_read = deps.readiness.run(), may(Scope.READ)
@@ -53,10 +60,12 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         reports = {} if balance is None else deps.workers.reports()
         body["workers"] = len(reports)
         body["models"] = [
-            {**model._asdict(), "workers": count} for model, count in sorted(running_models(reports).items())
+            RunningModel(**model._asdict(), workers=count)
+            for model, count in sorted(running_models(reports).items())
         ]
         body["pending"] = None if balance is None else balance.waiting
         body["balanced"] = None if balance is None else balance.balanced
+    response = respond_with(Readiness(**body))
     if readiness.ready:
-        return jsonify(body), HTTPStatus.OK, {}
-    return jsonify(body), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(RETRY_AFTER)}
+        return response, HTTPStatus.OK, {}
+    return response, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(RETRY_AFTER)}

@@ -2,40 +2,130 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Final, Self
 
+from pydantic import Field
+
+import core.redis.eta
+from api.schemas.base import EXAMPLE_ID, Input, JobId, Output, Timestamp
 from api.schemas.times import optional_timestamp, timestamp
+from core import jobs
 from core.ids import accepted_ms
-from core.jobs import Job, Prediction
-from core.redis.eta import Place
+from core.jobs import JobState
+
+MAX_IDS: Final = 1000
+"""Maximum ids in one query."""
 
 
-def job_document(job: Job) -> dict[str, Any]:
-    """Return a job without its place in the queue."""
+class Prediction(Output):
+    """Result of the classification."""
+
+    label: Annotated[str, Field(json_schema_extra={"enum": ["biodegradable", "non_biodegradable"]})]
+    probability: Annotated[float, Field(description="Calibrated probability of the label.", ge=0, le=1)]
+    review: Annotated[bool, Field(description="Too close to call: a person should check it.")]
+    model: Annotated[
+        str | None,
+        Field(description="Version and SHA-256 of the weights.", examples=["2026.11.27-1434+6fa13b7026b1"]),
+    ]
+
+    @classmethod
+    def of(cls, job: jobs.Job) -> Self | None:
+        """Return the prediction of a job, None without one."""
+        prediction = job.prediction
+        if prediction is None:
+            return None
+        return cls(
+            label=prediction.label,
+            probability=round(prediction.probability, 6),
+            review=prediction.review,
+            model=job.model,
+        )
+
+
+class Place(Output):
+    """Place of a job in the queue."""
+
+    ahead: Annotated[int, Field(description="Jobs of its lane before it.", ge=0)]
+    eta_seconds: Annotated[
+        float | None,
+        Field(description="Estimated seconds until it settles; null while the service rate is unknown."),
+    ]
+
+
+class Job(Output):
+    """Classification of one image."""
+
+    id: JobId
+    state: Annotated[
+        JobState,
+        Field(
+            description="`queued`, or a terminal state, which never changes: `classified` (see "
+            "`prediction`), "
+            "`failed` (see `error`), `expired` (exceeded its `X-Max-Age`) or `cancelled`."
+        ),
+    ]
+    camera: Annotated[str, Field(description="Camera that took the image.", examples=["belt-1"])]
+    captured_at: Annotated[Timestamp | None, Field(description="When the image was taken, as it was sent.")]
+    accepted_at: Annotated[Timestamp, Field(description="When the image was accepted.")]
+    expires_at: Annotated[Timestamp | None, Field(description="When an unclassified job settles `expired`.")]
+    settled_at: Annotated[Timestamp | None, Field(description="When the job settled.")]
+    prediction: Annotated[
+        Prediction | None, Field(description="Set if `classified` and the key has the scope `read`.")
+    ]
+    error: Annotated[str | None, Field(description="Reason, if `failed`.")]
+    retry_of: Annotated[
+        JobId | None, Field(description="Id of the job that this one repeats; its record may have expired.")
+    ]
+
+    @classmethod
+    def of(cls, job: jobs.Job) -> Self:
+        """Return a job without its place in the queue."""
+        return cls(**_members(job))
+
+
+class QueuedJob(Job):
+    """Classification of one image, with its place in the queue."""
+
+    queue: Annotated[Place | None, Field(description="Place in the queue; null once the job has settled.")]
+
+    @classmethod
+    def at(cls, job: jobs.Job, place: core.redis.eta.Place | None, *, with_prediction: bool = True) -> Self:
+        """Return a job with its place, None if it has settled; without its prediction on request."""
+        queue = None if place is None else Place(ahead=place.ahead, eta_seconds=place.eta_seconds)
+        members = _members(job)
+        return cls(**(members if with_prediction else {**members, "prediction": None}), queue=queue)
+
+
+def _members(job: jobs.Job) -> dict[str, object]:
     return {
         "id": job.id,
-        "state": job.state.value,
+        "state": job.state,
         "camera": job.camera,
         "captured_at": optional_timestamp(job.captured_ms),
         "accepted_at": timestamp(accepted_ms(job.id)),
         "expires_at": optional_timestamp(job.expires_ms),
         "settled_at": optional_timestamp(job.settled_ms),
-        "prediction": None if job.prediction is None else _prediction(job.prediction, job.model),
+        "prediction": Prediction.of(job),
         "error": job.error,
         "retry_of": job.retry_of,
     }
 
 
-def queued_document(job: Job, place: Place | None) -> dict[str, Any]:
-    """Return a job with its place in the queue, None if it has settled."""
-    queue = None if place is None else {"ahead": place.ahead, "eta_seconds": place.eta_seconds}
-    return {**job_document(job), "queue": queue}
+class JobsQuery(Input):
+    """Ids of the jobs to read."""
+
+    ids: Annotated[
+        list[str],
+        Field(
+            description="Ids of jobs, in any order.",
+            json_schema_extra={"maxItems": MAX_IDS},  # The route names the number sent.
+            examples=[[EXAMPLE_ID]],
+        ),
+    ]
 
 
-def _prediction(prediction: Prediction, model: str | None) -> dict[str, Any]:
-    return {
-        "label": prediction.label,
-        "probability": round(prediction.probability, 6),
-        "review": prediction.review,
-        "model": model,
-    }
+class FoundJobs(Output):
+    """Jobs of a query."""
+
+    jobs: Annotated[list[Job], Field(description="Known jobs, in the order of the request.")]
+    unknown: Annotated[list[str], Field(description="Ids without a job.")]

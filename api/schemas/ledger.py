@@ -1,34 +1,160 @@
-"""The ledger as the API shows it."""
+"""The ledger as the API shows it, and its query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
-from api.schemas.times import hour_timestamp
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from api.http.timestamps import parse_moment
+from api.schemas.base import Input, Output, Timestamp
+from api.schemas.times import hour_timestamp, written
+from core.cameras import camera_id
+from core.errors import CameraIdError
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
 
 
-def counts_document(counts: Counts) -> dict[str, int]:
-    """Return the counters of a row or of a sum of rows."""
-    return {counter: counts[counter] for counter in COUNTERS}
+def _moment(text: object) -> datetime:
+    """Parse a date (midnight UTC) or a time with its zone."""
+    moment = parse_moment(text) if isinstance(text, str) else None
+    if moment is None:
+        raise ValueError(
+            "is not a date, or a time with a zone; send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z"
+        )
+    return moment
 
 
-def row_document(row: LedgerRow) -> dict[str, Any]:
-    """Return a row: one camera's counters of one hour."""
-    return {
-        "camera": row.camera,
-        "hour": hour_timestamp(row.hour),
-        **counts_document(row.counts),
-        "balanced": row.counts.balanced,
-    }
+def _camera(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("is not text")  # noqa: TRY004 - pydantic reports ValueErrors
+    try:
+        return camera_id(text)
+    except CameraIdError as error:
+        raise ValueError(str(error)) from error
 
 
-def ledger_document(rows: Sequence[LedgerRow], balance: Balance) -> dict[str, Any]:
-    """Return rows, their sum, the whole system's counters, and whether all of them are balanced."""
-    return {
-        "rows": [row_document(row) for row in rows],
-        "sum": counts_document(total(row.counts for row in rows)),
-        "system": {**{counter: balance.counts[counter] for counter in TOTALS}, "pending": balance.waiting},
-        "balanced": balance.balanced and all(row.counts.balanced for row in rows),
-    }
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
+    ),
+]
+
+CameraId = Annotated[
+    str,
+    BeforeValidator(_camera),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64}),
+]
+
+
+class LedgerQuery(Input):
+    """Rows of the ledger to return."""
+
+    camera: Annotated[
+        CameraId | None, Field(description="Only rows of this camera.", examples=["belt-1"])
+    ] = None
+    first: Annotated[
+        Moment | None,
+        Field(
+            alias="from",
+            description="The first hour: a date (midnight UTC), or an RFC 3339 time with zone. "
+            "Default: 24 hours before `to`.",
+            examples=["2026-01-31T07:00:00Z"],
+        ),
+    ] = None
+    last: Annotated[
+        Moment | None,
+        Field(
+            alias="to",
+            description="End of the last hour, written like `from`. Default: now.",
+            examples=["2026-01-31T08:00:00Z"],
+        ),
+    ] = None
+    format: Annotated[
+        Literal["json", "csv"] | None,
+        Field(description="`csv` for spreadsheets. Default: as `Accept` says, otherwise `json`."),
+    ] = None
+
+
+class Sums(Output):
+    """Sums of counters of images."""
+
+    received: Annotated[int, Field(description="Images accepted.")]
+    classified: int
+    failed: int
+    expired: int
+    cancelled: int
+    pending: Annotated[int, Field(description="Jobs that have not settled.")]
+    duplicates: Annotated[int, Field(description="Images sent again under a known idempotency key.")]
+
+    @classmethod
+    def of(cls, counts: Counts) -> Self:
+        """Return the counters of a sum of rows."""
+        return cls(**{counter: counts[counter] for counter in COUNTERS})
+
+    @classmethod
+    def of_system(cls, balance: Balance) -> Self:
+        """Return the counters of all cameras and hours. `pending` is the length of the lists of jobs."""
+        return cls(**{counter: balance.counts[counter] for counter in TOTALS}, pending=balance.waiting)
+
+
+class Row(Output):
+    """Counters of one camera and hour."""
+
+    camera: str
+    hour: Annotated[Timestamp, Field(description="Begin of the hour of acceptance.")]
+    received: int
+    classified: int
+    failed: int
+    expired: int
+    cancelled: int
+    pending: int
+    duplicates: int
+    balanced: Annotated[
+        bool, Field(description="Whether received = classified + failed + expired + cancelled + pending.")
+    ]
+
+    @classmethod
+    def of(cls, row: LedgerRow) -> Self:
+        """Return a row."""
+        counts = {counter: row.counts[counter] for counter in COUNTERS}
+        return cls(camera=row.camera, hour=hour_timestamp(row.hour), **counts, balanced=row.counts.balanced)
+
+
+class LedgerPage(Output):
+    """Rows of the ledger, their sum, and whether all balance."""
+
+    camera: Annotated[str | None, Field(description="As in the query.")]
+    first: Annotated[Timestamp, Field(serialization_alias="from")]
+    last: Annotated[Timestamp, Field(serialization_alias="to")]
+    rows: Annotated[list[Row], Field(description="By hour, then camera.")]
+    sum: Annotated[Sums, Field(description="Sum of the rows.")]
+    system: Annotated[
+        Sums,
+        Field(description="Sum of all cameras and hours ever; `pending` is the length of the lists of jobs."),
+    ]
+    balanced: Annotated[bool, Field(description="Whether every row and `system` are balanced.")]
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[LedgerRow],
+        balance: Balance,
+        *,
+        camera: str | None,
+        first: datetime,
+        last: datetime,
+    ) -> Self:
+        """Return the rows of a camera, None for all, from one time up to another."""
+        return cls(
+            camera=camera,
+            first=written(first),
+            last=written(last),
+            rows=[Row.of(row) for row in rows],
+            sum=Sums.of(total(row.counts for row in rows)),
+            system=Sums.of_system(balance),
+            balanced=balance.balanced and all(row.counts.balanced for row in rows),
+        )

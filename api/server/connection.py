@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from api.http.body import RELEASE_BODY, DiscardedBody, ReceivedBody
+from api.http.problem_types import ProblemType
 from api.server.body_reader import BodyReader, body_reader
 from api.server.dispatch import Dispatch
 from api.server.limits import (
@@ -199,8 +199,8 @@ class Connection(asyncio.BufferedProtocol):
         end = self._pending.find(HEAD_END, max(0, self._searched - len(HEAD_END)))
         self._searched = len(self._pending)
         if end > MAX_HEAD_BYTES or (end < 0 and self._searched > MAX_HEAD_BYTES):
-            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            self._reject(status, f"The request's header has more than {MAX_HEAD_BYTES:,} bytes; send less.")
+            detail = f"The request's header has more than {MAX_HEAD_BYTES:,} bytes; send less."
+            self._reject(ProblemType.HEADER_TOO_LARGE, detail)
         elif end >= 0:
             head = bytes(self._pending[: end + len(HEAD_END)])
             del self._pending[: len(head)]
@@ -211,7 +211,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             request = parse_head(head, self._environ, self._server.proxies)
         except MalformedRequestError as error:
-            self._reject(HTTPStatus.BAD_REQUEST, str(error))
+            self._reject(ProblemType.MALFORMED_REQUEST, str(error))
             return
         self._request, self._keep_alive = request, request.keep_alive
         dispatch = self._server.dispatch_now(request)
@@ -256,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._pending:
                 body.feed(self._pending)
         except MalformedRequestError as error:
-            self._reject(HTTPStatus.BAD_REQUEST, str(error))
+            self._reject(ProblemType.MALFORMED_REQUEST, str(error))
             return
         if body.is_complete:
             self._serve()
@@ -331,11 +331,11 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.write_eof()
         self._resume()
 
-    def _reject(self, status: HTTPStatus, detail: str) -> None:
+    def _reject(self, kind: ProblemType, detail: str) -> None:
         """Respond to a malformed or late request, and close the connection."""
         self._body = None
         self._keep_alive = False
-        self._respond(error_response(status, detail))
+        self._respond(error_response(kind, detail))
 
     # ---- Helpers ---------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._head_since is not None:
             if now - self._head_since > HEAD_TIMEOUT:
                 detail = f"The request's header took more than {HEAD_TIMEOUT:.0f} seconds; send it at once."
-                self._reject(HTTPStatus.REQUEST_TIMEOUT, detail)
+                self._reject(ProblemType.REQUEST_TOO_SLOW, detail)
         elif now - self._since > (KEEP_ALIVE_TIMEOUT if self._served else HEAD_TIMEOUT):
             self.transport.close()
 
@@ -360,7 +360,7 @@ class Connection(asyncio.BufferedProtocol):
             detail = (
                 f"The body was sent too slowly: {body.count:,} bytes in {took:.0f} seconds; send it again."
             )
-            self._reject(HTTPStatus.REQUEST_TIMEOUT, detail)
+            self._reject(ProblemType.REQUEST_TOO_SLOW, detail)
 
     def _release_memory(self) -> None:
         if self._dispatch is not None and self._dispatch.memory is not None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
 from flask import Flask
 
-from api.auth.policy import MAX_KEY_LENGTH, needs_key, scope_of, token_of
+from api.auth.policy import needs_key, scope_of, token_of
 from api.http.body import JSON, BodyRule
 from api.http.encodings import PLAIN
+from api.http.problem_types import ProblemType
 from api.routes.long_poll import MAY_WAIT
 from api.server.body_budget import BodyBudget, Reservation
 from api.server.limits import WAIT_TIMEOUT
@@ -22,6 +22,7 @@ from api.server.thread_pool import ThreadPool
 from api.services import Services
 from core.errors import RedisUnavailableError
 from core.lanes import BULK, SINGLE
+from core.redis.api_keys import MAX_KEY_LENGTH
 
 _MIB: Final = 1024 * 1024
 
@@ -114,14 +115,14 @@ class Dispatcher:
         rule, size = self._rules[_route(request)], self._size(request)
         memory = await self._budgets[rule.kind].reserve(client.id, size)
         if memory is None:
-            response = error_response(HTTPStatus.SERVICE_UNAVAILABLE, _BUSY[rule.kind])
+            response = error_response(ProblemType.SERVER_BUSY, _BUSY[rule.kind])
             return Dispatch(self._default, response=response)
         return Dispatch(self._pool(request, client), rule.max_bytes, memory)
 
     def busy_response(self, dispatch: Dispatch) -> Response:
         """Return the response to a request for which no thread became free."""
         kind = BULK if dispatch.pool is self._bulk else JSON
-        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, _BUSY[kind])
+        return error_response(ProblemType.SERVER_BUSY, _BUSY[kind])
 
     def close(self) -> None:
         """Start no more work."""

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from api.http.default_headers import DEFAULTS
+from api.http.problem_types import ProblemType
 from api.http.problems import RETRY_AFTER, problem
 from api.http.request_id import HEADER as REQUEST_ID
 
@@ -62,7 +63,7 @@ _latest: list[Any] = [0, ""]
 """Second of the latest `Date` header, and the header."""
 
 
-def error_response(status: HTTPStatus, detail: str) -> Response:
+def error_response(kind: ProblemType, detail: str) -> Response:
     """Return a problem document for a request that the server rejects without calling the application."""
     request_id = f"{random.getrandbits(64):016x}"
     fields = [
@@ -70,10 +71,10 @@ def error_response(status: HTTPStatus, detail: str) -> Response:
         *DEFAULTS.items(),
         (REQUEST_ID, request_id),
     ]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if kind.status is HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(("Retry-After", str(RETRY_AFTER)))
-    document = {**problem(status, detail), "request_id": request_id}
-    return Response(int(status), fields, json.dumps(document).encode(), detail)
+    document = {**problem(kind, detail), "request_id": request_id}
+    return Response(int(kind.status), fields, json.dumps(document).encode(), detail)
 
 
 def call_wsgi(application: Any, environ: dict[str, Any]) -> Response:

@@ -9,13 +9,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask
 
 from api.http.log_limit import RateLimitedLog
-from api.http.problems import FAULT
+from api.http.problem_types import ProblemType
 from api.server.access_log import AccessLog
 from api.server.connection import Connection
 from api.server.dispatch import Dispatch, Dispatcher
@@ -170,10 +169,7 @@ class Server:
             return call_wsgi(self._app, request.environ)
         except Exception:  # The application handles its own errors, so this is a fault between it and here.
             logger.exception("Unexpected error in a request")
-            return error_response(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                FAULT,
-            )
+            return error_response(ProblemType.SERVER_FAULT, ProblemType.SERVER_FAULT.meaning)
 
     def _evict(self, own: Mapping[Connection, None]) -> None:
         """Close the first of these connections that runs no request."""

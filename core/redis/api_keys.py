@@ -28,6 +28,9 @@ _MARK: Final = "ws"  # begins every key, so that people and secret scanners know
 _ID_BYTES: Final = 5
 _SECRET_BYTES: Final = 24
 
+MAX_KEY_LENGTH: Final = 256
+"""Maximum characters of a key."""
+
 NAME_RULE: Final = "use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 """Valid names of keys, for messages."""
 

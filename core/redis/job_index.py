@@ -14,7 +14,6 @@ from typing import Any, Final, Self, cast
 
 import redis
 
-from core.errors import CursorError
 from core.jobs import JobState
 from core.redis import keys
 from core.redis.client import translated
@@ -70,11 +69,11 @@ class Cursor:
         """Return the cursor that `str` has written.
 
         Raises:
-            CursorError: it did not write this text.
+            ValueError: it did not write this text.
         """
         match = _CURSOR.fullmatch(text)
         if match is None:
-            raise CursorError(f"{text[:80]!r} is not a cursor; send `next` of the page before, as it is.")
+            raise ValueError(f"{text[:80]!r} is not a cursor")
         return cls(*map(int, match.groups()))
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by time of acceptance (ms, never falling) |
 | `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
-| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending`; paused lanes |
+| `ws:service_rate` | hash | service rate (`core.redis.eta`); latest time in `ws:pending`; pauses |
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |

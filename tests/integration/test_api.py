@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from api.app import create_app
+from api.http.problem_types import ProblemType
 from api.readiness import MAX_AGE
 from core.ids import new_job_id
 from core.image_header import MAX_BYTES
@@ -65,6 +66,7 @@ def _refused(response: TestResponse, status: int, says: str) -> None:
     assert response.content_type == "application/problem+json"
     problem = response.get_json(force=True)
     assert problem["status"] == status
+    assert problem["type"] in {kind.uri for kind in ProblemType if kind.status == status}
     assert says in problem["detail"]
 
 
@@ -457,7 +459,7 @@ def test_many_jobs_are_asked_for_in_one_call(client: FlaskClient) -> None:
 
 def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None:
     """Wrong JSON, and too many ids."""
-    bodies: list[Any] = [None, [], {}, {"ids": "x"}, {"ids": [1]}]
+    bodies: list[Any] = [0, [], {}, {"ids": "x"}, {"ids": [1]}]
     for body in bodies:
         _refused(client.post("/v1/jobs/query", json=body), 400, "send JSON such as")
     _refused(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
@@ -634,7 +636,7 @@ def test_every_route_is_documented(client: FlaskClient) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
     rules = [rule for rule in client.application.url_map.iter_rules() if not rule.endpoint.endswith("static")]
     for rule in rules:
-        path = rule.rule.replace("<job_id>", "{id}")
+        path = rule.rule.replace("<job_id>", "{id}").replace("<slug>", "{type}")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             assert f"`{method} {path}`" in page
 

@@ -132,7 +132,7 @@ def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
         ("to=9999-12-31", "is not a date"),
         ("from=2026-03-02&to=2026-03-01", "is not before"),
         ("from=2026-03-01&to=2026-03-01", "is not before"),
-        ("format=xml", "use json or csv"),
+        ("format=xml", "should be 'json' or 'csv'"),
         ("kamera=belt", "'kamera' is not a parameter"),
     ],
 )

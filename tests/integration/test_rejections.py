@@ -19,6 +19,7 @@ from typing import Any
 import playwright
 import pytest
 
+from api.http.problem_types import ProblemType
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
@@ -70,7 +71,7 @@ def refused(key: str) -> list[tuple[str, str, dict[str, str], int]]:
         ("POST", "/v1/images", {"Content-Type": "image/jpeg"}, 401),
         ("POST", "/v1/images", {**image, "Authorization": "Bearer ws_wrong"}, 401),
         ("POST", "/v1/images", {**image, "Content-Type": "text/plain"}, 415),
-        ("POST", "/v1/jobs/query", image, 400),
+        ("POST", "/v1/jobs/query", image, 415),
     ]
 
 
@@ -84,6 +85,7 @@ def problem(status: int, body: bytes | str) -> dict[str, Any]:
     """Check that an answer's body is a problem document with a sentence; return it."""
     document: dict[str, Any] = json.loads(body)
     assert document["status"] == status
+    assert document["type"] in {kind.uri for kind in ProblemType if kind.status == status}
     assert re.fullmatch(r"\S.+\S\.", document["detail"], re.DOTALL)
     return document
 

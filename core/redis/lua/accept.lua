@@ -19,7 +19,7 @@ local TIME_DIGITS = 10 -- of an id, as in core.ids
 local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local keyed, messages, written, repeated, listed = 0, 0, false, false, ''
+local keyed, messages, written, repeated, latest = 0, 0, false, false, ''
 local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
 local fields = {'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms', name .. ':paused', neighbour .. ':paused'}
 
@@ -97,8 +97,8 @@ local function record(first, jobs, last, owner, retry_of)
     else
       fields[#fields + 1], fields[#fields + 2] = 'shard', shard
       -- Once for all its jobs, whose ids its name tells.
-      if shard ~= listed then redis.call('XADD', ACCEPTED, '*', 'shard', id:sub(1, TIME_DIGITS) .. shard) end
-      listed = shard
+      if shard ~= latest then redis.call('XADD', ACCEPTED, '*', 'shard', id:sub(1, TIME_DIGITS) .. shard) end
+      latest = shard
     end
     if retry_of ~= '' and at == first then
       fields[#fields + 1], fields[#fields + 2] = 'retry_of', retry_of

@@ -64,7 +64,7 @@ def test_unsupported_or_broken_encodings_are_rejected(
     """The sentence names the encoding and the remedy."""
     with pytest.raises(RequestError, match=says) as caught:
         decode(body, coding, transfer, LIMIT)
-    assert caught.value.status == status
+    assert caught.value.kind.status == status
     names_codings = status == 415 and coding != ""
     assert caught.value.headers == ({"Accept-Encoding": "gzip, deflate"} if names_codings else {})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.schemas.jobs import job_document, queued_document
+from api.schemas import jobs as schemas
 from core.jobs import Job, JobState, Prediction
 from core.redis.eta import Place
 
@@ -19,7 +19,7 @@ def test_a_settled_job_shows_its_prediction() -> None:
         prediction=Prediction("biodegradable", 0.98765432, review=False),
         model="1+ab",
     )
-    document = job_document(job)
+    document = schemas.Job.of(job).model_dump(mode="json")
     assert document["accepted_at"] == "2016-07-30T23:54:10.259Z"
     assert document["settled_at"] == "2016-07-30T23:54:10.260Z"
     assert document["captured_at"] is None
@@ -29,12 +29,13 @@ def test_a_settled_job_shows_its_prediction() -> None:
         "review": False,
         "model": "1+ab",
     }
-    assert queued_document(job, None) == {**document, "queue": None}
+    queued = schemas.QueuedJob.at(job, None).model_dump(mode="json")
+    assert queued == {**document, "queue": None}
 
 
 def test_a_queued_job_shows_its_place() -> None:
     """Without an estimate as long as there is none."""
     job = Job("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt", "jpeg", 9)
-    document = queued_document(job, Place(2, None))
+    document = schemas.QueuedJob.at(job, Place(2, None)).model_dump(mode="json")
     assert (document["state"], document["prediction"]) == ("queued", None)
     assert document["queue"] == {"ahead": 2, "eta_seconds": None}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from http import HTTPStatus
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 from api.auth.policy import (
     COOKIE,
-    MAX_KEY_LENGTH,
     auth,
     needs_key,
     public,
@@ -19,14 +17,20 @@ from api.auth.policy import (
     unknown_key,
 )
 from api.auth.same_site import reject_cross_site
-from api.http.body import JSON, accepts_body, read_json
-from api.http.problems import RequestError
+from api.http.body import JSON, accepts_body
+from api.http.problem_types import ProblemType
+from api.http.validation import read_document
+from api.openapi.operation import Answer, Body, operation, respond_with
+from api.schemas.session import Session, SessionKey, SignIn
 from core.redis.api_keys import Key
 
 DAYS: Final = 30
 """How long a browser stays signed in, unless the key expires or is revoked earlier."""
 
 _MAX_BYTES: Final = 4096  # fits a key with every character escaped; small, since anyone may send a body here
+
+
+_PROBLEMS: Final = (ProblemType.CROSS_SITE_REQUEST, ProblemType.SERVICE_UNAVAILABLE, ProblemType.DATA_LOST)
 
 
 class _CookieOptions(TypedDict):
@@ -41,22 +45,34 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 
 @blueprint.get("")
 @public
+@operation({200: Answer("The session.", Session)}, problems=_PROBLEMS)
 def show() -> Response:
-    """Respond with whether a key is needed, and with the key of this browser's session."""
+    """Read the session.
+
+    Whether calls need a key, and name and scopes of the key of this call.
+    """
     deps = auth()
     deps.integrity.check()
     if not needs_key(deps.settings, deps.key_cache):
-        return jsonify({"required": False, "key": None})
+        return respond_with(Session(required=False, key=None))
     return _session(signed_in(request, deps.key_cache))
 
 
 @blueprint.post("")
 @public
 @accepts_body(_MAX_BYTES, JSON)
+@operation(
+    {200: Answer("Signed in.", Session, headers=["Set-Cookie"])},
+    problems=[ProblemType.INVALID_KEY, *_PROBLEMS],
+    body=Body(SignIn),
+)
 def sign_in() -> Response:
-    """Check a key and set the cookie with it."""
+    """Sign in.
+
+    The page sends an API key and gets a cookie. Programs send `Authorization: Bearer KEY` instead.
+    """
     reject_cross_site(request)
-    token = _token(read_json(_MAX_BYTES))
+    token = read_document(SignIn, _MAX_BYTES).key
     auth().integrity.check()
     key = auth().key_cache.find(token)
     if key is None:
@@ -68,8 +84,12 @@ def sign_in() -> Response:
 
 @blueprint.delete("")
 @public
+@operation({200: Answer("Signed out.", Session, headers=["Set-Cookie"])}, problems=_PROBLEMS)
 def sign_out() -> Response:
-    """Delete the cookie."""
+    """Sign out.
+
+    Deletes the page's cookie.
+    """
     reject_cross_site(request)
     response = _session(None)
     response.delete_cookie(COOKIE, **_cookie_options())
@@ -77,17 +97,10 @@ def sign_out() -> Response:
 
 
 def _session(key: Key | None) -> Response:
-    document = None if key is None else {"name": key.name, "scopes": sorted(key.scopes)}
-    response = jsonify({"required": True, "key": document})
+    shown = None if key is None else SessionKey(name=key.name, scopes=sorted(key.scopes))
+    response = respond_with(Session(required=True, key=shown))
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def _token(body: Any) -> str:
-    token = body.get("key") if isinstance(body, dict) else None
-    if not isinstance(token, str) or not 0 < len(token.strip()) <= MAX_KEY_LENGTH:
-        raise RequestError(HTTPStatus.BAD_REQUEST, 'Send the API key as JSON: {"key": "ws_..."}.')
-    return token.strip()
 
 
 def _seconds(key: Key) -> int:

@@ -1,0 +1,296 @@
+"""The OpenAPI 3.1 document, made of the routes' descriptions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from itertools import groupby
+from typing import Any, Final
+
+from flask import Flask
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from werkzeug.routing import Rule
+
+from api.auth.policy import COOKIE, scope_of
+from api.http.problem_types import ProblemType
+from api.openapi.headers import HEADERS
+from api.openapi.operation import JSON, Answer, Body, Operation, operation_of
+from api.schemas.base import JobId, Output
+from api.schemas.problems import Problem
+
+VERSION: Final = "1.0.0"
+"""Version of the contract, by semantic versioning: see docs/api.md, "Versions"."""
+
+PROBLEM_JSON: Final = "application/problem+json"
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+_METHODS: Final = ("get", "post", "delete")
+_ARGUMENT: Final = re.compile(r"<(\w+)>")
+
+_ARGUMENTS: Final = {"job_id": JobId, "slug": str}
+"""Types of the arguments in paths."""
+
+_EVERY_ROUTE: Final = (
+    ProblemType.MALFORMED_REQUEST,
+    ProblemType.INVALID_PARAMETER,
+    ProblemType.REQUEST_TOO_SLOW,
+    ProblemType.HEADER_TOO_LARGE,
+    ProblemType.SERVER_FAULT,
+    ProblemType.SERVER_BUSY,
+)
+_WITH_SCOPE: Final = (
+    ProblemType.KEY_REQUIRED,
+    ProblemType.INVALID_KEY,
+    ProblemType.INSUFFICIENT_SCOPE,
+    ProblemType.CROSS_SITE_REQUEST,
+    ProblemType.FOREIGN_HOST,
+    ProblemType.SERVICE_UNAVAILABLE,
+    ProblemType.DATA_LOST,
+)
+_WITH_BODY: Final = (ProblemType.BODY_TOO_LARGE,)
+_WITH_JSON: Final = (ProblemType.INVALID_BODY, ProblemType.UNSUPPORTED_BODY)
+
+ELSEWHERE: Final = (ProblemType.ROUTE_NOT_FOUND, ProblemType.METHOD_NOT_ALLOWED)
+"""Types that no operation responds with, because the request names none."""
+
+_PROBLEM_HEADERS: Final = {
+    HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
+    HTTPStatus.FORBIDDEN: ("WWW-Authenticate",),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("Accept-Encoding",),
+    HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After", "RateLimit-Policy", "RateLimit"),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
+}
+
+_ABOUT: Final = (
+    "Classifies images of waste as biodegradable or non-biodegradable. Upload images, then read their jobs. "
+    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only "
+    "gain members "
+    "and problems, and requests only gain optional parameters and members: ignore members that you do "
+    "not know."
+)
+
+
+def openapi_document(app: Flask) -> dict[str, Any]:
+    """Return the document of an application's described routes."""
+    operations = list(_operations(app))
+    _, definitions = models_json_schema(
+        [(model, _mode(model)) for model in sorted(_models(operations), key=_name)],
+        by_alias=True,
+        ref_template=_REFERENCE,
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, method, described in operations:
+        path = _ARGUMENT.sub(r"{\1}", rule.rule)
+        paths.setdefault(path, {})[method] = _operation(app, rule, described)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "wastestream",
+            "version": VERSION,
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions["$defs"],
+            "headers": HEADERS,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "API key. Before the first key is made, calls from the same machine "
+                    "need none.",
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "The page's sign-in.",
+                },
+            },
+        },
+    }
+
+
+def problems_of(app: Flask, endpoint: str, described: Operation) -> list[ProblemType]:
+    """Return the types of problems that an operation responds with, by status."""
+    types = {*_EVERY_ROUTE, *described.problems}
+    if scope_of(app, endpoint) is not None:
+        types.update(_WITH_SCOPE)
+    if described.body is not None:
+        types.update(_WITH_BODY)
+        types.update(_WITH_JSON if described.body.model else ())
+    return sorted(types, key=lambda kind: (kind.status, kind.slug))
+
+
+def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+    """Yield rule, method and description of every described route, by path."""
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        described = operation_of(app, rule.endpoint)
+        if described is not None:
+            yield from (
+                (rule, method, described) for method in _METHODS if method.upper() in (rule.methods or ())
+            )
+
+
+def _models(operations: Iterable[tuple[Rule, str, Operation]]) -> set[type[BaseModel]]:
+    """Return the models of bodies. Those of parameters are written out where they are used."""
+    models: set[type[BaseModel]] = {Problem}
+    for _, _, described in operations:
+        models.update(answer.model for answer in described.answers.values() if answer.model)
+        if described.body and described.body.model:
+            models.add(described.body.model)
+    return models
+
+
+def _name(model: type[BaseModel]) -> str:
+    return model.__name__
+
+
+def _mode(model: type[BaseModel]) -> JsonSchemaMode:
+    return "serialization" if issubclass(model, Output) else "validation"
+
+
+def _operation(app: Flask, rule: Rule, described: Operation) -> dict[str, Any]:
+    summary, _, description = inspect.cleandoc(app.view_functions[rule.endpoint].__doc__ or "").partition(
+        "\n\n"
+    )
+    scope = scope_of(app, rule.endpoint)
+    document: dict[str, Any] = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "tags": [rule.endpoint.partition(".")[0]],
+        "summary": summary.rstrip("."),
+        "description": " ".join(description.split()),
+    }
+    if scope is not None:
+        document["description"] = f"{document['description']} Scope: `{scope.value}`.".strip()
+        document["x-scope"] = scope.value
+    document["security"] = [] if scope is None else [{"key": []}, {"session": []}]
+    parameters = [*_path_parameters(rule), *_parameters(described.query, "query")]
+    parameters += [*_parameters(described.headers, "header")]
+    if parameters:
+        document["parameters"] = parameters
+    if described.body is not None:
+        document["requestBody"] = {"required": True, "content": _content(described.body)}
+    document["responses"] = {
+        **{str(status): _response(answer) for status, answer in described.answers.items()},
+        **_problem_responses(problems_of(app, rule.endpoint, described), described.answers),
+    }
+    return document
+
+
+def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
+    for name in _ARGUMENT.findall(rule.rule):
+        schema = TypeAdapter(_ARGUMENTS[name]).json_schema()
+        yield {"name": name, "in": "path", "required": True, **_described(schema)}
+
+
+def _parameters(model: type[BaseModel] | None, place: str) -> Iterator[dict[str, Any]]:
+    if model is None:
+        return
+    schema = model.model_json_schema(by_alias=True)
+    for name, member in schema["properties"].items():
+        member.pop("title", None)
+        yield {
+            "name": name,
+            "in": place,
+            "required": name in schema.get("required", ()),
+            **_described(_without_null(_inlined(member, schema.get("$defs", {})))),
+        }
+
+
+def _described(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter's description, example and schema."""
+    parameter: dict[str, Any] = {}
+    if description := schema.pop("description", None):
+        parameter["description"] = description
+    if examples := schema.pop("examples", None):
+        parameter["example"] = examples[0]
+    return {**parameter, "schema": schema}
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a schema with the definitions in place of references to them."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(member, definitions) for name, member in schema.items()}
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an optional parameter: it is left out, and cannot be null."""
+    schema = {name: member for name, member in schema.items() if (name, member) != ("default", None)}
+    choices = [choice for choice in schema.pop("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        return {**choices[0], **schema}
+    return {**schema, "anyOf": choices} if choices else schema
+
+
+def _content(body: Body) -> dict[str, Any]:
+    if body.model is not None:
+        return {JSON: {"schema": _reference(body.model)}}
+    return {kind: {"schema": schema} for kind, schema in body.media_types.items()}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+
+def _response(answer: Answer) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": answer.description, "headers": _headers(answer.headers)}
+    content: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in answer.media_types}
+    if answer.model is not None:
+        content = {JSON: {"schema": _reference(answer.model)}, **content}
+    return {**response, "content": content} if content else response
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
+
+
+def _problem_responses(
+    types: Iterable[ProblemType], answers: Mapping[int, Answer]
+) -> dict[str, dict[str, Any]]:
+    """Return the responses with problems, by status, beside other responses with the same status."""
+    responses: dict[str, dict[str, Any]] = {}
+    for status, kinds in groupby(types, key=lambda kind: kind.status):
+        members = list(kinds)
+        other = answers.get(status, Answer(""))
+        names = " ".join(f"`{kind.slug}`: {kind.meaning}" for kind in members)
+        response = _response(replace(other, description=f"{other.description} {names}".strip()))
+        response["headers"] |= _headers(_PROBLEM_HEADERS.get(status, ()))
+        content = response.setdefault("content", {})
+        content[PROBLEM_JSON] = {
+            "schema": {
+                "allOf": [
+                    _reference(Problem),
+                    {
+                        "properties": {
+                            "type": {"enum": [kind.uri for kind in members]},
+                            "status": {"const": int(status)},
+                        }
+                    },
+                ]
+            },
+            "examples": {kind.slug: {"value": _example(kind)} for kind in members},
+        }
+        responses[str(int(status))] = response
+    return responses
+
+
+def _example(kind: ProblemType) -> dict[str, Any]:
+    return Problem(
+        type=kind.uri,
+        title=kind.title,
+        status=int(kind.status),
+        detail=f"{kind.meaning} {kind.remedy}",
+        request_id="8c1f0e6d2b7a4935",
+    ).model_dump()

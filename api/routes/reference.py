@@ -1,0 +1,71 @@
+"""`/openapi.json`, `/docs` and `/problems/...`: the contract, for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Blueprint, Flask, Response, current_app, render_template
+from werkzeug.exceptions import NotFound
+
+from api.auth.policy import public
+from api.http.problem_types import ProblemType
+from api.openapi.document import openapi_document
+from api.openapi.operation import Answer, operation
+from api.openapi.text import code
+from api.routes.pages import HEADERS
+
+blueprint = Blueprint("reference", __name__, template_folder="../templates")
+
+blueprint.add_app_template_filter(code)
+
+_HTML: Final = ["text/html"]
+
+
+@cache
+def _document(app: Flask) -> dict[str, Any]:
+    return openapi_document(app)
+
+
+@blueprint.get("/openapi.json")
+@public
+@operation({200: Answer("The document.", media_types=["application/json"])})
+def openapi() -> Response:
+    """Read the OpenAPI document."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
+    return Response(json.dumps(_document(app), indent=1), content_type="application/json")
+
+
+@blueprint.get("/docs")
+@public
+@operation({200: Answer("The reference.", media_types=_HTML)})
+def docs() -> Response:
+    """Read the reference.
+
+    The OpenAPI document as a page for people.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
+    return _page(
+        "reference.html", api=_document(app), problems=sorted(ProblemType, key=lambda kind: kind.status)
+    )
+
+
+@blueprint.get("/problems/<slug>")
+@public
+@operation({200: Answer("The explanation.", media_types=_HTML)}, problems=[ProblemType.ROUTE_NOT_FOUND])
+def problem(slug: str) -> Response:
+    """Read what a type of problem means."""
+    for kind in ProblemType:
+        if kind.slug == slug:
+            return _page("problem.html", problem=kind)
+    raise NotFound
+
+
+def _page(template: str, **context: Any) -> Response:
+    response = Response(
+        render_template(template, **context), HTTPStatus.OK, content_type="text/html; charset=utf-8"
+    )
+    response.headers.update(HEADERS)
+    return response

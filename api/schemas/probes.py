@@ -1,0 +1,45 @@
+"""Answers of the probes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from api.schemas.base import Output
+
+
+class Liveness(Output):
+    """The process serves requests."""
+
+    status: Literal["alive"] = "alive"
+
+
+class RunningModel(Output):
+    """Weights that workers run."""
+
+    engine: Annotated[str, Field(examples=["float"])]
+    model: Annotated[str, Field(examples=["2026.11.27-1434+6fa13b7026b1"])]
+    workers: Annotated[int, Field(description="Workers that run them.", ge=1)]
+
+
+class Readiness(Output):
+    """State of every dependency. Members after `paused` are for keys with the scope `read`."""
+
+    status: Literal["ready", "not ready"]
+    checks: Annotated[
+        dict[str, str],
+        Field(description="`ok`, or the reason, of `redis`, `storage`, `disk` and `installation`."),
+    ]
+    warnings: Annotated[
+        dict[str, str] | None,
+        Field(description="Problems that need an operator, although the API is ready; absent without one."),
+    ] = None
+    paused: Annotated[
+        list[str] | None,
+        Field(description="Lanes, `single` or `bulk`, of which workers take no jobs.", examples=[["bulk"]]),
+    ] = None
+    workers: Annotated[int | None, Field(description="Workers seen lately.")] = None
+    models: Annotated[list[RunningModel] | None, Field(description="Weights that they run.")] = None
+    pending: Annotated[int | None, Field(description="Jobs that have not settled.")] = None
+    balanced: Annotated[bool | None, Field(description="Whether the ledger agrees with the jobs.")] = None

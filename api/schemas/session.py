@@ -1,0 +1,34 @@
+"""Sign-in of the page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from api.schemas.base import Input, Output
+from core.redis.api_keys import MAX_KEY_LENGTH, Scope
+
+
+class SignIn(Input):
+    """API key with which the page signs in."""
+
+    key: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_KEY_LENGTH),
+        Field(examples=["ws_..."]),
+    ]
+
+
+class SessionKey(Output):
+    """Key of a call."""
+
+    name: str
+    scopes: list[Scope]
+
+
+class Session(Output):
+    """Whether calls need a key, and the key of this call."""
+
+    required: Annotated[bool, Field(description="Whether calls need a key.")]
+    key: Annotated[SessionKey | None, Field(description="Key of this call; null without one.")]
