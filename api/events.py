@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1.0
 """How often a waiting request reads the job itself, because Redis can lose a publication."""
 
+_ANY: Final = ""
+"""Stands for every job."""
+
 _RECONNECT_SECONDS: Final = 0.5  # between attempts to subscribe
 
 
@@ -49,6 +52,20 @@ class JobEvents:
         try:
             with self._subscribe(job_id) as event:
                 return self._wait(job_id, read, seconds, event)
+        finally:
+            self._slots.release()
+
+    def wait_any(self, read: Callable[[], bool], seconds: float) -> None:
+        """Return as soon as `read` does with true, or after `seconds`; call it after any job has settled."""
+        if seconds <= 0 or not self._slots.acquire(blocking=False):
+            read()
+            return
+        try:
+            with self._subscribe(_ANY) as event:
+                deadline = time.monotonic() + seconds
+                while not read() and (left := deadline - time.monotonic()) > 0 and not self.closing():
+                    event.wait(min(left, _POLL_SECONDS))
+                    event.clear()
         finally:
             self._slots.release()
 
@@ -95,6 +112,6 @@ class JobEvents:
 
     def _wake(self, job_ids: list[str]) -> None:
         with self._lock:
-            for job_id in job_ids:
+            for job_id in (_ANY, *job_ids):
                 for event in self._events.get(job_id, ()):
                     event.set()

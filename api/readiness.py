@@ -48,14 +48,14 @@ class Readiness:
     Attributes:
         failures: reasons by the name in `DEPENDENCIES`, or `disk` while it is full.
         warnings: problems that leave the API ready, such as missing workers: accepted images wait for them.
-        paused: the paused lanes.
+        paused: the paused lanes; None if Redis is down.
         balance: of the ledger; None if Redis is down, or has lost its data.
     """
 
     failures: dict[str, str]
     warnings: dict[str, str]
     balance: Balance | None
-    paused: tuple[str, ...]
+    paused: tuple[str, ...] | None
 
     @property
     def ready(self) -> bool:
@@ -101,17 +101,18 @@ class ReadinessCheck:
         failures: dict[str, str] = {}
         warnings: dict[str, str] = {}
         balance: Balance | None = None
-        paused: Mapping[str, int] = {}
+        paused: tuple[str, ...] | None = None
         with _record_failure(failures, "redis"):
             self._server.check()
             self._jobs.ping()
             balance = self._ledger.balance()
             if self._workers.unattended(NO_WORKER_SECONDS):
                 warnings["workers"] = _NO_WORKER
-            paused = self._pauses.paused()
-            if paused:
+            lanes = self._pauses.paused()
+            paused = tuple(lanes)
+            if lanes:
                 warnings["paused"] = " ".join(
-                    _PAUSED.format(lane=lane, since=timestamp(since)) for lane, since in paused.items()
+                    _PAUSED.format(lane=lane, since=timestamp(since)) for lane, since in lanes.items()
                 )
         with _record_failure(failures, "storage"):
             self._objects.check()
@@ -119,7 +120,7 @@ class ReadinessCheck:
             self._compare(failures)
         with _record_failure(failures, "disk"):
             self._disk.check()
-        return Readiness(failures, warnings, None if INSTALLATION in failures else balance, tuple(paused))
+        return Readiness(failures, warnings, None if INSTALLATION in failures else balance, paused)
 
     def _compare(self, failures: Mapping[str, str]) -> None:
         """Compare the data in Redis and storage; while one of them fails, use the latest result."""

@@ -19,6 +19,7 @@ from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
+from core.redis.feed import Feed
 from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
@@ -40,6 +41,7 @@ class Services:
     index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
+    feed: Feed
     objects: ObjectStore
     ingest: Ingest
     retries: Retries
@@ -71,6 +73,7 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
+            feed=Feed(client, retention_hours=settings.retention_hours),
             objects=objects,
             ingest=ingest,
             retries=Retries(jobs, index, objects, ingest),

@@ -91,6 +91,17 @@ class NameTakenError(WastestreamError):
     """Raised when a new API key would have the name of another."""
 
 
+class CursorExpiredError(WastestreamError):
+    """Raised when results after a cursor of the feed are no longer kept; `oldest` is the first one left."""
+
+    def __init__(self, oldest: str) -> None:
+        super().__init__(
+            "Results after this cursor are no longer kept; read older ones from the archive, and go on "
+            f"with after={oldest}."
+        )
+        self.oldest = oldest
+
+
 class RateLimitError(WastestreamError):
     """Raised when the rate limit of an API key is used up; `retry_after` seconds later an image is left."""
 

@@ -20,6 +20,12 @@ _DIGITS: Final = bytes(ord(_ALPHABET[byte % 32]) for byte in range(256))
 _TIME_SHIFTS: Final = tuple(range(45, -1, -5))
 """By how many bits milliseconds are shifted for each digit of the time, the highest first."""
 
+_ID_SHIFTS: Final = tuple(range(125, -1, -5))
+"""By how many bits an id is shifted for each of its 26 digits, the highest first."""
+
+PACKED_BYTES: Final = 16
+"""Bytes of an id that is not written as text."""
+
 TIME_DIGITS: Final = 10
 """Digits of the time, at the beginning of an id."""
 
@@ -60,3 +66,23 @@ def derived_ids(seed: str, count: int) -> list[str]:
 
 def _time_digits(milliseconds: int) -> str:
     return "".join([_ALPHABET[milliseconds >> shift & 31] for shift in _TIME_SHIFTS])
+
+
+def packed_id(job_id: str) -> bytes:
+    """Return an id as its 16 bytes."""
+    return int(job_id.translate(_TO_PYTHON), 32).to_bytes(PACKED_BYTES)
+
+
+def unpacked_ids(data: bytes) -> list[str]:
+    """Return the ids of which `data` is the joined bytes.
+
+    Raises:
+        ValueError: it is not a whole number of ids.
+    """
+    if len(data) % PACKED_BYTES:
+        raise ValueError(f"{len(data)} bytes are no whole number of ids")
+    return [_text(int.from_bytes(data[at : at + PACKED_BYTES])) for at in range(0, len(data), PACKED_BYTES)]
+
+
+def _text(number: int) -> str:
+    return "".join(_ALPHABET[number >> shift & 31] for shift in _ID_SHIFTS)

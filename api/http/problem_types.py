@@ -145,6 +145,12 @@ class ProblemType(Enum):
         "The job's image was deleted when its retention ended.",
         "Fetch images earlier, or raise `WASTESTREAM_IMAGE_RETENTION_HOURS`.",
     )
+    CURSOR_EXPIRED = _Meaning(
+        HTTPStatus.GONE,
+        "Cursor expired",
+        "Results after this cursor are no longer kept.",
+        "Read older results from the archive, and go on after the cursor in `oldest`.",
+    )
     BODY_TOO_LARGE = _Meaning(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "Body too large",

@@ -20,6 +20,7 @@ from core.errors import (
     BusyError,
     CameraIdError,
     CorruptImageError,
+    CursorExpiredError,
     DataLostError,
     DiskFullError,
     EvictionError,
@@ -53,6 +54,7 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     CorruptImageError: ProblemType.DAMAGED_IMAGE,
     IdempotencyConflictError: ProblemType.IDEMPOTENCY_CONFLICT,
     JobNotFoundError: ProblemType.JOB_NOT_FOUND,
+    CursorExpiredError: ProblemType.CURSOR_EXPIRED,
     TooManyCamerasError: ProblemType.TOO_MANY_CAMERAS,
     QueueFullError: ProblemType.QUEUE_FULL,
     RateLimitError: ProblemType.RATE_LIMIT_EXCEEDED,
@@ -101,7 +103,8 @@ def problem_of(error: WastestreamError) -> dict[str, Any]:
         if _disk().shortage:
             return problem(ProblemType.DISK_FULL, _DISK_FULL)
         return problem(ProblemType.SERVICE_UNAVAILABLE, _UNAVAILABLE)
-    return problem(kind, str(error))
+    document = problem(kind, str(error))
+    return {**document, "oldest": error.oldest} if isinstance(error, CursorExpiredError) else document
 
 
 def _disk() -> Disk:

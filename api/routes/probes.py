@@ -54,7 +54,8 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         body["warnings"] = {
             name: reason if may_read else "warning" for name, reason in readiness.warnings.items()
         }
-    body["paused"] = list(readiness.paused)
+    if readiness.paused is not None:
+        body["paused"] = list(readiness.paused)
     if may_read:
         balance = readiness.balance
         reports = {} if balance is None else deps.workers.reports()

@@ -37,7 +37,10 @@ class Readiness(Output):
     ] = None
     paused: Annotated[
         list[str] | None,
-        Field(description="Lanes, `single` or `bulk`, of which workers take no jobs.", examples=[["bulk"]]),
+        Field(
+            description="Lanes, `single` or `bulk`, of which workers take no jobs; absent if Redis is down.",
+            examples=[["bulk"]],
+        ),
     ] = None
     workers: Annotated[int | None, Field(description="Workers seen lately.")] = None
     models: Annotated[list[RunningModel] | None, Field(description="Weights that they run.")] = None

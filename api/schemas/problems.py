@@ -29,6 +29,12 @@ class Problem(Output):
             examples=["The bytes are not a JPEG, PNG or WebP image; send one of those."],
         ),
     ]
+    oldest: Annotated[
+        str | None,
+        Field(
+            description="With `/problems/cursor-expired`: the cursor before the oldest results that are kept."
+        ),
+    ] = None
     request_id: Annotated[
         str | None,
         Field(

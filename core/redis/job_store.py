@@ -16,7 +16,7 @@ from core.errors import (
     TooManyCamerasError,
 )
 from core.hours import hour_of
-from core.ids import accepted_ms
+from core.ids import accepted_ms, packed_id
 from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
 from core.lanes import LANES, OTHER, max_queued_for
 from core.redis import keys
@@ -232,11 +232,11 @@ class JobStore:
     def _settle_all(
         self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
     ) -> list[JobState | None]:
-        arguments: list[str | int] = [self._retention, model, int(cancels), TOO_OLD, owner]
+        arguments: list[str | int | bytes] = [self._retention, model, int(cancels), TOO_OLD, owner]
         for outcome in outcomes:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
             arguments += _prediction_fields(outcome.prediction)
-            arguments.append(outcome.error or "")
+            arguments += [outcome.error or "", packed_id(outcome.job_id)]
         with translated():
             withdrawn, *states = self._settle(
                 [keys.SERVICE_RATE, keys.WITHDRAWN, keys.EXPIRING, *keys.PENDING.values()], arguments

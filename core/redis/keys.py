@@ -9,6 +9,7 @@
 | `ws:service_rate` | hash | service rate (`core.redis.eta`); latest time in `ws:pending`; pauses |
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
+| `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -52,6 +53,7 @@ WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
 ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
+FEED: Final = PREFIX + "feed"
 
 LEDGER: Final = PREFIX + "ledger:"
 LEDGERS: Final = PREFIX + "ledgers"
@@ -92,6 +94,7 @@ LUA: Final = {
     "INSTALLATION": INSTALLATION,
     "ACCEPTED": ACCEPTED,
     "SETTLED": SETTLED,
+    "FEED": FEED,
 }
 """Names that Lua scripts find as local variables: of keys, and of beginnings of keys that they complete."""
 

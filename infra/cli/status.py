@@ -55,6 +55,8 @@ def _print(stack: Status) -> None:
     for name, answer in stack.health.get("checks", {}).items():
         if name != "disk":
             console.print(f"{name}: {answer}")
+    if stack.health.get("paused"):
+        console.print(f"paused: {', '.join(stack.health['paused'])}")
     for name, warning in stack.health.get("warnings", {}).items():
         console.print(f"warning, {name}: {warning}")
     if stack.health.get("pending") is not None:

@@ -48,6 +48,7 @@ ACCESS = {
     "jobs.query": Scope.READ,
     "jobs.image": Scope.READ,
     "ledger.show": Scope.READ,
+    "results.show": Scope.READ,
     "metrics.show": Scope.READ,
     "probes.livez": None,
     "probes.readyz": None,

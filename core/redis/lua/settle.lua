@@ -3,13 +3,13 @@
 -- ARGV: record seconds, model, '1' if the jobs' messages are still queued (so that the worker that receives
 --       one must be told that it is cancelled), the error of an expired job,
 --       '' or the only owner whose job may be settled: to others it is unknown,
---       per job: id, hour, state, label, probability, review, error
+--       per job: id, hour, state, label, probability, review, error, the id as 16 bytes
 -- Returns how many cancelled jobs' messages are still about, then each job's state as it now stands,
 -- '' where there is no record.
-local FIRST, WIDTH, LANES = 6, 7, 4
+local FIRST, WIDTH, LANES = 6, 8, 4
 local FADE_MS = 30000 -- as in core.redis.eta
 local LONGEST_MS = 5000 -- what one call can have taken; beyond it nobody was working
-local states, settled, worked = {}, {}, 0
+local states, settled, packed, worked = {}, {}, {}, 0
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local moves = {}
@@ -68,7 +68,7 @@ for at = FIRST, #ARGV, WIDTH do
       redis.call('ZADD', KEYS[2], now, id)
       redis.call('EXPIRE', KEYS[2], ARGV[1])
     end
-    settled[#settled + 1] = id
+    settled[#settled + 1], packed[#packed + 1] = id, ARGV[at + 7]
     states[#states + 1] = state
   else
     if known[1] == 'cancelled' and ARGV[3] ~= '1' then redis.call('ZREM', KEYS[2], id) end
@@ -106,6 +106,11 @@ end
 for lane, jobs in pairs(of_lane) do
   if jobs > 0 then measure(KEYS[lane]:match('[^:]+$') .. ':', jobs, tonumber(oldest[lane])) end
 end
-if #settled > 0 then redis.call('PUBLISH', SETTLED, table.concat(settled, ' ')) end
+if #settled > 0 then
+  -- Entries leave the feed about when the records of their jobs expire.
+  local oldest_kept = string.format('%.0f', now - 1000 * ARGV[1])
+  redis.call('XADD', FEED, 'MINID', '~', oldest_kept, '*', '', table.concat(packed))
+  redis.call('PUBLISH', SETTLED, table.concat(settled, ' '))
+end
 table.insert(states, 1, redis.call('ZCARD', KEYS[2]))
 return states

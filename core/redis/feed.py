@@ -1,0 +1,136 @@
+"""The feed: every settled job, once, in the order of settling, read by cursor.
+
+`settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins
+with the
+time of settling; the jobs' records have the rest, so an id in the feed takes 16 bytes. Entries and records
+go when
+results have been kept long enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple, Self
+
+import redis
+from redis.client import NEVER_DECODE
+
+from core.errors import CursorExpiredError
+from core.ids import unpacked_ids
+from core.redis.client import translated
+from core.redis.keys import FEED
+
+CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
+"""Text of a cursor."""
+
+_CURSOR: Final = re.compile(CURSOR_PATTERN)
+_GRACE_MS: Final = 60_000  # A reader has time to go on; results that expire within it are left out.
+_PIECE: Final = 100  # entries read at a time
+_Entries = list[tuple[bytes, dict[bytes, bytes]]]
+
+
+class Cursor(NamedTuple):
+    """A position in the feed: after the first `taken` jobs of the entry `ms-seq`."""
+
+    ms: int
+    seq: int = 0
+    taken: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the cursor that a text is; None if it is none."""
+        return cls(*map(int, text.split("-"))) if _CURSOR.fullmatch(text) else None
+
+    @classmethod
+    def of_entry(cls, entry: bytes) -> Self:
+        """Return the cursor before the jobs of an entry, of which this is the id."""
+        ms, seq = entry.split(b"-")
+        return cls(int(ms), int(seq))
+
+    def __str__(self) -> str:
+        """Return the cursor as text."""
+        return f"{self.ms}-{self.seq}-{self.taken}"
+
+
+class Settled(NamedTuple):
+    """A settled job in the feed; reading goes on after `cursor`."""
+
+    job_id: str
+    cursor: Cursor
+
+
+class Window(NamedTuple):
+    """The times of which results are kept.
+
+    Attributes:
+        oldest: before the oldest results that are kept.
+        middle: a reader that has met the feed's end can go on from here, whatever settles later: only a
+        clock that
+            is set back by half of the retention would put results before it. So the cursor of a reader that
+            asks
+            now and then never becomes too old, though nothing settles.
+    """
+
+    oldest: Cursor
+    middle: Cursor
+
+    def check(self, cursor: Cursor) -> None:
+        """Check that results after a cursor are kept.
+
+        Raises:
+            CursorExpiredError: some may not be.
+        """
+        if cursor < self.oldest:
+            raise CursorExpiredError(str(self.oldest._replace(ms=self.oldest.ms + _GRACE_MS)))
+
+
+class Feed:
+    """Reads the feed. Safe to share between threads, not across a fork.
+
+    Args:
+        client: Redis.
+        retention_hours: how long results are kept.
+    """
+
+    def __init__(self, client: redis.Redis, *, retention_hours: float = 168.0) -> None:
+        self._client = client
+        self._retention_ms = round(retention_hours * 3_600_000)
+
+    def window(self) -> Window:
+        """Return the times of which results are kept, as of now."""
+        with translated():
+            seconds, microseconds = self._client.time()
+        now = seconds * 1000 + microseconds // 1000
+        return Window(Cursor(now - self._retention_ms), Cursor(now - self._retention_ms // 2))
+
+    def read(self, cursor: Cursor, limit: int) -> list[Settled]:
+        """Return the next settled jobs, at most so many; see `Window.check`."""
+        return list(islice(self._read(cursor), limit))
+
+    def _read(self, cursor: Cursor) -> Iterator[Settled]:
+        for entry, job_ids in self._entries(cursor):
+            taken = cursor.taken if (entry.ms, entry.seq) == (cursor.ms, cursor.seq) else 0
+            for number, job_id in enumerate(job_ids[taken:], taken + 1):
+                yield Settled(job_id, entry._replace(taken=number))
+
+    def _entries(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[str]]]:
+        """Yield the entry of a cursor, if there are jobs of it to read, and those after it."""
+        first = f"{cursor.ms}-{cursor.seq}"
+        while True:
+            entries: _Entries = self._ask("XRANGE", FEED, first, "+", "COUNT", _PIECE)
+            for entry, fields in entries:
+                here, job_ids = Cursor.of_entry(entry), unpacked_ids(fields[b""])
+                if cursor < here._replace(taken=len(job_ids)):
+                    yield here, job_ids
+            if len(entries) < _PIECE:
+                return
+            first = f"({entries[-1][0].decode()}"
+
+    def _ask(self, *command: str | int) -> Any:
+        """Return the answer to a command; ids in it are bytes, not text."""
+        with translated():
+            return self._client.execute_command(  # type: ignore[no-untyped-call]
+                *command, **{NEVER_DECODE: []}
+            )
