@@ -46,8 +46,12 @@ def test_a_paused_lane_is_shown(locked_stack: Stack) -> None:
     key = locked_stack.make_key("dispatcher", "read")
     subprocess.run(locked_stack.command("pause", "bulk"), check=True, cwd=REPOSITORY, timeout=60)
     wait_until(lambda: "paused: bulk" in _status(locked_stack), "the pause to be shown")
-    told = _status(locked_stack, WASTESTREAM_API_KEY=key)
-    assert "warning, paused: Workers take no bulk jobs: paused since 20" in told
+
+    def told() -> str:
+        return " ".join(_status(locked_stack, WASTESTREAM_API_KEY=key).split())
+
+    # Each API process looks once a second.
+    wait_until(lambda: "warning, paused: Workers take no bulk jobs: paused since 20" in told(), "the reason")
     subprocess.run(locked_stack.command("resume", "bulk"), check=True, cwd=REPOSITORY, timeout=60)
     wait_until(lambda: "paused" not in _status(locked_stack), "the lane to be resumed")
 
