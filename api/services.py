@@ -15,16 +15,17 @@ from api.ingest.upload import Ingest
 from api.integrity import Integrity
 from api.readiness import ReadinessCheck
 from core.disk import Disk
-from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
 from core.redis.feed import Feed
+from core.redis.installation import Installation
 from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
+from core.redis.sinks import SinkStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -42,6 +43,7 @@ class Services:
     workers: WorkerRegistry
     ledger: Ledger
     feed: Feed
+    sinks: SinkStore
     objects: ObjectStore
     ingest: Ingest
     retries: Retries
@@ -62,6 +64,7 @@ class Services:
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
         )
+        feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         commits = Commits(jobs, objects, Envelope(make_app(settings)))
@@ -73,7 +76,8 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
-            feed=Feed(client, retention_hours=settings.retention_hours),
+            feed=feed,
+            sinks=SinkStore(client, feed),
             objects=objects,
             ingest=ingest,
             retries=Retries(jobs, index, objects, ingest),

@@ -12,7 +12,7 @@ _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits of Crockford's base 32, in which ULIDs are written."""
 
 _TO_PYTHON: Final = str.maketrans(_ALPHABET[10:], "abcdefghijklmnopqrstuv")
-"""Those digits to the ones that `int` reads."""
+"""Translation to the digits of `int` in base 32."""
 
 _DIGITS: Final = bytes(ord(_ALPHABET[byte % 32]) for byte in range(256))
 """A digit for each byte. Of random bytes, which have 8 bits, it takes 5."""

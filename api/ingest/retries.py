@@ -158,14 +158,12 @@ class _Attempts:
                 f"Job {old.id} is {old.state}; only a failed or expired job can be retried.",
             )
         # No client can send a key with a space.
-        idempotency = Idempotency(f"retry {old.id}", "retry")
+        idempotency = Idempotency(f"retry {old.id}", "retry", cameras=[old.camera])
         if known := self._jobs.known(idempotency):
             return _retried(old, self._ingest.existing(known), known=True)
-        image = check(self._image(old), MEDIA_TYPES[old.format])
-        origin = Origin(old.camera, old.captured_ms, None, None, retry_of=old.id)
-        accepted = self._ingest.submit(
-            Upload([image], origin, self._lane, idempotency, self._limit, old.owner)
-        )
+        origin = Origin(old.camera, old.captured_ms, retry_of=old.id)
+        image = check(self._image(old), MEDIA_TYPES[old.format], origin)
+        accepted = self._ingest.submit(Upload([image], self._lane, idempotency, self._limit, old.owner))
         return _retried(old, accepted)
 
     def _image(self, job: Job) -> memoryview:

@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Blueprint, Response, request
 
-from api.auth.policy import caller, requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, accepts_body
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError, problem_of
@@ -35,6 +35,7 @@ blueprint = Blueprint("retries", __name__, url_prefix="/v1/jobs")
 
 @blueprint.post("/<job_id>/retry")
 @requires(Scope.INGEST)
+@by_camera
 @operation(
     {202: Answer("The new job, made now or before.", QueuedJob, headers=["Location"])},
     problems=[
@@ -61,6 +62,7 @@ def retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
 
 @blueprint.post("/retry")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
     {202: Answer("Outcome of each job.", schemas.RetryOutcome)},
@@ -76,6 +78,8 @@ def retry_all() -> tuple[Response, int]:
     meanwhile are not retried.
     """
     selection = read_document(schemas.RetrySelection)
+    if selection.camera is not None:
+        caller().check_camera(selection.camera)
     try:
         wanted = selection.filter(map(JobState, selection.states), _owner())
     except ValueError as error:

@@ -10,6 +10,9 @@
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
+| `ws:sinks` | hash | sink to the cursor before what it has not carried out (`core.redis.sinks`) |
+| `ws:sinks:errors` | hash | sink to why it does not get on |
+| `ws:sinks:gaps` | hash | sink to how often results were no longer kept when it came to them |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -24,7 +27,7 @@
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
-| `ws:installation` | string | id of the installation (`core.installation`) |
+| `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
 | `ws:rights` | none | never set: the key about which `core.redis.server` asks for its rights |
 | `ws:nothing` | none | never set: the key that `core.redis.oom` deletes before a write |
@@ -54,6 +57,10 @@ SERVICE_RATE: Final = PREFIX + "service_rate"
 ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
+
+SINKS: Final = PREFIX + "sinks"
+SINK_ERRORS: Final = SINKS + ":errors"
+SINK_GAPS: Final = SINKS + ":gaps"
 
 LEDGER: Final = PREFIX + "ledger:"
 LEDGERS: Final = PREFIX + "ledgers"

@@ -40,3 +40,9 @@ class Leader:
                 return False
             self._client.expire(self._key, self._seconds)
         return True
+
+    def resign(self) -> None:
+        """Give the role up, if this process has it, so that another need not wait for its end."""
+        with translated():
+            if self._client.get(self._key) == self._name:
+                self._client.delete(self._key)

@@ -1,4 +1,4 @@
-"""Workers told to stop, whatever they are doing: they end soon, and their jobs go on elsewhere."""
+"""Workers told to stop, in every state: they end soon, and other workers take their jobs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_sigterm_while_storage_is_down(
 def test_sigterm_while_redis_is_down(
     client: FlaskClient, jobs: JobStore, redis_server: Server, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """A worker that cannot return what it holds ends all the same; the messages' leases run out."""
+    """A worker that cannot return its messages ends all the same; their leases run out."""
     first = start_worker("first", module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 100)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")

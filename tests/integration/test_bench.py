@@ -62,12 +62,12 @@ class Command:
 
     @property
     def output(self) -> str:
-        """What it printed."""
+        """Its standard output."""
         return self._output.read_text()
 
     @property
     def errors(self) -> str:
-        """What it said while it worked."""
+        """Its messages about progress."""
         return self._errors.read_text()
 
 

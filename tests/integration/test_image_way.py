@@ -17,7 +17,7 @@ from core.model.engine import LiteRtEngine
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import REPOSITORY
 from worker.classify import Classifier
 from worker.transport.delivery import Item
@@ -76,7 +76,7 @@ def test_a_thread_of_the_api_and_a_child_enter_the_files_listed(
     _, thread, _, child = _steps()
 
     def upload() -> None:
-        answer = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
+        answer = post_image(client)
         assert answer.status_code == 202
 
     assert _shortest(upload) == thread

@@ -17,7 +17,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.shards import Shard
 from tests.support.cuts import lose_answer
-from tests.support.stream import upload, upload_bulk, upload_together
+from tests.support.stream import upload, upload_bulk
 
 QUEUE = "test.queue"
 ANY = JobFilter(0)
@@ -50,15 +50,23 @@ def _accept(jobs: JobStore, count: int = 1, camera: str = "belt", owner: str = "
     return shard.job_ids
 
 
+def _accept_together(jobs: JobStore, count: int) -> list[str]:
+    """Accept single images that came at the same time, and so share an object."""
+    shard = Shard.new([("belt", "jpeg")] * count)
+    new = [Job(job_id, "belt", "jpeg", 1, shard=shard.suffix) for job_id in shard.job_ids]
+    jobs.accept_many([Submission([job]) for job in new], "single", QUEUE, ["message"])
+    return shard.job_ids
+
+
 def _fail(jobs: JobStore, ids: Sequence[str]) -> None:
     jobs.settle([Outcome(job_id, JobState.FAILED, error="x") for job_id in ids], "m")
 
 
 def test_every_kind_of_upload_is_listed_in_the_order_of_acceptance(
-    client: FlaskClient, index: JobIndex
+    client: FlaskClient, jobs: JobStore, index: JobIndex
 ) -> None:
     """Single images, bulk uploads and groups of single ones; pages of any size lose and repeat none."""
-    ids = [upload(client), *upload_bulk(client, 37), *upload_together(client, [None] * 5), upload(client)]
+    ids = [upload(client), *upload_bulk(client, 37), *_accept_together(jobs, 5), upload(client)]
     assert _listed(index) == ids
     for limit in (1, 7, 16, len(ids)):
         assert _listed(index, limit=limit) == ids

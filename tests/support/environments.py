@@ -15,12 +15,12 @@ from tests.support.servers import REPOSITORY
 
 def run_uv(*arguments: str | Path, cwd: Path = REPOSITORY) -> None:
     """Run uv; without it the test is skipped, or fails in CI."""
-    found = shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".wastestream" / "uv" / "bin")
-    if found is None:
+    uv = shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".wastestream" / "uv" / "bin")
+    if uv is None:
         if os.environ.get("CI"):
             pytest.fail("uv is not installed; run the tests by ./wastestream test")
         pytest.skip("uv is not installed; ./wastestream test installs it")
-    subprocess.run([found, "--quiet", "--no-config", *arguments], cwd=cwd, check=True, timeout=300)
+    subprocess.run([uv, "--quiet", "--no-config", *arguments], cwd=cwd, check=True, timeout=300)
 
 
 def make_environment(folder: Path, *requirements: str | Path) -> Path:

@@ -221,13 +221,13 @@ def test_deaths_in_a_row_make_it_wait_longer(bench: Bench, monkeypatch: pytest.M
     fine.touch()
     supervisor.start()
     fine.unlink()
-    one = supervisor.processes[0]
-    one.signal(signal.SIGTERM)
+    process = supervisor.processes[0]
+    process.signal(signal.SIGTERM)
 
     def recovered() -> bool:
-        if one.quick_deaths > 6:
+        if process.quick_deaths > 6:
             fine.touch()
-        return fine.exists() and one.ready
+        return fine.exists() and process.ready
 
     bench.run_until(supervisor, recovered)
     assert any("5 times in a row. Restarting it every" in line for line in bench.said)
@@ -275,15 +275,15 @@ def test_a_second_request_kills_at_once(bench: Bench) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_children_of_a_dead_process_end_too(bench: Bench) -> None:
-    """What a killed process had started does not outlive it."""
+    """Children of a killed process do not outlive it."""
     note = bench.folder / "child"
     script = f"sleep 61 & echo $! > {note}.new; mv {note}.new {note}; wait"
     supervisor = bench.supervisor([bench.service("one", script, ready=note.exists)])
     supervisor.start()
     child = int(note.read_text())
-    one = supervisor.processes[0]
-    one.signal(signal.SIGKILL)
-    wait_until(lambda: one.ended() is not None, "the process to end")
+    process = supervisor.processes[0]
+    process.signal(signal.SIGKILL)
+    wait_until(lambda: process.ended() is not None, "the process to end")
     wait_until(lambda: not _lives(child), "its child to end")
     supervisor.stop()
 
@@ -296,11 +296,11 @@ def test_the_guard_ends_what_is_left_and_is_replaced_when_it_dies(bench: Bench) 
         [[bench.service("one", "exec sleep 60")]], guard, bench.signals, bench.said.append
     )
     supervisor.start()
-    one = supervisor.processes[0]
+    process = supervisor.processes[0]
     guard._popen.kill()
     guard._popen.wait()
     guard.check()
     assert guard._popen.stdin is not None
     guard._popen.stdin.close()  # As the end of the supervisor does.
-    wait_until(lambda: one.ended() is not None, "the process to end")
+    wait_until(lambda: process.ended() is not None, "the process to end")
     guard.close()

@@ -1,4 +1,4 @@
-"""What a person reads at the end."""
+"""Summary that `classify` prints at the end."""
 
 from __future__ import annotations
 

@@ -1,0 +1,66 @@
+"""`python -m worker.sinks`: carries the feed out. Several may run; one works, the others stand by."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from typing import Final
+
+from core.errors import SettingsError
+from core.redis.client import connect
+from core.redis.feed import Feed
+from core.redis.oom import OomTolerantRedis
+from core.settings import Settings, load_settings
+from worker.sinks.leadership import Leadership
+from worker.sinks.runner import Runner, Sink
+
+logger = logging.getLogger(__name__)
+
+_STOP_SECONDS: Final = 15.0  # for the deliveries in progress
+
+
+def sinks_of(settings: Settings) -> list[Sink]:  # noqa: ARG001 - the first sinks come with the next commits
+    """Return the sinks that the settings turn on."""
+    return []
+
+
+def run(settings: Settings, stop: threading.Event) -> int:
+    """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
+    client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
+    feed = Feed(client, retention_hours=settings.retention_hours)
+    leadership = Leadership(client)
+    runners = [Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings)]
+    for thread in (leadership, *runners):
+        thread.start()
+    while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):
+        pass
+    for runner in runners:
+        runner.stop()
+    for runner in runners:
+        runner.join(_STOP_SECONDS)
+    leadership.stop()
+    return 0 if lives else 1
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    logging.basicConfig(
+        level=settings.log_level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return run(settings, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
