@@ -18,6 +18,7 @@ from api.routes import (
     probes,
     reference,
     results,
+    retries,
     session,
     uploads,
 )
@@ -47,6 +48,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     operation.register(app)
     proxy.register(app, settings.trusted_proxies)
     arguments.register(app)
-    for routes in (images, jobs, results, ledger, metrics, probes, session, uploads, reference, pages):
+    for routes in (
+        images,
+        jobs,
+        retries,
+        results,
+        ledger,
+        metrics,
+        probes,
+        session,
+        uploads,
+        reference,
+        pages,
+    ):
         app.register_blueprint(routes.blueprint)
     return app

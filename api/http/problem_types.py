@@ -157,6 +157,12 @@ class ProblemType(Enum):
         "The job has settled, so it can no longer be cancelled.",
         "Read its state.",
     )
+    JOB_NOT_RETRYABLE = _Meaning(
+        HTTPStatus.CONFLICT,
+        "Job cannot be retried",
+        "The job has neither failed nor expired.",
+        "Read its state; retry only failed and expired jobs.",
+    )
     IMAGE_GONE = _Meaning(
         HTTPStatus.GONE,
         "Image no longer stored",

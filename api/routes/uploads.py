@@ -39,6 +39,20 @@ _PROBLEMS: Final = (
 )
 """Of both calls."""
 
+_UPLOAD_PROBLEMS: Final = (
+    ProblemType.INVALID_UPLOAD,
+    ProblemType.UPLOAD_MISSING,
+    ProblemType.UPLOAD_EXPIRED,
+    ProblemType.SIZE_MISMATCH,
+    ProblemType.UNSUPPORTED_IMAGE,
+    ProblemType.MEDIA_TYPE_MISMATCH,
+    ProblemType.DAMAGED_IMAGE,
+    ProblemType.IMAGE_TOO_LARGE,
+    ProblemType.TOO_MANY_CAMERAS,
+    ProblemType.IDEMPOTENCY_CONFLICT,
+)
+"""Of single uploads in a call that completes them."""
+
 blueprint = Blueprint("uploads", __name__, url_prefix="/v1/uploads")
 
 
@@ -79,20 +93,7 @@ def announce() -> tuple[Response, int]:
         )
     },
     problems=_PROBLEMS,
-    item_problems=[
-        ProblemType.INVALID_UPLOAD,
-        ProblemType.UPLOAD_MISSING,
-        ProblemType.UPLOAD_EXPIRED,
-        ProblemType.SIZE_MISMATCH,
-        ProblemType.MEDIA_TYPE_MISMATCH,
-        ProblemType.UNSUPPORTED_IMAGE,
-        ProblemType.DAMAGED_IMAGE,
-        ProblemType.IMAGE_TOO_LARGE,
-        ProblemType.IDEMPOTENCY_CONFLICT,
-        ProblemType.TOO_MANY_CAMERAS,
-        ProblemType.QUEUE_FULL,
-        ProblemType.RATE_LIMIT_EXCEEDED,
-    ],
+    item_problems=[*_UPLOAD_PROBLEMS, ProblemType.QUEUE_FULL, ProblemType.RATE_LIMIT_EXCEEDED],
     body=Body(schemas.Completion),
 )
 def complete() -> tuple[Response, int, dict[str, str]]:

@@ -88,6 +88,9 @@ class Job(Output):
         Prediction | None, Field(description="Set if `classified` and the key has the scope `read`.")
     ]
     error: Annotated[str | None, Field(description="Reason, if `failed`.", examples=[None])]
+    retry_of: Annotated[
+        JobId | None, Field(description="Id of the job that this one repeats; its record may have expired.")
+    ]
 
     @classmethod
     def of(cls, job: jobs.Job) -> Self:
@@ -121,6 +124,7 @@ def _members(job: jobs.Job) -> dict[str, object]:
         "settled_at": optional_timestamp(job.settled_ms),
         "prediction": Prediction.of(job),
         "error": job.error,
+        "retry_of": job.retry_of,
     }
 
 

@@ -88,7 +88,7 @@ class UploadSlot(Output):
         Field(
             description="Presigned URL. Whoever has it can put this image, so keep it secret.",
             json_schema_extra={"format": "uri"},
-            examples=["https://storage.example/wastestream/uploads/01K9Z3NDEKTSV4RRFFQ69G5FAV?X-Amz-..."],
+            examples=["https://s3.example.com/wastestream/images/_direct/2026/01/31/x.jpeg?X-Amz-..."],
         ),
     ]
     headers: Annotated[

@@ -6,7 +6,8 @@
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by time of acceptance (ms, never falling) |
 | `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
-| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
+| `ws:service_rate` | hash | service rate (`core.redis.eta`); latest time in `ws:pending`; pauses |
+| `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
 | `ws:sinks` | hash | sink to the cursor before what it has not carried out (`core.redis.sinks`) |
@@ -54,6 +55,7 @@ PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 EXPIRING: Final = PREFIX + "expiring"
 WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
+ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
 
@@ -99,6 +101,7 @@ LUA: Final = {
     "CAMERA_KEYS": CAMERA_KEYS,
     "KEY_CAMERAS": KEY_CAMERAS,
     "INSTALLATION": INSTALLATION,
+    "ACCEPTED": ACCEPTED,
     "SETTLED": SETTLED,
     "FEED": FEED,
 }
