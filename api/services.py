@@ -22,6 +22,7 @@ from core.redis.feed import Feed
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.server import RedisServer
+from core.redis.sinks import SinkStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -38,6 +39,7 @@ class Services:
     workers: WorkerRegistry
     ledger: Ledger
     feed: Feed
+    sinks: SinkStore
     objects: ObjectStore
     ingest: Ingest
     job_events: JobEvents
@@ -57,6 +59,7 @@ class Services:
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
         )
+        feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         commits = Commits(jobs, objects, Envelope(make_app(settings)))
@@ -66,7 +69,8 @@ class Services:
             jobs=jobs,
             workers=workers,
             ledger=ledger,
-            feed=Feed(client, retention_hours=settings.retention_hours),
+            feed=feed,
+            sinks=SinkStore(client, feed),
             objects=objects,
             ingest=Ingest(jobs, commits, server, disk),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),

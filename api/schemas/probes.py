@@ -23,6 +23,18 @@ class RunningModel(Output):
     workers: Annotated[int, Field(description="Workers that run them.", ge=1)]
 
 
+class Sink(Output):
+    """A reader of the feed that carries results out of the system."""
+
+    name: Annotated[str, Field(examples=["archive"])]
+    behind: Annotated[
+        float,
+        Field(description="Seconds since the oldest result was due that it has not carried out; 0 without."),
+    ]
+    error: Annotated[str, Field(description="Why it does not get on; empty while it does.")]
+    gaps: Annotated[int, Field(description="How often it came too late for results, which it has missed.")]
+
+
 class Readiness(Output):
     """State of every dependency. Members after `warnings` are for keys with the scope `read`."""
 
@@ -37,5 +49,6 @@ class Readiness(Output):
     ] = None
     workers: Annotated[int | None, Field(description="Workers seen lately.")] = None
     models: Annotated[list[RunningModel] | None, Field(description="Weights that they run.")] = None
+    sinks: Annotated[list[Sink] | None, Field(description="Sinks of the feed.")] = None
     pending: Annotated[int | None, Field(description="Jobs that have not settled.")] = None
     balanced: Annotated[bool | None, Field(description="Whether the ledger agrees with the jobs.")] = None

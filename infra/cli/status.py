@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -62,9 +62,20 @@ def _print(stack: Status) -> None:
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
         for model in stack.health.get("models", []):
             console.print(f"model: {model['model']} ({model['engine']}), workers: {model['workers']}")
+        for sink in stack.health.get("sinks") or []:
+            console.print(_sink(sink), soft_wrap=True)
         console.print(f"ledger: {'balanced' if stack.health.get('balanced') else 'NOT balanced'}")
     elif stack.ready:
         console.print(f"queue and ledger: set {API_KEY} to a key with the scope read")
+
+
+def _sink(sink: dict[str, Any]) -> str:
+    parts = ["up to date" if sink["behind"] < 1 else f"{_duration(sink['behind'])} behind"]
+    if sink["gaps"]:
+        parts.append(f"missed results {sink['gaps']} times")
+    if sink["error"]:
+        parts.append(sink["error"])
+    return f"sink {sink['name']}: {'; '.join(parts)}"
 
 
 def _state(process: ProcessState) -> str:

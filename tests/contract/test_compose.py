@@ -227,20 +227,21 @@ def test_versions_are_pinned(name: str) -> None:
 
 def test_starting_waits_for_readiness() -> None:
     """Redis and S3 are healthy and the bucket is made before API and workers start."""
-    for name in ("api", "worker"):
+    for name in ("api", "worker", "sinks"):
         assert SERVICES[name]["depends_on"] == {
             "redis": {"condition": "service_healthy"},
             "bucket": {"condition": "service_completed_successfully"},
         }
     assert SERVICES["bucket"]["depends_on"] == {"s3": {"condition": "service_healthy"}}
     assert SERVICES["bucket"]["restart"] == "no"
-    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name != "bucket")
+    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name not in {"bucket", "sinks"})
 
 
 def test_only_the_api_can_be_reached() -> None:
-    """Redis, S3 and workers publish nothing and have no way out; the API publishes on loopback by default."""
+    """The API publishes on loopback by default, nothing else does; only the sinks have a way out besides."""
     assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["api"]
-    assert all(SERVICES[name]["networks"] == ["inside"] for name in SERVICES if name != "api")
+    inside = {name for name in SERVICES if SERVICES[name]["networks"] == ["inside"]}
+    assert set(SERVICES) - inside == {"api", "sinks"}
     assert COMPOSE["networks"]["inside"] == {"internal": True}
 
 

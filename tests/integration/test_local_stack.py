@@ -52,7 +52,7 @@ def test_up_reports_ready_only_when_all_is(local: Local) -> None:
     assert status.returncode == 0
     assert local.url in status.stdout
     processes = local.status()["processes"]
-    assert [process["name"] for process in processes] == ["redis", "s3", "api", "worker-1"]
+    assert [process["name"] for process in processes] == ["redis", "s3", "api", "sinks", "worker-1"]
     for process in processes:
         assert (process["ready"], process["memory"] > 0, process["restarts"]) == (True, True, 0)
 
@@ -105,7 +105,7 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert other.alive() == []
 
 
-@pytest.mark.parametrize("name", ["redis", "s3", "api", "worker-1"])
+@pytest.mark.parametrize("name", ["redis", "s3", "api", "sinks", "worker-1"])
 def test_a_killed_process_is_replaced(local: Local, name: str) -> None:
     """`kill -9` of any one: it is started again, `up` says so, and the stack works as before."""
     before = local.signal(name, signal.SIGKILL)
