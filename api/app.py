@@ -8,7 +8,7 @@ from api.auth import policy
 from api.http import default_headers, problems, proxy, request_id
 from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
-from api.routes import images, jobs, ledger, metrics, pages, probes, reference, results, session
+from api.routes import images, jobs, ledger, metrics, pages, probes, reference, results, session, webhooks
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -33,6 +33,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     policy.register(app, policy.Auth(settings, deps.key_cache, deps.integrity))
     operation.register(app)
     proxy.register(app, settings.trusted_proxies)
-    for routes in (images, jobs, results, ledger, metrics, probes, session, reference, pages):
+    for routes in (images, jobs, results, webhooks, ledger, metrics, probes, session, reference, pages):
         app.register_blueprint(routes.blueprint)
     return app

@@ -23,6 +23,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
+from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -40,6 +41,7 @@ class Services:
     ledger: Ledger
     feed: Feed
     sinks: SinkStore
+    webhooks: WebhookStore
     objects: ObjectStore
     ingest: Ingest
     job_events: JobEvents
@@ -71,6 +73,7 @@ class Services:
             ledger=ledger,
             feed=feed,
             sinks=SinkStore(client, feed),
+            webhooks=WebhookStore(client),
             objects=objects,
             ingest=Ingest(jobs, commits, server, disk),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),

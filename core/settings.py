@@ -6,13 +6,14 @@ import ipaddress
 import ssl
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import SettingsError
 from core.redis.url import check_redis_url
+from core.webhook_target import Network
 
 PREFIX: Final = "WASTESTREAM_"
 
@@ -122,6 +123,12 @@ class Settings(BaseSettings):
         100, ge=1, description="Most of those cameras that one API key may bring; beyond it the same."
     )
 
+    webhook_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Private networks that webhooks may be sent to, such as `192.168.7.0/24`, separated by "
+        "commas.",
+    )
+
     retention_hours: float = Field(
         168.0, ge=0.01, description="Hours that a settled job's record and an idempotency key are kept."
     )
@@ -149,6 +156,13 @@ class Settings(BaseSettings):
         except OSError as error:
             raise ValueError(f"{value} holds no certificate in PEM that can be read ({error})") from None
         return value
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _are_networks(cls, value: object) -> object:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("key_rate")
     @classmethod

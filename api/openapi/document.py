@@ -31,7 +31,7 @@ _REFERENCE: Final = "#/components/schemas/{model}"
 _METHODS: Final = ("get", "post", "delete")
 _ARGUMENT: Final = re.compile(r"<(\w+)>")
 
-_ARGUMENTS: Final = {"job_id": JobId, "slug": str}
+_ARGUMENTS: Final = {"job_id": JobId, "slug": str, "webhook_id": str}
 """Types of the arguments in paths."""
 
 _EVERY_ROUTE: Final = (

@@ -19,9 +19,9 @@ _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000  # leaves room to add hours: years end with 9999
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: object) -> datetime:
     """Parse a date (midnight UTC) or a time with its zone."""
-    moment = _parsed(text)
+    moment = _parsed(text) if isinstance(text, str) else None
     if moment is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise ValueError(
             "is not a date, or a time with a zone; send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z"
