@@ -290,7 +290,11 @@ def test_a_killed_process_delivers_again_and_loses_nothing(
         ({"url": "http://127.0.0.1/", "states": ["queued"]}, 400, "is not a terminal state"),
         ({"url": "http://127.0.0.1/", "states": [["failed"]]}, 400, "is not a terminal state"),
         ({"url": "http://127.0.0.1/", "secret": "x"}, 400, "'secret' is not a member"),
-        ({"url": "http://169.254.169.254/latest"}, 422, "169.254.169.254, an address that webhooks are never"),
+        (
+            {"url": "http://169.254.169.254/latest"},
+            422,
+            "169.254.169.254, an address that webhooks are never",
+        ),
         ({"url": "http://[::ffff:169.254.1.1]/"}, 422, "never sent to"),
         ({"url": "http://10.1.2.3/"}, 422, "WASTESTREAM_WEBHOOK_NETWORKS"),
         ({"url": "http://nowhere.invalid/"}, 422, "nowhere.invalid, which has no address"),

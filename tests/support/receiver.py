@@ -59,7 +59,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802 - the base class' name
+            def do_POST(self) -> None:
                 receiver._receive(self)
 
             def log_message(self, *_: object) -> None:
@@ -70,7 +70,9 @@ class Receiver:
         self._server.block_on_close = False
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}/hook?from=belt"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def _receive(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers["Content-Length"]))

@@ -17,7 +17,9 @@ def test_a_url_becomes_a_target() -> None:
     """Ports are the schemes', and a query belongs to the path."""
     target = parse_target("https://Example.com/a/b?key=1")
     assert target == Target("https", "example.com", 443, "Example.com", "/a/b?key=1")
-    assert parse_target("http://[2001:db8::1]:81") == Target("http", "2001:db8::1", 81, "[2001:db8::1]:81", "/")
+    assert parse_target("http://[2001:db8::1]:81") == Target(
+        "http", "2001:db8::1", 81, "[2001:db8::1]:81", "/"
+    )
 
 
 @pytest.mark.parametrize(
