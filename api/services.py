@@ -14,11 +14,11 @@ from api.ingest.upload import Ingest
 from api.integrity import Integrity
 from api.readiness import ReadinessCheck
 from core.disk import Disk
-from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
 from core.redis.feed import Feed
+from core.redis.installation import Installation
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.server import RedisServer

@@ -8,7 +8,7 @@ class WastestreamError(Exception):
 
 
 class SettingsError(WastestreamError):
-    """Raised when a setting is missing or has a value that cannot work."""
+    """Raised when a setting is missing or invalid."""
 
 
 class ImageError(WastestreamError):
@@ -106,6 +106,10 @@ class NameTakenError(WastestreamError):
     """Raised when a new API key would have the name of another."""
 
 
+class KeyBindingError(WastestreamError):
+    """Raised when a new API key would have the scope `admin` and yet be bound to cameras."""
+
+
 class CursorExpiredError(WastestreamError):
     """Raised when results after a cursor of the feed are no longer kept; `oldest` is the first one left."""
 
@@ -137,6 +141,16 @@ class CameraIdError(WastestreamError):
         )
 
 
+class CameraPatternError(WastestreamError):
+    """Raised when a text cannot be a pattern of camera ids."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(
+            f"{text[:80]!r} cannot be a pattern of cameras: {reason}. Write a camera's id, in which * "
+            "stands for any characters, such as 'line2-*'."
+        )
+
+
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and the bound of cameras is reached."""
 
@@ -148,8 +162,8 @@ class TooManyCamerasError(WastestreamError):
             else (f"there are {most:,} already", "WASTESTREAM_MAX_CAMERAS")
         )
         super().__init__(
-            f"The camera (X-Camera-Id) is new, and {why}; use the id of a known one, or let the operator "
-            f"forget some (wastestream cameras) or raise {setting}. Nothing of this call was accepted."
+            f"The camera is new, and {why}; use the id of a known one, or let the operator "
+            f"forget some (wastestream cameras) or raise {setting}."
         )
 
 

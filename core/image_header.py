@@ -58,7 +58,7 @@ def sniff(data: ImageBytes) -> str | None:
 
 
 def read_header(data: ImageBytes) -> ImageHeader:
-    """Return the format and size of `data`; the time this takes is bounded whatever the bytes are.
+    """Return the format and size of `data`, in bounded time for any bytes.
 
     Raises:
         UnsupportedImageError: not JPEG, PNG or WebP.

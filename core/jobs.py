@@ -1,4 +1,4 @@
-"""Records of jobs: their states, what became of them."""
+"""Records of jobs: states, predictions, outcomes."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ class Job:
 
     @property
     def image_key(self) -> str:
-        """Where its image is stored."""
+        """Key of the object that holds its image."""
         return image_key(self.id, self.camera, self.format, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job is to settle. `prediction` with `CLASSIFIED`, `error` (a sentence) with the other states."""
+    """Terminal state for a job. `prediction` with `CLASSIFIED`, `error` (a sentence) with the others."""
 
     job_id: str
     state: JobState

@@ -84,7 +84,7 @@ class Shard:
 
     @property
     def accepted_ms(self) -> int:
-        """When its jobs were made, milliseconds since 1970."""
+        """Time at which its jobs were made, milliseconds since 1970."""
         return accepted_ms(self.id)
 
     def image_key(self, job_id: str, camera: str, image_format: str) -> str:

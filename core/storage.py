@@ -355,7 +355,7 @@ def _cause(text: str) -> str:
 
 
 def _summary(text: str) -> str:
-    """Return what obstore says of an error, with the server's words and without the dump of its objects."""
+    """Return obstore's message with the server's words, without the dump of its objects."""
     return " ".join(text.partition("\n\nDebug source")[0].split())[:400]
 
 

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from api import readiness
 from api.app import create_app
 from core.errors import RedisUnavailableError
-from core.installation import OBJECT
+from core.redis.api_keys import KeyStore
 from core.redis.client import connect
+from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
@@ -24,12 +27,15 @@ from infra.lab.stack import Stack
 from infra.local.programs import REDIS
 from tests.support.servers import Server, free_port, program, wait_until
 
+hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.load_profile("loaded machine")
+
 _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_works() -> None:
-    """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
+    """Undo a shell's SIG_IGN for Ctrl-C, which background programs and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -75,22 +81,30 @@ def settings(redis_server: Server, s3_server: Server) -> Settings:
 
 def fresh_settings(redis_server: Server, s3_server: Server) -> Settings:
     """Return settings for the two servers, Redis emptied and the bucket made."""
-    made = Settings(
+    settings = Settings(
         redis_url=SecretStr(f"redis://127.0.0.1:{redis_server.port}/0"),
         s3_endpoint=f"http://127.0.0.1:{s3_server.port}",
         s3_access_key=SecretStr(_ACCESS),
         s3_secret_key=SecretStr(_SECRET),
     )
-    connect(made.redis_url.get_secret_value()).flushall()
-    ensure_bucket(made)
-    ObjectStore(made).delete_many([OBJECT])  # A new installation, though there are images of earlier ones.
-    return made
+    connect(settings.redis_url.get_secret_value()).flushall()
+    ensure_bucket(settings)
+    ObjectStore(settings).delete_many(
+        [OBJECT]
+    )  # A new installation, though there are images of earlier ones.
+    return settings
 
 
 @pytest.fixture
 def jobs(settings: Settings) -> JobStore:
     """The job store on the real Redis."""
     return JobStore(connect(settings.redis_url.get_secret_value()))
+
+
+@pytest.fixture
+def keys(settings: Settings) -> KeyStore:
+    """The API keys on the real Redis."""
+    return KeyStore(connect(settings.redis_url.get_secret_value()))
 
 
 @pytest.fixture
@@ -103,6 +117,12 @@ def objects(settings: Settings) -> ObjectStore:
 def client(settings: Settings) -> FlaskClient:
     """The API's application, called in this process, on the real servers."""
     return create_app(settings).test_client()
+
+
+@pytest.fixture
+def fresh_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness does not wait a second before it checks again."""
+    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -148,6 +168,24 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
         server.start()
         if ready:
             wait_until(lambda: known(name), f"{name} to be ready; its log: {server.log}")
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def start_api(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """A function that starts a real API, always on the same port."""
+    port = free_port()
+    started: list[Server] = []
+
+    def start(module: str = "api", **environment: str) -> Server:
+        variables = {**environment_of(settings), "WASTESTREAM_PORT": str(port), **environment}
+        server = Server([sys.executable, "-m", module], tmp_path / "api.log", variables, port)
+        started.append(server)
+        server.start()
         return server
 
     yield start

@@ -89,6 +89,12 @@ class ProblemType(Enum):
         "The API key lacks the scope that the call needs.",
         "Use a key with the scope that `detail` names.",
     )
+    CAMERA_FORBIDDEN = _Meaning(
+        HTTPStatus.FORBIDDEN,
+        "Camera forbidden",
+        "The API key is bound to other cameras than the call is about.",
+        "Name a camera of the key, or use another key.",
+    )
     CROSS_SITE_REQUEST = _Meaning(
         HTTPStatus.FORBIDDEN,
         "Cross-site request",

@@ -45,8 +45,13 @@ def parse_rfc3339(text: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def captured_ms(text: str | None) -> int | None:
-    """Return the time in `X-Captured-At`, ms since 1970; None without the header.
+def captured_ms(text: str | None, name: str, kind: ProblemType) -> int | None:
+    """Return the time at which an image was taken, ms since 1970; None for None.
+
+    Args:
+        text: RFC 3339, or seconds or milliseconds since 1970.
+        name: name of the header or member, for the sentence.
+        kind: type of the problem if the text is not a time.
 
     Raises:
         RequestError: 400, the text is not a time; 422, the time is in the future or before 1970.
@@ -56,19 +61,19 @@ def captured_ms(text: str | None) -> int | None:
     moment = _parse_epoch(text) or parse_rfc3339(text)
     if moment is None:
         raise RequestError(
-            ProblemType.INVALID_HEADER,
-            f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
+            kind,
+            f"{name} {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
             "2026-01-31T08:15:00Z, or seconds or milliseconds since 1970.",
         )
     if moment.timestamp() < 0:  # Clocks that lost their time may restart before 1970.
         raise RequestError(
             ProblemType.INVALID_TIME,
-            f"X-Captured-At {text[:80]} is before 1970 (UTC); set the camera's clock, or omit the header.",
+            f"{name} {text[:80]} is before 1970 (UTC); set the camera's clock, or send no time.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(
             ProblemType.INVALID_TIME,
-            f"X-Captured-At {text[:80]} is in the future; set the camera's clock, or omit the header.",
+            f"{name} {text[:80]} is in the future; set the camera's clock, or send no time.",
         )
     return round(moment.timestamp() * 1000)
 

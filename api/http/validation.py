@@ -76,8 +76,26 @@ def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
         raise _invalid_body(_reason(error, with_value=False), model) from error
 
 
+def read_part(model: type[Model], content: memoryview, name: str) -> Model:
+    """Return a form's part that is JSON.
+
+    Args:
+        model: its members.
+        content: of the part.
+        name: of the part, for the sentence.
+
+    Raises:
+        RequestError: 400, naming the member.
+    """
+    try:
+        return model.model_validate_json(bytes(content))
+    except ValidationError as error:
+        reason = _reason(error, with_value=False)
+        raise _invalid_body(f"The part {name} is wrong: {reason}", model) from error
+
+
 def _reason(error: ValidationError, *, with_value: bool) -> str:
-    """Return the first error: where it is, and what it must be.
+    """Return the first error: its place, and the rule that it breaks.
 
     Args:
         error: of a model.
@@ -86,6 +104,8 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
     first = error.errors(include_url=False)[0]
     place = _place(first["loc"])
     match first["type"]:
+        case "json_invalid":
+            return "it is not JSON"
         case "missing":
             return f"{place!r} is missing"
         case "extra_forbidden":

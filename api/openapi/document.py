@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
-from api.auth.policy import COOKIE, scope_of
+from api.auth.policy import COOKIE, is_by_camera, scope_of
 from api.http.problem_types import ProblemType
 from api.openapi.headers import HEADERS
 from api.openapi.operation import JSON, Answer, Body, Operation, operation_of
@@ -51,6 +51,7 @@ _WITH_SCOPE: Final = (
     ProblemType.SERVICE_UNAVAILABLE,
     ProblemType.DATA_LOST,
 )
+_NOT_BY_CAMERA: Final = (ProblemType.CAMERA_FORBIDDEN,)
 _WITH_BODY: Final = (ProblemType.BODY_TOO_LARGE,)
 _WITH_JSON: Final = (ProblemType.INVALID_BODY, ProblemType.UNSUPPORTED_BODY)
 
@@ -122,6 +123,7 @@ def problems_of(app: Flask, endpoint: str, described: Operation) -> list[Problem
     types = {*_EVERY_ROUTE, *described.problems}
     if scope_of(app, endpoint) is not None:
         types.update(_WITH_SCOPE)
+        types.update(() if is_by_camera(app, endpoint) else _NOT_BY_CAMERA)
     if described.body is not None:
         types.update(_WITH_BODY)
         types.update(_WITH_JSON if described.body.model else ())

@@ -11,5 +11,5 @@ _CODE: Final = re.compile(r"`([^`]+)`")
 
 
 def code(text: str) -> Markup:
-    """Return a text as HTML, with `<code>` for what stands between backticks."""
+    """Return a text as HTML, with `<code>` for text between backticks."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before

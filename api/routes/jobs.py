@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from api.auth.policy import caller, requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, accepts_body
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.validation import read_document, read_query
 from api.openapi.operation import Answer, Body, operation, respond_with
-from api.routes.long_poll import wait_settled
+from api.routes.long_poll import read_visible, wait_settled
 from api.schemas import jobs as schemas
 from api.schemas.images import Conditional
 from api.schemas.wait import WaitQuery
@@ -26,6 +26,7 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 @blueprint.get("/<job_id>")
 @requires(Scope.READ)
+@by_camera
 @operation(
     {200: Answer("The job.", schemas.QueuedJob, headers=["Retry-After"])},
     problems=[ProblemType.JOB_NOT_FOUND, ProblemType.INVALID_PARAMETER],
@@ -46,6 +47,7 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
 
 @blueprint.delete("/<job_id>")
 @requires(Scope.INGEST)
+@by_camera
 @operation(
     {200: Answer("The job, cancelled now or before.", schemas.QueuedJob)},
     problems=[ProblemType.JOB_NOT_FOUND, ProblemType.JOB_SETTLED],
@@ -58,9 +60,8 @@ def cancel(job_id: str) -> Response:
     that a worker is classifying is cancelled as well: the worker's result is discarded. The image is kept.
     """
     _check_id(job_id)
-    deps = services()
-    state = deps.jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
-    job = _known(job_id, None if state is None else deps.jobs.read(job_id))
+    state = services().jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
+    job = _known(job_id, None if state is None else read_visible(job_id))
     if state is not JobState.CANCELLED:
         raise RequestError(
             ProblemType.JOB_SETTLED,
@@ -71,6 +72,7 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
+@by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
     {200: Answer("The known jobs and the unknown ids.", schemas.FoundJobs)},
@@ -84,7 +86,8 @@ def query() -> Response:
     """
     ids = _ids(read_document(schemas.JobsQuery))
     valid_ids = [job_id for job_id in ids if is_job_id(job_id)]
-    known = dict(zip(valid_ids, services().jobs.read_many(valid_ids), strict=True))
+    found = map(caller().visible, services().jobs.read_many(valid_ids))
+    known = dict(zip(valid_ids, found, strict=True))
     jobs = [schemas.Job.of(job) for job_id in ids if (job := known.get(job_id)) is not None]
     unknown = [job_id for job_id in ids if known.get(job_id) is None]
     return respond_with(schemas.FoundJobs(jobs=jobs, unknown=unknown))
@@ -92,6 +95,7 @@ def query() -> Response:
 
 @blueprint.get("/<job_id>/image")
 @requires(Scope.READ)
+@by_camera
 @operation(
     {
         200: Answer("The image.", media_types=sorted(MEDIA_TYPES.values()), headers=["ETag"]),
@@ -107,7 +111,7 @@ def image(job_id: str) -> Response:
     """
     _check_id(job_id)
     deps = services()
-    job = _known(job_id, deps.jobs.read(job_id))
+    job = _known(job_id, read_visible(job_id))
     try:
         data = deps.objects.get(job.image_key)
     except ObjectNotFoundError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.schemas.base import Input, Output
 from api.schemas.jobs import QueuedJob
@@ -12,7 +12,7 @@ from api.schemas.problems import Problem
 
 
 class UploadHeaders(Input):
-    """Header fields of an upload. `api.ingest.check` reads them."""
+    """Header fields of an upload. `api.ingest.metadata` reads them."""
 
     camera: Annotated[
         str,
@@ -61,6 +61,45 @@ class UploadHeaders(Input):
             examples=["7c0c2a4e-6f0b-4d3c-9b52-0d8a5f1e7b11"],
         ),
     ] = None
+
+
+class FileMetadata(Input):
+    """Metadata of one file of a bulk upload. Where a member is absent or null, the header field counts."""
+
+    model_config = ConfigDict(strict=True)
+
+    camera: Annotated[
+        str | None, Field(description="Camera that took the image, instead of `X-Camera-Id`.")
+    ] = None
+    captured_at: Annotated[
+        str | None,
+        Field(description="When the image was taken, written like `X-Captured-At`, which it replaces."),
+    ] = None
+    max_age: Annotated[
+        float | None,
+        Field(description="Seconds, instead of `X-Max-Age`.", allow_inf_nan=False),
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        Field(
+            description="Idempotency key of this file alone: the same key with the same camera, bytes and "
+            "media type returns the same job, also in another call. Not together with `Idempotency-Key`.",
+        ),
+    ] = None
+
+
+class BulkMetadata(Input):
+    """Metadata of the files of a bulk upload, in a part `metadata` before them."""
+
+    model_config = ConfigDict(strict=True)
+
+    files: Annotated[
+        list[FileMetadata],
+        Field(
+            description="An entry for each file, in order.",
+            examples=[[{"camera": "belt-1", "captured_at": "2026-01-31T07:15:00Z", "max_age": 60}, {}]],
+        ),
+    ]
 
 
 class Conditional(Input):

@@ -145,8 +145,11 @@ class LedgerPage(Output):
     rows: Annotated[list[Row], Field(description="By hour, then camera.")]
     sum: Annotated[Sums, Field(description="Sum of the rows.")]
     system: Annotated[
-        Sums,
-        Field(description="Sum of all cameras and hours ever; `pending` is the length of the lists of jobs."),
+        Sums | None,
+        Field(
+            description="Sum of all cameras and hours ever; `pending` is the length of the lists of jobs. "
+            "Null for a key that is bound to cameras."
+        ),
     ]
     balanced: Annotated[bool, Field(description="Whether every row and `system` are balanced.")]
 
@@ -154,19 +157,22 @@ class LedgerPage(Output):
     def of(
         cls,
         rows: Sequence[LedgerRow],
-        balance: Balance,
+        balance: Balance | None,
         *,
         camera: str | None,
         first: datetime,
         last: datetime,
     ) -> Self:
-        """Return the rows of a camera, None for all, from one time up to another."""
+        """Return the rows of a camera, None for all, from one time up to another.
+
+        Without `balance` there are no sums of the whole system.
+        """
         return cls(
             camera=camera,
             first=written(first),
             last=written(last),
             rows=[Row.of(row) for row in rows],
             sum=Sums.of(total(row.counts for row in rows)),
-            system=Sums.of_system(balance),
-            balanced=balance.balanced and all(row.counts.balanced for row in rows),
+            system=None if balance is None else Sums.of_system(balance),
+            balanced=(balance is None or balance.balanced) and all(row.counts.balanced for row in rows),
         )

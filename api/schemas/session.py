@@ -32,3 +32,11 @@ class Session(Output):
 
     required: Annotated[bool, Field(description="Whether calls need a key.")]
     key: Annotated[SessionKey | None, Field(description="Key of this call; null without one.")]
+    cameras: Annotated[
+        list[str] | None,
+        Field(
+            description="Cameras that the key is bound to, as ids in which `*` stands for any characters; "
+            "null for all.",
+            examples=[["belt-1", "line2-*"]],
+        ),
+    ]

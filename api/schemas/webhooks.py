@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -10,8 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from api.schemas.base import Input, Output, Timestamp
 from api.schemas.ledger import Moment
 from api.schemas.results import FeedCursor
-from core.cameras import MAX_LENGTH, camera_id
-from core.errors import CameraIdError, TargetError
+from core.cameras import MAX_LENGTH, camera_pattern
+from core.errors import CameraPatternError, TargetError
 from core.jobs import JobState
 from core.redis.ledger import TERMINAL
 from core.redis.sinks import SinkState
@@ -31,14 +30,10 @@ def _target(url: str) -> str:
 
 
 def _pattern(text: str) -> str:
-    pattern = unicodedata.normalize("NFC", text)
     try:
-        camera_id(pattern.replace("*", "0"))
-    except CameraIdError as error:
-        raise ValueError(
-            f"is not a pattern of cameras ({str(error)[:200]}); send ids in which * stands for any characters"
-        ) from error
-    return pattern
+        return camera_pattern(text)
+    except CameraPatternError as error:
+        raise ValueError(f"is wrong: {error}") from error
 
 
 def _state(text: object) -> object:

@@ -26,12 +26,14 @@ _FREE_SHARE: Final = 100
 class Idempotency:
     """A key that a client may repeat, and a digest of what it sent with it.
 
-    `owner`: id of the client's API key, since two clients may choose the same idempotency key.
+    `owner`: id of the client's API key, since two clients may choose the same idempotency key. `cameras`: the
+    camera of each image sent with it.
     """
 
     key: str
     digest: str
     owner: str = ""
+    cameras: Sequence[str] = ()
 
     @property
     def redis_key(self) -> str:

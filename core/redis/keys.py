@@ -30,7 +30,7 @@
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
-| `ws:installation` | string | id of the installation (`core.installation`) |
+| `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
 | `ws:rights` | none | never set: the key about which `core.redis.server` asks for its rights |
 | `ws:nothing` | none | never set: the key that `core.redis.oom` deletes before a write |

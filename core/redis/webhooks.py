@@ -8,11 +8,11 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, Final, cast
 
 import redis
 
+from core.cameras import matches
 from core.errors import TooManyWebhooksError, WebhookNotFoundError
 from core.jobs import Job, JobState
 from core.redis import keys
@@ -61,7 +61,7 @@ class Webhook:
 
     def wants(self, job: Job) -> bool:
         """Return whether it gets the result of a job."""
-        return job.state in self.states and any(fnmatchcase(job.camera, pattern) for pattern in self.cameras)
+        return job.state in self.states and matches(job.camera, self.cameras)
 
     def revived(self) -> Webhook:
         """Return it as active, without a failure."""

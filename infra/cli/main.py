@@ -32,7 +32,7 @@ have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
 """
 
 _EXTRAS: Final = {"train": "trainer", "bench": "bench"}
-"""Command to the extra of this package that brings what a plain installation lacks for it."""
+"""Command to the extra of this package with its additional dependencies."""
 
 
 class LazyGroup(click.Group):

@@ -1,4 +1,4 @@
-"""docker-compose.yml and infra/docker name only what exists, and keep what docs/containers.md promises.
+"""docker-compose.yml and infra/docker: every name in them exists, and docs/containers.md is true.
 
 No container engine is needed: the files are read, and the scripts that start Redis and S3 are run.
 """
@@ -45,15 +45,15 @@ each_of_ours = pytest.mark.parametrize("name", OURS)
 
 def stages() -> dict[str, list[tuple[str, str]]]:
     """Return the Dockerfile's stages: name to (instruction, arguments)."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    stages: dict[str, list[tuple[str, str]]] = {}
     instructions: list[tuple[str, str]] = []
     for line in DOCKERFILE.splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
-            instructions = found[rest.rpartition(" AS ")[2]] = []
+            instructions = stages[rest.rpartition(" AS ")[2]] = []
         elif word.isupper():
             instructions.append((word, rest.strip()))
-    return found
+    return stages
 
 
 def modules_run(name: str) -> set[str]:
@@ -135,7 +135,7 @@ def test_every_setting_can_be_set() -> None:
 
 @each_service
 def test_settings_exist(name: str) -> None:
-    """Each WASTESTREAM_ variable is a field of Settings, and what is set is a value that it takes."""
+    """Each WASTESTREAM_ variable is a field of Settings, with a valid value."""
     variables = [key for key in SERVICES[name].get("environment", {}) if key.startswith(PREFIX)]
     assert {key.removeprefix(PREFIX).lower() for key in variables} <= set(Settings.model_fields)
     values = {key.removeprefix(PREFIX).lower(): value for key, value in settings_of(name).items()}
@@ -152,7 +152,7 @@ def test_the_apis_health_check_is_a_route() -> None:
 
 
 def test_the_apis_port_is_one_number() -> None:
-    """What is published, what the image exposes and what the API listens on agree."""
+    """The published port, the exposed port and the API's port agree."""
     port = settings_of("api")["WASTESTREAM_PORT"]
     (published,) = SERVICES["api"]["ports"]
     assert filled_in(published) == f"127.0.0.1:8000:{port}"
@@ -246,7 +246,7 @@ def test_only_the_api_can_be_reached() -> None:
 
 
 def test_data_lie_in_named_volumes() -> None:
-    """What Redis and S3 write outlives their containers."""
+    """The files of Redis and S3 outlive their containers."""
     assert "redis-data:/data" in SERVICES["redis"]["volumes"]
     assert "s3-data:/data" in SERVICES["s3"]["volumes"]
     assert {"redis-data", "s3-data"} == set(COMPOSE["volumes"])
@@ -336,7 +336,7 @@ def test_redis_starts_as_configured(redis_in_container: Server) -> None:
 
 
 def test_the_redis_password_is_on_no_command_line(redis_in_container: Server) -> None:
-    """What `ps` shows of Redis does not hold the password."""
+    """Redis' command line in `ps` does not contain the password."""
     assert redis_in_container.process is not None
     shown = Path(f"/proc/{redis_in_container.process.pid}/cmdline").read_text()
     assert "redis-server" in shown
@@ -371,7 +371,7 @@ def test_s3_knows_one_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", 'with"quote', "with space"])
-def test_unusable_secrets_are_refused(tmp_path: Path, secret: str) -> None:
+def test_unusable_secrets_are_rejected(tmp_path: Path, secret: str) -> None:
     """An empty key, or one that would break the configuration, ends the start with a sentence."""
     done = run_s3(tmp_path, S3_ACCESS_KEY="3d4e5f", S3_SECRET_KEY=secret)
     assert done.returncode != 0

@@ -29,7 +29,7 @@ def _status(stack: Stack, *options: str, ready: bool | None = True, **environmen
 
 
 def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
-    """Without one, what is ready, and how to see the rest."""
+    """Without a key: readiness, and how to see the rest."""
     hint = "to a key with the scope read"
     wait_until(lambda: hint in _status(locked_stack), "the stack's first key to be known", 10)
     without = _status(locked_stack)

@@ -285,7 +285,7 @@ def test_a_killed_process_delivers_again_and_loses_nothing(
         ({"url": "http://user:secret@example.com/"}, 400, "holds a user name"),
         ({"url": "http://example.com/#part"}, 400, "has a fragment"),
         ({"url": "http://exämple.com/"}, 400, "no URL has"),
-        ({"url": "http://127.0.0.1/", "cameras": ["../x"]}, 400, "is not a pattern of cameras"),
+        ({"url": "http://127.0.0.1/", "cameras": ["../x"]}, 400, "cannot be a pattern of cameras"),
         ({"url": "http://127.0.0.1/", "cameras": []}, 400, "cameras"),
         ({"url": "http://127.0.0.1/", "states": ["queued"]}, 400, "is not a terminal state"),
         ({"url": "http://127.0.0.1/", "states": [["failed"]]}, 400, "is not a terminal state"),

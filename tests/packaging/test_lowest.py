@@ -29,7 +29,7 @@ for package in ("core", "api", "worker", "trainer", "infra"):
 
 
 def test_uploads_work_on_the_lowest_versions(tmp_path: Path) -> None:
-    """Those who keep an old version of a package, as they may, are served."""
+    """Every version of a package that pyproject.toml permits serves uploads."""
     python = make_environment(tmp_path / "venv", "--require-hashes", "--requirement", _LOWEST)
     for command in (["-c", _IMPORTS_ALL], ["-m", "pytest", "-q", "-p", "no:cacheprovider", *_TESTS]):
         done = subprocess.run(

@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from flask.testing import FlaskClient
 
@@ -18,8 +19,9 @@ from core.lanes import SINGLE
 from core.messages import QUEUES
 from core.redis.job_store import JobStore
 from core.redis.ledger import TOTALS, Ledger, total
+from tests.support.calls import post_image
 from tests.support.images import jpeg
-from tests.support.servers import wait_until
+from tests.support.servers import Server, wait_until
 
 BROKEN = jpeg(99)[:-300]
 """A JPEG with an intact header and a missing end."""
@@ -29,8 +31,7 @@ def upload(
     client: FlaskClient, data: bytes | None = None, camera: str = "belt", *, kind: str = "image/jpeg"
 ) -> str:
     """Upload one image; return its job's id."""
-    headers = {"Content-Type": kind, "X-Camera-Id": camera}
-    response = client.post("/v1/images", data=data or jpeg(), headers=headers)
+    response = post_image(client, data, Content_Type=kind, X_Camera_Id=camera)
     assert response.status_code == 202, response.get_data(as_text=True)
     return str(response.get_json()["id"])
 
@@ -51,7 +52,7 @@ def upload_bulk(
     return ids
 
 
-def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
+def upload_group(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
     """Upload up to 16 single images at the same time; return their jobs' ids.
 
     `max_ages`: seconds after which each is too old, if ever.
@@ -60,8 +61,8 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
     uploads = []
     for seed, age in enumerate(max_ages):
         expires_ms = None if age is None else now + round(1000 * age)
-        origin = Origin("belt", None, expires_ms, None)
-        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0)], origin, SINGLE))
+        origin = Origin("belt", None, expires_ms)
+        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0, origin)], SINGLE))
     return [accepted.jobs[0].id for accepted in commits._commit_singles(uploads)]
 
 
@@ -98,8 +99,7 @@ def _send(client: FlaskClient, count: int, key: str) -> list[str]:
     deadline = time.monotonic() + 90
     while True:
         if count == 1:
-            headers = {"Content-Type": "image/jpeg", "Idempotency-Key": key}
-            response = client.post("/v1/images", data=jpeg(), headers=headers)
+            response = post_image(client, Idempotency_Key=key)
         else:
             parts = [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(count)]
             response = client.post("/v1/images/bulk", data={"i": parts}, headers={"Idempotency-Key": key})
@@ -120,6 +120,11 @@ def wait_settled(jobs: JobStore, ids: Sequence[str], seconds: float = 60) -> Cou
     """Return the jobs' states once none is queued."""
     wait_until(lambda: states(jobs, ids)[JobState.QUEUED] == 0, f"{len(ids)} jobs to settle", seconds)
     return states(jobs, ids)
+
+
+def stored_objects(s3_server: Server) -> int:
+    """Return the number of objects with images in storage."""
+    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
 def assert_balanced(jobs: JobStore) -> None:

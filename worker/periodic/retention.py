@@ -20,10 +20,10 @@ from redis import Redis
 
 from core.errors import RedisUnavailableError, WastestreamError
 from core.hours import hour_of
-from core.installation import Installation
 from core.jobs import JobState
 from core.parent_death import die_with_parent
 from core.redis.client import connect
+from core.redis.installation import Installation
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.ledger import Ledger

@@ -23,7 +23,7 @@ MAX_TAKEN: Final = 15
 """Single images to take after the first: about as many as a message of the bulk queue, which is next."""
 
 _PAUSED_SECONDS: Final = 0.1
-"""How long a channel with paused queues waits for messages; then it checks again which are paused."""
+"""Seconds that a channel with paused queues waits for messages before it checks again which are paused."""
 
 _QUEUE: Final = QUEUES[SINGLE]
 _TAKE: Final = load_script("take")

@@ -1,8 +1,9 @@
--- Accept uploads, each all or nothing, and enqueue the messages that name their jobs.
+-- Accept uploads, each all or nothing, and enqueue the messages that name their jobs. Uploads of one call stand
+-- together: the queue has places for all of them, and their rate limit an image left, or all new ones are rejected.
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, service rate, expiring, queue,
 --       then the idempotency key of each upload that has one
 -- ARGV: idempotency seconds, most pending jobs for this lane, most cameras, most cameras that one
---       owner brings, installation or '', number of uploads,
+--       owner brings, installation or '', number of uploads, '1' if they are of one call,
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
 --           number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
@@ -19,6 +20,8 @@ local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated = 0, 0, false, false
+-- Of uploads of one call: how many jobs are new, and whether there was room for them.
+local together, demand, admitted = ARGV[7] == '1', 0, false
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
@@ -31,6 +34,7 @@ local function count(field, hour, camera, by)
 end
 
 -- Take images from a rate limit; return false and the answer if nothing is left, or true and words for the answer.
+-- It may be overdrawn by a call that was admitted.
 local function allow(limit, images)
   if limit == '' then return true, '' end
   -- One number says it all: when the allowance will be whole again (the generic cell rate algorithm).
@@ -38,7 +42,7 @@ local function allow(limit, images)
   local key, per_image = RATE .. name, 1000 / rate
   local whole = math.max(tonumber(redis.call('GET', key) or 0), now)
   local wait = whole - now - (burst - 1) * per_image
-  if wait > 0 then return false, string.format('limited %.0f', math.ceil(wait)) end
+  if wait > 0 and not admitted then return false, string.format('limited %.0f', math.ceil(wait)) end
   whole = whole + images * per_image
   redis.call('SET', key, string.format('%.3f', whole), 'PX', string.format('%.0f', math.ceil(whole - now)))
   local left = math.max(0, math.floor(burst - (whole - now) / per_image))
@@ -125,9 +129,11 @@ local function accept(value, limit, owner, jobs, first)
       if repeated then return 'known ' .. known end
       -- The id made for this call tells it from others: repeated after a broken connection it counts once.
       local new = redis.call('SET', COUNTED .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
-      local listed = redis.call('ZSCORE', KEYS[4], ARGV[first + 2]) -- else it was forgotten, and stays so
-      if new and listed and known:match('^%S+') == value:match('^%S+') then
-        count('duplicates', ARGV[first + 1], ARGV[first + 2], jobs)
+      if new and known:match('^%S+') == value:match('^%S+') then
+        for at = first, first + (jobs - 1) * WIDTH, WIDTH do
+          local listed = redis.call('ZSCORE', KEYS[4], ARGV[at + 2]) -- else it was forgotten, and stays so
+          if listed then count('duplicates', ARGV[at + 1], ARGV[at + 2], 1) end
+        end
       end
       return 'known ' .. known
     end
@@ -142,11 +148,13 @@ local function accept(value, limit, owner, jobs, first)
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
-  if repeated or lane + other + jobs > most or queued + messages > most then
+  local places = together and demand or jobs
+  if repeated or not admitted and (lane + other + places > most or queued + messages > most) then
     return answer('full', math.max(lane, queued))
   end
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
+  admitted = together
   -- Its allowance has been taken: its image was stored before it is rejected here.
   local cameras = new_cameras(first, jobs)
   local bound = too_many(cameras, owner)
@@ -165,12 +173,24 @@ local function accept(value, limit, owner, jobs, first)
 end
 
 if ARGV[5] ~= '' and redis.call('GET', INSTALLATION) ~= ARGV[5] then return {'lost'} end
-local starts, at = {}, 7
+local starts, at = {}, 8
 for upload = 1, uploads do
   starts[upload] = at
   at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
 end
 messages = #ARGV - at + 1
+if together then
+  local seen, number = {}, 0
+  for _, start in ipairs(starts) do
+    local key
+    if ARGV[start] ~= '' then
+      number = number + 1
+      key = KEYS[7 + number]
+    end
+    if not key or not seen[key] and redis.call('EXISTS', key) == 0 then demand = demand + tonumber(ARGV[start + 3]) end
+    if key then seen[key] = true end
+  end
+end
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
 -- its end, and this one must change nothing: neither count nor enqueue twice, nor fail for want of memory and so seem to
 -- have accepted nothing. Uploads that it rejected, for whatever reason, are told to come back.

@@ -75,7 +75,7 @@ class Session:
 
 @contextmanager
 def open_session(folder: Path, workers: int, plan: Plan) -> Iterator[Session]:
-    """Start a stack that rejects no upload, whatever the person's own settings say; give its session.
+    """Start a stack with settings under which it rejects no upload; yield its session.
 
     Raises:
         StackError: the stack does not start.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from core.redis.feed import Cursor, Feed
 from core.redis.ledger import TERMINAL, Ledger
 
+_PIECE: Final = 1000  # results of the feed read at a time
 _MAX_ROWS: Final = 100_000  # rows (camera and hour): more than any soak creates
 
 
@@ -81,17 +83,21 @@ class Verdict:
     """Images counted more than once or settled more than once."""
     duplicates: int
     """Repeated uploads that the server recognised by their idempotency key."""
+    unfed: int
+    """Settled jobs that the feed lacks."""
+    refed: int
+    """Entries of the feed beyond one for each settled job."""
     balanced: bool
     """received = classified + failed + expired + cancelled + pending, in every row and in total."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost or doubled and the ledger balances."""
-        return self.balanced and not self.lost and not self.doubled
+        """Whether nothing was lost or doubled, by the jobs and by the feed, and the ledger balances."""
+        return self.balanced and not (self.lost or self.doubled or self.unfed or self.refed)
 
 
-def judge(checker: Checker, ledger: Ledger) -> Verdict:
-    """Compare the client's record with the server's counts."""
+def judge(checker: Checker, ledger: Ledger, feed: Feed) -> Verdict:
+    """Compare the client's record with the server's counts and with its feed."""
     balance = ledger.balance()
     rows = ledger.rows(ledger.names("-inf", "+inf", most=_MAX_ROWS))
     rows_balance = all(row.counts.balanced for row in rows)
@@ -99,6 +105,8 @@ def judge(checker: Checker, ledger: Ledger) -> Verdict:
     states = checker.states()
     doubled = len(checker.changed) + max(0, counted["received"] - len(checker.accepted))
     doubled += sum(max(0, counted[state] - states[state]) for state in TERMINAL)
+    fed = Counter(_read(feed))
+    settled = sum(counted[state] for state in TERMINAL)
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
         accepted=len(checker.accepted),
@@ -107,5 +115,15 @@ def judge(checker: Checker, ledger: Ledger) -> Verdict:
         lost=len(lost) + max(0, len(checker.accepted) - counted["received"]),
         doubled=doubled,
         duplicates=counted["duplicates"],
+        unfed=max(len(checker.settled.keys() - fed.keys()), settled - len(fed)),
+        refed=fed.total() - len(fed) + max(0, len(fed) - settled),
         balanced=balance.balanced and rows_balance,
     )
+
+
+def _read(feed: Feed) -> Iterator[str]:
+    """Yield the ids in the whole feed."""
+    cursor = Cursor(0)
+    while piece := feed.read(cursor, _PIECE):
+        yield from (settled.job_id for settled in piece)
+        cursor = piece[-1].cursor

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from core.redis.api_keys import Scope
+from core.redis.feed import Feed
 from core.redis.ledger import Ledger
 from infra.lab.soak.checker import Checker, judge
 from infra.lab.soak.faults import Fault
@@ -59,7 +60,8 @@ async def soak(
         say(_line(result, checker))
     loaded = time.monotonic() - began
     await workload.finish(_FINISH)
-    verdict = await asyncio.to_thread(lambda: judge(checker, Ledger(stack.redis())))
+    client = stack.redis()
+    verdict = await asyncio.to_thread(lambda: judge(checker, Ledger(client), Feed(client)))
     return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
 
 

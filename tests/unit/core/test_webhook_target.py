@@ -115,6 +115,8 @@ def test_a_host_is_judged_by_its_addresses(host: str) -> None:
 def test_networks_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Separated by commas; a wrong one is named."""
     assert Settings().webhook_networks == ()
+    monkeypatch.setenv("WASTESTREAM_WEBHOOK_NETWORKS", "")  # as an empty variable in containers
+    assert Settings().webhook_networks == ()
     monkeypatch.setenv("WASTESTREAM_WEBHOOK_NETWORKS", "10.0.0.0/8, fd00::/8,")
     assert Settings().webhook_networks == tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "fd00::/8")))
     monkeypatch.setenv("WASTESTREAM_WEBHOOK_NETWORKS", "10.0.0.1/8")

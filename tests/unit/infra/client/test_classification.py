@@ -49,7 +49,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def accept(self, key: str, number: int) -> list[dict[str, Any]]:
-        """Make `number` jobs, or return those that the key made before."""
+        """Make `number` jobs, or return the earlier jobs of the key."""
         if key not in self.keys:
             self.keys[key] = [f"{len(self.jobs) + index:026d}" for index in range(number)]
             for job in self.keys[key]:
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             ids = json.loads(body)["ids"]
             jobs = [self.server.show(job) for job in ids]
-            unknown = [job for job, found in zip(ids, jobs, strict=True) if found is None]
+            unknown = [job for job, known in zip(ids, jobs, strict=True) if known is None]
             self._answer(200, {"jobs": [job for job in jobs if job], "unknown": unknown})
 
     def _take(self) -> bytes:
@@ -167,7 +167,7 @@ def sources(tmp_path: Path) -> Callable[[int], list[Source]]:
 
 
 def run(url: str, sources: Sequence[Source], retry: float = 30) -> tuple[list[Result], list[str]]:
-    """Classify `sources`; return the results and what was said of trouble."""
+    """Classify `sources`; return the results and the messages about trouble."""
     said: list[str] = []
 
     async def classify() -> list[Result]:
@@ -251,7 +251,7 @@ def test_nobody_works(server: Server, sources: Callable[[int], list[Source]], nu
 
 
 def test_another_server_at_the_address(server: Server, sources: Callable[[int], list[Source]]) -> None:
-    """What is not wastestream is recognised at its first answer."""
+    """A server other than wastestream is recognised at its first answer."""
     server.RequestHandlerClass = BaseHTTPRequestHandler  # answers 501 and HTML
     with pytest.raises(NotWastestreamError, match="check --url"):
         run(server.url, sources(2))

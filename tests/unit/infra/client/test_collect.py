@@ -1,4 +1,4 @@
-"""Which files a command line means."""
+"""Files of a command line."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_a_folder_stands_for_its_images_sorted(tmp_path: Path) -> None:
     """Images at any depth, in any case, sorted; other files and macOS attribute files stay out."""
     for name in ("b.JPG", "a.jpeg", "sub/c.png", "sub/deeper/d.WebP", "notes.txt", "._a.jpeg", "sub/e.gif"):
         write(tmp_path / name)
-    names = [found.name.removeprefix(f"{tmp_path}/") for found in collect([tmp_path])]
+    names = [source.name.removeprefix(f"{tmp_path}/") for source in collect([tmp_path])]
     assert names == ["a.jpeg", "b.JPG", "sub/c.png", "sub/deeper/d.WebP"]
 
 
 def test_a_named_file_is_always_taken(tmp_path: Path) -> None:
-    """A file on the command line is sent whatever it is called."""
+    """A file on the command line is sent under any name."""
     path = write(tmp_path / "frame.bin", b"content")
-    (found,) = collect([path])
-    assert found.read() == b"content"
+    (source,) = collect([path])
+    assert source.read() == b"content"
 
 
 def test_an_archive_stands_for_the_images_in_it(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
     for name in ("pipe", "pipe.tar"):
         os.mkfifo(tmp_path / name)
     (tmp_path / "zero.tar").symlink_to("/dev/zero")
-    for found in collect([tmp_path / "pipe", Path("/dev/zero")]):
+    for source in collect([tmp_path / "pipe", Path("/dev/zero")]):
         with pytest.raises(OSError, match="is a pipe or a device"):
-            found.read()
+            source.read()
     for name in ("pipe.tar", "zero.tar"):
         with pytest.raises(CollectError, match=rf"{name} is a pipe or a device"):
             collect([tmp_path / name])
@@ -89,21 +89,21 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
 
 def test_a_file_that_grows_is_read_up_to_the_limit(tmp_path: Path) -> None:
     """One byte more tells that it is too large."""
-    (found,) = collect([write(tmp_path / "a.jpg")])
+    (source,) = collect([write(tmp_path / "a.jpg")])
     with (tmp_path / "a.jpg").open("ab") as stream:
         stream.truncate(2 * MAX_BYTES)
-    assert len(found.read()) == MAX_BYTES + 1
+    assert len(source.read()) == MAX_BYTES + 1
 
 
 def test_a_name_that_is_no_utf8_can_be_shown(tmp_path: Path) -> None:
-    """Bytes of a name that are no UTF-8 are replaced in what is shown; the file is read all the same."""
+    """Bytes of a name that are no UTF-8 are shown replaced; the file is read all the same."""
     try:
         path = write(Path(f"{tmp_path}/bad\udcff.jpg"))
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    (found,) = collect([path])
-    assert found.name.endswith("bad\ufffd.jpg")
-    assert found.read() == b"bytes"
+    (source,) = collect([path])
+    assert source.name.endswith("bad\ufffd.jpg")
+    assert source.read() == b"bytes"
 
 
 def test_groups_are_bounded_in_files() -> None:

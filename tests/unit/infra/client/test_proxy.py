@@ -1,4 +1,4 @@
-"""Which proxy `classify` uses, and how it is named."""
+"""Choice of the proxy for `classify`, and its name in messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_environment_names_the_proxy(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "a.localhost", "[::1]", "[::]"])
 def test_no_proxy_leads_to_this_machine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """Whatever the variables say, even if they name an unusable proxy."""
+    """With any variables, even an unusable proxy."""
     monkeypatch.setenv("http_proxy", PROXY)
     assert proxy_for(f"http://{host}:8000") is None
     monkeypatch.setenv("http_proxy", "socks5://proxy.test:1080")

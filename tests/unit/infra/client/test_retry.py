@@ -71,7 +71,7 @@ def test_the_servers_wish_is_never_cut_short() -> None:
 
 
 def test_a_busy_server_gets_more_time() -> None:
-    """A full queue drains; a server that is away may never come back."""
+    """A full queue becomes shorter; a server that is down may never return."""
     clock = Clock()
     attempt = Retry(120, clock).attempt()
     clock.now = 500

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from core.redis.feed import Cursor, Feed, Settled
 from core.redis.ledger import Balance, Counts, Ledger, LedgerRow
 from infra.lab.soak.checker import Checker, Verdict, judge
 from infra.lab.soak.result import FaultResult, SoakResult
@@ -15,7 +16,9 @@ def _job(job_id: str, state: str = "classified") -> dict[str, Any]:
     return {"id": job_id, "state": state, "settled_at": "2026-01-31T07:15:01.000Z"}
 
 
-def _judge(checker: Checker, waiting: int = 0, **moved: int) -> Verdict:
+def _judge(checker: Checker, waiting: int = 0, fed: str | None = None, /, **moved: int) -> Verdict:
+    """Judge against these counts and a feed of these ids, of one letter each."""
+
     class Counted:
         def balance(self) -> Balance:
             return Balance(Counts(moved), waiting)
@@ -26,7 +29,12 @@ def _judge(checker: Checker, waiting: int = 0, **moved: int) -> Verdict:
         def rows(self, _: Any) -> list[LedgerRow]:
             return [LedgerRow("2026013107", "belt", Counts({**moved, "pending": waiting}))]
 
-    return judge(checker, cast(Ledger, Counted()))
+    class Fed:
+        def read(self, cursor: Cursor, _: int) -> list[Settled]:
+            ids = "".join(checker.settled) if fed is None else fed
+            return [Settled(job_id, Cursor(1)) for job_id in ids] if cursor == Cursor(0) else []
+
+    return judge(checker, cast(Ledger, Counted()), cast(Feed, Fed()))
 
 
 @pytest.fixture
@@ -47,10 +55,19 @@ def test_a_record_that_agrees_with_the_ledger_is_good(checker: Checker) -> None:
     assert (verdict.lost, verdict.doubled, verdict.settled) == (0, 0, 3)
 
 
+@pytest.mark.parametrize(
+    ("fed", "unfed", "refed"), [("ac", 1, 0), ("abcc", 0, 1), ("aac", 1, 1), ("abcd", 0, 1)]
+)
+def test_the_feed_has_every_settled_job_once(checker: Checker, fed: str, unfed: int, refed: int) -> None:
+    """Neither fewer nor more, nor others."""
+    verdict = _judge(checker, 0, fed, received=3, classified=2, failed=1)
+    assert (verdict.unfed, verdict.refed, verdict.good) == (unfed, refed, False)
+
+
 def test_a_job_that_never_settles_is_lost(checker: Checker) -> None:
     """Though the ledger balances."""
     checker.accept("d")
-    verdict = _judge(checker, waiting=1, received=4, classified=2, failed=1)
+    verdict = _judge(checker, 1, received=4, classified=2, failed=1)
     assert (verdict.lost, verdict.balanced, verdict.good) == (1, True, False)
 
 
@@ -82,7 +99,7 @@ def test_a_job_that_was_never_counted_is_lost(checker: Checker) -> None:
 )
 def test_what_is_counted_twice_is_doubled(checker: Checker, moved: dict[str, int]) -> None:
     """Received or settled more often than there were images."""
-    verdict = _judge(checker, **moved)
+    verdict = _judge(checker, 0, None, **moved)
     assert verdict.doubled
     assert not verdict.good
 

@@ -1,4 +1,4 @@
-"""The mark by which Redis and storage know each other: one random id, in both.
+"""The mark of the installation: one random id, in Redis and in storage.
 
 Redis that has lost everything looks like a new one, as storage does: without jobs the ledger balances, and
 without API keys everyone is let in. But only a new installation has a mark on neither side.
@@ -67,7 +67,7 @@ class Installation:
         return mark
 
     def renew(self) -> str:
-        """Give both a new id, whatever they had, and return it."""
+        """Give both a new id in place of any earlier one; return it."""
         mark = new_job_id()
         with translated():
             self._client.set(INSTALLATION, _NEW + mark)

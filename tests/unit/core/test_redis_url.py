@@ -1,4 +1,4 @@
-"""core.redis.url: what can be Redis' address; the rest is refused by name."""
+"""core.redis_url: valid URLs; others are rejected by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.redis.url import check_redis_url
+from core.redis_url import check_redis_url
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def test_an_address_of_one_server_passes(url: str) -> None:
 
 
 @pytest.mark.parametrize("character", list("/?#[] %\t"))
-def test_a_character_that_must_be_encoded_is_refused(character: str) -> None:
-    """In a password, wherever it stands; libraries would take what follows for another part."""
+def test_a_character_that_must_be_encoded_is_rejected(character: str) -> None:
+    """Anywhere in a password; libraries would take the rest for another part."""
     for password in (f"hunter2{character}", f"{character}hunter2", f"hun{character}zzter2"):
         with pytest.raises(ValueError, match="percent-encode") as caught:
             check_redis_url(f"redis://:{password}@host:6379/0")
@@ -57,7 +57,7 @@ def test_a_character_that_must_be_encoded_is_refused(character: str) -> None:
         ("rediss://host/0?ssl_ca_certs=/nowhere.pem", "ssl_ca_certs names no file: /nowhere.pem"),
     ],
 )
-def test_what_no_program_can_use_is_refused_by_name(url: str, words: str) -> None:
+def test_what_no_program_can_use_is_rejected_by_name(url: str, words: str) -> None:
     """The sentence says what to write instead."""
     with pytest.raises(ValueError, match=words.replace("+", r"\+")):
         check_redis_url(url)

@@ -28,7 +28,7 @@ _VALUES: Final = {
     "ssl_check_hostname": ("true", "false"),
 }
 _OPTIONS: Final = (*_FILES, "ssl_ca_path", *_VALUES)
-"""What may follow the question mark, in redis-py's words; all of it is about TLS."""
+"""Options after the question mark, by redis-py's names; all of them are about TLS."""
 
 FORM: Final = (
     "write redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS; in a password, percent-encode / ? # [ ] "
