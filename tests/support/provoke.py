@@ -27,6 +27,7 @@ from core.redis import keys
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
+from core.redis.webhooks import MAX_WEBHOOKS, WebhookStore
 from core.settings import Settings
 from core.storage import ObjectStore
 from tests.support.contract import Seen
@@ -104,6 +105,19 @@ def _job_settled(parts: Parts) -> Seen:
     job = _upload(client).get_json()["id"]
     parts.jobs.settle([Outcome(job, JobState.FAILED, error="x")], "m")
     return _seen(client.delete(f"/v1/jobs/{job}"))
+
+
+def _job_not_retryable(parts: Parts) -> Seen:
+    client = parts.client()
+    job = _upload(client).get_json()["id"]
+    return _seen(client.post(f"/v1/jobs/{job}/retry"))
+
+
+def _too_many_webhooks(parts: Parts) -> Seen:
+    store = WebhookStore(parts.jobs.client)
+    for _ in range(MAX_WEBHOOKS):
+        store.create("http://127.0.0.1/", ["*"], [JobState.FAILED])
+    return _seen(parts.client().post("/v1/webhooks", json={"url": "http://127.0.0.1/"}))
 
 
 def _image_gone(parts: Parts) -> Seen:
@@ -215,6 +229,10 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.METHOD_NOT_ALLOWED: _bad_call("PUT", "/v1/images"),
     ProblemType.CURSOR_EXPIRED: _bad_call("GET", "/v1/results?after=1-0-0"),
     ProblemType.UPLOADS_OFF: _uploads_off,
+    ProblemType.WEBHOOK_NOT_FOUND: _bad_call("DELETE", f"/v1/webhooks/{new_job_id()}"),
+    ProblemType.TARGET_REFUSED: _bad_call("POST", "/v1/webhooks", json={"url": "http://10.1.2.3/"}),
+    ProblemType.TOO_MANY_WEBHOOKS: _too_many_webhooks,
+    ProblemType.JOB_NOT_RETRYABLE: _job_not_retryable,
     ProblemType.JOB_SETTLED: _job_settled,
     ProblemType.IMAGE_GONE: _image_gone,
     ProblemType.BODY_TOO_LARGE: _bad_upload(bytes(MAX_BYTES + 1)),
