@@ -8,7 +8,19 @@ from api.auth import policy
 from api.http import default_headers, problems, proxy, request_id
 from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
-from api.routes import arguments, images, jobs, ledger, metrics, pages, probes, reference, results, session
+from api.routes import (
+    arguments,
+    images,
+    jobs,
+    ledger,
+    metrics,
+    pages,
+    probes,
+    reference,
+    results,
+    session,
+    uploads,
+)
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -35,6 +47,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     operation.register(app)
     proxy.register(app, settings.trusted_proxies)
     arguments.register(app)
-    for routes in (images, jobs, results, ledger, metrics, probes, session, reference, pages):
+    for routes in (images, jobs, results, ledger, metrics, probes, session, uploads, reference, pages):
         app.register_blueprint(routes.blueprint)
     return app

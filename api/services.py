@@ -10,6 +10,7 @@ from flask import current_app
 from api.auth.key_cache import KeyCache, settings_key
 from api.events import JobEvents
 from api.ingest.commit import Commits
+from api.ingest.direct import DirectUploads
 from api.ingest.upload import Ingest
 from api.integrity import Integrity
 from api.readiness import ReadinessCheck
@@ -23,6 +24,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
+from core.redis.upload_secret import UploadSecret
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -42,6 +44,7 @@ class Services:
     sinks: SinkStore
     objects: ObjectStore
     ingest: Ingest
+    direct_uploads: DirectUploads
     job_events: JobEvents
     key_cache: KeyCache
     integrity: Integrity
@@ -62,7 +65,8 @@ class Services:
         feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
-        commits = Commits(jobs, objects, Envelope(make_app(settings)))
+        envelope = Envelope(make_app(settings))
+        commits = Commits(jobs, objects, envelope)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
@@ -73,6 +77,9 @@ class Services:
             sinks=SinkStore(client, feed),
             objects=objects,
             ingest=Ingest(jobs, commits, server, disk),
+            direct_uploads=DirectUploads(
+                settings, jobs, objects, envelope, secret=UploadSecret(client), server=server, disk=disk
+            ),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             integrity=integrity,

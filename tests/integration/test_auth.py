@@ -44,6 +44,8 @@ SLOW = 0.001  # images a second: nothing comes back while a test runs
 ACCESS = {
     "images.upload": Scope.INGEST,
     "images.upload_bulk": Scope.INGEST,
+    "uploads.announce": Scope.INGEST,
+    "uploads.complete": Scope.INGEST,
     "jobs.show": Scope.READ,
     "jobs.cancel": Scope.INGEST,
     "jobs.query": Scope.READ,

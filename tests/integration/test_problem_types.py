@@ -16,7 +16,7 @@ from core.redis.client import connect
 from core.settings import Settings
 from tests.conftest import environment_of, fresh_settings
 from tests.support.contract import Seen, contract
-from tests.support.provoke import OF_THE_SERVER, PROVOKE, Parts, provoke_the_server
+from tests.support.provoke import OF_THE_SERVER, OF_UPLOADS, PROVOKE, Parts, provoke_the_server
 from tests.support.servers import Server, small_api
 
 _LATER = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -55,6 +55,14 @@ def test_the_application_responds_with_it(settings: Settings, tmp_path: Path, ki
         assert sentence in page
 
 
+@pytest.mark.parametrize("kind", OF_UPLOADS, ids=lambda kind: kind.slug)
+def test_a_direct_upload_has_it(settings: Settings, tmp_path: Path, kind: ProblemType) -> None:
+    """Beside other uploads of its call, in a response that is a success."""
+    problem = OF_UPLOADS[kind](Parts(settings, tmp_path))
+    assert (problem["type"], problem["title"], problem["status"]) == (kind.uri, kind.title, kind.status)
+    assert problem["detail"].endswith(".")
+
+
 @pytest.mark.parametrize("kind", OF_THE_SERVER, ids=lambda kind: kind.slug)
 def test_the_server_responds_with_it(of_the_server: dict[ProblemType, Seen], kind: ProblemType) -> None:
     """In the same form as the application."""
@@ -63,4 +71,4 @@ def test_the_server_responds_with_it(of_the_server: dict[ProblemType, Seen], kin
 
 def test_every_type_is_provoked() -> None:
     """One that is added fails here until it is provoked above."""
-    assert {*PROVOKE, *OF_THE_SERVER} == set(ProblemType)
+    assert {*PROVOKE, *OF_UPLOADS, *OF_THE_SERVER} == set(ProblemType)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from flask.testing import FlaskClient
 from PIL import Image
@@ -137,6 +138,35 @@ def _rate_limit_exceeded(parts: Parts) -> Seen:
     return _seen(_upload(client, jpeg(), **key))
 
 
+def _uploads_off(parts: Parts) -> Seen:
+    return _seen(parts.client().post("/v1/uploads/complete", json={"uploads": ["x"]}))
+
+
+def _of_upload(
+    upload_id: str | None = None, stored: bytes | None = None, retention_hours: float = 168.0
+) -> Callable[[Parts], dict[str, Any]]:
+    """Return a function that completes a direct upload and returns its problem.
+
+    Args:
+        upload_id: instead of the id that was announced.
+        stored: what is in storage instead of the image, if anything.
+        retention_hours: of records, for which an upload can be completed at most.
+    """
+
+    def provoke(parts: Parts) -> dict[str, Any]:
+        client = parts.client(s3_public_endpoint=parts.settings.s3_endpoint, retention_hours=retention_hours)
+        files = [{"size": len(jpeg()), "media_type": "image/jpeg"}]
+        (slot,) = client.post("/v1/uploads", json={"files": files}).get_json()["uploads"]
+        if stored is not None:
+            key = urlsplit(slot["url"]).path.removeprefix(f"/{parts.settings.s3_bucket}/")
+            ObjectStore(parts.settings).put(key, stored)
+        response = client.post("/v1/uploads/complete", json={"uploads": [upload_id or slot["id"]]})
+        problem: dict[str, Any] = response.get_json()["items"][0]["error"]
+        return problem
+
+    return provoke
+
+
 def _server_fault(parts: Parts) -> Seen:
     """Ask for a job whose record a stranger has damaged."""
     client = parts.client()
@@ -179,6 +209,7 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.JOB_NOT_FOUND: _bad_call("GET", f"/v1/jobs/{new_job_id()}"),
     ProblemType.METHOD_NOT_ALLOWED: _bad_call("PUT", "/v1/images"),
     ProblemType.CURSOR_EXPIRED: _bad_call("GET", "/v1/results?after=1-0-0"),
+    ProblemType.UPLOADS_OFF: _uploads_off,
     ProblemType.JOB_SETTLED: _job_settled,
     ProblemType.IMAGE_GONE: _image_gone,
     ProblemType.BODY_TOO_LARGE: _bad_upload(bytes(MAX_BYTES + 1)),
@@ -199,6 +230,14 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.DATA_LOST: _data_lost,
 }
 """Types that the application responds with."""
+
+OF_UPLOADS: Final[Mapping[ProblemType, Callable[[Parts], dict[str, Any]]]] = {
+    ProblemType.INVALID_UPLOAD: _of_upload("forged"),
+    ProblemType.UPLOAD_MISSING: _of_upload(),
+    ProblemType.UPLOAD_EXPIRED: _of_upload(retention_hours=0.0),
+    ProblemType.SIZE_MISMATCH: _of_upload(stored=jpeg() + b"x"),
+}
+"""Types that only a single upload in a response has."""
 
 OF_THE_SERVER: Final = (
     ProblemType.MALFORMED_REQUEST,

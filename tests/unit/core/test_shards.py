@@ -144,3 +144,14 @@ def test_the_ids_in_a_shard_tell_nothing_of_each_other() -> None:
     )
     assert [len({job_id[place] for job_id in ids}) for place in range(10, 26)] == [32] * 16
     assert Shard("", shards[0].id, 2).job_ids == ids[:2]
+
+
+def test_an_image_that_its_client_stores_has_a_folder_of_no_camera() -> None:
+    """Its key is known from the job's record, and tells the job, like others."""
+    shard = Shard.direct("png")
+    key = image_key(shard.id, "belt", "png", shard.suffix)
+    assert key == shard.key == shard.image_key(shard.id, "belt", "png") == object_key(key)
+    assert key.startswith("images/_direct/")
+    assert Shard.at(key) == shard
+    assert (job_id_of(key), shard.job_ids) == (shard.id, [shard.id])
+    assert image_key(shard.id, "belt", "png") == image_key(shard.id, "belt", "png", "") != key

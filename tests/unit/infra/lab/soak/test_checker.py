@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import fields
+from datetime import UTC, datetime
 
 import pytest
 
-from core.redis.feed import Cursor, Feed, Settled
-from core.redis.ledger import Balance, Counts, Ledger, LedgerRow
 from infra.lab.soak.checker import Checker, Verdict, judge
 from infra.lab.soak.result import FaultResult, SoakResult
+from wastestream import Counts, Job, Ledger, Row, State
+
+_TIME = datetime(2026, 1, 31, 7, 15, 1, tzinfo=UTC)
 
 
-def _job(job_id: str, state: str = "classified") -> dict[str, Any]:
-    return {"id": job_id, "state": state, "settled_at": "2026-01-31T07:15:01.000Z"}
+def _job(job_id: str, state: State = "classified") -> Job:
+    return Job(job_id, state, "belt", None, _TIME, None, _TIME, None, None)
 
 
 def _judge(checker: Checker, waiting: int = 0, fed: str | None = None, /, **moved: int) -> Verdict:
     """Judge against these counts and a feed of these ids, of one letter each."""
-
-    class Counted:
-        def balance(self) -> Balance:
-            return Balance(Counts(moved), waiting)
-
-        def names(self, *_: Any, **__: Any) -> list[str]:
-            return ["row"]
-
-        def rows(self, _: Any) -> list[LedgerRow]:
-            return [LedgerRow("2026013107", "belt", Counts({**moved, "pending": waiting}))]
-
-    class Fed:
-        def read(self, cursor: Cursor, _: int) -> list[Settled]:
-            ids = "".join(checker.settled) if fed is None else fed
-            return [Settled(job_id, Cursor(1)) for job_id in ids] if cursor == Cursor(0) else []
-
-    return judge(checker, cast(Ledger, Counted()), cast(Feed, Fed()))
+    counts = Counts(**{field.name: 0 for field in fields(Counts)} | moved | {"pending": waiting})
+    settled = counts.classified + counts.failed + counts.expired + counts.cancelled
+    balanced = counts.received == settled + counts.pending
+    row = Row("belt", _TIME, counts, balanced)
+    ledger = Ledger(None, _TIME, _TIME, (row,), counts, counts, balanced)
+    return judge(checker, ledger, list(checker.settled) if fed is None else fed)
 
 
 @pytest.fixture

@@ -1,28 +1,24 @@
-"""Collection of the images of a command line, in upload groups. Reads names and sizes, no image."""
+"""Collection of the images of a command line. Reads names and sizes, no image."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from core.image_header import MAX_BYTES
-from infra.client.errors import CollectError
+from core.errors import WastestreamError
+from wastestream.images import MAX_BYTES, read_file
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 """Suffixes of images in a folder or archive, in any case."""
 
-GROUP_FILES: Final = 64
-"""Images in one upload call; the API's limit."""
 
-GROUP_BYTES: Final = 16 * 1024 * 1024
-"""Bytes in one upload call. 64 frames of 250 kB; a few calls are in memory at a time."""
+class CollectError(WastestreamError):
+    """Raised when a named path cannot be read or contains no image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +37,8 @@ class Source:
         Raises:
             OSError: the file is missing, unreadable, or not a regular file.
         """
-        # A normal `open` of a pipe without a writer would block.
-        with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "it is a pipe or a device, not a regular file")
-            stream.seek(self.offset)
-            # A single file is read to its end: it may have grown since it was listed.
-            return stream.read(min(self.size, MAX_BYTES) if self.offset else MAX_BYTES + 1)
+        # A single file is read to its end: it may have grown since it was listed.
+        return read_file(self.path, self.offset, min(self.size, MAX_BYTES) if self.offset else MAX_BYTES + 1)
 
 
 def collect(paths: Sequence[Path]) -> list[Source]:
@@ -67,20 +58,6 @@ def collect(paths: Sequence[Path]) -> list[Source]:
         where = ", ".join(_printable(str(path)) for path in paths)
         raise CollectError(f"No images in {where}: none of the files ends in {', '.join(sorted(SUFFIXES))}.")
     return sources
-
-
-def groups(sources: Iterable[Source]) -> Iterator[list[Source]]:
-    """Cut `sources` into groups of at most `GROUP_FILES` and, unless it is one file, `GROUP_BYTES`."""
-    group: list[Source] = []
-    weight = 0
-    for source in sources:
-        if group and (len(group) == GROUP_FILES or weight + source.size > GROUP_BYTES):
-            yield group
-            group, weight = [], 0
-        group.append(source)
-        weight += source.size
-    if group:
-        yield group
 
 
 _Part = tuple[str, Path, int, int]  # name, path, offset, size

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from infra.client.collect import Source
-from infra.client.results import Result, failed, settled, unfinished
-from infra.client.summary import Summary, table, visible
+from infra.cli.collect import Source
+from infra.cli.results import Result, failed, settled, unfinished
+from infra.cli.summary import Summary, table, visible
+from wastestream import Job, Prediction
 
 SOURCE = Source(0, "a.jpg", Path("a.jpg"), 0, 1)
 
-JOB = {
-    "id": "01JZ0000000000000000000000",
-    "state": "classified",
-    "accepted_at": "2026-01-31T08:15:00.100Z",
-    "settled_at": "2026-01-31T08:15:00.142Z",
-    "prediction": {
-        "label": "biodegradable",
-        "probability": 0.9312,
-        "review": True,
-        "model": "1.0+0123456789ab",
-    },
-    "error": None,
-}
+_TIME = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+
+JOB = Job(
+    id="01JZ0000000000000000000000",
+    state="classified",
+    camera="default",
+    captured_at=None,
+    accepted_at=_TIME,
+    expires_at=None,
+    settled_at=_TIME + timedelta(milliseconds=42),
+    prediction=Prediction("biodegradable", 0.9312, review=True, model="1.0+0123456789ab"),
+    error=None,
+)
 
 
 def shown(*results: Result) -> str:

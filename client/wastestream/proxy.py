@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from infra.client.errors import ProxyError
+from wastestream.errors import ProxyError
 
 _SCHEMES: Final = {"http", "https"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Proxy:
     """An HTTP proxy, and the variable with its address."""
 

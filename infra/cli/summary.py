@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from infra.client.results import CLASSIFIED, Result
+from infra.cli.results import CLASSIFIED, Result
 
 ENOUGH_FOR_A_RATE: Final = 16
 """Minimum number of images for a meaningful rate."""

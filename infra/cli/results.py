@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import Any, Final
 
-from infra.client.collect import Source
+from infra.cli.collect import Source
+from wastestream import Job
 
 CLASSIFIED: Final = "classified"
 FAILED: Final = "failed"
 QUEUED: Final = "queued"
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +42,17 @@ class Result:
         return fields
 
 
-def settled(source: Source, job: dict[str, Any]) -> Result:
+def settled(source: Source, job: Job) -> Result:
     """Return the result of a settled job."""
-    prediction = job["prediction"] or {}
-    return Result(
+    result = Result(
         position=source.position,
         file=source.name,
-        job=job["id"],
-        state=job["state"],
-        label=prediction.get("label"),
-        probability=prediction.get("probability"),
-        review=prediction.get("review"),
-        model=prediction.get("model"),
-        error=job["error"],
-        milliseconds=_milliseconds(job["accepted_at"], job["settled_at"]),
+        job=job.id,
+        state=job.state,
+        error=job.error,
+        milliseconds=None if job.settled_at is None else (job.settled_at - job.accepted_at) / _MILLISECOND,
     )
+    return result if job.prediction is None else replace(result, **asdict(job.prediction))
 
 
 def failed(source: Source, error: str, job: str | None = None) -> Result:
@@ -64,7 +63,3 @@ def failed(source: Source, error: str, job: str | None = None) -> Result:
 def unfinished(source: Source, job: str | None, error: str) -> Result:
     """Return the result of an abandoned image: without a job it was not sent, otherwise not settled."""
     return Result(source.position, source.name, job=job, state=QUEUED if job else None, error=error)
-
-
-def _milliseconds(accepted: str, settled_at: str) -> float:
-    return (datetime.fromisoformat(settled_at) - datetime.fromisoformat(accepted)).total_seconds() * 1000

@@ -1,25 +1,13 @@
-"""Choice of the proxy for `classify`, and its name in messages."""
+"""Choice of the proxy, and its name in messages."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-
 import pytest
 
-from infra.client.client import Client
-from infra.client.errors import GaveUpError, ProxyError
-from infra.client.proxy import Proxy, proxy_for
-from infra.client.retry import Retry
+from wastestream import Client, GaveUpError, ProxyError, Retry
+from wastestream.proxy import Proxy, proxy_for
 
 PROXY = "http://proxy.test:3128"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of the person who runs the tests must not reach them."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +54,7 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, v
 def test_the_proxy_is_named_when_the_server_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be what does not answer."""
     monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")  # the discard port: nothing listens
-
-    async def ask() -> None:
-        async with Client("http://host.test", retry=Retry(0.01)) as client:
-            await client.query([])
-
-    with pytest.raises(GaveUpError) as caught:
-        asyncio.run(ask())
+    with Client("http://host.test", retry=Retry(0.01)) as client, pytest.raises(GaveUpError) as caught:
+        client.job("any")
     named = "http://host.test, asked through the proxy http://127.0.0.1:9 (http_proxy), is unreachable"
     assert named in str(caught.value)

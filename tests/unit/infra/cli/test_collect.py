@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.image_header import MAX_BYTES
-from infra.client.collect import GROUP_BYTES, GROUP_FILES, Source, collect, groups
-from infra.client.errors import CollectError
+from infra.cli.collect import CollectError, collect
 from tests.support.images import jpeg
 
 
@@ -19,11 +18,6 @@ def write(path: Path, content: bytes = b"bytes") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-def source(position: int, size: int) -> Source:
-    """Return a source that is never read."""
-    return Source(position, str(position), Path("none"), 0, size)
 
 
 def test_a_folder_stands_for_its_images_sorted(tmp_path: Path) -> None:
@@ -104,17 +98,3 @@ def test_a_name_that_is_no_utf8_can_be_shown(tmp_path: Path) -> None:
     (source,) = collect([path])
     assert source.name.endswith("bad\ufffd.jpg")
     assert source.read() == b"bytes"
-
-
-def test_groups_are_bounded_in_files() -> None:
-    """No call carries more files than the API takes."""
-    sizes = [len(group) for group in groups([source(number, 1) for number in range(2 * GROUP_FILES + 1)])]
-    assert sizes == [GROUP_FILES, GROUP_FILES, 1]
-
-
-def test_groups_are_bounded_in_bytes() -> None:
-    """No call carries more bytes than are worth holding in memory, except one file larger by itself."""
-    half = GROUP_BYTES // 2
-    weights = [half, half, half, GROUP_BYTES + 1, 1]
-    grouped = groups([source(number, weight) for number, weight in enumerate(weights)])
-    assert [[member.position for member in group] for group in grouped] == [[0, 1], [2], [3], [4]]
