@@ -18,8 +18,10 @@ from api.routes import (
     probes,
     reference,
     results,
+    retries,
     session,
     uploads,
+    webhooks,
 )
 from api.services import Services
 from core.settings import Settings, load_settings
@@ -47,6 +49,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     operation.register(app)
     proxy.register(app, settings.trusted_proxies)
     arguments.register(app)
-    for routes in (images, jobs, results, ledger, metrics, probes, session, uploads, reference, pages):
+    for routes in (
+        images,
+        jobs,
+        retries,
+        results,
+        webhooks,
+        ledger,
+        metrics,
+        probes,
+        session,
+        uploads,
+        reference,
+        pages,
+    ):
         app.register_blueprint(routes.blueprint)
     return app

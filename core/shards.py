@@ -42,6 +42,8 @@ _OBJECT_PARTS: Final = 6  # of an object's key: images, camera, year, month, day
 _OWN_NAME: Final = re.compile(rf"({ID_PATTERN.pattern})\.(?!tar$)[a-z]+")
 _SHARED_NAME: Final = re.compile(rf"({ID_PATTERN.pattern})-([2-9]|[1-9][0-9])\.tar")
 
+_NAME_OF_SHARD: Final = re.compile(rf"({ID_PATTERN.pattern})(?:-([2-9]|[1-9][0-9]))?")
+
 _BLOCK: Final = tarfile.BLOCKSIZE
 
 
@@ -80,6 +82,15 @@ class Shard:
             return cls(key, own[1], 1)
         shared = _SHARED_NAME.fullmatch(name)
         return cls(key, shared[1], int(shared[2])) if shared else None
+
+    @classmethod
+    def named(cls, name: str) -> Shard | None:
+        """Return the shard of this name, without its key; None if it is no name of a shard.
+
+        Of several jobs' it is that of the object, `{shard}-{number of jobs}`; of a single job's its id.
+        """
+        match = _NAME_OF_SHARD.fullmatch(name)
+        return cls("", match[1], int(match[2] or 1)) if match else None
 
     @property
     def suffix(self) -> str:

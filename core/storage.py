@@ -127,12 +127,19 @@ class ObjectStore:
         Raises:
             ObjectNotFoundError: there is no such image.
         """
+        return bytes(self.get_object(key).image(key))
+
+    def get_object(self, key: str) -> StoredObject:
+        """Return the object that holds the image with this key.
+
+        Raises:
+            ObjectNotFoundError: there is no such object.
+        """
         name = object_key(key)
         with _translated(name):
             result = obstore.get(self._store, name)
             _check_size(name, result.meta["size"])
-            stored = StoredObject(name, memoryview(result.bytes()))
-        return bytes(stored.image(key))
+            return StoredObject(name, memoryview(result.bytes()))
 
     def get_beginning(self, key: str, length: int) -> tuple[bytes, int]:
         """Return the first bytes of an object, and its size; nothing of one that is too large for an image.

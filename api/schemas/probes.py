@@ -39,7 +39,7 @@ class Sink(Output):
 
 
 class Readiness(Output):
-    """State of every dependency. Members after `warnings` are for keys with the scope `read`."""
+    """State of every dependency. Members after `paused` are for keys with the scope `read`."""
 
     status: Annotated[
         Literal["ready", "not ready"], Field(description="Whether every check but the warnings is `ok`.")
@@ -57,6 +57,13 @@ class Readiness(Output):
         Field(
             description="Problems that need an operator, although the API is ready; absent without one.",
             examples=[{"workers": "Jobs wait, and no worker has reported for 60 seconds."}],
+        ),
+    ] = None
+    paused: Annotated[
+        list[str] | None,
+        Field(
+            description="Lanes, `single` or `bulk`, of which workers take no jobs; absent if Redis is down.",
+            examples=[["bulk"]],
         ),
     ] = None
     workers: Annotated[int | None, Field(description="Workers seen lately.", examples=[2])] = None

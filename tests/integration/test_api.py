@@ -515,7 +515,7 @@ def test_public_readiness_has_only_the_names_of_failing_checks(
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         checks = {"redis": "ok", "storage": "fails", "installation": "ok"}
-        assert answer.get_json() == {"status": "not ready", "checks": checks}
+        assert answer.get_json() == {"status": "not ready", "checks": checks, "paused": []}
     readable = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
     assert str(port) in readable["checks"]["storage"]
     assert (readable["workers"], readable["pending"], readable["balanced"]) == (0, 0, True)
