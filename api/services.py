@@ -10,6 +10,7 @@ from flask import current_app
 from api.auth.key_cache import KeyCache, settings_key
 from api.events import JobEvents
 from api.ingest.commit import Commits
+from api.ingest.direct import DirectUploads
 from api.ingest.retries import Retries
 from api.ingest.upload import Ingest
 from api.integrity import Integrity
@@ -26,6 +27,7 @@ from core.redis.ledger import Ledger
 from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
+from core.redis.upload_secret import UploadSecret
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -46,6 +48,7 @@ class Services:
     sinks: SinkStore
     objects: ObjectStore
     ingest: Ingest
+    direct_uploads: DirectUploads
     retries: Retries
     job_events: JobEvents
     key_cache: KeyCache
@@ -67,7 +70,8 @@ class Services:
         feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
-        commits = Commits(jobs, objects, Envelope(make_app(settings)))
+        envelope = Envelope(make_app(settings))
+        commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
@@ -80,6 +84,9 @@ class Services:
             sinks=SinkStore(client, feed),
             objects=objects,
             ingest=ingest,
+            direct_uploads=DirectUploads(
+                settings, jobs, objects, envelope, secret=UploadSecret(client), server=server, disk=disk
+            ),
             retries=Retries(jobs, index, objects, ingest),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),

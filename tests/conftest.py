@@ -25,7 +25,7 @@ from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
-from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
 
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
@@ -35,8 +35,14 @@ _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_works() -> None:
-    """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
+    """Undo a shell's SIG_IGN for Ctrl-C, which background programs and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_find_the_packages() -> None:
+    """As `./wastestream` lets them, in a run of pytest alone too."""
+    os.environ["PYTHONPATH"] = f"{REPOSITORY}:{REPOSITORY / 'client'}"
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +208,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def locked_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own that lets nobody in without an API key."""
-    with Stack(tmp_path_factory.mktemp("locked") / "data") as running:
+    """A stack of its own that lets nobody in without an API key, and takes direct uploads."""
+    locked = Stack(tmp_path_factory.mktemp("locked") / "data")
+    locked.environment["WASTESTREAM_S3_PUBLIC_ENDPOINT"] = f"http://127.0.0.1:{locked.port + 2}"
+    with locked as running:
         running.make_key("first", "admin")
         yield running

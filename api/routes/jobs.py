@@ -51,7 +51,7 @@ def list_jobs() -> Response:
     return respond_with(JobPage(jobs=jobs, next=None if page.next is None else str(page.next)))
 
 
-@blueprint.get("/<job_id>")
+@blueprint.get("/<job:job_id>")
 @requires(Scope.READ)
 @by_camera
 @operation(
@@ -72,7 +72,7 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
     return respond_with(schemas.QueuedJob.at(job, place)), headers
 
 
-@blueprint.delete("/<job_id>")
+@blueprint.delete("/<job:job_id>")
 @requires(Scope.INGEST)
 @by_camera
 @operation(

@@ -28,6 +28,7 @@
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
+| `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
 | `ws:rights` | none | never set: the key about which `core.redis.server` asks for its rights |
 | `ws:nothing` | none | never set: the key that `core.redis.oom` deletes before a write |
@@ -74,6 +75,7 @@ API_KEYS_VERSION: Final = PREFIX + "keys:version"
 
 WORKERS: Final = PREFIX + "workers"
 INSTALLATION: Final = PREFIX + "installation"
+UPLOAD_SECRET: Final = PREFIX + "uploads:secret"
 PING: Final = PREFIX + "ping"
 RIGHTS: Final = PREFIX + "rights"
 NOTHING: Final = PREFIX + "nothing"

@@ -14,8 +14,9 @@ _TESTS = ["tests/integration/test_api.py", "tests/integration/test_connections.p
 """Uploads to the application in process, then to a whole stack: gunicorn, workers, the servers."""
 
 _IMPORTS_ALL = """
-import importlib, pkgutil
-for package in ("core", "api", "worker", "trainer", "infra"):
+import importlib, pkgutil, sys
+sys.path.append("client")
+for package in ("core", "api", "worker", "trainer", "infra", "wastestream"):
     path = importlib.import_module(package).__path__
     for module in pkgutil.walk_packages(path, f"{package}."):
         if not module.name.endswith("__main__"):

@@ -21,8 +21,8 @@ local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated, latest = 0, 0, false, false, ''
--- Of uploads of one call: their new jobs, whether there was room for them, or the answer that says there is none.
-local together, demand, admitted, refusal = ARGV[7] == '1', 0, false, nil
+-- Of uploads of one call: how many jobs are new, and whether there was room for them.
+local together, demand, admitted = ARGV[7] == '1', 0, false
 local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
 local measures = {
   'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms', name .. ':paused', neighbour .. ':paused',
@@ -160,20 +160,14 @@ local function accept(value, limit, owner, retry_of, jobs, first)
     return string.format('%s %.0f %d %d %d %s %s %s %s %s', word, now, ahead, other, pauses, unpack(measure))
   end
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
-  if refusal then return refusal end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
   local places = together and demand or jobs
   if repeated or not admitted and (lane + other + places > most or queued + messages > most) then
-    local full = answer('full', math.max(lane, queued))
-    refusal = together and full or nil
-    return full
+    return answer('full', math.max(lane, queued))
   end
   local allowed, allowance = allow(limit, jobs)
-  if not allowed then
-    refusal = together and allowance or nil
-    return allowance
-  end
+  if not allowed then return allowance end
   admitted = together
   -- Its allowance has been taken: its image was stored before it is rejected here.
   local cameras = new_cameras(first, jobs)

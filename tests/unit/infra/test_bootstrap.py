@@ -122,7 +122,7 @@ def test_changed_requirements_are_installed(checkout: Checkout) -> None:
 
 
 def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
-    """A failure is told, ends the run, and what it left is never taken for good."""
+    """A failure is reported and ends the run; its partial files are never used."""
     failing = checkout.notes.with_name("notes.fail")
     failing.touch()
     code, out, err = checkout.run("status")
@@ -158,7 +158,7 @@ def test_it_works_from_any_folder_and_by_a_link(checkout: Checkout, tmp_path: Pa
     elsewhere.mkdir()
     (elsewhere / "link").symlink_to("../notes-root/wastestream")
     code, out, _ = checkout.run("status", script=elsewhere / "link", cwd=elsewhere)
-    assert (code, out) == (0, f"{elsewhere}|{checkout.root}|-P -m infra.cli status\n")
+    assert (code, out) == (0, f"{elsewhere}|{checkout.root}:{checkout.root}/client|-P -m infra.cli status\n")
 
 
 _NOBODY = 65534  # a user who is not the one that runs the tests, if that is root

@@ -17,7 +17,11 @@ import pytest
 from infra.cli.main import COMMANDS
 from tests.support.servers import REPOSITORY
 
-_DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+_DOCUMENTS = [
+    *sorted(REPOSITORY.glob("*.md")),
+    REPOSITORY / "client" / "README.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 
 _names = pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 
