@@ -21,6 +21,7 @@ from api.routes import (
     retries,
     session,
     uploads,
+    webhooks,
 )
 from api.services import Services
 from core.settings import Settings, load_settings
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         jobs,
         retries,
         results,
+        webhooks,
         ledger,
         metrics,
         probes,

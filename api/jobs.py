@@ -15,7 +15,6 @@ from api.commands import CommandGroup, print_table
 from api.http.timestamps import parse_moment
 from api.ingest.retries import REJECTIONS, RETRYABLE, Failed, Retried
 from api.schemas import jobs as schemas
-from api.schemas.times import timestamp
 from api.services import Services
 from core.cameras import camera_id
 from core.errors import CameraIdError, JobNotFoundError
@@ -23,6 +22,7 @@ from core.ids import accepted_ms
 from core.jobs import Job, JobState
 from core.redis.job_index import Cursor, JobFilter
 from core.settings import Settings, load_settings
+from core.times import timestamp
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}  # seconds
 _PAGE: Final = 1000

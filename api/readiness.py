@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.integrity import Integrity
-from api.schemas.times import timestamp
 from core.disk import Disk
 from core.errors import RedisUnavailableError, StorageUnavailableError, WastestreamError
 from core.redis.job_store import JobStore
@@ -20,6 +19,7 @@ from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
 from core.redis.workers import WorkerRegistry
 from core.storage import ObjectStore
+from core.times import timestamp
 
 logger = logging.getLogger(__name__)
 

@@ -28,6 +28,7 @@ from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
 from core.redis.upload_secret import UploadSecret
+from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -46,6 +47,7 @@ class Services:
     ledger: Ledger
     feed: Feed
     sinks: SinkStore
+    webhooks: WebhookStore
     objects: ObjectStore
     ingest: Ingest
     direct_uploads: DirectUploads
@@ -82,6 +84,7 @@ class Services:
             ledger=ledger,
             feed=feed,
             sinks=SinkStore(client, feed),
+            webhooks=WebhookStore(client),
             objects=objects,
             ingest=ingest,
             direct_uploads=DirectUploads(

@@ -87,6 +87,21 @@ class CameraBusyError(WastestreamError):
     """Raised when a camera cannot be forgotten because jobs of its images have not settled."""
 
 
+class WebhookNotFoundError(WastestreamError):
+    """Raised when no webhook has the id given."""
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"There is no webhook {webhook_id[:80]!r}; GET /v1/webhooks lists them.")
+
+
+class TooManyWebhooksError(WastestreamError):
+    """Raised when a webhook would be one more than there may be."""
+
+
+class TargetError(WastestreamError):
+    """Raised when webhooks may not be sent to a URL. Its message follows the name of the URL."""
+
+
 class NameTakenError(WastestreamError):
     """Raised when a new API key would have the name of another."""
 

@@ -6,13 +6,14 @@ import ipaddress
 import ssl
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import SettingsError
 from core.redis_url import check_redis_url
+from core.webhook_target import Network
 
 PREFIX: Final = "WASTESTREAM_"
 
@@ -124,6 +125,11 @@ class Settings(BaseSettings):
         100, ge=1, description="Maximum number of cameras that an API key may add to the ledger."
     )
 
+    webhook_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks, separated by commas, that webhooks may be sent to besides public addresses.",
+    )
+
     retention_hours: float = Field(
         168.0, ge=0.01, description="Retention of settled jobs' records and of idempotency keys in hours."
     )
@@ -150,6 +156,13 @@ class Settings(BaseSettings):
             ssl.create_default_context(cafile=str(value))
         except OSError as error:
             raise ValueError(f"{value} holds no certificate in PEM format ({error})") from None
+        return value
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _are_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
     @field_validator("key_rate")

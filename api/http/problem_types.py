@@ -137,6 +137,12 @@ class ProblemType(Enum):
         "The image of a direct upload has not arrived in storage.",
         "Put it with the upload's URL, then complete the upload again.",
     )
+    WEBHOOK_NOT_FOUND = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "No such webhook",
+        "The webhook was never made, or it was deleted.",
+        "Use an id that `GET /v1/webhooks` lists.",
+    )
     METHOD_NOT_ALLOWED = _Meaning(
         HTTPStatus.METHOD_NOT_ALLOWED,
         "Method not allowed",
@@ -240,6 +246,18 @@ class ProblemType(Enum):
         "Too many cameras",
         "The upload names a new camera, and the limit of cameras is reached.",
         "Use a known camera's id, or let the operator forget cameras or raise the limit.",
+    )
+    TARGET_REFUSED = _Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Target refused",
+        "The webhook's host has no address, or none that webhooks may be sent to.",
+        "Use a public host, or let the operator allow its network (`WASTESTREAM_WEBHOOK_NETWORKS`).",
+    )
+    TOO_MANY_WEBHOOKS = _Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Too many webhooks",
+        "There are as many webhooks as there may be.",
+        "Delete one first.",
     )
     IDEMPOTENCY_CONFLICT = _Meaning(
         HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -23,12 +23,12 @@ from api.openapi.operation import Answer, Body, operation, respond_with
 from api.schemas import uploads as schemas
 from api.schemas.jobs import QueuedJob
 from api.schemas.problems import Problem
-from api.schemas.times import timestamp
 from api.services import services
 from core.cameras import DEFAULT_CAMERA
 from core.errors import QueueFullError, RateLimitError, WastestreamError
 from core.lanes import BULK
 from core.redis.api_keys import Scope
+from core.times import timestamp
 
 _PROBLEMS: Final = (
     ProblemType.UPLOADS_OFF,

@@ -32,6 +32,10 @@ Slug = Annotated[
     str, Field(description="End of the `type` of a problem.", examples=["queue-full"], pattern="^[a-z-]+$")
 ]
 
+WebhookId = Annotated[
+    str, Field(description="Id of a webhook.", examples=["5f2b8c0d9e7a4136"], pattern="^[0-9a-f]{16}$")
+]
+
 _LETTERS: Final = r"A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u0481\u4e00-\u9fa5"
 
 CAMERA_PATTERN: Final = (

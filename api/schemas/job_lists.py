@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from api.schemas.base import Input, Output
 from api.schemas.jobs import Job
 from api.schemas.ledger import CameraId, Moment
-from api.schemas.times import written
 from core.jobs import JobState
 from core.redis.job_index import Cursor, JobFilter
+from core.times import written
 
 MAX_JOBS: Final = 1000
 """Maximum jobs in one page."""

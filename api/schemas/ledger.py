@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.http.timestamps import parse_moment
 from api.schemas.base import CAMERA_PATTERN, Input, Output, Timestamp
-from api.schemas.times import hour_timestamp, written
 from core.cameras import camera_id
 from core.errors import CameraIdError
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
+from core.times import hour_timestamp, written
 
 
 def _moment(text: object) -> datetime:

@@ -13,6 +13,10 @@
 | `ws:sinks` | hash | sink to the cursor before what it has not carried out (`core.redis.sinks`) |
 | `ws:sinks:errors` | hash | sink to why it does not get on |
 | `ws:sinks:gaps` | hash | sink to how often results were no longer kept when it came to them |
+| `ws:webhooks` | hash | id of a webhook to its record (JSON), which never changes (`core.redis.webhooks`) |
+| `ws:webhooks:failing` | hash | id of a webhook to when its latest delivery first failed (ms) |
+| `ws:webhooks:dead` | hash | id of a webhook to when it was given up (ms) |
+| `ws:webhooks:replays` | hash | id of a webhook to the cursor that it is to go on from; empty for its own |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -62,6 +66,11 @@ FEED: Final = PREFIX + "feed"
 SINKS: Final = PREFIX + "sinks"
 SINK_ERRORS: Final = SINKS + ":errors"
 SINK_GAPS: Final = SINKS + ":gaps"
+
+WEBHOOKS: Final = PREFIX + "webhooks"
+WEBHOOKS_FAILING: Final = WEBHOOKS + ":failing"
+WEBHOOKS_DEAD: Final = WEBHOOKS + ":dead"
+WEBHOOK_REPLAYS: Final = WEBHOOKS + ":replays"
 
 LEDGER: Final = PREFIX + "ledger:"
 LEDGERS: Final = PREFIX + "ledgers"

@@ -15,6 +15,7 @@ from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import Runner, Sink
+from worker.sinks.webhook_manager import WebhookManager
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ def run(settings: Settings, stop: threading.Event) -> int:
     client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
     leadership = Leadership(client)
-    runners = [Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings)]
+    runners: list[Runner | WebhookManager] = [
+        Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings)
+    ]
+    runners.append(WebhookManager(client, feed, leadership.held, settings.webhook_networks))
     for thread in (leadership, *runners):
         thread.start()
     while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -125,4 +126,5 @@ class Runner(threading.Thread):
             logger.warning("The sink %s does not get on: %s", self._sink.name, error)
         pause = min(_MAX_PAUSE, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
         self._failures += 1
-        return pause
+        # Spread, so that sinks that failed together do not come back together.
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
