@@ -74,7 +74,7 @@ def packed_id(job_id: str) -> bytes:
 
 
 def unpacked_ids(data: bytes) -> list[str]:
-    """Return the ids of which `data` is the joined bytes.
+    """Return the ids in the joined bytes `data`.
 
     Raises:
         ValueError: it is not a whole number of ids.

@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         "wastestream", pattern=r"^[a-z0-9][a-z0-9.\-]{2,62}$", description="Bucket for the images."
     )
     s3_region: str = Field("us-east-1", description="Region in the signature of S3 requests.")
+    s3_public_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+/?)?$",
+        description="URL at which clients reach the S3 server; it turns direct uploads on.",
+    )
 
     host: str = Field("127.0.0.1", description="Listening address of the API.")
     port: int = Field(8000, ge=1, le=65535, description="Listening port of the API.")

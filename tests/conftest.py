@@ -35,7 +35,7 @@ _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_works() -> None:
-    """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
+    """Undo a shell's SIG_IGN for Ctrl-C, which background programs and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -208,7 +208,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def locked_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own that lets nobody in without an API key."""
-    with Stack(tmp_path_factory.mktemp("locked") / "data") as running:
+    """A stack of its own that lets nobody in without an API key, and takes direct uploads."""
+    locked = Stack(tmp_path_factory.mktemp("locked") / "data")
+    locked.environment["WASTESTREAM_S3_PUBLIC_ENDPOINT"] = f"http://127.0.0.1:{locked.port + 2}"
+    with locked as running:
         running.make_key("first", "admin")
         yield running

@@ -65,6 +65,12 @@ class ProblemType(Enum):
         "The image has no bytes.",
         "Send the image's bytes.",
     )
+    INVALID_UPLOAD = _Meaning(
+        HTTPStatus.BAD_REQUEST,
+        "Invalid upload",
+        "The id of a direct upload is not one that the API gave to this API key.",
+        "Use the id in the response to `POST /v1/uploads`.",
+    )
     TOO_MANY_ITEMS = _Meaning(
         HTTPStatus.BAD_REQUEST,
         "Too many items",
@@ -119,6 +125,18 @@ class ProblemType(Enum):
         "The job was never accepted, its record has expired, or another key sent it.",
         "Use the id in the response to the upload.",
     )
+    UPLOADS_OFF = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "Direct uploads are off",
+        "The server does not know the address at which clients reach its storage.",
+        "Send the bytes to `/v1/images`, or let the operator set `WASTESTREAM_S3_PUBLIC_ENDPOINT`.",
+    )
+    UPLOAD_MISSING = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "Upload missing",
+        "The image of a direct upload has not arrived in storage.",
+        "Put it with the upload's URL, then complete the upload again.",
+    )
     METHOD_NOT_ALLOWED = _Meaning(
         HTTPStatus.METHOD_NOT_ALLOWED,
         "Method not allowed",
@@ -139,6 +157,12 @@ class ProblemType(Enum):
         "The job has settled, so it can no longer be cancelled.",
         "Read its state.",
     )
+    JOB_NOT_RETRYABLE = _Meaning(
+        HTTPStatus.CONFLICT,
+        "Job cannot be retried",
+        "The job has neither failed nor expired.",
+        "Read its state; retry only failed and expired jobs.",
+    )
     IMAGE_GONE = _Meaning(
         HTTPStatus.GONE,
         "Image no longer stored",
@@ -150,6 +174,12 @@ class ProblemType(Enum):
         "Cursor expired",
         "Results after this cursor are no longer kept.",
         "Read older results from the archive, and go on after the cursor in `oldest`.",
+    )
+    UPLOAD_EXPIRED = _Meaning(
+        HTTPStatus.GONE,
+        "Upload expired",
+        "The direct upload was announced too long ago to be completed.",
+        "Announce the image again, put it with the new URL, and complete the new upload.",
     )
     BODY_TOO_LARGE = _Meaning(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -192,6 +222,12 @@ class ProblemType(Enum):
         "Image too large",
         "The image has more pixels or parts than the limits allow.",
         "Send it at a smaller size.",
+    )
+    SIZE_MISMATCH = _Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Size mismatch",
+        "The image of a direct upload has more or fewer bytes than were announced.",
+        "Announce the image again with the size that it has.",
     )
     INVALID_TIME = _Meaning(
         HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from api.http.problem_types import ProblemType
@@ -25,6 +25,9 @@ _COMPACT_DATES: Final = ("%Y%m%d%H%M", "%y%m%d%H%M%S")
 
 _COMPACT_DIGITS: Final = 12
 
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9000  # leaves room to add hours: years end with 9999
+
 
 def parse_number(text: str) -> float | None:
     """Return the decimal number; None if the text is not one."""
@@ -43,6 +46,20 @@ def parse_rfc3339(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else None
+
+
+def parse_moment(text: str) -> datetime | None:
+    """Return a date (midnight UTC) or a time with its zone, in UTC; None if the text is neither."""
+    try:
+        if "T" not in text.upper():
+            moment: datetime | None = datetime.combine(date.fromisoformat(text), time(), UTC)
+        else:
+            # An unescaped plus sign in a URL is decoded as a space.
+            moment = parse_rfc3339(text.replace(" ", "+"))
+            moment = moment and moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment and _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
 
 
 def captured_ms(text: str | None, name: str, kind: ProblemType) -> int | None:

@@ -27,12 +27,13 @@ class Origin:
     """Where an image comes from.
 
     `captured_ms`: when it was taken, if the camera said. `expires_ms`: when it becomes too old, if ever.
-    Both ms since 1970.
+    Both ms since 1970. `retry_of`: id of the job whose image is sent again, if it is.
     """
 
     camera: str
     captured_ms: int | None = None
     expires_ms: int | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Commits:
                 captured_ms=image.origin.captured_ms,
                 expires_ms=image.origin.expires_ms,
                 shard=suffix,
+                retry_of=image.origin.retry_of,
             )
             for job_id, image in zip(shard.job_ids, images, strict=True)
         ]

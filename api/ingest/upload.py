@@ -75,6 +75,17 @@ class Ingest:
         made = iter(self._guarded(uploads[0], lambda: self._commit_call(new)) if new else ())
         return self._read_known([next(made) if known is None else known for known in outcomes])
 
+    def existing(self, ids: Sequence[str]) -> Accepted:
+        """Return the jobs that an idempotency key made before.
+
+        Raises:
+            RequestError: 422, the record of one has expired.
+        """
+        (outcome,) = self._read_known([Accepted(known=ids)])
+        if not isinstance(outcome, Accepted):
+            raise outcome
+        return outcome
+
     def _admit(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection | None]:
         """Return what is known of uploads of one client and lane before they are stored; None for new ones.
 

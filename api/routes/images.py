@@ -27,9 +27,9 @@ from api.schemas.images import (
     AcceptedFile,
     BulkMetadata,
     BulkOutcome,
+    EncodedUploadHeaders,
     FileMetadata,
     RejectedFile,
-    UploadHeaders,
 )
 from api.schemas.jobs import QueuedJob
 from api.schemas.problems import Problem
@@ -53,6 +53,7 @@ _MAX_PARTS: Final = 1000  # parts that are counted to name their number in the e
 
 _LIMITS: Final = ("RateLimit-Policy", "RateLimit")
 
+_IMAGE_TYPES: Final = (*sorted(MEDIA_TYPES.values()), "application/octet-stream")
 _BINARY: Final = {"type": "string", "format": "binary", "minLength": 1, "maxLength": MAX_BYTES}
 _FORM: Final = {
     "type": "object",
@@ -113,10 +114,8 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
     {202: Answer("The job.", QueuedJob, headers=["Location", "Retry-After", *_LIMITS])},
     problems=[ProblemType.INVALID_PARAMETER, *_UPLOAD_PROBLEMS],
     query=WaitQuery,
-    headers=UploadHeaders,
-    body=Body(
-        media_types=dict.fromkeys((*sorted(MEDIA_TYPES.values()), "application/octet-stream"), _BINARY)
-    ),
+    headers=EncodedUploadHeaders,
+    body=Body(media_types=dict.fromkeys(_IMAGE_TYPES, _BINARY)),
 )
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Upload one image.
@@ -180,8 +179,8 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
         ProblemType.TOO_MANY_ITEMS,
         *_UPLOAD_PROBLEMS,
     ],
-    headers=UploadHeaders,
-    body=Body(media_types={"multipart/form-data": _FORM}),
+    headers=EncodedUploadHeaders,
+    body=Body(media_types={"multipart/form-data": _FORM}, part_types={"files": _IMAGE_TYPES}),
 )
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Upload many images.

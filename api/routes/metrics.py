@@ -102,6 +102,12 @@ def _queue(deps: Services) -> Iterator[str]:
         (Sample(depth, {"lane": lane}) for lane, depth in queue.pending.items()),
     )
     yield from _metric(
+        "wastestream_lane_paused",
+        "gauge",
+        "1 if workers take no jobs of the lane until it is resumed.",
+        (Sample(int(lane in queue.paused), {"lane": lane}) for lane in queue.pending),
+    )
+    yield from _metric(
         "wastestream_queue_limit",
         "gauge",
         "Maximum of jobs not settled.",

@@ -39,7 +39,7 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
     """Probe readiness.
 
     Checks every dependency, at most once a second. Callers with the scope `read` also get the reasons and the
-    members after `warnings`.
+    members after `paused`.
     """
     deps = services()
     readiness, may_read = deps.readiness.run(), may(Scope.READ)
@@ -54,6 +54,8 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         body["warnings"] = {
             name: reason if may_read else "warning" for name, reason in readiness.warnings.items()
         }
+    if readiness.paused is not None:
+        body["paused"] = list(readiness.paused)
     if may_read:
         balance = readiness.balance
         reports = {} if balance is None else deps.workers.reports()

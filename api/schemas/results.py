@@ -89,4 +89,6 @@ class Results(Output):
             examples=[_EXAMPLE],
         ),
     ]
-    end: Annotated[bool, Field(description="Whether this was the end of the feed when it was read.")]
+    end: Annotated[
+        bool, Field(description="Whether this was the end of the feed when it was read.", examples=[True])
+    ]

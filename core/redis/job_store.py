@@ -148,11 +148,12 @@ class JobStore:
             return TooManyCamerasError(self._key_cameras if rest == "owner" else self._max_cameras, rest)
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
-        now, ahead, others, *numbers = map(float, rest.split(" "))
+        now, ahead, others, pauses, *numbers = map(float, rest.split(" "))
         measure, numbers = numbers[: len(MEASURES)], numbers[len(MEASURES) :]
         of_lane, allowance = numbers[: len(LANE_MEASURES)], numbers[len(LANE_MEASURES) :]
         pending = {lane: int(ahead), OTHER[lane]: int(others)}
-        state = QueueState.measured(pending, now, measure, {lane: of_lane})
+        paused = frozenset(name for name, bit in ((lane, 1), (OTHER[lane], 2)) if int(pauses) & bit)
+        state = QueueState.measured(pending, now, measure, {lane: of_lane}, paused)
         if word == "full":
             return queue_full(state, lane, demand, self._max_queued)
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
@@ -198,6 +199,16 @@ class JobStore:
             with translated():
                 self._duplicate([keys.LEDGERS, keys.CAMERAS], [hour, token, *repeated])
         return outcomes
+
+    def known(self, idempotency: Idempotency) -> list[str] | None:
+        """Return the ids accepted under this key, or None; unlike `admit` it counts no duplicate.
+
+        Raises:
+            IdempotencyConflictError: the key was used with other bytes.
+        """
+        with translated():
+            value = self.client.get(idempotency.redis_key)
+        return None if value is None else idempotency.known_ids(cast(str, value))
 
     def settle(self, outcomes: Sequence[Outcome], model: str) -> list[JobState | None]:
         """Give each job its terminal state, unless it has one: the first wins.
@@ -385,4 +396,6 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         else None,
         model=record.get("model"),
         error=record.get("error"),
+        owner=record.get("owner", ""),
+        retry_of=record.get("retry_of"),
     )

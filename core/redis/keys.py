@@ -6,7 +6,8 @@
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by time of acceptance (ms, never falling) |
 | `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
-| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
+| `ws:service_rate` | hash | service rate (`core.redis.eta`); latest time in `ws:pending`; pauses |
+| `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
 | `ws:sinks` | hash | sink to the cursor before what it has not carried out (`core.redis.sinks`) |
@@ -27,6 +28,7 @@
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
+| `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
 | `ws:rights` | none | never set: the key about which `core.redis.server` asks for its rights |
 | `ws:nothing` | none | never set: the key that `core.redis.oom` deletes before a write |
@@ -53,6 +55,7 @@ PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 EXPIRING: Final = PREFIX + "expiring"
 WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
+ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
 
@@ -72,6 +75,7 @@ API_KEYS_VERSION: Final = PREFIX + "keys:version"
 
 WORKERS: Final = PREFIX + "workers"
 INSTALLATION: Final = PREFIX + "installation"
+UPLOAD_SECRET: Final = PREFIX + "uploads:secret"
 PING: Final = PREFIX + "ping"
 RIGHTS: Final = PREFIX + "rights"
 NOTHING: Final = PREFIX + "nothing"
@@ -97,6 +101,7 @@ LUA: Final = {
     "CAMERA_KEYS": CAMERA_KEYS,
     "KEY_CAMERAS": KEY_CAMERAS,
     "INSTALLATION": INSTALLATION,
+    "ACCEPTED": ACCEPTED,
     "SETTLED": SETTLED,
     "FEED": FEED,
 }

@@ -52,11 +52,7 @@ def _print(stack: Status) -> None:
     console.print(table)
     if stack.disk is not None:
         console.print(stack.disk, soft_wrap=True)
-    for name, answer in stack.health.get("checks", {}).items():
-        if name != "disk":
-            console.print(f"{name}: {answer}")
-    for name, warning in stack.health.get("warnings", {}).items():
-        console.print(f"warning, {name}: {warning}")
+    _print_checks(console, stack.health)
     if stack.health.get("pending") is not None:
         workers, pending = stack.health.get("workers"), stack.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
@@ -67,6 +63,16 @@ def _print(stack: Status) -> None:
         console.print(f"ledger: {'balanced' if stack.health.get('balanced') else 'NOT balanced'}")
     elif stack.ready:
         console.print(f"queue and ledger: set {API_KEY} to a key with the scope read")
+
+
+def _print_checks(console: Console, health: dict[str, Any]) -> None:
+    for name, answer in health.get("checks", {}).items():
+        if name != "disk":
+            console.print(f"{name}: {answer}")
+    if health.get("paused"):
+        console.print(f"paused: {', '.join(health['paused'])}")
+    for name, warning in health.get("warnings", {}).items():
+        console.print(f"warning, {name}: {warning}")
 
 
 def _sink(sink: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ def test_a_worker_that_stops_keeps_the_leases_of_its_last_batch(
 def test_a_frozen_worker_comes_back_after_its_leases_ran_out(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Another has done its jobs meanwhile; what it does when it wakes up changes no count."""
+    """Another worker has done its jobs; its late calls change no count."""
     runs = tmp_path / "runs"
     options = {"FAULT": "slow", "SLOW_SECONDS": "1", "MARKER": str(tmp_path / "m"), "RUNS": str(runs)}
     ids = upload_bulk(client, 40)

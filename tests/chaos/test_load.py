@@ -49,7 +49,7 @@ def test_bulk_uploads_do_not_starve_single_images(
 def test_an_overload_is_held_in_the_queue_and_worked_off(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, *, grouped: bool
 ) -> None:
-    """At twice what the worker can do, it holds no more than its prefetch, nor more memory; all is done."""
+    """At twice its capacity a worker holds its prefetch at most, and no more memory; every job settles."""
 
     def load() -> list[str]:
         if not grouped:

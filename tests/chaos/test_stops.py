@@ -20,7 +20,7 @@ FAULTY = "tests.support.faulty_worker"
 def test_sigterm_while_storage_is_down(
     client: FlaskClient, jobs: JobStore, s3_server: Server, start_worker: StartWorker
 ) -> None:
-    """A worker that waits for storage returns what it holds and ends with exit code 0."""
+    """A worker that waits for storage returns its messages and ends with exit code 0."""
     ids = upload_bulk(client, 40)
     s3_server.kill()
     try:
@@ -71,7 +71,7 @@ def test_sigterm_while_the_last_batch_hangs(
 def test_sigterm_twice(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """The second one does not make it lose what it holds."""
+    """The second signal does not make it lose its messages."""
     first = start_worker("first", module=FAULTY, FAULT="slow", SLOW_SECONDS="1", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 100)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")

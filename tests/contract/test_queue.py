@@ -46,7 +46,7 @@ def _shape(value: Any) -> Any:
 
 
 def test_our_message_has_the_shape_that_celery_sends(settings: Settings, jobs: JobStore) -> None:
-    """Field by field, the enveloped message is what `send_task` puts into Redis."""
+    """Field by field, the enveloped message equals the message of `send_task`."""
     app = make_app(settings)
     keys = _keys(1)
     app.send_task(CLASSIFY, args=[keys], queue="sent")
@@ -288,7 +288,7 @@ def test_returned_messages_are_marked_and_served_next(settings: Settings, jobs: 
 
 
 def test_the_worker_connects_by_a_class_of_ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's `amqp.Connection` is what its connections are made by; ours pauses two seconds at most."""
+    """The app makes its connections by `amqp.Connection`; ours pauses two seconds at most."""
     app = make_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
     app.amqp.Connection = PromptConnection
     pauses: list[float] = []

@@ -44,6 +44,8 @@ SLOW = 0.001  # images a second: nothing comes back while a test runs
 ACCESS = {
     "images.upload": Scope.INGEST,
     "images.upload_bulk": Scope.INGEST,
+    "uploads.announce": Scope.INGEST,
+    "uploads.complete": Scope.INGEST,
     "jobs.show": Scope.READ,
     "jobs.cancel": Scope.INGEST,
     "jobs.query": Scope.READ,
@@ -62,7 +64,7 @@ ACCESS = {
     "pages.page": None,
     "pages.static": None,
 }
-"""Endpoint to what it needs. A new route fails the test below until it is decided on here."""
+"""Endpoint to its scope. A new route fails the test below until it stands here."""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -79,7 +81,7 @@ def bulk(
 
 
 def ask(client: FlaskClient, token: str) -> int:
-    """Return the status of asking for a job that is none: 404 for those who may ask."""
+    """Return the status for an unknown job: 404 for callers with access."""
     return client.get("/v1/jobs/none", headers=bearer(token)).status_code
 
 
@@ -106,11 +108,11 @@ def test_without_keys_everyone_at_this_machine_may_call(client: FlaskClient) -> 
 
 @pytest.mark.parametrize("endpoint", [name for name, scope in ACCESS.items() if scope])
 def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: KeyStore, endpoint: str) -> None:
-    """401 without a key, 403 with the wrong scope, both with what to do; the right one and admin pass."""
+    """401 without a key, 403 with the wrong scope, both with the remedy; the right scope and admin pass."""
     tokens = {scope: keys.create(scope.value, [scope])[1] for scope in Scope}
     rule = next(rule for rule in client.application.url_map.iter_rules() if rule.endpoint == endpoint)
     method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"}))
-    path = rule.rule.replace("<job_id>", new_job_id())
+    path = re.sub(r"<[\w:]+>", new_job_id(), rule.rule)
 
     without = client.open(path, method=method)
     assert_problem(without, 401, "Authorization: Bearer")
@@ -161,7 +163,7 @@ def _variants(token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("variant", _variants("a_b_c"))
 def test_what_is_nearly_a_key_is_none(client: FlaskClient, keys: KeyStore, variant: str) -> None:
-    """401 for everything but the key itself, and the answer never repeats what was sent."""
+    """401 for everything but the key itself, and the answer never repeats the text."""
     _, token = keys.create("k", [Scope.ADMIN])
     sent = _variants(token)[variant]
     response = client.get("/v1/jobs/none", headers={"Authorization": sent})
@@ -409,7 +411,7 @@ def test_two_keys_may_use_one_idempotency_key(client: FlaskClient, keys: KeyStor
 def test_repeating_an_upload_shows_no_result_to_who_may_not_read(
     client: FlaskClient, keys: KeyStore, jobs: JobStore
 ) -> None:
-    """The sender learns that it has settled, and no more; a key that may read sees what it shows."""
+    """The sender learns only that it has settled; a key with `read` sees the result."""
     _, sender = keys.create("camera", [Scope.INGEST])
     _, both = keys.create("both", [Scope.INGEST, Scope.READ])
     prediction = Prediction("biodegradable", 0.9, review=False)
@@ -466,7 +468,7 @@ def test_a_key_cancels_its_own_jobs_only(client: FlaskClient, keys: KeyStore, jo
 
 
 def test_jobs_sent_without_a_key_are_no_keys(client: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
-    """Once there are keys, only admin cancels what came before."""
+    """Once there are keys, only admin cancels earlier jobs."""
     job_id = post_image(client).get_json()["id"]
     sender, admin = (keys.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.ADMIN))
     wait_until(lambda: ask(client, "none") == 401, "keys to be needed")

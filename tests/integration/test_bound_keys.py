@@ -182,8 +182,32 @@ def metrics(world: World) -> None:
 
 def readiness(world: World) -> None:
     """What it says of the whole system it says to no bound key."""
-    assert set(world.call("GET", "/readyz").get_json()) <= {"status", "checks", "warnings"}
+    assert set(world.call("GET", "/readyz").get_json()) <= {"status", "checks", "warnings", "paused"}
     assert "pending" in world.client.get("/readyz", headers=world.free).get_json()
+
+
+def job_list(world: World) -> None:
+    """It has the jobs of the key's cameras, whoever sent them."""
+    ids = [job["id"] for job in world.call("GET", "/v1/jobs").get_json()["jobs"]]
+    assert ids == [*world.jobs[OWN], *world.jobs[ALSO_OWN]]
+    page = world.call("GET", "/v1/jobs?limit=5").get_json()
+    rest = world.call("GET", f"/v1/jobs?limit=5&after={page['next']}").get_json()
+    assert [job["id"] for job in (*page["jobs"], *rest["jobs"])] == ids
+    refused(world.call("GET", f"/v1/jobs?camera={FOREIGN}"), 403, "camera-forbidden")
+
+
+def retrying(world: World) -> None:
+    """Others' jobs are unknown, as if they did not exist."""
+    unknown_as_never_made(world, "POST", "/v1/jobs/{}/retry")
+
+
+def retrying_all(world: World) -> None:
+    """Only the key's own jobs are retried; a foreign camera must not be named."""
+    outcome = world.call("POST", "/v1/jobs/retry", json={"states": ["failed", "expired"]})
+    assert outcome.get_json() == {"items": [], "next": None}
+    for camera in (FOREIGN, "never-seen"):
+        named = {"states": ["failed"], "camera": camera}
+        refused(world.call("POST", "/v1/jobs/retry", json=named), 403, "camera-forbidden")
 
 
 def session(world: World) -> None:
@@ -198,7 +222,10 @@ def session(world: World) -> None:
 CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "images.upload": uploads,
     "images.upload_bulk": bulk_uploads,
+    "jobs.list_jobs": job_list,
     "jobs.show": job,
+    "retries.retry": retrying,
+    "retries.retry_all": retrying_all,
     "jobs.cancel": cancelling,
     "jobs.query": query,
     "jobs.image": image,

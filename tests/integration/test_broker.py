@@ -117,7 +117,7 @@ def test_a_paused_queue_is_left_alone(settings: Settings, jobs: JobStore, connec
     queues = [kombu.Queue(bulk), kombu.Queue(_QUEUE)]
     consumer = kombu.Consumer(connection, queues, accept=["json"], on_message=seen.append)
     consumer.consume()
-    consumer.channel.pause([bulk])
+    consumer.channel.pause([bulk], 0.1)
     while len(seen) < len(ids):
         connection.drain_events(timeout=5)  # type: ignore[no-untyped-call]
     assert _ids(seen) == ids

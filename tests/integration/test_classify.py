@@ -178,7 +178,7 @@ def test_interrupting(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def keys(locked_stack: Stack) -> dict[str, str]:
-    """Keys of a stack that asks for one, by what they may do."""
+    """Keys of a stack that requires one, by their rights."""
     return {
         "both": locked_stack.make_key("both", "ingest", "read"),
         "ingest": locked_stack.make_key("ingest-only", "ingest"),

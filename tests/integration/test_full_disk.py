@@ -87,7 +87,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
 
 
 def test_redis_rewrites_its_file_only_where_there_is_room(disk: Path, settings: Settings) -> None:
-    """A rewrite that finds no room would end Redis; what a killed one left is removed."""
+    """A rewrite without space would end Redis; the rest of a killed rewrite is removed."""
     url = settings.redis_url.get_secret_value()
     redis, folder = connect(url), DataFolder(disk / "data")
     files = folder.redis / "appendonlydir"

@@ -55,7 +55,7 @@ def _entered(call: Callable[[], object]) -> list[str]:
 
 
 def _shortest(call: Callable[[], object]) -> list[str]:
-    """The way without what is looked at again once in a while, such as the API keys."""
+    """The way without the periodic checks, such as of the API keys."""
     call()
     return min((_entered(call) for _ in range(3)), key=len)
 

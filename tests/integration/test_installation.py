@@ -256,7 +256,7 @@ def command(settings: Settings, request: pytest.FixtureRequest) -> Callable[...,
 def test_an_operator_begins_anew(
     command: Callable[..., Result], client: FlaskClient, jobs: JobStore, marks: Installation
 ) -> None:
-    """`show` tells what was lost; `renew` gives it up, and does nothing while there is nothing to give up."""
+    """`show` names the loss; `renew` gives the lost data up, and does nothing without a loss."""
     assert "never been started" in command("show").output
     upload(client)
     known = marks.in_redis()

@@ -253,7 +253,7 @@ def test_settling_from_many_threads_counts_each_job_once(jobs: JobStore) -> None
 
 
 def test_a_settled_record_expires_and_a_queued_one_does_not(jobs: JobStore) -> None:
-    """Only what is finished may be forgotten."""
+    """Only settled jobs may be forgotten."""
     first, second = _accept(jobs, 2)
     jobs.settle([Outcome(first, JobState.FAILED, error="why")], "m")
     assert jobs.client.ttl(f"ws:job:{first}") > 0

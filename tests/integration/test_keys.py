@@ -86,7 +86,7 @@ def test_a_key_may_be_bound_to_cameras(keys: Keys) -> None:
 
 
 def test_what_cannot_be_done_is_said(keys: Keys) -> None:
-    """Exit code 1 for what is not there or taken, 2 for a command line that is wrong."""
+    """Exit code 1 for an unknown key or a name in use, 2 for a wrong command line."""
     assert keys("create", "belt-1", "--scope", "ingest").exit_code == 0
     for arguments, code, sentence in (
         (("create", "belt-1", "--scope", "read"), 1, "is a key called 'belt-1'"),

@@ -15,8 +15,10 @@ from ulid import ULID
 
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis.admission import Idempotency
+from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
+from core.redis.sinks import SinkStore
 from core.redis.workers import Running, WorkerRegistry, reported
 from tests.support.servers import REPOSITORY
 
@@ -50,7 +52,7 @@ def _ledger(client: FlaskClient, query: str = "from=2026-03-01&to=2026-03-02") -
 
 @pytest.mark.usefixtures("told")
 def test_rows_add_up_to_the_sum_and_to_what_is_there(client: FlaskClient) -> None:
-    """Every camera and hour has its row; the sum is theirs; pending is what really waits."""
+    """Every camera and hour has its row; the sum is theirs; pending counts the waiting jobs."""
     ledger = _ledger(client)
     rows = {(row["camera"], row["hour"][11:13]): row for row in ledger["rows"]}
     assert list(rows) == [("belt", "12"), ("other", "12"), ("belt", "13")]
@@ -191,7 +193,7 @@ def test_a_ledger_with_a_wrong_counter_is_not_balanced(
 
 @pytest.mark.usefixtures("told")
 def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) -> None:
-    """The page parses, and every sample is what the ledger says."""
+    """The page parses, and every sample agrees with the ledger."""
     WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
     response = client.get("/metrics")
     assert response.content_type.startswith("text/plain; version=0.0.4")
@@ -221,6 +223,7 @@ _METRIC = re.compile(r"^\| `(wastestream_\w+)` \| (\w+) \| (.*?) ?\| .+ \|$", fl
 def test_every_metric_is_documented(client: FlaskClient, jobs: JobStore) -> None:
     """docs/api.md has a row for each, with its type and labels; other pages name none that does not exist."""
     WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
+    SinkStore(jobs.client, Feed(jobs.client, retention_hours=1)).advance("mqtt", Cursor(0))
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     shown = {
         f"{family.name}{'_total' * (family.type == 'counter')}": (

@@ -95,7 +95,7 @@ def test_a_second_up_on_the_folder_is_rejected(local: Local) -> None:
 
 
 def test_a_port_in_use_is_rejected(tmp_path: Path) -> None:
-    """It says which port, which service and what to do, and leaves nothing running."""
+    """The error names port, service and remedy, and leaves nothing running."""
     other = Local(tmp_path / "data")
     with socket.create_server(("127.0.0.1", other.port + 1)):
         done = other.up()

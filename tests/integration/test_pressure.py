@@ -186,7 +186,7 @@ def test_a_queued_job_is_cancelled(client: FlaskClient, jobs: JobStore) -> None:
 
 
 def test_what_has_settled_cannot_be_cancelled(client: FlaskClient, jobs: JobStore) -> None:
-    """409 with its state; 404 for what never was."""
+    """409 with its state; 404 for an unknown job."""
     job_id = upload(client)
     jobs.settle([Outcome(job_id, JobState.CLASSIFIED, GOOD)], "m")
     rejected = client.delete(f"/v1/jobs/{job_id}")

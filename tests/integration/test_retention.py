@@ -67,7 +67,7 @@ def test_images_go_when_their_time_has_come(
     accept: Callable[..., str],
     stored: Callable[[], set[str]],
 ) -> None:
-    """Old ones of every camera go, also one that was never accepted; what waits and what is fresh stays."""
+    """Old images of every camera are removed, also one never accepted; waiting and fresh ones stay."""
     old = [accept(OLD), accept(OLD, "00:1A:2B, B\u00e4nd 2"), accept(BARELY)]
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
     orphan = _id(OLD)

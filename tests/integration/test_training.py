@@ -171,7 +171,7 @@ def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
 def test_the_same_run_without_a_break_gives_the_same_model(
     trained: Path, data: list[Path], weights: Path, tmp_path: Path
 ) -> None:
-    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change what comes out."""
+    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change the model."""
     result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "again"))
     assert result.exit_code == 0, result.output
     first, again = load_manifest(trained), load_manifest(tmp_path / "again")
@@ -202,7 +202,7 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
 def test_graphs_that_differ_are_not_exported(
     data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sentence, and nothing half-written; what was trained is kept."""
+    """One sentence, and no partial file; the trained network is kept."""
     monkeypatch.setattr("trainer.export.MAX_DIFFERENCE", -1.0)
     result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
     assert result.exit_code == 1

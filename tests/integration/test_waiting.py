@@ -1,4 +1,4 @@
-"""`?wait=SECONDS`: an upload that is answered with its result, and what happens when too many wait."""
+"""`?wait=SECONDS`: uploads that are answered with their result, and the limit on waiting requests."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_waiting_for_the_result_takes_the_right_to_read_it(settings: Settings, j
 
 
 @pytest.mark.parametrize(
-    ("path", "says"), [("?wait=soon", "from 0 to 30"), ("/bulk?wait=1", "POST /v1/jobs/query")]
+    ("path", "says"), [("?wait=soon", "from 0 to 30"), ("/bulk?wait=1", "'wait' is not a parameter")]
 )
 def test_a_wait_that_cannot_be_is_rejected(client: FlaskClient, jobs: JobStore, path: str, says: str) -> None:
     """Before anything is accepted."""

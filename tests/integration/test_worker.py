@@ -138,7 +138,7 @@ def test_a_foreign_message_is_discarded(
 def test_sigterm_finishes_the_batch_and_returns_the_rest(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """A worker told to stop exits 0 in time; another does what it had not begun."""
+    """A worker told to stop exits 0 in time; another runs the jobs that it had not begun."""
     first = start_worker(
         "first",
         module="tests.support.faulty_worker",

@@ -86,7 +86,7 @@ def test_the_files_agree(name: str) -> None:
 
 
 def test_every_bound_stands_once_and_every_package_is_used() -> None:
-    """Groups name what is stated above them; a plain installation brings what the local stack needs."""
+    """Groups name packages with a stated bound; a plain installation has those of the local stack."""
     groups = {group: _wanted(group) for group in _PYPROJECT["dependency-groups"]}
     programs = set().union(*(names for group, names in groups.items() if group not in {"test", "run-tests"}))
     assert programs == {_name(requirement) for requirement in _stated()}

@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The console script of a new environment that holds the wheel, with what it asks for, and no more."""
+    """The console script of a new environment with the wheel and its dependencies only."""
     constraints = REPOSITORY / "requirements" / "test.txt"
     python = make_environment(tmp_path_factory.mktemp("plain") / "venv", "--constraint", constraints, wheel)
     return python.with_name("wastestream")
@@ -160,7 +160,7 @@ print(folder)
 
 
 def test_a_training_could_end_and_a_gpu_worker_begin(program: Path, tmp_path: Path) -> None:
-    """The card's template and the SavedModel are there; the card of the shipped model is what that makes."""
+    """The card's template and the SavedModel are there; the template gives the shipped model's card."""
     done = subprocess.run(
         [program.with_name("python"), "-c", _RENDERS],
         cwd=tmp_path,

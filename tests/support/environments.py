@@ -24,7 +24,7 @@ def run_uv(*arguments: str | Path, cwd: Path = REPOSITORY) -> None:
 
 
 def make_environment(folder: Path, *requirements: str | Path) -> Path:
-    """Make a virtual environment with what the arguments of `uv pip install` name; return its Python."""
+    """Make a virtual environment with the packages named to `uv pip install`; return its Python."""
     run_uv("venv", "--no-project", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
     run_uv("pip", "install", "--python", python, *requirements)
@@ -32,7 +32,7 @@ def make_environment(folder: Path, *requirements: str | Path) -> Path:
 
 
 def clean_variables() -> dict[str, str]:
-    """Return the environment without what leads Python, or wastestream, back to this checkout."""
+    """Return the variables without those that lead Python or wastestream back to this checkout."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WASTESTREAM_"))
     }

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Return as soon as `condition()` holds; fail after `seconds` and name `what` was awaited."""
+    """Return as soon as `condition()` holds; fail after `seconds` with `what` in the message."""
     if not wait_for(condition, seconds, pause=0.02):
         raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
 

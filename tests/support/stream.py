@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from api.ingest.commit import Image, Origin, Upload
 from core.jobs import JobState
@@ -70,7 +73,7 @@ def upload_group(client: FlaskClient, max_ages: Sequence[float | None]) -> list[
 def uploading(client: FlaskClient) -> Iterator[list[str]]:
     """Upload single images and bulks from a thread; yields the growing list of their ids.
 
-    A call that is answered 503 is sent again under its idempotency key, as clients do.
+    A call that is answered 503 is sent again under its idempotency key, or those of its files, as clients do.
     """
     ids: list[str] = []
     stop = threading.Event()
@@ -79,8 +82,8 @@ def uploading(client: FlaskClient) -> Iterator[list[str]]:
     def run() -> None:
         try:
             while not stop.wait(0.2):
-                for count in (1, 8):
-                    ids.extend(_send(client, count, uuid.uuid4().hex))
+                for send in (_send_one, _send_bulk, _send_described):
+                    ids.extend(_until_accepted(partial(send, client, uuid.uuid4().hex)))
         except BaseException as error:  # noqa: BLE001 - handed to the test, which raises it
             failed.append(error)
 
@@ -94,15 +97,29 @@ def uploading(client: FlaskClient) -> Iterator[list[str]]:
     assert failed == []
 
 
-def _send(client: FlaskClient, count: int, key: str) -> list[str]:
-    """Upload one image, or a bulk, until it is accepted or rejected; return the jobs' ids."""
+def _send_one(client: FlaskClient, key: str) -> TestResponse:
+    return post_image(client, Idempotency_Key=key)
+
+
+def _send_bulk(client: FlaskClient, key: str) -> TestResponse:
+    return client.post("/v1/images/bulk", data={"i": _parts()}, headers={"Idempotency-Key": key})
+
+
+def _send_described(client: FlaskClient, key: str) -> TestResponse:
+    """Upload a bulk of two cameras, each file with a key of its own."""
+    files = [{"camera": f"belt-{number % 2}", "idempotency_key": f"{key}-{number}"} for number in range(8)]
+    return client.post("/v1/images/bulk", data={"metadata": json.dumps({"files": files}), "i": _parts()})
+
+
+def _parts() -> list[tuple[io.BytesIO, str, str]]:
+    return [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(8)]
+
+
+def _until_accepted(send: Callable[[], TestResponse]) -> list[str]:
+    """Send images until they are accepted or rejected; return the jobs' ids."""
     deadline = time.monotonic() + 90
     while True:
-        if count == 1:
-            response = post_image(client, Idempotency_Key=key)
-        else:
-            parts = [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(count)]
-            response = client.post("/v1/images/bulk", data={"i": parts}, headers={"Idempotency-Key": key})
+        response = send()
         if response.status_code != 503 or time.monotonic() > deadline:
             break
         time.sleep(0.1)

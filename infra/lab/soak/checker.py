@@ -75,23 +75,35 @@ class Verdict:
     """Images counted more than once or settled more than once."""
     duplicates: int
     """Repeated uploads that the server recognised by their idempotency key."""
+    unfed: int
+    """Settled jobs that the feed lacks."""
+    refed: int
+    """Entries of the feed beyond one for each settled job."""
     balanced: bool
     """received = classified + failed + expired + cancelled + pending, in every row and in total."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost or doubled and the ledger balances."""
-        return self.balanced and not self.lost and not self.doubled
+        """Whether nothing was lost or doubled, by the jobs and by the feed, and the ledger balances."""
+        return self.balanced and not (self.lost or self.doubled or self.unfed or self.refed)
 
 
-def judge(checker: Checker, ledger: Ledger) -> Verdict:
-    """Compare the sender's record with the server's counts, of a ledger that covers the whole soak."""
+def judge(checker: Checker, ledger: Ledger, feed: Iterable[str]) -> Verdict:
+    """Compare the sender's record with the server's counts and feed.
+
+    Args:
+        checker: the record.
+        ledger: one that covers the whole soak.
+        feed: ids in the whole feed.
+    """
     counted = ledger.system
     if counted is None:
         raise ValueError("The ledger was asked with a key that is bound to cameras.")
     states = checker.states()
     doubled = len(checker.changed) + max(0, counted.received - len(checker.accepted))
     doubled += sum(max(0, getattr(counted, state) - states[state]) for state in TERMINAL)
+    fed = Counter(feed)
+    settled = sum(getattr(counted, state) for state in TERMINAL)
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
         accepted=len(checker.accepted),
@@ -100,5 +112,7 @@ def judge(checker: Checker, ledger: Ledger) -> Verdict:
         lost=len(lost) + max(0, len(checker.accepted) - counted.received),
         doubled=doubled,
         duplicates=counted.duplicates,
+        unfed=max(len(checker.settled.keys() - fed.keys()), settled - len(fed)),
+        refed=fed.total() - len(fed) + max(0, len(fed) - settled),
         balanced=ledger.balanced,
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from core.redis.api_keys import Scope
+from core.redis.feed import Cursor, Feed
 from infra.lab.soak.checker import Checker, judge
 from infra.lab.soak.faults import Fault
 from infra.lab.soak.result import FaultResult, SoakResult
@@ -26,6 +27,7 @@ MAX_RECOVERY: Final = 120.0
 MAX_DRAIN: Final = 900.0
 """The same after an overload, whose backlog depends on the machine's speed."""
 
+_PIECE: Final = 1000  # results of the feed read at a time
 _TICK: Final = 0.25
 _FINISH: Final = 120.0  # seconds for the last results
 _CALM: Final = (1.0, 4.0)  # seconds between a recovery and the next fault
@@ -60,9 +62,18 @@ async def soak(
         say(_line(result, checker))
     loaded = time.monotonic() - began
     await workload.finish(_FINISH)
+    feed = await asyncio.to_thread(lambda: list(_read(Feed(stack.redis()))))
     async with AsyncClient(stack.url, key=key) as client:
-        verdict = judge(checker, await client.ledger(since=since))
+        verdict = judge(checker, await client.ledger(since=since), feed)
     return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
+
+
+def _read(feed: Feed) -> Iterator[str]:
+    """Yield the ids in the whole feed."""
+    cursor = Cursor(0)
+    while piece := feed.read(cursor, _PIECE):
+        yield from (settled.job_id for settled in piece)
+        cursor = piece[-1].cursor
 
 
 def _shuffled(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:

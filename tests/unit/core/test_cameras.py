@@ -64,7 +64,7 @@ def test_one_name_has_one_form() -> None:
     ],
 )
 def test_what_is_no_id_is_named(text: str, reason: str) -> None:
-    """The sentence says which character offends, and what to use."""
+    """The sentence names the invalid character and the valid ones."""
     with pytest.raises(CameraIdError, match=rf"cannot be a camera's id: .*{reason}.*Use 1 to 64 bytes"):
         camera_id(text)
 

@@ -32,7 +32,7 @@ def test_every_format_shows_the_same_picture(image_format: str, options: dict[st
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_and_looks_the_same() -> None:
-    """A 1280x720 frame, decoded at a quarter, is what decoding all of it gives."""
+    """A 1280x720 frame decoded at a quarter equals a full decode."""
     source = pattern(1280, 720)
     assert _close(decode(encoded(source, quality=95)), source)
 
@@ -88,7 +88,7 @@ def test_a_truncated_image_is_rejected(image_format: str) -> None:
 
 
 def test_what_is_no_image_is_rejected() -> None:
-    """A text, and a format that is not taken, are named for what they are not."""
+    """For a text, and for another format, the error names the valid formats."""
     for data in (b"", b"hello", encoded(image_format="GIF"), encoded(image_format="BMP")):
         with pytest.raises(UnsupportedImageError, match="JPEG, PNG or WebP"):
             decode(data)

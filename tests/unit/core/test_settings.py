@@ -27,7 +27,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_wrong_variable_is_named_and_no_secret_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says which variables are wrong, not what they hold."""
+    """The message names the wrong variables, without their values."""
     monkeypatch.setenv("WASTESTREAM_PORT", "hunter2")
     monkeypatch.setenv("WASTESTREAM_S3_ENDPOINT", "ftp://secret@host")
     with pytest.raises(SettingsError, match=r"WASTESTREAM_\w+.*WASTESTREAM_\w+") as caught:

@@ -90,7 +90,7 @@ def test_images_share_objects_of_bounded_size_and_cost(images: list[tuple[int, i
 
 
 def test_an_image_key_names_camera_day_and_job() -> None:
-    """The key is made of what we know, and gives the job's id back."""
+    """The key follows from the job, and gives the job's id back."""
     key = image_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
     assert key == object_key(key) == "images/belt-7/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpeg"
     assert job_id_of(key) == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -144,3 +144,14 @@ def test_the_ids_in_a_shard_tell_nothing_of_each_other() -> None:
     )
     assert [len({job_id[place] for job_id in ids}) for place in range(10, 26)] == [32] * 16
     assert Shard("", shards[0].id, 2).job_ids == ids[:2]
+
+
+def test_an_image_that_its_client_stores_has_a_folder_of_no_camera() -> None:
+    """Its key is known from the job's record, and tells the job, like others."""
+    shard = Shard.direct("png")
+    key = image_key(shard.id, "belt", "png", shard.suffix)
+    assert key == shard.key == shard.image_key(shard.id, "belt", "png") == object_key(key)
+    assert key.startswith("images/_direct/")
+    assert Shard.at(key) == shard
+    assert (job_id_of(key), shard.job_ids) == (shard.id, [shard.id])
+    assert image_key(shard.id, "belt", "png") == image_key(shard.id, "belt", "png", "") != key

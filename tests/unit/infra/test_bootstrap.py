@@ -122,7 +122,7 @@ def test_changed_requirements_are_installed(checkout: Checkout) -> None:
 
 
 def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
-    """A failure is told, ends the run, and what it left is never taken for good."""
+    """A failure is reported and ends the run; its partial files are never used."""
     failing = checkout.notes.with_name("notes.fail")
     failing.touch()
     code, out, err = checkout.run("status")

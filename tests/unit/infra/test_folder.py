@@ -59,7 +59,7 @@ def test_the_folder_of_an_older_version_is_closed_to_others(tmp_path: Path) -> N
 
 
 def test_a_folder_of_others_too_stays_theirs(tmp_path: Path) -> None:
-    """In a folder with other things, /tmp say, only what is ours is closed."""
+    """In a folder with other files, such as /tmp, only our files are closed."""
     folder = _old(tmp_path / "data")
     (folder.path / "letter").touch(0o644)
     (folder.path / "letter").chmod(0o644)

@@ -24,7 +24,7 @@ _STUBBORN = "trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
 
 
 class Bench:
-    """A supervisor with what it said, and programs to give it."""
+    """A supervisor, its messages, and programs for it."""
 
     def __init__(self, folder: Path, signals: Signals, guard: Guard) -> None:
         self.folder = folder
@@ -73,7 +73,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_stage_starts_when_the_one_before_is_ready(bench: Bench) -> None:
-    """The second stage finds what the first made before it was ready."""
+    """The second stage finds the file that the first made before it was ready."""
     flag = bench.folder / "flag"
     first = bench.service("first", f"sleep 0.2; touch {flag}; exec sleep 60", ready=flag.exists)
     second = bench.service("second", f"test -e {flag} || exit 9; exec sleep 60")
@@ -163,7 +163,7 @@ def test_a_process_that_never_gets_ready_ends_the_start(bench: Bench) -> None:
 
 
 def test_told_to_stop_while_starting(bench: Bench) -> None:
-    """Ctrl-C during the start stops what has been started."""
+    """Ctrl-C during the start stops the started processes."""
 
     def interrupt() -> bool:
         signal.raise_signal(signal.SIGINT)

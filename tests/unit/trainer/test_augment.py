@@ -54,7 +54,7 @@ def test_greyscale_has_equal_channels() -> None:
 
 
 def test_hue_keeps_greys() -> None:
-    """Turning colours leaves what has none as it is."""
+    """Turning colours leaves grey pixels as they are."""
     grey = np.repeat(IMAGES[..., :1], 3, axis=-1)
     turned = augment(
         tf.constant(grey), tf.constant([7, 1]), NONE.model_copy(update={"hue": 90.0}), side=40

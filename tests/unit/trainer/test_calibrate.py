@@ -31,7 +31,7 @@ def test_the_temperature_undoes_a_scale(scale: float) -> None:
 
 
 def test_probabilities_are_those_of_the_manifest() -> None:
-    """Evaluation computes what the worker computes, also far out."""
+    """Evaluation and worker compute the same, also for extreme logits."""
     logits = np.array([-1e4, -3.0, 0.0, 0.5, 7.0, 1e4], np.float32)
     expected = [calibrated(float(logit), 1.7) for logit in logits]
     np.testing.assert_allclose(to_probabilities(logits, 1.7), expected, rtol=1e-12)

@@ -29,7 +29,7 @@ FOUND = figures(LABELS, PROBABILITIES, threshold=0.5, review_band=(0.3, 0.75))
     ],
 )
 def test_figures(name: str, expected: float) -> None:
-    """Each figure of six images is what counting on paper gives."""
+    """Each figure of six images equals a count on paper."""
     assert FOUND[name] == pytest.approx(expected)
 
 
@@ -55,7 +55,7 @@ def test_the_threshold_itself_is_non_biodegradable() -> None:
 
 
 def test_calibration_error() -> None:
-    """Ten images stated at 0.8, of which six are right, are off by 0.2."""
+    """Ten images at 0.8, six of them right, give an error of 0.2."""
     labels = np.array([1] * 6 + [0] * 4)
     error = expected_calibration_error(labels, np.full(10, 0.8), np.ones(10, np.int64))
     assert error == pytest.approx(0.2)

@@ -113,7 +113,7 @@ def test_the_finish_brings_the_8_bit_model_nearer(network: Any, ranges: Ranges) 
 
 
 def test_without_steps_weights_are_only_rounded(network: Any, ranges: Ranges) -> None:
-    """The network itself is what is converted."""
+    """The network itself is converted."""
     config = QuantizeConfig(steps=0, batch=8, learning_rate=3e-3)
     steps: list[float] = []
     assert finish(network, pictures(8, 4), ranges, config, seed=0, on_step=steps.append) is network

@@ -1,4 +1,4 @@
-"""The teacher: its file is read without running what it holds, and its prior tells artefacts from food."""
+"""The teacher: its file is read without running code in it, and its prior separates artefacts from food."""
 
 from __future__ import annotations
 

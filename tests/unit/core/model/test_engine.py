@@ -25,7 +25,7 @@ def engine() -> LiteRtEngine:
 
 @pytest.mark.parametrize("count", [1, SUB_BATCH - 1, SUB_BATCH, SUB_BATCH + 3, 2 * SUB_BATCH])
 def test_an_image_has_the_same_logit_in_any_batch(engine: LiteRtEngine, count: int) -> None:
-    """Full sub-batches and the remainder give what each image gives alone."""
+    """Full sub-batches and the remainder give each image the same logit as alone."""
     pixels = np.stack([decode(jpeg(seed)) for seed in range(count)])
     alone = [float(engine.logits(pixels[at : at + 1])[0]) for at in range(count)]
     batched = engine.logits(pixels)

@@ -59,7 +59,7 @@ def test_a_clock_set_back_is_no_standing_still() -> None:
 
 
 def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
-    """Twenty cheap jobs a second say nothing of bulk uploads of which one takes two seconds."""
+    """Twenty cheap jobs a second predict nothing about bulk jobs of two seconds each."""
     measures = {"single": [20_000, 1_000_000], "bulk": [500, 1_000_000]}
     queue = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
     assert queue.place("bulk", 99).eta_seconds == pytest.approx(200)

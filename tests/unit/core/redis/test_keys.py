@@ -21,7 +21,7 @@ def _known(key: str) -> bool:
 
 
 def test_every_name_is_in_the_table() -> None:
-    """Constants, and what the functions return."""
+    """Constants and results of the functions."""
     constants = {value for name, value in vars(keys).items() if isinstance(value, str) and name.isupper()}
     beginnings = {keys.PREFIX, keys.LEDGER, keys.TOTALS, keys.BINDING, keys.CONTROL}
     beginnings |= {keys._JOB, keys._RATE, keys._COUNTED}

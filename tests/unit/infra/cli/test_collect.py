@@ -90,7 +90,7 @@ def test_a_file_that_grows_is_read_up_to_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_utf8_can_be_shown(tmp_path: Path) -> None:
-    """Bytes of a name that are no UTF-8 are replaced in what is shown; the file is read all the same."""
+    """Bytes of a name that are no UTF-8 are shown replaced; the file is read all the same."""
     try:
         path = write(Path(f"{tmp_path}/bad\udcff.jpg"))
     except OSError:

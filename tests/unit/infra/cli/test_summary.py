@@ -97,7 +97,7 @@ def test_json_has_the_promised_fields() -> None:
 
 
 def test_the_summary_counts() -> None:
-    """Labels, reviews, failures and what was never sent are each counted."""
+    """Labels, reviews, failures and unsent images are each counted."""
     summary = Summary()
     for result in (settled(SOURCE, JOB), failed(SOURCE, "No."), unfinished(SOURCE, None, "Gone.")):
         summary.add(result)
