@@ -123,10 +123,14 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
         case "model_type" | "model_attributes_type":
             return f"{place or 'The document'} is not an object"
     reason = first["msg"].removeprefix("Value error, ")
-    sent = ",".join(first["input"]) if isinstance(first["input"], list) else str(first["input"])
-    value = f"={sent[:_SHOWN]!r}" if with_value else ""
+    value = f"={_as_sent(first['input'])[:_SHOWN]!r}" if with_value else ""
     joint = " " if first["type"] == "value_error" else ": "
     return f"{place}{value}{joint}{reason[0].lower()}{reason[1:]}"
+
+
+def _as_sent(parameter: str | list[str]) -> str:
+    """Return a parameter's value as it was in the address; of one that was repeated, all."""
+    return parameter if isinstance(parameter, str) else ",".join(parameter)
 
 
 def _place(location: tuple[int | str, ...]) -> str:
