@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from api.schemas.base import Input, Output, Timestamp
+from api.schemas.base import WHOLE, Input, Output, Timestamp
 from api.schemas.jobs import QueuedJob
 from api.schemas.ledger import CameraId
 from api.schemas.problems import Problem
@@ -26,7 +26,9 @@ class AnnouncedFile(Input):
     """An image that the client is going to put into storage. Members except the first two may be null."""
 
     size: Annotated[
-        int, Field(strict=True, description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281])
+        int,
+        Field(strict=True, description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281]),
+        WHOLE,
     ]
     media_type: Annotated[
         Literal["image/jpeg", "image/png", "image/webp"], Field(description="Type of the image.")
