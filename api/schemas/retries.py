@@ -14,7 +14,9 @@ from api.schemas.problems import Problem
 MAX_RETRIES: Final = 100
 """Maximum jobs that one call retries."""
 
-OldId = Annotated[str, Field(description="Id of the job that was to be retried.")]
+OldId = Annotated[
+    str, Field(description="Id of the job that was to be retried.", examples=["01K9Z2V5T1Q0M6F8W4RBXC7HJA"])
+]
 
 
 class RetrySelection(JobSelection):
@@ -42,7 +44,9 @@ class FailedRetry(Output):
     """Outcome of a job that could not be retried."""
 
     job_id: OldId
-    status: Annotated[int, Field(description="Status that its retry alone would have had.", ge=400, le=499)]
+    status: Annotated[
+        int, Field(description="Status that its retry alone would have had.", ge=400, le=499, examples=[410])
+    ]
     error: Problem
 
 

@@ -102,6 +102,11 @@ def _job_settled(parts: Parts) -> Seen:
     return _seen(client.delete(f"/v1/jobs/{job}"))
 
 
+def _job_not_retryable(parts: Parts) -> Seen:
+    client = parts.client()
+    return _seen(client.post(f"/v1/jobs/{_upload(client).get_json()['id']}/retry"))
+
+
 def _image_gone(parts: Parts) -> Seen:
     client = parts.client()
     job = parts.jobs.read(_upload(client).get_json()["id"])
@@ -211,6 +216,7 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.CURSOR_EXPIRED: _bad_call("GET", "/v1/results?after=1-0-0"),
     ProblemType.UPLOADS_OFF: _uploads_off,
     ProblemType.JOB_SETTLED: _job_settled,
+    ProblemType.JOB_NOT_RETRYABLE: _job_not_retryable,
     ProblemType.IMAGE_GONE: _image_gone,
     ProblemType.BODY_TOO_LARGE: _bad_upload(bytes(MAX_BYTES + 1)),
     ProblemType.UNSUPPORTED_IMAGE: _bad_upload(b"hello, I am a text"),
