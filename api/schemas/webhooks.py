@@ -98,7 +98,6 @@ class Replay(Input):
             alias="from",
             description="Instead of `after`: time of settling from which to go on, a date (midnight UTC) or "
             "an RFC 3339 time with zone.",
-            examples=["2026-01-31T07:00:00Z"],
         ),
     ] = None
 
@@ -127,11 +126,12 @@ class WebhookStatus(Output):
     behind: Annotated[
         float,
         Field(
-            description="Seconds since the oldest result that it has not got; 0 without one.", examples=[0]
+            description="Seconds since the oldest result that it has not got; 0 without one.", examples=[0.0]
         ),
     ]
     failing_since: Annotated[
-        Timestamp | None, Field(description="When the delivery that is tried again first failed.")
+        Timestamp | None,
+        Field(description="When the delivery that is tried again first failed.", examples=[None]),
     ]
     error: Annotated[
         str, Field(description="Why the last attempt failed; empty if it did not.", examples=[""])
