@@ -270,7 +270,7 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
         for variable, value in service.get("environment", {}).items():
             if value is None:
                 default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
-                taken[variable] = f"{default:g}" if isinstance(default, float) else str(default)
+                taken[variable] = f"{default:g}" if isinstance(default, float) else str(default).strip("()")
     assert optional == taken
 
 
