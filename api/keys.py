@@ -12,10 +12,10 @@ import click
 
 from api.auth.key_cache import REFRESH_SECONDS
 from api.commands import CommandGroup, print_table
-from api.schemas.times import optional_timestamp, timestamp
 from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
 from core.redis.client import connect
 from core.settings import RATE_RULE, Settings, is_rate, load_settings
+from core.times import optional_timestamp, timestamp
 
 _UNITS: Final = {"h": 3600, "d": 24 * 3600}  # seconds
 _MAX_DAYS: Final = 36_500

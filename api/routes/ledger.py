@@ -17,11 +17,11 @@ from api.http.problems import RequestError
 from api.http.validation import read_query
 from api.openapi.operation import Answer, operation, respond_with
 from api.schemas.ledger import LedgerPage, LedgerQuery, Row
-from api.schemas.times import written
 from api.services import services
 from core.hours import hour_of
 from core.redis.api_keys import Scope
 from core.redis.ledger import COUNTERS, LedgerRow
+from core.times import written
 
 MAX_ROWS: Final = 100_000
 """Maximum rows in one response: a month of 130 cameras."""

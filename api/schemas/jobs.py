@@ -8,9 +8,8 @@ from pydantic import Field
 
 import core.redis.eta
 from api.schemas.base import EXAMPLE_ID, Input, JobId, Output, Timestamp
-from api.schemas.times import optional_timestamp, timestamp
 from core import jobs
-from core.ids import accepted_ms
+from core.job_document import job_document
 from core.jobs import JobState
 
 MAX_IDS: Final = 1000
@@ -27,19 +26,6 @@ class Prediction(Output):
         str | None,
         Field(description="Version and SHA-256 of the weights.", examples=["2026.11.27-1434+6fa13b7026b1"]),
     ]
-
-    @classmethod
-    def of(cls, job: jobs.Job) -> Self | None:
-        """Return the prediction of a job, None without one."""
-        prediction = job.prediction
-        if prediction is None:
-            return None
-        return cls(
-            label=prediction.label,
-            probability=round(prediction.probability, 6),
-            review=prediction.review,
-            model=job.model,
-        )
 
 
 class Place(Output):
@@ -77,7 +63,7 @@ class Job(Output):
     @classmethod
     def of(cls, job: jobs.Job) -> Self:
         """Return a job without its place in the queue."""
-        return cls(**_members(job))
+        return cls(**job_document(job))
 
 
 class QueuedJob(Job):
@@ -89,22 +75,8 @@ class QueuedJob(Job):
     def at(cls, job: jobs.Job, place: core.redis.eta.Place | None, *, with_prediction: bool = True) -> Self:
         """Return a job with its place, None if it has settled; without its prediction on request."""
         queue = None if place is None else Place(ahead=place.ahead, eta_seconds=place.eta_seconds)
-        members = _members(job)
+        members = job_document(job)
         return cls(**(members if with_prediction else {**members, "prediction": None}), queue=queue)
-
-
-def _members(job: jobs.Job) -> dict[str, object]:
-    return {
-        "id": job.id,
-        "state": job.state,
-        "camera": job.camera,
-        "captured_at": optional_timestamp(job.captured_ms),
-        "accepted_at": timestamp(accepted_ms(job.id)),
-        "expires_at": optional_timestamp(job.expires_ms),
-        "settled_at": optional_timestamp(job.settled_ms),
-        "prediction": Prediction.of(job),
-        "error": job.error,
-    }
 
 
 class JobsQuery(Input):

@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.http.timestamps import parse_rfc3339
 from api.schemas.base import Input, Output, Timestamp
-from api.schemas.times import hour_timestamp, written
 from core.cameras import camera_id
 from core.errors import CameraIdError
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
+from core.times import hour_timestamp, written
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000  # leaves room to add hours: years end with 9999

@@ -1,4 +1,4 @@
-"""Times in answers: RFC 3339 in UTC."""
+"""Times in JSON: RFC 3339 in UTC."""
 
 from __future__ import annotations
 
