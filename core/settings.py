@@ -129,6 +129,9 @@ class Settings(BaseSettings):
         168.0, ge=1, description="Hours that an image is kept in storage after it was accepted."
     )
     ledger_retention_days: float = Field(92.0, ge=1, description="Days that the ledger's rows are kept.")
+    archive: Literal["on", "off"] = Field(
+        "on", description="Whether each hour of results is written to the bucket, below `results/`."
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Least severe log line printed."
     )

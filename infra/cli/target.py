@@ -39,12 +39,18 @@ class Target:
             StackError: no stack runs on the data folder, or its Redis does not answer.
             SettingsError: the environment's settings are invalid.
         """
-        return self._opens(self._settings())
+        return self._opens(target_settings(self.folder))
 
-    def _settings(self) -> Settings:
-        if self.folder is None and os.environ.get(_REDIS_URL):
-            return load_settings()
-        return _local_settings(DataFolder((self.folder or DEFAULT_FOLDER).absolute()))
+
+def target_settings(folder: Path | None) -> Settings:
+    """Return the settings of an installation: that of a data folder or, without one, of the environment.
+
+    Raises:
+        StackError, SettingsError: as `Target`.
+    """
+    if folder is None and os.environ.get(_REDIS_URL):
+        return load_settings()
+    return _local_settings(DataFolder((folder or DEFAULT_FOLDER).absolute()))
 
 
 def target_group(

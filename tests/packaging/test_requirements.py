@@ -13,18 +13,19 @@ from tests.support.servers import REPOSITORY
 
 _FILES = {
     "api": ["api"],
-    "worker": ["worker"],
+    "worker": ["worker", "mqtt"],
     "trainer": ["trainer"],
     "infra": ["infra"],
     "servers": ["servers"],
-    "serve": ["api", "worker", "infra"],
+    "serve": ["api", "worker", "mqtt", "infra"],
     "train": ["trainer", "infra"],
-    "bench": ["api", "worker", "infra", "bench"],
-    "test": ["api", "worker", "trainer", "infra", "bench", "servers", "test"],
+    "bench": ["api", "worker", "mqtt", "infra", "bench"],
+    "export": ["api", "infra", "export"],
+    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "servers", "test"],
 }
 """File to the dependency groups that it installs."""
 
-_WITH_GPU = {"worker-tensorflow": ["worker-tensorflow"], "train-gpu": ["trainer-gpu", "infra"]}
+_WITH_GPU = {"worker-tensorflow": ["worker-tensorflow", "mqtt"], "train-gpu": ["trainer-gpu", "infra"]}
 """The same of those that hold CUDA, which the tests do without."""
 
 _ALL = {**_FILES, **_WITH_GPU}

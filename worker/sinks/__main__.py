@@ -8,11 +8,16 @@ import sys
 import threading
 from typing import Final
 
+import redis
+
 from core.errors import SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
+from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
+from core.storage import ObjectStore
+from worker.sinks.archive import ArchiveSink
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import Runner, Sink
 
@@ -21,9 +26,14 @@ logger = logging.getLogger(__name__)
 _STOP_SECONDS: Final = 15.0  # for the deliveries in progress
 
 
-def sinks_of(settings: Settings) -> list[Sink]:  # noqa: ARG001 - the first sinks come with the next commits
+def sinks_of(settings: Settings, client: redis.Redis, feed: Feed) -> list[Sink]:
     """Return the sinks that the settings turn on."""
-    return []
+    jobs = JobStore(client)
+    sinks: list[Sink] = []
+    if settings.archive == "on":
+        objects = ObjectStore(settings)
+        sinks.append(ArchiveSink(feed, jobs, objects, retention_hours=settings.retention_hours))
+    return sinks
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -31,7 +41,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
     leadership = Leadership(client)
-    runners = [Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings)]
+    runners = [Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings, client, feed)]
     for thread in (leadership, *runners):
         thread.start()
     stop.wait()
