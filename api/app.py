@@ -8,7 +8,21 @@ from api.auth import policy
 from api.http import default_headers, problems, proxy, request_id
 from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
-from api.routes import images, jobs, ledger, metrics, pages, probes, reference, results, session
+from api.routes import (
+    arguments,
+    images,
+    jobs,
+    ledger,
+    metrics,
+    pages,
+    probes,
+    reference,
+    results,
+    retries,
+    session,
+    uploads,
+    webhooks,
+)
 from api.services import Services
 from core.settings import Settings, load_settings
 
@@ -24,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     app = Flask(__name__, static_folder=None)  # `pages` serves the files, with its headers.
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no call of the contract
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
     settings = settings or load_settings()
     deps = app.extensions["wastestream"] = Services.open(settings)
@@ -33,6 +48,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     policy.register(app, policy.Auth(settings, deps.key_cache, deps.integrity))
     operation.register(app)
     proxy.register(app, settings.trusted_proxies)
-    for routes in (images, jobs, results, ledger, metrics, probes, session, reference, pages):
+    arguments.register(app)
+    for routes in (
+        images,
+        jobs,
+        retries,
+        results,
+        webhooks,
+        ledger,
+        metrics,
+        probes,
+        session,
+        uploads,
+        reference,
+        pages,
+    ):
         app.register_blueprint(routes.blueprint)
     return app

@@ -19,7 +19,7 @@ from core.redis.keys import SETTLED
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 1.0
-"""How often a waiting request reads the job itself, because Redis can lose a publication."""
+"""Interval at which a waiting request reads the job itself, because Redis can lose a publication."""
 
 _ANY: Final = ""
 """Stands for every job."""

@@ -10,8 +10,8 @@ import click
 
 from api.commands import CommandGroup
 from core.errors import DataLostError
-from core.installation import Installation
 from core.redis.client import connect
+from core.redis.installation import Installation
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from core.errors import DataLostError, RedisUnavailableError, StorageUnavailableError, WastestreamError
-from core.installation import Installation, everything_lost
+from core.redis.installation import Installation, everything_lost
 from core.redis.job_store import JobStore
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,8 @@ import click
 
 from api.auth.key_cache import REFRESH_SECONDS
 from api.commands import CommandGroup, print_table
+from core.cameras import camera_pattern
+from core.errors import CameraPatternError, KeyBindingError
 from core.redis.api_keys import NAME_RULE, Key, KeyStore, Scope, is_key_name
 from core.redis.client import connect
 from core.settings import RATE_RULE, Settings, is_rate, load_settings
@@ -38,6 +40,14 @@ def _rate(context: click.Context, option: click.Parameter, value: float | None) 
     if value is not None and not is_rate(value):
         raise click.BadParameter(f"{value:g}: {RATE_RULE}.")
     return value
+
+
+def _patterns(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    del context, option
+    try:
+        return tuple(dict.fromkeys(map(camera_pattern, texts)))
+    except CameraPatternError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
@@ -67,6 +77,14 @@ def _rate(context: click.Context, option: click.Parameter, value: float | None) 
     type=click.IntRange(1, 1_000_000),
     help="Maximum images at once beyond the rate [the server's WASTESTREAM_KEY_BURST].",
 )
+@click.option(
+    "--camera",
+    "cameras",
+    multiple=True,
+    callback=_patterns,
+    metavar="ID",
+    help="Camera that the key is for, such as belt-1 or 'line2-*'; may be repeated [all cameras].",
+)
 @click.pass_obj
 def create(
     opened: Callable[[], KeyStore],
@@ -76,6 +94,7 @@ def create(
     expires: int | None,
     rate: float | None,
     burst: int | None,
+    cameras: tuple[str, ...],
 ) -> None:
     """Make a key called NAME and print it; it cannot be shown again.
 
@@ -86,9 +105,15 @@ def create(
     store = opened()
     until = None if expires is None else time.time_ns() // 1_000_000 + expires
     first = store.version() is None
-    key, token = store.create(name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst)
+    try:
+        key, token = store.create(
+            name, map(Scope, scopes), expires_ms=until, rate=rate, burst=burst, cameras=cameras
+        )
+    except KeyBindingError as error:
+        raise click.UsageError(str(error)) from error
+    bound = f"; cameras {_cameras(key)}" if key.cameras else ""
     click.echo(
-        f"Made the key {key.name} ({_scopes(key)}; {_validity(key)}). It is shown only now:",
+        f"Made the key {key.name} ({_scopes(key)}{bound}; {_validity(key)}). It is shown only now:",
         err=True,
     )
     click.echo(token)
@@ -102,7 +127,7 @@ def create(
 @click.option("--all", "everything", is_flag=True, help="Show revoked and expired keys too.")
 @click.pass_obj
 def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool) -> None:
-    """Show names, scopes, limits and dates of the keys, never the keys themselves."""
+    """Show names, scopes, cameras, limits and dates of the keys, never the keys themselves."""
     keys = [key for key in opened().all() if everything or key.valid]
     if as_json:
         for key in keys:
@@ -111,9 +136,18 @@ def list_keys(opened: Callable[[], KeyStore], *, as_json: bool, everything: bool
     if not keys:
         click.echo("There are no valid keys. Make one: wastestream keys create NAME --scope ingest", err=True)
         return
-    rows = [("id", "name", "scopes", "limit", "made", "")]
+    rows = [("id", "name", "scopes", "cameras", "limit", "made", "")]
     rows += [
-        (key.id, key.name, _scopes(key), _limit(key), _date(key.created_ms), _validity(key)) for key in keys
+        (
+            key.id,
+            key.name,
+            _scopes(key),
+            _cameras(key),
+            _limit(key),
+            _date(key.created_ms),
+            _validity(key),
+        )
+        for key in keys
     ]
     print_table(rows)
 
@@ -143,6 +177,10 @@ def _scopes(key: Key) -> str:
     return ", ".join(sorted(key.scopes))
 
 
+def _cameras(key: Key) -> str:
+    return "all" if key.cameras is None else ", ".join(key.cameras)
+
+
 def _limit(key: Key) -> str:
     if key.rate is None:
         return "" if key.burst is None else f"burst {key.burst:,}"
@@ -168,6 +206,7 @@ def _as_json(key: Key) -> dict[str, Any]:
         "id": key.id,
         "name": key.name,
         "scopes": sorted(key.scopes),
+        "cameras": key.cameras,
         "rate": key.rate,
         "burst": key.burst,
         "created_at": timestamp(key.created_ms),

@@ -15,9 +15,11 @@ from core.disk import Disk
 from core.errors import RedisUnavailableError, StorageUnavailableError, WastestreamError
 from core.redis.job_store import JobStore
 from core.redis.ledger import Balance, Ledger
+from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
 from core.redis.workers import WorkerRegistry
 from core.storage import ObjectStore
+from core.times import timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ NO_WORKER_SECONDS: Final = 60.0
 _NO_WORKER: Final = (
     f"Jobs wait, but no worker has reported for {NO_WORKER_SECONDS:.0f} s: start one, or read the logs."
 )
+
+_PAUSED: Final = "Workers take no {lane} jobs: paused since {since}; go on with `wastestream resume {lane}`."
 
 INSTALLATION: Final = "installation"
 
@@ -44,12 +48,14 @@ class Readiness:
     Attributes:
         failures: reasons by the name in `DEPENDENCIES`, or `disk` while it is full.
         warnings: problems that leave the API ready, such as missing workers: accepted images wait for them.
+        paused: the paused lanes; None if Redis is down.
         balance: of the ledger; None if Redis is down, or has lost its data.
     """
 
     failures: dict[str, str]
     warnings: dict[str, str]
     balance: Balance | None
+    paused: tuple[str, ...] | None
 
     @property
     def ready(self) -> bool:
@@ -68,6 +74,7 @@ class ReadinessCheck:
         ledger: Ledger,
         objects: ObjectStore,
         *,
+        pauses: Pauses,
         integrity: Integrity,
         disk: Disk,
     ) -> None:
@@ -75,6 +82,7 @@ class ReadinessCheck:
         self._jobs = jobs
         self._workers = workers
         self._ledger = ledger
+        self._pauses = pauses
         self._objects = objects
         self._integrity = integrity
         self._disk = disk
@@ -93,19 +101,26 @@ class ReadinessCheck:
         failures: dict[str, str] = {}
         warnings: dict[str, str] = {}
         balance: Balance | None = None
+        paused: tuple[str, ...] | None = None
         with _record_failure(failures, "redis"):
             self._server.check()
             self._jobs.ping()
             balance = self._ledger.balance()
             if self._workers.unattended(NO_WORKER_SECONDS):
                 warnings["workers"] = _NO_WORKER
+            lanes = self._pauses.paused()
+            paused = tuple(lanes)
+            if lanes:
+                warnings["paused"] = " ".join(
+                    _PAUSED.format(lane=lane, since=timestamp(since)) for lane, since in lanes.items()
+                )
         with _record_failure(failures, "storage"):
             self._objects.check()
         with _record_failure(failures, INSTALLATION):
             self._compare(failures)
         with _record_failure(failures, "disk"):
             self._disk.check()
-        return Readiness(failures, warnings, None if INSTALLATION in failures else balance)
+        return Readiness(failures, warnings, None if INSTALLATION in failures else balance, paused)
 
     def _compare(self, failures: Mapping[str, str]) -> None:
         """Compare the data in Redis and storage; while one of them fails, use the latest result."""

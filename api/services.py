@@ -10,18 +10,25 @@ from flask import current_app
 from api.auth.key_cache import KeyCache, settings_key
 from api.events import JobEvents
 from api.ingest.commit import Commits
+from api.ingest.direct import DirectUploads
+from api.ingest.retries import Retries
 from api.ingest.upload import Ingest
 from api.integrity import Integrity
 from api.readiness import ReadinessCheck
 from core.disk import Disk
-from core.installation import Installation
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
 from core.redis.feed import Feed
+from core.redis.installation import Installation
+from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
+from core.redis.pauses import Pauses
 from core.redis.server import RedisServer
+from core.redis.sinks import SinkStore
+from core.redis.upload_secret import UploadSecret
+from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore
@@ -35,11 +42,16 @@ class Services:
 
     settings: Settings
     jobs: JobStore
+    index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
     feed: Feed
+    sinks: SinkStore
+    webhooks: WebhookStore
     objects: ObjectStore
     ingest: Ingest
+    direct_uploads: DirectUploads
+    retries: Retries
     job_events: JobEvents
     key_cache: KeyCache
     integrity: Integrity
@@ -57,22 +69,41 @@ class Services:
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
         )
+        feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
-        commits = Commits(jobs, objects, Envelope(make_app(settings)))
+        envelope = Envelope(make_app(settings))
+        commits = Commits(jobs, objects, envelope)
+        ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
             jobs=jobs,
+            index=index,
             workers=workers,
             ledger=ledger,
-            feed=Feed(client, retention_hours=settings.retention_hours),
+            feed=feed,
+            sinks=SinkStore(client, feed),
+            webhooks=WebhookStore(client),
             objects=objects,
-            ingest=Ingest(jobs, commits, server, disk),
+            ingest=ingest,
+            direct_uploads=DirectUploads(
+                settings, jobs, objects, envelope, secret=UploadSecret(client), server=server, disk=disk
+            ),
+            retries=Retries(jobs, index, objects, ingest),
             job_events=JobEvents(client, max_waiting=settings.api_waiting),
             key_cache=KeyCache(KeyStore(client), settings_key(settings)),
             integrity=integrity,
-            readiness=ReadinessCheck(server, jobs, workers, ledger, objects, integrity=integrity, disk=disk),
+            readiness=ReadinessCheck(
+                server,
+                jobs,
+                workers,
+                ledger,
+                objects,
+                pauses=Pauses(client),
+                integrity=integrity,
+                disk=disk,
+            ),
             disk=disk,
         )
 

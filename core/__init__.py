@@ -1,1 +1,1 @@
-"""What every program of wastestream agrees on; imports none of the others."""
+"""Records, formats and stores that all programs of wastestream share; imports none of the others."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from core.errors import CameraIdError
+from core.errors import CameraIdError, CameraPatternError
 
 DEFAULT_CAMERA: Final = "default"
 """Camera of an image that names none."""
@@ -26,6 +28,8 @@ _INVISIBLE: Final = re.compile(
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Most ids. They need no second look."""
 
+_WILDCARD: Final = "*"
+
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -38,17 +42,27 @@ def camera_id(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     name = unicodedata.normalize("NFC", text.strip(" "))
-    for character in name:
-        # Letters, digits and the marks on them, in any script.
-        if (unicodedata.category(character)[0] not in "LMN" and character not in _PUNCTUATION) or (
-            _INVISIBLE.match(character)
-        ):
-            raise CameraIdError(text, f"it holds {_described(character)}")
-    if not name or unicodedata.category(name[0])[0] not in "LN":
-        raise CameraIdError(text, "it does not begin with a letter or digit" if name else "it is empty")
-    if len(name.encode()) > MAX_LENGTH:
-        raise CameraIdError(text, f"it has {len(name.encode())} bytes")
+    if reason := _fault(name):
+        raise CameraIdError(text, reason)
     return name
+
+
+def camera_pattern(text: str) -> str:
+    """Return a pattern of camera ids as it is stored; `*` stands for any characters, or none.
+
+    Raises:
+        CameraPatternError: no camera id can match it.
+    """
+    pattern = unicodedata.normalize("NFC", text.strip(" "))
+    if reason := _fault(pattern.replace(_WILDCARD, "0")):
+        raise CameraPatternError(text, reason)
+    return pattern
+
+
+def matches(camera: str, patterns: Iterable[str]) -> bool:
+    """Return whether a camera id matches one of the patterns, from `camera_pattern`."""
+    # The standard library's patterns cannot backtrack without end. Its other wildcards are in no id.
+    return any(fnmatchcase(camera, pattern) for pattern in patterns)
 
 
 def camera_id_in_header(value: str) -> str:
@@ -62,6 +76,23 @@ def camera_id_in_header(value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
     return camera_id(_decoded(value))
+
+
+def _fault(name: str) -> str | None:
+    """Return why a text in NFC cannot be a camera's id; None if it can."""
+    for character in name:
+        # Letters, digits and the marks on them, in any script.
+        if (unicodedata.category(character)[0] not in "LMN" and character not in _PUNCTUATION) or (
+            _INVISIBLE.match(character)
+        ):
+            return f"it holds {_described(character)}"
+    if not name:
+        return "it is empty"
+    if unicodedata.category(name[0])[0] not in "LN":
+        return "it does not begin with a letter or digit"
+    if len(name.encode()) > MAX_LENGTH:
+        return f"it has {len(name.encode())} bytes"
+    return None
 
 
 def _decoded(value: str) -> str:

@@ -11,7 +11,7 @@ from core.errors import DiskFullError
 
 _RESERVE: Final = 256 << 20
 _SHARE: Final = 20
-"""Bytes kept free, or this part of a small disk: Redis' file grows while what waits is classified."""
+"""Bytes kept free, or the fraction of a small disk: Redis' file grows while pending jobs are classified."""
 
 _FILES: Final = 1_000
 """Files (inodes) kept free, or the same part of a small disk's."""
@@ -21,13 +21,13 @@ _FRESH: Final = 1.0
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how many bytes the disk of `folder` still takes; raises `OSError` as `os.statvfs`."""
+    """Return the free bytes on the disk of `folder`; raises `OSError` as `os.statvfs`."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
 
 def shortage(folder: Path) -> str | None:
-    """Return the sentence of a full disk and what to do; None while the disk of `folder` has room."""
+    """Return a sentence for a full disk, with the remedy; None while the disk of `folder` has space."""
     try:
         disk = os.statvfs(folder)
     except OSError as error:

@@ -8,7 +8,7 @@ class WastestreamError(Exception):
 
 
 class SettingsError(WastestreamError):
-    """Raised when a setting is missing or has a value that cannot work."""
+    """Raised when a setting is missing or invalid."""
 
 
 class ImageError(WastestreamError):
@@ -91,8 +91,27 @@ class CameraBusyError(WastestreamError):
     """Raised when a camera cannot be forgotten because jobs of its images have not settled."""
 
 
+class WebhookNotFoundError(WastestreamError):
+    """Raised when no webhook has the id given."""
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"There is no webhook {webhook_id[:80]!r}; GET /v1/webhooks lists them.")
+
+
+class TooManyWebhooksError(WastestreamError):
+    """Raised when a webhook would be one more than there may be."""
+
+
+class TargetError(WastestreamError):
+    """Raised when webhooks may not be sent to a URL. Its message follows the name of the URL."""
+
+
 class NameTakenError(WastestreamError):
     """Raised when a new API key would have the name of another."""
+
+
+class KeyBindingError(WastestreamError):
+    """Raised when a new API key would have the scope `admin` and yet be bound to cameras."""
 
 
 class CursorExpiredError(WastestreamError):
@@ -126,6 +145,16 @@ class CameraIdError(WastestreamError):
         )
 
 
+class CameraPatternError(WastestreamError):
+    """Raised when a text cannot be a pattern of camera ids."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(
+            f"{text[:80]!r} cannot be a pattern of cameras: {reason}. Write a camera's id, in which * "
+            "stands for any characters, such as 'line2-*'."
+        )
+
+
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and the bound of cameras is reached."""
 
@@ -137,8 +166,8 @@ class TooManyCamerasError(WastestreamError):
             else (f"there are {most:,} already", "WASTESTREAM_MAX_CAMERAS")
         )
         super().__init__(
-            f"The camera (X-Camera-Id) is new, and {why}; use the id of a known one, or let the operator "
-            f"forget some (wastestream cameras) or raise {setting}. Nothing of this call was accepted."
+            f"The camera is new, and {why}; use the id of a known one, or let the operator "
+            f"forget some (wastestream cameras) or raise {setting}."
         )
 
 

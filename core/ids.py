@@ -12,7 +12,7 @@ _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits of Crockford's base 32, in which ULIDs are written."""
 
 _TO_PYTHON: Final = str.maketrans(_ALPHABET[10:], "abcdefghijklmnopqrstuv")
-"""Those digits to the ones that `int` reads."""
+"""Translation to the digits of `int` in base 32."""
 
 _DIGITS: Final = bytes(ord(_ALPHABET[byte % 32]) for byte in range(256))
 """A digit for each byte. Of random bytes, which have 8 bits, it takes 5."""
@@ -74,7 +74,7 @@ def packed_id(job_id: str) -> bytes:
 
 
 def unpacked_ids(data: bytes) -> list[str]:
-    """Return the ids of which `data` is the joined bytes.
+    """Return the ids in the joined bytes `data`.
 
     Raises:
         ValueError: it is not a whole number of ids.

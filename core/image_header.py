@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import ImageTooLargeError, UnsupportedImageError
-from core.formats.jpeg import read_jpeg
+from core.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from core.formats.jpeg import JpegLayout, read_jpeg
 from core.formats.layout import ImageBytes, Layout, unreadable
 from core.formats.png import read_png
 from core.formats.webp import read_webp
@@ -58,7 +58,7 @@ def sniff(data: ImageBytes) -> str | None:
 
 
 def read_header(data: ImageBytes) -> ImageHeader:
-    """Return the format and size of `data`; the time this takes is bounded whatever the bytes are.
+    """Return the format and size of `data`, in bounded time for any bytes.
 
     Raises:
         UnsupportedImageError: not JPEG, PNG or WebP.
@@ -67,6 +67,21 @@ def read_header(data: ImageBytes) -> ImageHeader:
     """
     name, layout = read_layout(data)
     return ImageHeader(name, layout.width, layout.height, layout.scans)
+
+
+def read_beginning(data: ImageBytes) -> ImageHeader | None:
+    """Return the header of an image whose first bytes are `data`; None if they do not tell it.
+
+    Raises:
+        UnsupportedImageError, ImageTooLargeError: as `read_header` of the whole image.
+    """
+    try:
+        name, layout = read_layout(data)
+    except CorruptImageError:  # The image may go on.
+        return None
+    if isinstance(layout, JpegLayout) and layout.walk is not None:  # They are counted over the whole file.
+        return None
+    return ImageHeader(name, layout.width, layout.height)
 
 
 def read_layout(data: ImageBytes) -> tuple[str, Layout]:

@@ -21,6 +21,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "settled_at": optional_timestamp(job.settled_ms),
         "prediction": _prediction(job),
         "error": job.error,
+        "retry_of": job.retry_of,
     }
 
 

@@ -1,4 +1,4 @@
-"""Records of jobs: their states, what became of them."""
+"""Records of jobs: states, predictions, outcomes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Job:
 
     `captured_ms`: when the image was taken, if the camera said. `expires_ms`: when it is too old to be
     classified, if ever. `shard`: the suffix of its shard (`core.shards`), empty for an image that is an
-    object by itself.
+    object by itself. `owner`: id of the API key that sent it, empty without one; known once it was read from
+    its record. `retry_of`: id of the job that it repeats, if it does.
     """
 
     id: str
@@ -65,16 +66,18 @@ class Job:
     prediction: Prediction | None = None
     model: str | None = None
     error: str | None = None
+    owner: str = ""
+    retry_of: str | None = None
 
     @property
     def image_key(self) -> str:
-        """Where its image is stored."""
+        """Key of the object that holds its image."""
         return image_key(self.id, self.camera, self.format, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job is to settle. `prediction` with `CLASSIFIED`, `error` (a sentence) with the other states."""
+    """Terminal state for a job. `prediction` with `CLASSIFIED`, `error` (a sentence) with the others."""
 
     job_id: str
     state: JobState

@@ -19,7 +19,7 @@ from redis.connection import parse_url
 from ulid import ULID
 
 from core.lanes import LANES, SINGLE
-from core.redis.url import TLS
+from core.redis_url import TLS
 from core.settings import Settings
 from core.shards import job_id_of
 

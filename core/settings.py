@@ -6,27 +6,28 @@ import ipaddress
 import ssl
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import SettingsError
-from core.redis.url import check_redis_url
+from core.redis_url import check_redis_url
+from core.webhook_target import Network
 
 PREFIX: Final = "WASTESTREAM_"
 
 SHIPPED_MODEL: Final = Path(__file__).resolve().parent.parent / "worker" / "model"
 
-_SLOWEST: Final = 1e-3
+_SLOWEST: Final = 1e-3  # images a second; both bounds are far inside the range of Redis' numbers
 _FASTEST: Final = 1e6
 
 RATE_RULE: Final = "use 0 for no limit, or from 0.001 to 1,000,000 images a second"
-"""Valid rates of a limit, for messages."""
+"""Valid rates, for messages."""
 
 
 def is_rate(value: float) -> bool:
-    """Return whether `value` can be the rate of a limit: far from what Redis' numbers cannot hold."""
+    """Return whether `value` is a valid rate: 0, or one within the bounds."""
     return value == 0 or _SLOWEST <= value <= _FASTEST
 
 
@@ -39,101 +40,108 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis: broker, job records, ledger. `redis://:PASSWORD@HOST:PORT/DB`; TLS: `rediss://`.",
+        description="URL of Redis, which holds the queue, job records and ledger.",
     )
     s3_endpoint: str = Field(
-        "http://127.0.0.1:8333", pattern=r"^https?://[^/]+/?$", description="Address of the S3 server."
+        "http://127.0.0.1:8333", pattern=r"^https?://[^/]+/?$", description="URL of the S3 server."
     )
     s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the S3 server.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the S3 server.")
     s3_session_token: SecretStr = Field(
-        SecretStr(""), description="Session token of temporary keys of the S3 server."
+        SecretStr(""), description="Session token of the S3 server, for temporary keys."
     )
     s3_ca_file: Path | None = Field(
-        None, description="PEM file of the authority that signed the S3 server's certificate."
+        None, description="PEM file with the certificate authority of the S3 server."
     )
     s3_bucket: str = Field(
-        "wastestream", pattern=r"^[a-z0-9][a-z0-9.\-]{2,62}$", description="Bucket that holds the images."
+        "wastestream", pattern=r"^[a-z0-9][a-z0-9.\-]{2,62}$", description="Bucket for the images."
     )
-    s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
+    s3_region: str = Field("us-east-1", description="Region in the signature of S3 requests.")
+    s3_public_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+/?)?$",
+        description="URL at which clients reach the S3 server; it turns direct uploads on.",
+    )
 
-    host: str = Field("127.0.0.1", description="Address that the API listens on.")
-    port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
-    api_processes: int = Field(1, ge=1, le=64, description="API processes; one takes about 800 uploads/s.")
-    api_threads: int = Field(64, ge=4, le=1024, description="Threads of one API process.")
+    host: str = Field("127.0.0.1", description="Listening address of the API.")
+    port: int = Field(8000, ge=1, le=65535, description="Listening port of the API.")
+    api_processes: int = Field(1, ge=1, le=64, description="Number of API processes.")
+    api_threads: int = Field(
+        64, ge=4, le=1024, description="Threads of each API process for requests with a valid key."
+    )
     api_waiting: int = Field(
-        256, ge=1, le=1024, description="Requests besides that wait for their jobs, in one API process."
+        256, ge=1, le=1024, description="Maximum number of requests that wait for jobs in each API process."
     )
 
     trusted_proxies: int = Field(
         0,
         ge=0,
         le=16,
-        description="Reverse proxies in front of the API whose X-Forwarded headers are believed.",
+        description="Number of reverse proxies whose `X-Forwarded-*` headers are trusted.",
     )
 
     auth: Literal["auto", "required", "off"] = Field(
         "auto",
-        description="Whether callers need an API key: `auto`, `required`, or `off`.",
+        description="Authentication of callers by API key.",
     )
     admin_key_sha256: str = Field(
         "",
         pattern=r"^([0-9a-fA-F]{64})?$",
-        description="SHA-256, in hexadecimal, of an API key that may do everything.",
+        description="SHA-256, in hexadecimal, of an API key with the scope `admin`.",
     )
-    key_rate: float = Field(0.0, description="Images a second that each API key may send; 0 is no limit.")
-    key_burst: int = Field(
-        256, ge=1, le=1_000_000, description="Images that an API key may send at once beyond its rate."
-    )
-    access_log: bool = Field(False, description="Whether the API prints a line for each request.")
+    key_rate: float = Field(0.0, description="Default rate limit of an API key in images a second.")
+    key_burst: int = Field(256, ge=1, le=1_000_000, description="Default burst of an API key in images.")
+    access_log: bool = Field(False, description="Access log of the API on standard output.")
 
-    max_batch: int = Field(32, ge=2, le=256, description="Most images that a worker classifies at a time.")
-    batch_timeout: float = Field(
-        60.0, gt=0, le=600, description="Seconds after which a hung batch is ended and its worker replaced."
-    )
+    max_batch: int = Field(32, ge=2, le=256, description="Maximum number of images in a batch.")
+    batch_timeout: float = Field(60.0, gt=0, le=600, description="Time limit of a batch in seconds.")
     child_memory: int = Field(
         2048,
         ge=512,
         le=1_048_576,
-        description="MiB that a worker's child may allocate; an image that needs more fails.",
+        description="Memory limit of a worker's child in MiB.",
     )
     engine: Literal["auto", "float", "int8", "tensorflow"] = Field(
         "auto",
-        description="What runs the model: the CPU with `float` or `int8` weights, `auto` the faster of both, "
-        "or `tensorflow`, for workers with a GPU.",
+        description="Engine that runs the model.",
     )
-    model_dir: Path = Field(SHIPPED_MODEL, description="Folder of the model that the workers load.")
+    model_dir: Path = Field(SHIPPED_MODEL, description="Model folder of the workers.")
 
     disk: Path | None = Field(
         None,
-        description="Folder whose disk Redis and storage fill; uploads are answered 503 while it is full.",
+        description="Folder on the disk of Redis and storage, if it is on the API's machine.",
     )
     max_queued: int = Field(
         200_000,
         ge=100,
-        description="Most images that may wait at a time; beyond it uploads are answered 429.",
+        description="Maximum number of pending images.",
     )
     max_cameras: int = Field(
         1_000,
         ge=1,
-        description="Most cameras in the ledger; an upload that names a new one is answered 422.",
+        description="Maximum number of cameras in the ledger.",
     )
     key_cameras: int = Field(
-        100, ge=1, description="Most of those cameras that one API key may bring; beyond it the same."
+        100, ge=1, description="Maximum number of cameras that an API key may add to the ledger."
+    )
+
+    webhook_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks, separated by commas, that webhooks may be sent to besides public addresses.",
     )
 
     retention_hours: float = Field(
-        168.0, ge=0.01, description="Hours that a settled job's record and an idempotency key are kept."
+        168.0, ge=0.01, description="Retention of settled jobs' records and of idempotency keys in hours."
     )
     image_retention_hours: float = Field(
-        168.0, ge=1, description="Hours that an image is kept in storage after it was accepted."
+        168.0, ge=1, description="Retention of images in hours, from acceptance."
     )
-    ledger_retention_days: float = Field(92.0, ge=1, description="Days that the ledger's rows are kept.")
+    ledger_retention_days: float = Field(92.0, ge=1, description="Retention of the ledger's rows in days.")
     archive: Literal["on", "off"] = Field(
-        "on", description="Whether each hour of results is written to the bucket, below `results/`."
+        "on", description="Archive of results: an object in the bucket for each hour, below `results/`."
     )
     log_level: str = Field(
-        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Least severe log line printed."
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Minimum severity of log lines."
     )
 
     @field_validator("redis_url")
@@ -150,7 +158,14 @@ class Settings(BaseSettings):
         try:
             ssl.create_default_context(cafile=str(value))
         except OSError as error:
-            raise ValueError(f"{value} holds no certificate in PEM that can be read ({error})") from None
+            raise ValueError(f"{value} holds no certificate in PEM format ({error})") from None
+        return value
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _are_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
     @field_validator("key_rate")
@@ -174,7 +189,7 @@ def load_settings() -> Settings:
     """Read the environment once.
 
     Raises:
-        SettingsError: a variable has a value that cannot work; the message names each.
+        SettingsError: a variable has an invalid value; the message names each.
     """
     try:
         return Settings()
@@ -183,4 +198,4 @@ def load_settings() -> Settings:
             f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
             for item in error.errors(include_input=False)  # a wrong value may hold a secret
         )
-        raise SettingsError(f"Settings that cannot work: {wrong}. docs/settings.md explains each.") from error
+        raise SettingsError(f"Invalid settings: {wrong}. docs/settings.md explains each.") from error

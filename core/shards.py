@@ -3,6 +3,8 @@
 The object of one image is the image: `images/{camera}/{yyyy}/{mm}/{dd}/{job}.{format}`, the day in UTC.
 That of several is an uncompressed tar archive, so that any tool reads it:
 `images/_shared/{yyyy}/{mm}/{dd}/{shard}-{number of jobs}.tar`, and in it `{camera}/{job}.{format}`.
+That of an image which its client puts into storage is `images/_direct/{yyyy}/{mm}/{dd}/{job}.{format}`:
+clients make no folders.
 
 An image's key is its object's key or, in an archive, that and the name in it. No other module takes keys
 apart.
@@ -35,9 +37,12 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 """Bytes of images in one object, which is always read whole; a larger image has one to itself."""
 
 _SHARED: Final = f"{IMAGES}/_shared"  # No camera's id begins with `_`.
+_DIRECT: Final = f"{IMAGES}/_direct"
 _OBJECT_PARTS: Final = 6  # of an object's key: images, camera, year, month, day, name
 _OWN_NAME: Final = re.compile(rf"({ID_PATTERN.pattern})\.(?!tar$)[a-z]+")
 _SHARED_NAME: Final = re.compile(rf"({ID_PATTERN.pattern})-([2-9]|[1-9][0-9])\.tar")
+
+_NAME_OF_SHARD: Final = re.compile(rf"({ID_PATTERN.pattern})(?:-([2-9]|[1-9][0-9]))?")
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 
@@ -64,6 +69,12 @@ class Shard:
         return cls(_shared_key(f"{shard_id}-{count}"), shard_id, count)
 
     @classmethod
+    def direct(cls, image_format: str) -> Shard:
+        """Return a shard for one new job, whose image its client puts into storage."""
+        shard_id = new_job_id()
+        return cls(_direct_key(shard_id, image_format), shard_id, 1)
+
+    @classmethod
     def at(cls, key: str) -> Shard | None:
         """Return the shard whose object has this key; None if it is not one of ours."""
         name = key.rsplit("/", 1)[-1]
@@ -72,10 +83,24 @@ class Shard:
         shared = _SHARED_NAME.fullmatch(name)
         return cls(key, shared[1], int(shared[2])) if shared else None
 
+    @classmethod
+    def named(cls, name: str) -> Shard | None:
+        """Return the shard of this name, without its key; None if it is no name of a shard.
+
+        Of several jobs' it is that of the object, `{shard}-{number of jobs}`; of a single job's its id.
+        """
+        match = _NAME_OF_SHARD.fullmatch(name)
+        return cls("", match[1], int(match[2] or 1)) if match else None
+
     @property
     def suffix(self) -> str:
-        """Its name without the time, with which its jobs' ids begin: the part that their records keep."""
-        return "" if self.count == 1 else f"{self.id[TIME_DIGITS:]}-{self.count}"
+        """Its name without the time, with which its jobs' ids begin: the part that their records keep.
+
+        Empty where the key tells the camera, as that of a single image which the API stored.
+        """
+        if self.count > 1:
+            return f"{self.id[TIME_DIGITS:]}-{self.count}"
+        return self.id[TIME_DIGITS:] if self.key.startswith(f"{_DIRECT}/") else ""
 
     @property
     def job_ids(self) -> list[str]:
@@ -84,7 +109,7 @@ class Shard:
 
     @property
     def accepted_ms(self) -> int:
-        """When its jobs were made, milliseconds since 1970."""
+        """Time at which its jobs were made, milliseconds since 1970."""
         return accepted_ms(self.id)
 
     def image_key(self, job_id: str, camera: str, image_format: str) -> str:
@@ -126,6 +151,8 @@ def image_key(job_id: str, camera: str, image_format: str, suffix: str = "") -> 
     name = f"{job_id}.{image_format}"
     if not suffix:
         return f"{IMAGES}/{camera}/{_day(job_id)}/{name}"
+    if suffix == job_id[TIME_DIGITS:]:
+        return _direct_key(job_id, image_format)
     return f"{_shared_key(job_id[:TIME_DIGITS] + suffix)}/{camera}/{name}"
 
 
@@ -196,6 +223,10 @@ def contents(archive: ImageBytes) -> dict[str, slice]:
 
 def _shared_key(name: str) -> str:
     return f"{_SHARED}/{_day(name)}/{name}{ARCHIVE}"
+
+
+def _direct_key(job_id: str, image_format: str) -> str:
+    return f"{_DIRECT}/{_day(job_id)}/{job_id}.{image_format}"
 
 
 def _day(job_id: str) -> str:

@@ -18,17 +18,18 @@ from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, GenericError, NotFoundError
 from obstore.store import S3Store
 
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
 from core.formats.layout import ImageBytes
-from core.image_header import MEDIA_TYPES
+from core.image_header import MAX_BYTES, MEDIA_TYPES
 from core.settings import Settings, load_settings
 from core.shards import ARCHIVE, IMAGES, StoredObject, object_key
 
 if TYPE_CHECKING:
-    from obstore.store import S3Credential  # a type only
+    from obstore import GetResult  # types only
+    from obstore.store import S3Credential
 
 Content = ImageBytes | list[ImageBytes]
 """Bytes of an object, in one piece or several."""
@@ -39,6 +40,9 @@ _PROBE: Final = ".ping"
 _PROBE_BYTES: Final = 1024 * 1024  # at most
 _PROBE_PUT_INTERVAL: Final = 10
 """Seconds between probes that put while all goes well: buckets with versions keep each of them."""
+
+_NO_RANGES: Final = "non-partial response"  # as obstore says that a server sent the whole object
+_EMPTY: Final = "InvalidRange"  # as servers say that an object is empty
 
 _MAX_PUTS: Final = 4
 _MAX_DELETED: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
@@ -104,6 +108,7 @@ class ObjectStore:
         self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._probed = -math.inf  # when storage last took one, on the monotonic clock
         self._kept: StoredObject | None = None
+        self._has_ranges = True  # until the server answers one with the whole object
 
     def put_many(self, objects: Sequence[tuple[str, Content]]) -> None:
         """Store objects, given as key and bytes; when this returns, the server has them.
@@ -123,10 +128,47 @@ class ObjectStore:
         Raises:
             ObjectNotFoundError: there is no such image.
         """
+        return bytes(self.get_object(key).image(key))
+
+    def get_object(self, key: str) -> StoredObject:
+        """Return the object that holds the image with this key.
+
+        Raises:
+            ObjectNotFoundError: there is no such object.
+        """
         name = object_key(key)
         with _translated(name):
-            stored = StoredObject(name, memoryview(obstore.get(self._store, name).bytes()))
-        return bytes(stored.image(key))
+            result = obstore.get(self._store, name)
+            _check_size(name, result.meta["size"])
+            return StoredObject(name, memoryview(result.bytes()))
+
+    def get_beginning(self, key: str, length: int) -> tuple[bytes, int]:
+        """Return the first bytes of an object, and its size; nothing of one that is too large for an image.
+
+        Args:
+            key: of an object that holds one image.
+            length: bytes wanted. A server without ranges gives all; a small object has fewer.
+
+        Raises:
+            ObjectNotFoundError: there is no such object.
+        """
+        with _translated(key):
+            result = self._get_range(key, length) or obstore.get(self._store, key)
+            size = result.meta["size"]
+            return (bytes(result.bytes()) if size <= MAX_BYTES else b""), size
+
+    def _get_range(self, key: str, length: int) -> GetResult | None:
+        """Return the response with the beginning of an object; None if the server gives no range of it."""
+        if not self._has_ranges:
+            return None
+        try:
+            return obstore.get(self._store, key, options={"range": (0, length)})
+        except GenericError as error:
+            without_ranges = _NO_RANGES in str(error)
+            self._has_ranges = not without_ranges
+            if without_ranges or _EMPTY in str(error):
+                return None
+            raise
 
     async def get_many(self, keys: Sequence[str]) -> list[memoryview | WastestreamError]:
         """Return each image's bytes, or the error that `get` would raise for it.
@@ -259,6 +301,7 @@ class ObjectStore:
         try:
             with _translated(name):
                 result = await obstore.get_async(self._store, name)
+                _check_size(name, result.meta["size"])
                 return StoredObject(name, memoryview(await result.bytes_async()))
         except WastestreamError as error:
             return error
@@ -299,6 +342,18 @@ def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
             },
         },
     )
+
+
+def _check_size(name: str, size: int) -> None:
+    """Check that an object is no larger than those of accepted images.
+
+    A larger one was put with the presigned URL of a direct upload, into a server that does not check sizes.
+
+    Raises:
+        ObjectNotFoundError: it is.
+    """
+    if size > MAX_BYTES:
+        raise ObjectNotFoundError(f"Storage has another object {name} than was accepted: {size:,} bytes.")
 
 
 def _image(stored: StoredObject | WastestreamError, key: str) -> memoryview | WastestreamError:
@@ -381,7 +436,7 @@ def _cause(text: str) -> str:
 
 
 def _summary(text: str) -> str:
-    """Return what obstore says of an error, with the server's words and without the dump of its objects."""
+    """Return obstore's message with the server's words, without the dump of its objects."""
     return " ".join(text.partition("\n\nDebug source")[0].split())[:400]
 
 

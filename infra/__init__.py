@@ -1,1 +1,1 @@
-"""What sets the programs up and runs them: the command line, the stack on one machine, deployments."""
+"""Set-up and operation of the programs: the command line, the stack on one machine, deployments."""

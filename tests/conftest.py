@@ -8,29 +8,41 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from api import readiness
 from api.app import create_app
 from core.errors import RedisUnavailableError
-from core.installation import OBJECT
+from core.redis.api_keys import KeyStore
 from core.redis.client import connect
+from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.storage import ObjectStore, ensure_bucket
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
-from tests.support.servers import Server, free_port, program, wait_until
+from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
+
+hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.load_profile("loaded machine")
 
 _ACCESS, _SECRET = "test-access-key", "test-secret-key-of-some-length"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_works() -> None:
-    """Shells let programs in the background ignore Ctrl-C, and what those start inherits it."""
+    """Undo a shell's SIG_IGN for Ctrl-C, which background programs and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_find_the_packages() -> None:
+    """As `./wastestream` lets them, in a run of pytest alone too."""
+    os.environ["PYTHONPATH"] = f"{REPOSITORY}:{REPOSITORY / 'client'}"
 
 
 @pytest.fixture(autouse=True)
@@ -75,22 +87,30 @@ def settings(redis_server: Server, s3_server: Server) -> Settings:
 
 def fresh_settings(redis_server: Server, s3_server: Server) -> Settings:
     """Return settings for the two servers, Redis emptied and the bucket made."""
-    made = Settings(
+    settings = Settings(
         redis_url=SecretStr(f"redis://127.0.0.1:{redis_server.port}/0"),
         s3_endpoint=f"http://127.0.0.1:{s3_server.port}",
         s3_access_key=SecretStr(_ACCESS),
         s3_secret_key=SecretStr(_SECRET),
     )
-    connect(made.redis_url.get_secret_value()).flushall()
-    ensure_bucket(made)
-    ObjectStore(made).delete_many([OBJECT])  # A new installation, though there are images of earlier ones.
-    return made
+    connect(settings.redis_url.get_secret_value()).flushall()
+    ensure_bucket(settings)
+    ObjectStore(settings).delete_many(
+        [OBJECT]
+    )  # A new installation, though there are images of earlier ones.
+    return settings
 
 
 @pytest.fixture
 def jobs(settings: Settings) -> JobStore:
     """The job store on the real Redis."""
     return JobStore(connect(settings.redis_url.get_secret_value()))
+
+
+@pytest.fixture
+def keys(settings: Settings) -> KeyStore:
+    """The API keys on the real Redis."""
+    return KeyStore(connect(settings.redis_url.get_secret_value()))
 
 
 @pytest.fixture
@@ -103,6 +123,12 @@ def objects(settings: Settings) -> ObjectStore:
 def client(settings: Settings) -> FlaskClient:
     """The API's application, called in this process, on the real servers."""
     return create_app(settings).test_client()
+
+
+@pytest.fixture
+def fresh_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness does not wait a second before it checks again."""
+    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -155,6 +181,24 @@ def start_worker(settings: Settings, jobs: JobStore, tmp_path: Path) -> Iterator
         server.stop()
 
 
+@pytest.fixture
+def start_api(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """A function that starts a real API, always on the same port."""
+    port = free_port()
+    started: list[Server] = []
+
+    def start(module: str = "api", **environment: str) -> Server:
+        variables = {**environment_of(settings), "WASTESTREAM_PORT": str(port), **environment}
+        server = Server([sys.executable, "-m", module], tmp_path / "api.log", variables, port)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system, started and stopped as a user does."""
@@ -164,7 +208,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def locked_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own that lets nobody in without an API key."""
-    with Stack(tmp_path_factory.mktemp("locked") / "data") as running:
+    """A stack of its own that lets nobody in without an API key, and takes direct uploads."""
+    locked = Stack(tmp_path_factory.mktemp("locked") / "data")
+    locked.environment["WASTESTREAM_S3_PUBLIC_ENDPOINT"] = f"http://127.0.0.1:{locked.port + 2}"
+    with locked as running:
         running.make_key("first", "admin")
         yield running

@@ -135,16 +135,16 @@ class TrainConfig(_Section):
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Side in pixels of every epoch of fine-tuning, those that settle included; () if there are none."""
+        """Side in pixels for each epoch of fine-tuning, settling ones included; () without fine-tuning."""
         first = self.fine_tune.sides
         return (*first, *[_FULL_SIDE] * self.settle.epochs) if first else ()
 
     def settles(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 0, is one of the last, in which colours settle."""
+        """Return whether colours settle in an epoch, counted from 0: in the last ones."""
         return epoch >= len(self.fine_tune.sides)
 
     def cost(self, epoch: int) -> float:
-        """Return what an image of an epoch costs, relative to one at 128 px."""
+        """Return the cost of an image in an epoch, relative to an image at 128 px."""
         return (self.sides[epoch] / _FULL_SIDE) ** 2
 
     def augmentation(self, epoch: int) -> AugmentConfig:

@@ -47,7 +47,7 @@ _PACKAGES: Final = ("tensorflow", "tensorflow-cpu", "keras", "ai-edge-litert", "
 
 
 def exportable(network: Model) -> Model:
-    """Return the network with what the worker feeds it: uint8 (N, 128, 128, 3) to float32 logits (N,)."""
+    """Return the network with the worker's input: uint8 (N, 128, 128, 3) to float32 logits (N,)."""
     pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="pixels")
     # The cast stands inside the graph, as the scaling does: no program can scale differently.
     return keras.Model(pixels, network(keras.ops.cast(pixels, "float32")), name="wastestream_model")
@@ -141,8 +141,10 @@ def write_model(
 def with_metrics(
     folder: Path, manifest: ModelManifest, metrics: Mapping[str, Mapping[str, Metric]]
 ) -> ModelManifest:
-    """Write the manifest again with what evaluation measured on the exported files, and the model card."""
-    manifest = manifest.model_copy(update={"metrics": {name: dict(found) for name, found in metrics.items()}})
+    """Write the manifest again with the metrics of the exported files, and the model card."""
+    manifest = manifest.model_copy(
+        update={"metrics": {name: dict(values) for name, values in metrics.items()}}
+    )
     write_manifest(folder, manifest)
     (folder / CARD_NAME).write_text(render_card(manifest), encoding="utf-8")
     return manifest
@@ -158,8 +160,8 @@ def parity(folder: Path, pixels: npt.NDArray[np.uint8]) -> float:
     temperature = engine.manifest.temperature
 
     def probabilities(graph: Callable[[Any], Any]) -> npt.NDArray[np.float64]:
-        found = [np.asarray(graph(pixels[at : at + 64])) for at in range(0, len(pixels), 64)]
-        return to_probabilities(np.concatenate(found), temperature)
+        logits = [np.asarray(graph(pixels[at : at + 64])) for at in range(0, len(pixels), 64)]
+        return to_probabilities(np.concatenate(logits), temperature)
 
     stored = keras.models.load_model(folder / KERAS_NAME)
     served = tf.saved_model.load(folder / SAVED_MODEL_NAME).signatures["serving_default"]
@@ -169,7 +171,7 @@ def parity(folder: Path, pixels: npt.NDArray[np.uint8]) -> float:
         probabilities(lambda batch: served(pixels=tf.constant(batch))["logits"]),
     )
     difference = max(float(np.abs(ours - theirs).max()) for theirs in others)
-    if not difference <= MAX_DIFFERENCE:  # written so that NaN is refused too
+    if not difference <= MAX_DIFFERENCE:  # written so that NaN is rejected too
         raise ParityError(
             f"The exported model differs from the trained one by {difference:.4f} in a probability on "
             f"{len(pixels)} images (allowed: {MAX_DIFFERENCE}); nothing was exported."
@@ -227,10 +229,10 @@ def _entries(folder: Path) -> dict[str, FileEntry]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:  # TensorFlow comes as one of two packages, by platform.
             continue
-    return found
+    return versions

@@ -17,7 +17,7 @@ from core.images import SIDE
 from trainer.network import Model, backbone_of
 
 LEVELS: Final = 127
-"""Of a weight, on each side of zero."""
+"""Levels of a weight on each side of zero."""
 
 _MIDDLE: Final = 127  # the byte that is read as zero; a float model has it between two bytes, at 127.5
 _PIXELS: Final = ((0 - _MIDDLE) / 127.5, (255 - _MIDDLE) / 127.5)
@@ -31,7 +31,7 @@ Ranges = dict[str, tuple[float, float]]
 
 
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no type information
-    """Rounds float32 activations to 256 levels from `low` to `high`, of which one is zero."""
+    """Rounds float32 activations to 256 levels from `low` to `high`, zero among them."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FakeQuant(keras.layers.Layer):  # type: ignore[misc] # Keras ships no type
 
 
 def measure(network: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
-    """Measure what is rounded: the features, and the outputs of each ReLU6, projection and addition.
+    """Measure the ranges of features, and of the outputs of each ReLU6, projection and addition.
 
     Args:
         network: of `trainer.bn_folding.folded`.
@@ -55,14 +55,14 @@ def measure(network: Model, pixels: npt.NDArray[np.uint8]) -> Ranges:
     outputs = keras.Model(backbone.inputs, [*maps, network.get_layer("pool")(backbone.output)])
 
     def ends(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        found = outputs(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
-        return [tf.reduce_min(each) for each in found], [tf.reduce_max(each) for each in found]
+        tensors = outputs(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
+        return [tf.reduce_min(tensor) for tensor in tensors], [tf.reduce_max(tensor) for tensor in tensors]
 
     compiled = tf.function(ends, jit_compile=False, reduce_retracing=True)
     batches = (pixels[at : at + _BATCH] for at in range(0, len(pixels), _BATCH))
-    found = np.array([compiled(tf.constant(batch)) for batch in batches])  # batch, end, layer
-    lowest = np.minimum(found[:, 0].min(0), 0.0)  # zero is always among the levels
-    highest = np.maximum(found[:, 1].max(0), 1e-6)
+    extremes = np.array([compiled(tf.constant(batch)) for batch in batches])  # batch, end, layer
+    lowest = np.minimum(extremes[:, 0].min(0), 0.0)  # zero is always among the levels
+    highest = np.maximum(extremes[:, 1].max(0), 1e-6)
     ends_of = zip([*names, "pool"], lowest, highest, strict=True)
     return {name: (float(low), float(high)) for name, low, high in ends_of}
 

@@ -42,10 +42,10 @@ OnStep = Callable[[int, int, float, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What a network is to say of each training image besides the label.
+    """Targets of the training images besides the labels.
 
-    `weights` is float32 (N,), how much its label counts, 1 on average; `prior` float32 (N,) and `classes`
-    float16 (N, 1000), logits, what the teacher says; None without a teacher.
+    `weights` is float32 (N,), the weight of each label, 1 on average. `prior`, float32 (N,), and `classes`,
+    float16 (N, 1000), are the teacher's logits; None without a teacher.
     """
 
     weights: npt.NDArray[np.float32]

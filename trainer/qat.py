@@ -63,7 +63,7 @@ def finish(
 def _training(
     network: Model, student: Model, ranges: Ranges, config: QuantizeConfig
 ) -> tuple[Any, Callable[[], Iterator[tuple[Tensor, Tensor]]], Any]:
-    """Return a step from images to their mean error, what it trains, with its values, and its optimizer."""
+    """Return a step from images to their mean error, its trained variables with values, and its optimizer."""
     backbone, imitation = backbone_of(network), rounded(student, ranges)
     head = tf.constant(network.get_layer("head").get_weights()[0][:, 0])
     variables = imitation.trainable_variables

@@ -39,7 +39,7 @@ MAX_ROC_AUC_LOSS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How near the 8-bit model is to the float model on held-out images: `core.model.manifest.Int8Entry`."""
+    """Differences of the 8-bit and the float model on held-out images: `core.model.manifest.Int8Entry`."""
 
     agreement: float
     roc_auc_loss: float

@@ -151,9 +151,9 @@ def _range_pixels(pixels: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.ui
 
 def _parity_pixels(*sets: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return `PARITY_IMAGES` images: those of the sets, and of small sets copies that are shifted."""
-    found = np.concatenate(sets)[:PARITY_IMAGES]
-    copies = math.ceil(PARITY_IMAGES / len(found))
-    shifted = [np.roll(found, 16 * copy, axis=2) for copy in range(copies)]  # pixels
+    pixels = np.concatenate(sets)[:PARITY_IMAGES]
+    copies = math.ceil(PARITY_IMAGES / len(pixels))
+    shifted = [np.roll(pixels, 16 * copy, axis=2) for copy in range(copies)]  # pixels
     return np.concatenate(shifted)[:PARITY_IMAGES]
 
 

@@ -256,7 +256,7 @@ def _stored(path: Path, asked: str) -> npt.NDArray[np.float16] | None:
 
 
 def _blend(run: fit.Run, data: Data, reporter: Reporter) -> dict[str, float]:
-    """Blend the heads of the best network on unseen kinds; return what the manifest says of it."""
+    """Blend the heads of the best network on unseen kinds; return the manifest's entry about it."""
     images = data.held_out.get("unseen", data.held_out["validation"])
     shares = fit_blend(fit.opinions(run.best, images.pixels), images.labels)
     blend(run.best, shares)

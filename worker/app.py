@@ -91,7 +91,9 @@ def _start_timers(sender: Any, **_: Any) -> None:
     client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
-    progress = ProgressWatchdog(lambda: sum(client.llen(queue) for queue in QUEUES.values()))
+    progress = ProgressWatchdog(
+        lambda: sum(client.llen(queue) for lane, queue in QUEUES.items() if lane not in task.paused)
+    )
 
     model = reported(child.running(settings))
 
@@ -101,7 +103,7 @@ def _start_timers(sender: Any, **_: Any) -> None:
             if progress.stuck(task.batcher):
                 _shut_down_stuck(workers, name)
             else:
-                workers.seen(name, task.stats.totals() | model)
+                task.pause(workers.seen(name, task.stats.totals() | model))
         except (RedisUnavailableError, RedisError) as error:
             logger.warning("Heartbeat not sent: %s", error)
 

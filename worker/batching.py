@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from core.cost import MAX_COST_MS
 from core.jobs import JobState
+from core.lanes import LANES
 from core.messages import CLASSIFY, QUEUES
 from core.settings import Settings
 from worker import child
@@ -29,6 +30,7 @@ from worker.classify import Result, Retry
 from worker.shutdown import Shutdown
 from worker.stats import StageTimes, Stats
 from worker.time_limit import time_limit
+from worker.transport.channel import RECHECK_SECONDS
 from worker.transport.delivery import Entry, ack_all, entries_of
 from worker.transport.leases import Leases
 
@@ -73,10 +75,11 @@ class Batcher:
         self._complete: list[Any] = []  # messages whose jobs are done, not yet acknowledged
         self._backoff = 0.0  # seconds, 0 without an outage
         self._is_backing_off = False
-        self._channel: Any = None  # of the messages, known from the first
+        self._channel = consumer.connection.default_channel
         self._timeouts: set[Any] = set()  # timers, one for each running batch
         self._awaiting_retry = 0  # jobs that a timer adds to the buffer again
         self.progress = 0  # messages received plus batches ended
+        self.choose_queues()
 
     @property
     def is_busy(self) -> bool:
@@ -101,7 +104,6 @@ class Batcher:
             signals.task_received.send(sender=self._consumer, request=entry.request)
             entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
             self._buffer.add(entry)
-        self._channel = message.channel
         self._open_jobs += len(entries)
         self._open_messages += 1
         self.progress += 1
@@ -276,14 +278,19 @@ class Batcher:
         self._limit_prefetch()
 
     def _limit_prefetch(self) -> None:
-        """Limit the open jobs; Celery would limit messages, which have up to 16 jobs each.
-
-        Also pause the queues of lanes with enough work for a batch here: other workers may be idle.
-        """
-        if self._channel is not None:
-            self._channel.pause(QUEUES[lane] for lane in self._buffer.full())
+        """Limit the open jobs; Celery would limit messages, which have up to 16 jobs each."""
+        self.choose_queues()
         free = max(0, self._consumer.initial_prefetch_count - self._open_jobs)
         self._consumer.qos.value = max(1, self._open_messages + len(self._complete) + free)
+
+    def choose_queues(self) -> None:
+        """Take no messages of paused lanes, nor of lanes with enough work for a batch here.
+
+        Of the latter other workers may take them, which are idle.
+        """
+        full = self._buffer.full()
+        queues = [QUEUES[lane] for lane in full | self._task.paused]
+        self._channel.pause(queues, RECHECK_SECONDS if full else None)
 
 
 class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -292,12 +299,21 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     name = CLASSIFY
     typing = False
     batcher: Batcher | None = None
+    paused = frozenset(LANES)
+    """Lanes that are paused, as of the latest heartbeat; before the first, none is known not to be."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.leases = Leases()
         self.shutdown = Shutdown()
         self.stats = Stats()
+
+    def pause(self, lanes: frozenset[str]) -> None:
+        """Take messages of all lanes but these until the next call."""
+        if lanes != self.paused:
+            self.paused = lanes
+            if self.batcher:
+                self.batcher.choose_queues()
 
     def Strategy(self, task: ClassifyTask, app: Any, consumer: Any) -> Any:  # noqa: N802 - Celery's name
         """Return the function that Celery calls for each message."""

@@ -36,7 +36,7 @@ MAX_STARTS: Final = 3
 
 
 class Retry(Enum):
-    """How the worker retries a job that could not be settled."""
+    """Kind of retry of a job that could not be settled."""
 
     AFTER_OUTAGE = auto()  # Redis or storage is down
     WITH_BACKOFF = auto()  # storage serves other images, but not this one

@@ -6,7 +6,7 @@ import mmap
 
 
 class Shutdown:
-    """Why the worker stops, which Celery does not record.
+    """Reason of the worker's stop, which Celery does not record.
 
     The flag is shared with processes that are forked later, so a child that cannot start can set it too.
     """

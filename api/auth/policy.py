@@ -16,6 +16,7 @@ from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.integrity import Integrity
 from core.errors import RedisUnavailableError, SettingsError, WastestreamError
+from core.jobs import Job
 from core.redis.admission import RateLimit
 from core.redis.api_keys import MAX_KEY_LENGTH, Key, Scope
 from core.settings import PREFIX, Settings
@@ -33,7 +34,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What decides who may call: settings, keys, and whether Redis still holds the keys."""
+    """Basis of access decisions: settings, keys, and the state of the installation."""
 
     settings: Settings
     key_cache: KeyCache
@@ -41,7 +42,7 @@ class Auth:
 
 
 def auth() -> Auth:
-    """Return what decides for the application that handles the current request."""
+    """Return the `Auth` of the application that handles the current request."""
     registered: Auth = current_app.extensions[_EXTENSION]
     return registered
 
@@ -66,6 +67,20 @@ def public(view: View) -> View:
     return view
 
 
+def by_camera(view: View) -> View:
+    """Open a route to keys that are bound to cameras: its view shows and takes nothing of other cameras.
+
+    It asks `Caller.check_camera`, `Caller.sees` or `Caller.visible`. Other routes reject such keys.
+    """
+    view.by_camera = True  # type: ignore[attr-defined]
+    return view
+
+
+def is_by_camera(app: Flask, endpoint: str) -> bool:
+    """Return whether keys that are bound to cameras may call an endpoint that needs a scope."""
+    return getattr(app.view_functions[endpoint], "by_camera", False)
+
+
 def scope_of(app: Flask, endpoint: str) -> Scope | None:
     """Return the scope that an endpoint needs; None if it is public."""
     if endpoint.rpartition(".")[2] == "static":  # Flask's own views
@@ -86,9 +101,35 @@ class Caller:
         """Id of its key; empty without a key."""
         return self.key.id if self.key else ""
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether its key is for some cameras only."""
+        return self.key is not None and self.key.cameras is not None
+
     def may(self, scope: Scope) -> bool:
         """Return whether it has `scope`."""
         return self.key is None or self.key.allows(scope)
+
+    def sees(self, camera: str) -> bool:
+        """Return whether it may send as this camera, and see what is the camera's."""
+        return self.key is None or self.key.sees(camera)
+
+    def check_camera(self, camera: str) -> None:
+        """Return if it `sees` the camera.
+
+        Raises:
+            RequestError: 403.
+        """
+        if self.key is not None and not self.key.sees(camera):
+            raise RequestError(
+                ProblemType.CAMERA_FORBIDDEN,
+                f"The key {self.key.name!r} is not for the camera {camera!r}; name one of its cameras, or "
+                "use another key.",
+            )
+
+    def visible(self, job: Job | None) -> Job | None:
+        """Return a job if it may see it; None if not, as for one that does not exist."""
+        return job if job is not None and self.sees(job.camera) else None
 
 
 _ANONYMOUS: Final = Caller()
@@ -158,15 +199,19 @@ def _check() -> None:
     if scope is not None:
         auth().integrity.check()
         g.caller = _authorize(scope)
+        if g.caller.is_bound and not is_by_camera(current_app, request.endpoint):
+            raise RequestError(
+                ProblemType.CAMERA_FORBIDDEN,
+                f"This call shows all cameras, but the key {g.caller.key.name!r} is for some; use another.",
+            )
 
 
 def may(scope: Scope) -> bool:
-    """Return whether the sender of the current request has `scope`; for public routes."""
+    """Return whether the sender of the current request has `scope`, for all cameras; for public routes."""
     try:
-        _authorize(scope)
+        return not _authorize(scope).is_bound
     except WastestreamError:  # also while Redis is down, and the sender is unknown
         return False
-    return True
 
 
 def _authorize(scope: Scope) -> Caller:

@@ -6,20 +6,18 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final
 
 import click
-from pydantic import TypeAdapter, ValidationError
 
 from api.export.formats import FORMATS
 from api.export.results import Results, Selection
-from api.schemas.ledger import Moment
+from api.options import camera as camera_option
+from api.options import moment
 from core.archive import Archive
-from core.cameras import camera_id
-from core.errors import CameraIdError, WastestreamError
+from core.errors import WastestreamError
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.job_store import JobStore
@@ -31,37 +29,13 @@ from core.times import timestamp
 NOTHING: Final = 3
 """Exit code when no result matches."""
 
-_MOMENT: Final = TypeAdapter[datetime](Moment)
 _PARQUET: Final = "parquet"
 
 
-def _milliseconds(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    del context, option
-    try:
-        return None if text is None else round(_MOMENT.validate_python(text).timestamp() * 1000)
-    except ValidationError:
-        raise click.BadParameter(
-            f"{text!r} is neither a date nor a time with a zone; write 2026-01-31 (midnight UTC) or "
-            "2026-01-31T08:00:00Z."
-        ) from None
-
-
-def _camera_id(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    del context, option
-    try:
-        return None if text is None else camera_id(text)
-    except CameraIdError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 @click.command()
-@click.option(
-    "--from", "first", callback=_milliseconds, metavar="TIME", help="First time of settling [the oldest]."
-)
-@click.option(
-    "--to", "end", callback=_milliseconds, metavar="TIME", help="Time of settling before which [now]."
-)
-@click.option("--camera", callback=_camera_id, metavar="ID", help="Only results of this camera.")
+@click.option("--from", "first", callback=moment, metavar="TIME", help="First time of settling [the oldest].")
+@click.option("--to", "end", callback=moment, metavar="TIME", help="Time of settling before which [now].")
+@click.option("--camera", callback=camera_option, metavar="ID", help="Only results of this camera.")
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(TERMINAL), help="Only this state; may be repeated."
 )
@@ -80,15 +54,15 @@ def export(
     *,
     first: int | None,
     end: int | None,
-    camera: str | None,
+    camera: str,
     states: tuple[str, ...],
     kind: str,
     output: Path | None,
 ) -> None:
     """Export results, the oldest first: from the archive, and those of the last hours from Redis.
 
-    A TIME is a date (midnight UTC) or an RFC 3339 time with a zone. Exit code 0: results were written. 1: the
-    export failed. 2: wrong command line. 3: no result matches.
+    A TIME is how long ago (30m, 2h, 7d), a date (midnight UTC) or an RFC 3339 time. Exit code 0: results were
+    written. 1: the export failed. 2: wrong command line. 3: no result matches.
     """
     _check_format(kind, output)
     if first is not None and end is not None and first >= end:

@@ -28,7 +28,7 @@ class Selection:
 
     first_ms: int
     end_ms: int
-    camera: str | None = None
+    camera: str = ""
     states: frozenset[str] = frozenset()
 
     def take(self, documents: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -38,7 +38,7 @@ class Selection:
             document
             for document in documents
             if first <= document["settled_at"] < end
-            and (self.camera is None or document["camera"] == self.camera)
+            and (not self.camera or document["camera"] == self.camera)
             and (not self.states or document["state"] in self.states)
         )
 

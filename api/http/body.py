@@ -11,7 +11,7 @@ from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api.http.encodings import decode
-from api.http.multipart import File, parse_files
+from api.http.multipart import Form, parse_form
 from core.errors import BusyError
 
 MAX_JSON_BYTES: Final = 1024 * 1024
@@ -117,8 +117,8 @@ def release_body() -> None:
     request.environ.get(RELEASE_BODY, lambda: None)()
 
 
-def read_files(max_bytes: int, *, max_parts: int) -> list[File]:
-    """Return the file parts of the current request's form, in order; other parts are left out.
+def read_form(max_bytes: int, *, max_parts: int) -> Form:
+    """Return the files of the current request's form, and their metadata; other parts are left out.
 
     Args:
         max_bytes: limit of the body.
@@ -132,4 +132,4 @@ def read_files(max_bytes: int, *, max_parts: int) -> list[File]:
     body = read_body(max_bytes)
     if len(body) > max_bytes:
         raise RequestEntityTooLarge
-    return parse_files(body, request.mimetype_params.get("boundary", ""), max_parts=max_parts)
+    return parse_form(body, request.mimetype_params.get("boundary", ""), max_parts=max_parts)

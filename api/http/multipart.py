@@ -29,6 +29,10 @@ _EXTENDED_NAME: Final = re.compile(r";\s*filename\*\s*=\s*\"?([\w-]*)'[\w-]*'([^
 _FOLD: Final = re.compile(rb"\r\n[ \t]+")  # a folded line of a header
 
 
+METADATA: Final = "metadata"
+"""Name of the part that describes the files."""
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file part of a form: the fields of its header as the client wrote them, and its bytes.
@@ -61,31 +65,47 @@ class File:
         return decode_transfer(self.data, self.transfer_encoding)
 
 
-def parse_files(body: bytes | bytearray, boundary: str, *, max_parts: int) -> list[File]:
-    """Return the file parts of a form, in order.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The file parts of a form, in order, and the content of the part `metadata`; None without one."""
 
-    A part is a file if it has a file name, a media type that fields do not have, or the bytes of an image.
+    files: list[File]
+    metadata: memoryview | None = None
+
+
+def parse_form(body: bytes | bytearray, boundary: str, *, max_parts: int) -> Form:
+    """Return the files of a form, and their metadata.
+
+    A part is a file if it has a file name, a media type that fields do not have, or the bytes of an image. A
+    part named `metadata` that is no image describes the files; it comes first.
 
     Args:
-        body: the whole form; the bytes of the files are views of it.
+        body: the whole form; what is returned are views of it.
         boundary: from the request's header.
         max_parts: limit of the parts, files or not.
 
     Raises:
-        RequestError: 400, the form is incomplete or malformed.
+        RequestError: 400, the form is incomplete or malformed, or its part `metadata` is not the first.
         RequestEntityTooLarge: the form has more parts, or a part's header is longer than 4 kB.
     """
     if not boundary:
         raise _malformed("its header declares no boundary")
     view = memoryview(body)
-    files: list[File] = []
+    form = Form([])
     for number, (header, content) in enumerate(_parts(body, boundary.encode())):
         if number == max_parts:
             raise RequestEntityTooLarge
-        file = _file(header, view[content])
-        if file is not None:
-            files.append(file)
-    return files
+        field, file = _part(header, view[content])
+        if field == METADATA and not holds_image(view[content]):
+            if number:
+                raise RequestError(
+                    ProblemType.INVALID_BODY,
+                    "The part metadata is not the form's first, or there are two; send one, as the first.",
+                )
+            form = Form([], view[content])
+        elif file is not None:
+            form.files.append(file)
+    return form
 
 
 def _parts(body: bytes | bytearray, boundary: bytes) -> Iterator[tuple[bytes, slice]]:
@@ -128,8 +148,8 @@ def _content(body: bytes | bytearray, at: int) -> int:
     return end + 4
 
 
-def _file(header: bytes, data: memoryview) -> File | None:
-    """Return the file of a part; None for a field, which is text without a file name."""
+def _part(header: bytes, data: memoryview) -> tuple[str | None, File | None]:
+    """Return the name of a part and its file; None for a field, which is text without a file name."""
     kind, field, name = "", None, None
     media_type = transfer_encoding = content_encoding = ""
     for line in _lines(header):
@@ -150,9 +170,9 @@ def _file(header: bytes, data: memoryview) -> File | None:
     if kind != "form-data":
         raise _malformed("a part's Content-Disposition is not form-data")
     if name is None and _FIELD_TYPE.fullmatch(media_type) and not holds_image(data):
-        return None
+        return field, None
     shown = (field or "") if name is None else name
-    return File(shown, media_type, data, transfer_encoding, content_encoding)
+    return field, File(shown, media_type, data, transfer_encoding, content_encoding)
 
 
 def _lines(header: bytes) -> list[str]:

@@ -65,6 +65,12 @@ class ProblemType(Enum):
         "The image has no bytes.",
         "Send the image's bytes.",
     )
+    INVALID_UPLOAD = _Meaning(
+        HTTPStatus.BAD_REQUEST,
+        "Invalid upload",
+        "The id of a direct upload is not one that the API gave to this API key.",
+        "Use the id in the response to `POST /v1/uploads`.",
+    )
     TOO_MANY_ITEMS = _Meaning(
         HTTPStatus.BAD_REQUEST,
         "Too many items",
@@ -88,6 +94,12 @@ class ProblemType(Enum):
         "Insufficient scope",
         "The API key lacks the scope that the call needs.",
         "Use a key with the scope that `detail` names.",
+    )
+    CAMERA_FORBIDDEN = _Meaning(
+        HTTPStatus.FORBIDDEN,
+        "Camera forbidden",
+        "The API key is bound to other cameras than the call is about.",
+        "Name a camera of the key, or use another key.",
     )
     CROSS_SITE_REQUEST = _Meaning(
         HTTPStatus.FORBIDDEN,
@@ -113,6 +125,24 @@ class ProblemType(Enum):
         "The job was never accepted, its record has expired, or another key sent it.",
         "Use the id in the response to the upload.",
     )
+    UPLOADS_OFF = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "Direct uploads are off",
+        "The server does not know the address at which clients reach its storage.",
+        "Send the bytes to `/v1/images`, or let the operator set `WASTESTREAM_S3_PUBLIC_ENDPOINT`.",
+    )
+    UPLOAD_MISSING = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "Upload missing",
+        "The image of a direct upload has not arrived in storage.",
+        "Put it with the upload's URL, then complete the upload again.",
+    )
+    WEBHOOK_NOT_FOUND = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "No such webhook",
+        "The webhook was never made, or it was deleted.",
+        "Use an id that `GET /v1/webhooks` lists.",
+    )
     METHOD_NOT_ALLOWED = _Meaning(
         HTTPStatus.METHOD_NOT_ALLOWED,
         "Method not allowed",
@@ -133,6 +163,12 @@ class ProblemType(Enum):
         "The job has settled, so it can no longer be cancelled.",
         "Read its state.",
     )
+    JOB_NOT_RETRYABLE = _Meaning(
+        HTTPStatus.CONFLICT,
+        "Job cannot be retried",
+        "The job has neither failed nor expired.",
+        "Read its state; retry only failed and expired jobs.",
+    )
     IMAGE_GONE = _Meaning(
         HTTPStatus.GONE,
         "Image no longer stored",
@@ -144,6 +180,12 @@ class ProblemType(Enum):
         "Cursor expired",
         "Results after this cursor are no longer kept.",
         "Read older results from the archive, and go on after the cursor in `oldest`.",
+    )
+    UPLOAD_EXPIRED = _Meaning(
+        HTTPStatus.GONE,
+        "Upload expired",
+        "The direct upload was announced too long ago to be completed.",
+        "Announce the image again, put it with the new URL, and complete the new upload.",
     )
     BODY_TOO_LARGE = _Meaning(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -187,6 +229,12 @@ class ProblemType(Enum):
         "The image has more pixels or parts than the limits allow.",
         "Send it at a smaller size.",
     )
+    SIZE_MISMATCH = _Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Size mismatch",
+        "The image of a direct upload has more or fewer bytes than were announced.",
+        "Announce the image again with the size that it has.",
+    )
     INVALID_TIME = _Meaning(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "Time out of range",
@@ -198,6 +246,18 @@ class ProblemType(Enum):
         "Too many cameras",
         "The upload names a new camera, and the limit of cameras is reached.",
         "Use a known camera's id, or let the operator forget cameras or raise the limit.",
+    )
+    TARGET_REFUSED = _Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Target refused",
+        "The webhook's host has no address, or none that webhooks may be sent to.",
+        "Use a public host, or let the operator allow its network (`WASTESTREAM_WEBHOOK_NETWORKS`).",
+    )
+    TOO_MANY_WEBHOOKS = _Meaning(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Too many webhooks",
+        "There are as many webhooks as there may be.",
+        "Delete one first.",
     )
     IDEMPOTENCY_CONFLICT = _Meaning(
         HTTPStatus.UNPROCESSABLE_ENTITY,

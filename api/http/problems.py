@@ -34,8 +34,10 @@ from core.errors import (
     RedisUnavailableError,
     StorageUnavailableError,
     TooManyCamerasError,
+    TooManyWebhooksError,
     UnsupportedImageError,
     WastestreamError,
+    WebhookNotFoundError,
 )
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     JobNotFoundError: ProblemType.JOB_NOT_FOUND,
     CursorExpiredError: ProblemType.CURSOR_EXPIRED,
     TooManyCamerasError: ProblemType.TOO_MANY_CAMERAS,
+    TooManyWebhooksError: ProblemType.TOO_MANY_WEBHOOKS,
+    WebhookNotFoundError: ProblemType.WEBHOOK_NOT_FOUND,
     QueueFullError: ProblemType.QUEUE_FULL,
     RateLimitError: ProblemType.RATE_LIMIT_EXCEEDED,
     BusyError: ProblemType.SERVER_BUSY,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
+from core.times import parse_rfc3339
 
 _CLOCK_SKEW_SECONDS: Final = 300
 
 _NUMBER: Final = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 """A decimal number. Python's own `float` also takes `1_000`, `inf` and digits of all scripts."""
-
-_LEAP_SECOND: Final = re.compile(r"(?<=:\d\d:)60(?=\D|$)", re.ASCII)
 
 _EPOCH: Final = re.compile(r"(?:(\d{9,10})|(\d{12,13}))(?:\.\d+)?", re.ASCII)
 """Seconds since 1970, or milliseconds. 8 or 14 digits are more likely a date without a zone."""
@@ -31,22 +30,13 @@ def parse_number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-def parse_rfc3339(text: str) -> datetime | None:
-    """Return the time, with its zone; None if the text is not a time, or has no zone.
+def captured_ms(text: str | None, name: str, kind: ProblemType) -> int | None:
+    """Return the time at which an image was taken, ms since 1970; None for None.
 
-    RFC 3339 (section 5.6) also allows two things that Python does not parse: lower-case `t` and `z`, and a
-    leap second, which is read as the first second of the next minute.
-    """
-    text, leap = _LEAP_SECOND.subn("59", text, count=1)
-    try:
-        moment = datetime.fromisoformat(text.upper()) + timedelta(seconds=leap)
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo else None
-
-
-def captured_ms(text: str | None) -> int | None:
-    """Return the time in `X-Captured-At`, ms since 1970; None without the header.
+    Args:
+        text: RFC 3339, or seconds or milliseconds since 1970.
+        name: name of the header or member, for the sentence.
+        kind: type of the problem if the text is not a time.
 
     Raises:
         RequestError: 400, the text is not a time; 422, the time is in the future or before 1970.
@@ -56,19 +46,19 @@ def captured_ms(text: str | None) -> int | None:
     moment = _parse_epoch(text) or parse_rfc3339(text)
     if moment is None:
         raise RequestError(
-            ProblemType.INVALID_HEADER,
-            f"X-Captured-At {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
+            kind,
+            f"{name} {text[:80]!r} is not a time with its zone; send RFC 3339, such as "
             "2026-01-31T08:15:00Z, or seconds or milliseconds since 1970.",
         )
     if moment.timestamp() < 0:  # Clocks that lost their time may restart before 1970.
         raise RequestError(
             ProblemType.INVALID_TIME,
-            f"X-Captured-At {text[:80]} is before 1970 (UTC); set the camera's clock, or omit the header.",
+            f"{name} {text[:80]} is before 1970 (UTC); set the camera's clock, or send no time.",
         )
     if (moment - datetime.now(UTC)).total_seconds() > _CLOCK_SKEW_SECONDS:
         raise RequestError(
             ProblemType.INVALID_TIME,
-            f"X-Captured-At {text[:80]} is in the future; set the camera's clock, or omit the header.",
+            f"{name} {text[:80]} is in the future; set the camera's clock, or send no time.",
         )
     return round(moment.timestamp() * 1000)
 

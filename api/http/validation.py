@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_origin
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -32,7 +32,7 @@ def check_query(model: type[BaseModel] | None) -> None:
         if name not in names:
             known = f"use {', '.join(names)}" if names else "the call has none"
             raise _invalid_parameter(f"{name[:_SHOWN]!r} is not a parameter of this call; {known}.")
-        if len(values) > 1:
+        if len(values) > 1 and name not in _lists(model):
             raise _invalid_parameter(f"{name!r} was sent {len(values)} times; send it once.")
 
 
@@ -43,8 +43,12 @@ def read_query(model: type[Model]) -> Model:
         RequestError: 400, naming the parameter.
     """
     args: MultiDict[str, str] = request.args
+    lists = _lists(model)
+    sent: dict[str, str | list[str]] = {}
+    if request.environ.get("QUERY_STRING"):
+        sent = {name: values if name in lists else values[0] for name, values in args.lists()}
     try:
-        return model.model_validate(args.to_dict() if request.environ.get("QUERY_STRING") else {})
+        return model.model_validate(sent)
     except ValidationError as error:
         raise _invalid_parameter(f"{_reason(error, with_value=True)}.") from error
 
@@ -76,8 +80,32 @@ def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
         raise _invalid_body(_reason(error, with_value=False), model) from error
 
 
+def read_part(model: type[Model], content: memoryview, name: str) -> Model:
+    """Return a form's part that is JSON.
+
+    Args:
+        model: its members.
+        content: of the part.
+        name: of the part, for the sentence.
+
+    Raises:
+        RequestError: 400, naming the member.
+    """
+    try:
+        return model.model_validate_json(bytes(content))
+    except ValidationError as error:
+        reason = _reason(error, with_value=False)
+        raise _invalid_body(f"The part {name} is wrong: {reason}", model) from error
+
+
+def _lists(model: type[BaseModel] | None) -> set[str]:
+    """Return the names of the parameters that may be repeated."""
+    fields = {} if model is None else model.model_fields
+    return {field.alias or name for name, field in fields.items() if get_origin(field.annotation) is tuple}
+
+
 def _reason(error: ValidationError, *, with_value: bool) -> str:
-    """Return the first error: where it is, and what it must be.
+    """Return the first error: its place, and the rule that it breaks.
 
     Args:
         error: of a model.
@@ -86,6 +114,8 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
     first = error.errors(include_url=False)[0]
     place = _place(first["loc"])
     match first["type"]:
+        case "json_invalid":
+            return "it is not JSON"
         case "missing":
             return f"{place!r} is missing"
         case "extra_forbidden":
@@ -93,7 +123,8 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
         case "model_type" | "model_attributes_type":
             return f"{place or 'The document'} is not an object"
     reason = first["msg"].removeprefix("Value error, ")
-    value = f"={str(first['input'])[:_SHOWN]!r}" if with_value else ""
+    sent = ",".join(first["input"]) if isinstance(first["input"], list) else str(first["input"])
+    value = f"={sent[:_SHOWN]!r}" if with_value else ""
     joint = " " if first["type"] == "value_error" else ": "
     return f"{place}{value}{joint}{reason[0].lower()}{reason[1:]}"
 

@@ -1,30 +1,19 @@
-"""The check of an upload: its headers, and its images by their beginnings, without decoding them."""
+"""The check of an upload's images by their beginnings, without decoding them; what identifies an upload."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
-
-from werkzeug.datastructures import Headers
 
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
-from api.http.timestamps import captured_ms, parse_number
 from api.ingest.commit import Image, Origin
-from core.cameras import DEFAULT_CAMERA, camera_id_in_header
 from core.cost import decode_ms
 from core.formats.layout import ImageBytes
 from core.image_header import MAX_BYTES, read_header
 from core.redis.admission import Idempotency
 
-MAX_AGE_SECONDS: Final = 7 * 24 * 3600
-"""Longest `X-Max-Age`, seconds."""
-
-_KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _ALIASES: Final = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
@@ -38,25 +27,7 @@ _ALIASES: Final = {
 """Other names of the image types, as cameras and old browsers write them."""
 
 
-def read_origin(headers: Headers) -> Origin:
-    """Read `X-Camera-Id`, `X-Captured-At`, `X-Max-Age` and `Idempotency-Key`.
-
-    Raises:
-        CameraIdError: `X-Camera-Id` cannot be a camera's id.
-        RequestError: 400 for another that is malformed, 422 for a time in the future or before 1970.
-    """
-    camera = camera_id_in_header(headers.get("X-Camera-Id", DEFAULT_CAMERA))
-    key = headers.get("Idempotency-Key")
-    if key is not None and not _KEY_PATTERN.fullmatch(key):
-        raise RequestError(
-            ProblemType.INVALID_HEADER,
-            "Idempotency-Key must be 1 to 128 visible ASCII characters; a UUID is good.",
-        )
-    captured = captured_ms(headers.get("X-Captured-At"))
-    return Origin(camera, captured, _expires_ms(headers.get("X-Max-Age"), captured), key)
-
-
-def check(data: ImageBytes, media_type: str) -> Image:
+def check(data: ImageBytes, media_type: str, origin: Origin) -> Image:
     """Check one image by its bytes' beginning, without decoding it.
 
     The bytes tell what an image is. A declared type only excludes another image type: cameras declare
@@ -65,6 +36,7 @@ def check(data: ImageBytes, media_type: str) -> Image:
     Args:
         data: the bytes sent.
         media_type: the type that the client declared, empty if none.
+        origin: of the image.
 
     Raises:
         RequestError: 400 empty, 413 too many bytes, 415 another image type than the one declared.
@@ -84,7 +56,7 @@ def check(data: ImageBytes, media_type: str) -> Image:
             f"Content-Type says {media_type[:80]}, but the bytes are {header.media_type}; "
             "declare what is sent, or application/octet-stream.",
         )
-    return Image(data, header.format, decode_ms(header, len(data)))
+    return Image(data, header.format, decode_ms(header, len(data)), origin)
 
 
 def _is_other_image(media_type: str, actual: str) -> bool:
@@ -93,33 +65,26 @@ def _is_other_image(media_type: str, actual: str) -> bool:
     return name.startswith("image/") and name != "image/*" and _ALIASES.get(name, name) != actual
 
 
-def idempotency_of(origin: Origin, parts: Iterable[tuple[str, ImageBytes]], owner: str) -> Idempotency | None:
-    """Return the idempotency key of an upload with a digest of all that must be the same if it is repeated.
+def idempotency_of(
+    key: str | None, images: Sequence[Image], parts: Iterable[tuple[str, ImageBytes]], owner: str
+) -> Idempotency | None:
+    """Return an idempotency key with a digest of all that must be the same if the upload is repeated.
 
     Args:
-        origin: the headers.
-        parts: media type as declared, and bytes, of everything sent, good or not.
+        key: from the client; without one the result is None.
+        images: the good ones of the parts.
+        parts: media type as declared, and bytes, of everything sent with the key.
         owner: the client's id, since two clients may choose the same key.
     """
-    if origin.idempotency_key is None:
+    if key is None:
         return None
-    whole = _digest(origin.camera.encode())
+    cameras = [image.origin.camera for image in images]
+    # Images of one camera have the same digest whether a header names it or metadata. No id has a slash.
+    whole = _digest(("/".join(cameras) if len(set(cameras)) > 1 else cameras[0]).encode())
     for media_type, data in parts:
         whole.update(_digest(media_type.encode()).digest() + _digest(data).digest())
-    return Idempotency(origin.idempotency_key, whole.hexdigest(), owner)
+    return Idempotency(key, whole.hexdigest(), owner, cameras)
 
 
 def _digest(data: ImageBytes) -> hashlib.blake2b:
     return hashlib.blake2b(data, digest_size=16)
-
-
-def _expires_ms(max_age: str | None, captured: int | None) -> int | None:
-    if max_age is None:
-        return None
-    seconds = parse_number(max_age)
-    if seconds is None or not 0 < seconds <= MAX_AGE_SECONDS:
-        raise RequestError(
-            ProblemType.INVALID_HEADER,
-            f"X-Max-Age {max_age[:80]!r} must be seconds above 0 and up to {MAX_AGE_SECONDS:,} (7 days).",
-        )
-    return (time.time_ns() // 1_000_000 if captured is None else captured) + math.ceil(seconds * 1000)

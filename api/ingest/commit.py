@@ -24,16 +24,16 @@ from core.storage import Content, ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The headers of an upload; `idempotency_key` if the client sent one.
+    """Where an image comes from.
 
-    `captured_ms`: when the images were taken, if the camera said. `expires_ms`: when they become too old, if
-    ever: counted from their capture, or else from now. Both ms since 1970.
+    `captured_ms`: when it was taken, if the camera said. `expires_ms`: when it becomes too old, if ever.
+    Both ms since 1970. `retry_of`: id of the job whose image is sent again, if it is.
     """
 
     camera: str
-    captured_ms: int | None
-    expires_ms: int | None
-    idempotency_key: str | None
+    captured_ms: int | None = None
+    expires_ms: int | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Image:
     data: ImageBytes
     format: str
     cost_ms: int
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,6 @@ class Upload:
     """
 
     images: Sequence[Image]
-    origin: Origin
     lane: str
     idempotency: Idempotency | None = None
     limit: RateLimit | None = None
@@ -83,19 +83,28 @@ class Commits:
         """
         if upload.lane == SINGLE and len(upload.images[0].data) <= MAX_BYTES:
             return self._singles.do(upload)
-        sizes = [(len(image.data), image.cost_ms) for image in upload.images]
-        (outcome,) = self._commit([upload], split(sizes))
+        (outcome,) = self._commit([upload], split(_sizes([upload])))
         if not isinstance(outcome, Accepted):
             raise outcome
         return outcome
+
+    def commit_call(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
+        """Accept the uploads of one call, of one lane; return what became of each.
+
+        They share objects, and stand together as `JobStore.accept_many` says. Raises as `commit`, but for
+        the errors that it returns.
+        """
+        return self._commit(uploads, split(_sizes(uploads)), together=True)
 
     def _commit_singles(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
         """Accept single uploads whose images one object takes."""
         return self._commit(uploads, [range(len(uploads))])
 
-    def _commit(self, uploads: Sequence[Upload], shards: Sequence[range]) -> list[Accepted | Rejection]:
+    def _commit(
+        self, uploads: Sequence[Upload], shards: Sequence[range], *, together: bool = False
+    ) -> list[Accepted | Rejection]:
         """Accept uploads of one lane; `shards` are the numbers of the images, counted over all, in each."""
-        images = [(image, upload.origin) for upload in uploads for image in upload.images]
+        images = [image for upload in uploads for image in upload.images]
         jobs: list[Job] = []
         objects: list[tuple[str, Content]] = []
         messages: list[str] = []
@@ -105,32 +114,33 @@ class Commits:
             objects.append(stored)
             messages.append(message)
         self._store(objects)
-        outcomes = self._accept(_submissions(uploads, jobs), uploads[0].lane, messages, objects)
+        outcomes = self._accept(
+            _submissions(uploads, jobs), uploads[0].lane, messages, objects, together=together
+        )
         self._discard_rejected(objects, outcomes)
         return outcomes
 
-    def _shard(
-        self, images: Sequence[tuple[Image, Origin]], lane: str
-    ) -> tuple[list[Job], tuple[str, Content], str]:
+    def _shard(self, images: Sequence[Image], lane: str) -> tuple[list[Job], tuple[str, Content], str]:
         """Return the jobs, the object (key and bytes) and the message of images that share an object."""
-        shard = Shard.new([(origin.camera, image.format) for image, origin in images])
+        shard = Shard.new([(image.origin.camera, image.format) for image in images])
         suffix = shard.suffix
         jobs = [
             Job(
                 id=job_id,
-                camera=origin.camera,
+                camera=image.origin.camera,
                 format=image.format,
                 size=len(image.data),
-                captured_ms=origin.captured_ms,
-                expires_ms=origin.expires_ms,
+                captured_ms=image.origin.captured_ms,
+                expires_ms=image.origin.expires_ms,
                 shard=suffix,
+                retry_of=image.origin.retry_of,
             )
-            for job_id, (image, origin) in zip(shard.job_ids, images, strict=True)
+            for job_id, image in zip(shard.job_ids, images, strict=True)
         ]
         keys = [shard.image_key(job.id, job.camera, job.format) for job in jobs]
-        packed = shard.pack([(key, image.data) for key, (image, _) in zip(keys, images, strict=True)])
+        packed = shard.pack([(key, image.data) for key, image in zip(keys, images, strict=True)])
         message = self._envelope.message(
-            keys, lane, [job.expires_ms for job in jobs], [image.cost_ms for image, _ in images]
+            keys, lane, [job.expires_ms for job in jobs], [image.cost_ms for image in images]
         )
         return jobs, (shard.key, packed), message
 
@@ -147,9 +157,11 @@ class Commits:
         lane: str,
         messages: Sequence[str],
         objects: Sequence[tuple[str, Content]],
+        *,
+        together: bool,
     ) -> list[Accepted | Rejection]:
         try:
-            return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages)
+            return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages, together=together)
         except (RedisFullError, DataLostError):
             # A certain no. After any other error the jobs may be accepted, so their images must stay.
             self._discard([key for key, _ in objects])
@@ -158,7 +170,7 @@ class Commits:
     def _discard_rejected(
         self, objects: Sequence[tuple[str, Content]], outcomes: Sequence[Accepted | Rejection]
     ) -> None:
-        """Remove the objects of which no image belongs to a job."""
+        """Remove the objects without any image of a job."""
         # An upload has no jobs if Redis rejected it, or one with the same idempotency key was faster.
         accepted = [outcome.jobs for outcome in outcomes if isinstance(outcome, Accepted) and outcome.jobs]
         if len(accepted) < len(outcomes):
@@ -174,7 +186,12 @@ class Commits:
 
 def _fitting(uploads: Sequence[Upload]) -> int:
     """Return how many of these single uploads one object takes."""
-    return fitting((len(image.data), image.cost_ms) for (image,) in (upload.images for upload in uploads))
+    return fitting(_sizes(uploads))
+
+
+def _sizes(uploads: Sequence[Upload]) -> list[tuple[int, int]]:
+    """Return bytes and cost of each image, as `core.shards` asks for them."""
+    return [(len(image.data), image.cost_ms) for upload in uploads for image in upload.images]
 
 
 def _submissions(uploads: Sequence[Upload], jobs: Sequence[Job]) -> list[Submission]:

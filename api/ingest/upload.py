@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
@@ -12,10 +13,17 @@ from api.ingest.commit import Commits, Upload
 from core.cost import is_huge
 from core.disk import Disk
 from core.errors import QueueFullError, RateLimitError, RedisFullError
+from core.jobs import Job
 from core.lanes import BULK
-from core.redis.admission import Accepted
+from core.redis.admission import Accepted, Rejection
+from core.redis.eta import Place
 from core.redis.job_store import JobStore
 from core.redis.server import RedisServer
+
+Outcome = Accepted | Rejection | RequestError
+"""The jobs that stand for an upload, or the error that concerns it alone."""
+
+Result = TypeVar("Result")
 
 
 class Ingest:
@@ -44,32 +52,101 @@ class Ingest:
             RateLimitError: nothing is left of the limit; nothing was accepted.
             TooManyCamerasError: the camera is new, and as many are known as may be; nothing was accepted.
         """
-        self._disk.check()
         if any(is_huge(image.cost_ms) for image in upload.images):
             upload = replace(upload, lane=BULK)
-        self._admission.check_limit(upload.limit)
+        (known,) = self._admit([upload])
+        (outcome,) = self._read_known([known or self._guarded(upload, lambda: self._commits.commit(upload))])
+        if not isinstance(outcome, Accepted):
+            raise outcome
+        return outcome
+
+    def submit_call(self, uploads: Sequence[Upload]) -> list[Outcome]:
+        """Submit the uploads of one bulk call as `submit` does, but each with its own outcome.
+
+        Returns:
+            What became of each, in order.
+
+        Raises:
+            QueueFullError, RateLimitError: none of them was accepted.
+            DiskFullError, StorageUnavailableError, RedisUnavailableError: as `submit`.
+        """
+        outcomes = self._admit(uploads)
+        new = [upload for upload, known in zip(uploads, outcomes, strict=True) if known is None]
+        made = iter(self._guarded(uploads[0], lambda: self._commit_call(new)) if new else ())
+        return self._read_known([next(made) if known is None else known for known in outcomes])
+
+    def existing(self, ids: Sequence[str]) -> Accepted:
+        """Return the jobs that an idempotency key made before.
+
+        Raises:
+            RequestError: 422, the record of one has expired.
+        """
+        (outcome,) = self._read_known([Accepted(known=ids)])
+        if not isinstance(outcome, Accepted):
+            raise outcome
+        return outcome
+
+    def _admit(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection | None]:
+        """Return what is known of uploads of one client and lane before they are stored; None for new ones.
+
+        Raises as `submit`.
+        """
+        self._disk.check()
+        self._admission.check_limit(uploads[0].limit)
         self._server.check()
-        if upload.idempotency is None:
-            self._admission.check_lane(upload.lane)
-        elif known := self._jobs.admit(
-            len(upload.images), upload.lane, upload.idempotency, upload.origin.camera
-        ):
-            return self._existing(known)
+        used = [upload.idempotency for upload in uploads if upload.idempotency is not None]
+        if not used:
+            self._admission.check_lane(uploads[0].lane)
+            return [None] * len(uploads)
+        images = sum(len(upload.images) for upload in uploads)
+        found = iter(self._jobs.admit(used, uploads[0].lane, images))
+        return [None if upload.idempotency is None else next(found) for upload in uploads]
+
+    def _commit_call(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
+        """Accept new uploads of one call; raise if the queue, or the rate limit, has no room for them."""
+        outcomes = self._commits.commit_call(uploads)
+        if any(isinstance(outcome, Accepted) and outcome.jobs for outcome in outcomes):
+            return outcomes
+        rejection = next((one for one in outcomes if isinstance(one, QueueFullError | RateLimitError)), None)
         try:
-            accepted = self._commits.commit(upload)
+            if rejection is not None:
+                raise rejection
+            return outcomes
+        finally:
+            del outcomes, rejection  # as in `api.ingest.group_commit`: an error must not hold itself
+
+    def _guarded(self, upload: Upload, commit: Callable[[], Result]) -> Result:
+        """Commit uploads of this one's client and lane; remember it if they are rejected."""
+        try:
+            return commit()
         except RateLimitError as error:
             self._admission.limit_used_up(upload.limit, error.retry_after)
             raise
         except (QueueFullError, RedisFullError) as error:
             self._admission.shed(upload.lane, error)
             raise
-        return self._existing(accepted.known) if accepted.known else accepted
 
-    def _existing(self, ids: Sequence[str]) -> Accepted:
-        jobs = [job for job in self._jobs.read_many(ids) if job is not None]
-        if len(jobs) != len(ids):
-            raise RequestError(
-                ProblemType.IDEMPOTENCY_CONFLICT,
-                "The idempotency key belongs to an upload whose record has expired; use a new key.",
-            )
-        return Accepted(jobs, self._jobs.places(ids))
+    def _read_known(self, outcomes: Sequence[Accepted | Rejection]) -> list[Outcome]:
+        """Return the outcomes with the jobs of those that were known before."""
+        ids = [job_id for outcome in outcomes if isinstance(outcome, Accepted) for job_id in outcome.known]
+        if not ids:
+            return list(outcomes)
+        jobs = zip(self._jobs.read_many(ids), self._jobs.places(ids), strict=True)
+        found = dict(zip(ids, jobs, strict=True))
+        return [
+            _existing([found[job_id] for job_id in outcome.known])
+            if isinstance(outcome, Accepted) and outcome.known
+            else outcome
+            for outcome in outcomes
+        ]
+
+
+def _existing(found: Sequence[tuple[Job | None, Place | None]]) -> Accepted | RequestError:
+    """Return the jobs that an idempotency key stands for, or the error that one is no longer known."""
+    jobs = [job for job, _ in found if job is not None]
+    if len(jobs) == len(found):
+        return Accepted(jobs, [place for _, place in found])
+    return RequestError(
+        ProblemType.IDEMPOTENCY_CONFLICT,
+        "The idempotency key belongs to an upload whose record has expired; use a new key.",
+    )

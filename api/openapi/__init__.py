@@ -1,1 +1,1 @@
-"""The contract: what each route takes and responds with, and the OpenAPI document made of it."""
+"""The contract: parameters, bodies and responses of each route, and the OpenAPI document made of it."""

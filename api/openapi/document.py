@@ -15,11 +15,14 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
-from api.auth.policy import COOKIE, scope_of
+from api.auth.policy import COOKIE, is_by_camera, scope_of
+from api.http.default_headers import DEFAULTS
 from api.http.problem_types import ProblemType
+from api.http.request_id import HEADER as REQUEST_ID
+from api.openapi.examples import curl, example
 from api.openapi.headers import HEADERS
 from api.openapi.operation import JSON, Answer, Body, Operation, operation_of
-from api.schemas.base import JobId, Output
+from api.schemas.base import AnyRequest, JobId, Output, Slug, WebhookId
 from api.schemas.problems import Problem
 
 VERSION: Final = "1.0.0"
@@ -29,9 +32,9 @@ PROBLEM_JSON: Final = "application/problem+json"
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _METHODS: Final = ("get", "post", "delete")
-_ARGUMENT: Final = re.compile(r"<(\w+)>")
+_ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 
-_ARGUMENTS: Final = {"job_id": JobId, "slug": str}
+_ARGUMENTS: Final = {"job_id": JobId, "slug": Slug, "webhook_id": WebhookId}
 """Types of the arguments in paths."""
 
 _EVERY_ROUTE: Final = (
@@ -49,8 +52,10 @@ _WITH_SCOPE: Final = (
     ProblemType.CROSS_SITE_REQUEST,
     ProblemType.FOREIGN_HOST,
     ProblemType.SERVICE_UNAVAILABLE,
+    ProblemType.DISK_FULL,
     ProblemType.DATA_LOST,
 )
+_NOT_BY_CAMERA: Final = (ProblemType.CAMERA_FORBIDDEN,)
 _WITH_BODY: Final = (ProblemType.BODY_TOO_LARGE,)
 _WITH_JSON: Final = (ProblemType.INVALID_BODY, ProblemType.UNSUPPORTED_BODY)
 
@@ -82,10 +87,12 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         by_alias=True,
         ref_template=_REFERENCE,
     )
+    schemas = definitions["$defs"]
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, described in operations:
         path = _ARGUMENT.sub(r"{\1}", rule.rule)
-        paths.setdefault(path, {})[method] = _operation(app, rule, described)
+        call = paths.setdefault(path, {})[method] = _operation(app, rule, described, schemas)
+        call["x-codeSamples"] = [{"lang": "Shell", "source": curl(method, path, call)}]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -97,8 +104,9 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": definitions["$defs"],
+            "schemas": schemas,
             "headers": HEADERS,
+            "examples": {kind.slug: {"value": _example(kind)} for kind in ProblemType},
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -122,6 +130,7 @@ def problems_of(app: Flask, endpoint: str, described: Operation) -> list[Problem
     types = {*_EVERY_ROUTE, *described.problems}
     if scope_of(app, endpoint) is not None:
         types.update(_WITH_SCOPE)
+        types.update(() if is_by_camera(app, endpoint) else _NOT_BY_CAMERA)
     if described.body is not None:
         types.update(_WITH_BODY)
         types.update(_WITH_JSON if described.body.model else ())
@@ -156,7 +165,7 @@ def _mode(model: type[BaseModel]) -> JsonSchemaMode:
     return "serialization" if issubclass(model, Output) else "validation"
 
 
-def _operation(app: Flask, rule: Rule, described: Operation) -> dict[str, Any]:
+def _operation(app: Flask, rule: Rule, described: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
     summary, _, description = inspect.cleandoc(app.view_functions[rule.endpoint].__doc__ or "").partition(
         "\n\n"
     )
@@ -172,14 +181,13 @@ def _operation(app: Flask, rule: Rule, described: Operation) -> dict[str, Any]:
         document["x-scope"] = scope.value
     document["security"] = [] if scope is None else [{"key": []}, {"session": []}]
     parameters = [*_path_parameters(rule), *_parameters(described.query, "query")]
-    parameters += [*_parameters(described.headers, "header")]
-    if parameters:
-        document["parameters"] = parameters
+    parameters += [*_parameters(described.headers, "header"), *_parameters(AnyRequest, "header")]
+    document["parameters"] = parameters
     if described.body is not None:
-        document["requestBody"] = {"required": True, "content": _content(described.body)}
+        document["requestBody"] = {"required": True, "content": _content(described.body, schemas)}
     document["responses"] = {
-        **{str(status): _response(answer) for status, answer in described.answers.items()},
-        **_problem_responses(problems_of(app, rule.endpoint, described), described.answers),
+        **{str(status): _response(answer, schemas) for status, answer in described.answers.items()},
+        **_problem_responses(problems_of(app, rule.endpoint, described), described.answers, schemas),
     }
     return document
 
@@ -234,30 +242,39 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "anyOf": choices} if choices else schema
 
 
-def _content(body: Body) -> dict[str, Any]:
+def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
     if body.model is not None:
-        return {JSON: {"schema": _reference(body.model)}}
-    return {kind: {"schema": schema} for kind, schema in body.media_types.items()}
+        return {JSON: _json(body.model, schemas)}
+    parts = {part: {"contentType": ", ".join(kinds)} for part, kinds in body.part_types.items()}
+    encoding = {"encoding": parts} if parts else {}
+    return {kind: {"schema": schema, **encoding} for kind, schema in body.media_types.items()}
+
+
+def _json(model: type[BaseModel], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    schema = _reference(model)
+    return {"schema": schema, "example": example(schema, schemas)}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=model.__name__)}
 
 
-def _response(answer: Answer) -> dict[str, Any]:
+def _response(answer: Answer, schemas: Mapping[str, Any]) -> dict[str, Any]:
     response: dict[str, Any] = {"description": answer.description, "headers": _headers(answer.headers)}
-    content: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in answer.media_types}
+    content: dict[str, Any] = {
+        kind: {"schema": {"type": "object" if kind == JSON else "string"}} for kind in answer.media_types
+    }
     if answer.model is not None:
-        content = {JSON: {"schema": _reference(answer.model)}, **content}
+        content = {JSON: _json(answer.model, schemas), **content}
     return {**response, "content": content} if content else response
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (REQUEST_ID, *DEFAULTS, *names)}
 
 
 def _problem_responses(
-    types: Iterable[ProblemType], answers: Mapping[int, Answer]
+    types: Iterable[ProblemType], answers: Mapping[int, Answer], schemas: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the responses with problems, by status, beside other responses with the same status."""
     responses: dict[str, dict[str, Any]] = {}
@@ -265,7 +282,7 @@ def _problem_responses(
         members = list(kinds)
         other = answers.get(status, Answer(""))
         names = " ".join(f"`{kind.slug}`: {kind.meaning}" for kind in members)
-        response = _response(replace(other, description=f"{other.description} {names}".strip()))
+        response = _response(replace(other, description=f"{other.description} {names}".strip()), schemas)
         response["headers"] |= _headers(_PROBLEM_HEADERS.get(status, ()))
         content = response.setdefault("content", {})
         content[PROBLEM_JSON] = {
@@ -280,7 +297,7 @@ def _problem_responses(
                     },
                 ]
             },
-            "examples": {kind.slug: {"value": _example(kind)} for kind in members},
+            "examples": {kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in members},
         }
         responses[str(int(status))] = response
     return responses
@@ -293,4 +310,4 @@ def _example(kind: ProblemType) -> dict[str, Any]:
         status=int(kind.status),
         detail=f"{kind.meaning} {kind.remedy}",
         request_id="8c1f0e6d2b7a4935",
-    ).model_dump()
+    ).model_dump(exclude_unset=True)

@@ -14,6 +14,22 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": _TEXT,
         "example": "8c1f0e6d2b7a4935",
     },
+    "Cache-Control": {
+        "description": "Whether the response may be kept: `no-store`, but for the page and images, which "
+        "must be revalidated.",
+        "schema": _TEXT,
+        "example": "no-store",
+    },
+    "Content-Security-Policy": {"description": "What a page may load: of others nothing.", "schema": _TEXT},
+    "X-Content-Type-Options": {
+        "description": "Browsers must not guess types.",
+        "schema": {"const": "nosniff"},
+    },
+    "Referrer-Policy": {
+        "description": "Browsers must not name the page.",
+        "schema": {"const": "no-referrer"},
+    },
+    "Permissions-Policy": {"description": "What the page may use: this machine's camera.", "schema": _TEXT},
     "Location": {"description": "Path of the job.", "schema": {"type": "string", "format": "uri-reference"}},
     "Retry-After": {
         "description": "Seconds after which to send the request again.",

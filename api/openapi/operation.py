@@ -36,10 +36,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Body of a request: the JSON of `model`, or the schema of each other media type."""
+    """Body of a request: the JSON of `model`, or the schema of each other media type.
+
+    `part_types` has the media types of a form's parts, by field.
+    """
 
     model: type[BaseModel] | None = None
     media_types: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    part_types: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

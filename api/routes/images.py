@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.auth.policy import caller, check_scope, requires
-from api.http.body import accepts_body, read_body, read_files, release_body
+from api.auth.policy import by_camera, caller, check_scope, requires
+from api.http.body import accepts_body, read_body, read_form, release_body
 from api.http.encodings import unwrap
-from api.http.multipart import File
+from api.http.multipart import METADATA, File, Form
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError, problem_of, respond
 from api.http.validation import read_query
 from api.ingest.admission import limit_headers
-from api.ingest.check import check, idempotency_of, read_origin
-from api.ingest.commit import Image, Origin, Upload
+from api.ingest.bulk import FileOutcome, submit_form
+from api.ingest.check import check, idempotency_of
+from api.ingest.commit import Upload
+from api.ingest.metadata import read_headers
 from api.openapi.operation import Answer, Body, operation, respond_with
 from api.routes.jobs import blueprint as jobs
 from api.routes.long_poll import wait_settled
-from api.schemas.images import AcceptedFile, BulkOutcome, RejectedFile, UploadHeaders
+from api.schemas.images import (
+    AcceptedFile,
+    BulkMetadata,
+    BulkOutcome,
+    EncodedUploadHeaders,
+    FileMetadata,
+    RejectedFile,
+)
 from api.schemas.jobs import QueuedJob
 from api.schemas.problems import Problem
 from api.schemas.wait import WaitQuery
 from api.services import services
-from core.errors import ImageError, RateLimitError, RedisUnavailableError
+from core.errors import RateLimitError, RedisUnavailableError, WastestreamError
 from core.image_header import MAX_BYTES, MEDIA_TYPES
 from core.jobs import Job
 from core.lanes import BULK, SINGLE
@@ -45,17 +53,32 @@ _MAX_PARTS: Final = 1000  # parts that are counted to name their number in the e
 
 _LIMITS: Final = ("RateLimit-Policy", "RateLimit")
 
+_IMAGE_TYPES: Final = (*sorted(MEDIA_TYPES.values()), "application/octet-stream")
 _BINARY: Final = {"type": "string", "format": "binary", "minLength": 1, "maxLength": MAX_BYTES}
 _FORM: Final = {
     "type": "object",
     "properties": {
+        METADATA: {
+            "type": "object",
+            "properties": {
+                "files": {
+                    "type": "array",
+                    "items": FileMetadata.model_json_schema(),
+                    "description": BulkMetadata.model_fields["files"].description,
+                }
+            },
+            "required": ["files"],
+            "additionalProperties": False,
+            "description": "JSON, the first part: for each file what it has instead of the header fields.",
+        },
         "files": {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
             "maxItems": MAX_FILES,
-            "description": "The images. Fields may have any name; other text fields are ignored.",
-        }
+            "description": "The images. Fields may have any name but `metadata`; other text fields are "
+            "ignored.",
+        },
     },
     "required": ["files"],
 }
@@ -63,6 +86,7 @@ _FORM: Final = {
 _UPLOAD_PROBLEMS: Final = (
     ProblemType.INVALID_HEADER,
     ProblemType.INVALID_CAMERA_ID,
+    ProblemType.CAMERA_FORBIDDEN,
     ProblemType.INVALID_TIME,
     ProblemType.INVALID_ENCODING,
     ProblemType.EMPTY_IMAGE,
@@ -84,15 +108,14 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 
 @blueprint.post("")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_BYTES, SINGLE)
 @operation(
     {202: Answer("The job.", QueuedJob, headers=["Location", "Retry-After", *_LIMITS])},
     problems=[ProblemType.INVALID_PARAMETER, *_UPLOAD_PROBLEMS],
     query=WaitQuery,
-    headers=UploadHeaders,
-    body=Body(
-        media_types=dict.fromkeys((*sorted(MEDIA_TYPES.values()), "application/octet-stream"), _BINARY)
-    ),
+    headers=EncodedUploadHeaders,
+    body=Body(media_types=dict.fromkeys(_IMAGE_TYPES, _BINARY)),
 )
 def upload() -> tuple[Response, int, dict[str, str]]:
     """Upload one image.
@@ -122,12 +145,13 @@ def _accept() -> tuple[Job, Place | None, dict[str, str]]:
         raise _too_large(
             f"The image has {request.content_length:,} bytes; send at most {MAX_BYTES:,} (10 MiB)."
         )
-    origin = read_origin(request.headers)
-    owner, limit = caller().id, caller().limit
+    metadata, sender = read_headers(request.headers), caller()
+    sender.check_camera(metadata.camera)
     data, media_type = unwrap(read_body(MAX_BYTES), request.mimetype)
-    image = check(data, media_type)
-    idempotency = idempotency_of(origin, [(media_type, data)], owner)
-    accepted = services().ingest.submit(Upload([image], origin, SINGLE, idempotency, limit, owner))
+    image = check(data, media_type, metadata.origin())
+    idempotency = idempotency_of(metadata.idempotency_key, [image], [(media_type, data)], sender.id)
+    limit = sender.limit
+    accepted = services().ingest.submit(Upload([image], SINGLE, idempotency, limit, sender.id))
     return accepted.jobs[0], accepted.places[0], limit_headers(limit, accepted)
 
 
@@ -144,6 +168,7 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
 
 @blueprint.post("/bulk")
 @requires(Scope.INGEST)
+@by_camera
 @accepts_body(MAX_BULK_BYTES, BULK)
 @operation(
     {202: Answer("The outcome of each file.", BulkOutcome, headers=_LIMITS)},
@@ -154,34 +179,24 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
         ProblemType.TOO_MANY_ITEMS,
         *_UPLOAD_PROBLEMS,
     ],
-    headers=UploadHeaders,
-    body=Body(media_types={"multipart/form-data": _FORM}),
+    headers=EncodedUploadHeaders,
+    body=Body(media_types={"multipart/form-data": _FORM}, part_types={"files": _IMAGE_TYPES}),
 )
 def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     """Upload many images.
 
-    A form with a file part for each image, at most 64 files and 128 MiB. The header fields apply to the
-    whole call.
+    A form with a file part for each image, at most 64 files and 128 MiB. The header fields apply to all files
+    whose entry in the part `metadata` says nothing else, so one call takes frames of many cameras and hours.
     Each file has its own outcome, in order: a bad file does not affect the others. The good files are
-    accepted
-    together or not at all: after 429 and 503, none is.
+    accepted together or not at all: after 429 and 503, none is.
     """
     if (request.content_length or 0) > MAX_BULK_BYTES:
         raise _too_large(f"The request has more than {MAX_BULK_BYTES:,} bytes; send fewer files at a time.")
-    origin = read_origin(request.headers)
-    return _accept_files(_files(), origin)
-
-
-def _accept_files(files: list[File], origin: Origin) -> tuple[Response, int, dict[str, str]]:
-    checks = [_checked(file) for file in files]
-    images = [image for image in checks if isinstance(image, Image)]
-    owner, limit, accepted = caller().id, caller().limit, Accepted()
-    if images:
-        idempotency = idempotency_of(origin, ((file.media_type, file.data) for file in files), owner)
-        accepted = services().ingest.submit(Upload(images, origin, BULK, idempotency, limit, owner))
-    rest = zip(accepted.jobs, accepted.places, strict=True)
-    items = [_item(file, checked, rest) for file, checked in zip(files, checks, strict=True)]
-    return respond_with(BulkOutcome(items=items)), HTTPStatus.ACCEPTED, limit_headers(limit, accepted)
+    call, form = read_headers(request.headers), _form()
+    outcomes, accepted = submit_form(form, call, caller(), services().ingest)
+    items = [_item(file, outcome) for file, outcome in zip(form.files, outcomes, strict=True)]
+    headers = limit_headers(caller().limit, accepted)
+    return respond_with(BulkOutcome(items=items)), HTTPStatus.ACCEPTED, headers
 
 
 @blueprint.errorhandler(RateLimitError)
@@ -192,42 +207,34 @@ def _limited(error: RateLimitError) -> Response:
     return response
 
 
-def _files() -> list[File]:
+def _form() -> Form:
     if request.mimetype != "multipart/form-data":
         raise RequestError(
             ProblemType.UNSUPPORTED_BODY,
             "The request is not a form; send multipart/form-data with a file part for each image.",
         )
     try:
-        files = read_files(MAX_BULK_BYTES, max_parts=_MAX_PARTS)
+        form = read_form(MAX_BULK_BYTES, max_parts=_MAX_PARTS)
     except RequestEntityTooLarge as error:
         raise _too_large(
             f"The form has more than {MAX_BULK_BYTES:,} bytes or {_MAX_PARTS:,} parts, or a part's header "
             f"more than 4 kB; send at most {MAX_FILES} files at a time."
         ) from error
-    if not files:
+    if not form.files:
         raise RequestError(ProblemType.INVALID_BODY, "The form has no file; add a file part for each image.")
-    if len(files) > MAX_FILES:
+    if len(form.files) > MAX_FILES:
         raise RequestError(
             ProblemType.TOO_MANY_ITEMS,
-            f"The form has {len(files)} files; send at most {MAX_FILES} at a time.",
+            f"The form has {len(form.files)} files; send at most {MAX_FILES} at a time.",
         )
-    return files
+    return form
 
 
-def _checked(file: File) -> Image | Problem:
-    try:
-        return check(*file.image())
-    except (RequestError, ImageError) as error:
-        return Problem(**problem_of(error))
-
-
-def _item(
-    file: File, checked: Image | Problem, rest: Iterator[tuple[Job, Place | None]]
-) -> AcceptedFile | RejectedFile:
-    if isinstance(checked, Image):
-        return AcceptedFile(file=file.name, status=202, job=_document(*next(rest)))
-    return RejectedFile(file=file.name, status=checked.status, error=checked)
+def _item(file: File, outcome: FileOutcome) -> AcceptedFile | RejectedFile:
+    if isinstance(outcome, WastestreamError):
+        problem = Problem(**problem_of(outcome))
+        return RejectedFile(file=file.name, status=problem.status, error=problem)
+    return AcceptedFile(file=file.name, status=202, job=_document(*outcome))
 
 
 def _document(job: Job, place: Place | None) -> QueuedJob:

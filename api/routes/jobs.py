@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from api.auth.policy import caller, requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.body import JSON, MAX_JSON_BYTES, accepts_body
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.validation import read_document, read_query
 from api.openapi.operation import Answer, Body, operation, respond_with
-from api.routes.long_poll import wait_settled
+from api.routes.long_poll import read_visible, wait_settled
 from api.schemas import jobs as schemas
 from api.schemas.images import Conditional
+from api.schemas.job_lists import JobListQuery, JobPage
 from api.schemas.wait import WaitQuery
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError
@@ -24,8 +25,35 @@ from core.redis.api_keys import Scope
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
 
-@blueprint.get("/<job_id>")
+@blueprint.get("")
 @requires(Scope.READ)
+@by_camera
+@operation({200: Answer("A page of jobs.", JobPage)}, query=JobListQuery)
+def list_jobs() -> Response:
+    """List jobs.
+
+    In the order of acceptance, the oldest first, while they have records. A call looks at a bounded number of
+    jobs, so a page may be short or empty although `next` is set: go on with `after` until it is null. Jobs
+    that are accepted meanwhile do not belong to the list. Keys that are bound to cameras get only their jobs.
+    """
+    query = read_query(JobListQuery)
+    if query.camera is not None:
+        caller().check_camera(query.camera)
+    try:
+        wanted = query.filter(query.states)
+    except ValueError as error:
+        raise RequestError(ProblemType.INVALID_PARAMETER, str(error)) from error
+    deps = services()
+    page = deps.index.page(wanted, query.after, query.limit)
+    visible = map(caller().visible, deps.jobs.read_many(page.ids))
+    jobs = [schemas.Job.of(job) for job in visible if job is not None]
+    deps.integrity.check(max_age=0)  # A Redis that was just emptied has no list.
+    return respond_with(JobPage(jobs=jobs, next=None if page.next is None else str(page.next)))
+
+
+@blueprint.get("/<job:job_id>")
+@requires(Scope.READ)
+@by_camera
 @operation(
     {200: Answer("The job.", schemas.QueuedJob, headers=["Retry-After"])},
     problems=[ProblemType.JOB_NOT_FOUND, ProblemType.INVALID_PARAMETER],
@@ -44,8 +72,9 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
     return respond_with(schemas.QueuedJob.at(job, place)), headers
 
 
-@blueprint.delete("/<job_id>")
+@blueprint.delete("/<job:job_id>")
 @requires(Scope.INGEST)
+@by_camera
 @operation(
     {200: Answer("The job, cancelled now or before.", schemas.QueuedJob)},
     problems=[ProblemType.JOB_NOT_FOUND, ProblemType.JOB_SETTLED],
@@ -58,9 +87,8 @@ def cancel(job_id: str) -> Response:
     that a worker is classifying is cancelled as well: the worker's result is discarded. The image is kept.
     """
     _check_id(job_id)
-    deps = services()
-    state = deps.jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
-    job = _known(job_id, None if state is None else deps.jobs.read(job_id))
+    state = services().jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
+    job = _known(job_id, None if state is None else read_visible(job_id))
     if state is not JobState.CANCELLED:
         raise RequestError(
             ProblemType.JOB_SETTLED,
@@ -71,6 +99,7 @@ def cancel(job_id: str) -> Response:
 
 @blueprint.post("/query")
 @requires(Scope.READ)
+@by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
     {200: Answer("The known jobs and the unknown ids.", schemas.FoundJobs)},
@@ -84,7 +113,8 @@ def query() -> Response:
     """
     ids = _ids(read_document(schemas.JobsQuery))
     valid_ids = [job_id for job_id in ids if is_job_id(job_id)]
-    known = dict(zip(valid_ids, services().jobs.read_many(valid_ids), strict=True))
+    found = map(caller().visible, services().jobs.read_many(valid_ids))
+    known = dict(zip(valid_ids, found, strict=True))
     jobs = [schemas.Job.of(job) for job_id in ids if (job := known.get(job_id)) is not None]
     unknown = [job_id for job_id in ids if known.get(job_id) is None]
     return respond_with(schemas.FoundJobs(jobs=jobs, unknown=unknown))
@@ -92,6 +122,7 @@ def query() -> Response:
 
 @blueprint.get("/<job_id>/image")
 @requires(Scope.READ)
+@by_camera
 @operation(
     {
         200: Answer("The image.", media_types=sorted(MEDIA_TYPES.values()), headers=["ETag"]),
@@ -105,9 +136,7 @@ def image(job_id: str) -> Response:
 
     The bytes as uploaded, kept for `WASTESTREAM_IMAGE_RETENTION_HOURS` after the image was accepted.
     """
-    _check_id(job_id)
-    deps = services()
-    job = _known(job_id, deps.jobs.read(job_id))
+    deps, job = services(), known_job(job_id)
     try:
         data = deps.objects.get(job.image_key)
     except ObjectNotFoundError as error:
@@ -122,6 +151,21 @@ def image(job_id: str) -> Response:
     response.set_etag(job_id)  # an image never changes
     response.make_conditional(request)
     return response
+
+
+def known_job(job_id: str, owner: str = "") -> Job:
+    """Return the job.
+
+    Args:
+        job_id: its id.
+        owner: id of the API key that must have sent it, else it is unknown; empty for any.
+
+    Raises:
+        JobNotFoundError: it is unknown.
+    """
+    _check_id(job_id)
+    job = read_visible(job_id)
+    return _known(job_id, job if job is not None and owner in {"", job.owner} else None)
 
 
 def _check_id(job_id: str) -> None:

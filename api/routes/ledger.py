@@ -11,7 +11,7 @@ from typing import Final
 
 from flask import Blueprint, Response, request
 
-from api.auth.policy import requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.validation import read_query
@@ -42,21 +42,22 @@ class Span:
 
 @blueprint.get("")
 @requires(Scope.READ)
+@by_camera
 @operation(
     {200: Answer("Rows of the ledger.", LedgerPage, ["text/csv"], ["Content-Disposition"])},
-    problems=[ProblemType.INVALID_PARAMETER],
+    problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN],
     query=LedgerQuery,
 )
 def show() -> Response:
     """Read the ledger.
 
     Every image received, by outcome, for each camera and hour of acceptance. Each counter changes in the same
-    atomic step as the job's state. At most 100,000 rows.
+    atomic step as the job's state. At most 100,000 rows. A key that is bound to cameras gets their rows only.
     """
     query = read_query(LedgerQuery)
-    span = _span(query)
+    cameras, span = _cameras(query.camera), _span(query)
     ledger = services().ledger
-    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), query.camera, most=MAX_ROWS + 1)
+    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), cameras, most=MAX_ROWS + 1)
     if len(names) > MAX_ROWS:
         raise _bad(f"The result has more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(ledger.rows(names))
@@ -66,7 +67,7 @@ def show() -> Response:
 
 
 def _as_json(rows: Sequence[LedgerRow], span: Span, camera: str | None) -> Response:
-    balance = services().ledger.balance()
+    balance = None if caller().is_bound else services().ledger.balance()
     return respond_with(LedgerPage.of(rows, balance, camera=camera, first=span.first, last=span.last))
 
 
@@ -79,6 +80,14 @@ def _as_csv(rows: Sequence[LedgerRow]) -> Response:
     )
     headers = {"Content-Disposition": "attachment; filename=ledger.csv"}
     return Response(stream.getvalue(), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _cameras(camera: str | None) -> list[str] | None:
+    """Return the cameras whose rows to read; None for all."""
+    if camera is not None:
+        caller().check_camera(camera)
+        return [camera]
+    return [*filter(caller().sees, services().ledger.camera_names())] if caller().is_bound else None
 
 
 def _wants_csv(query: LedgerQuery) -> bool:

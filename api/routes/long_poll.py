@@ -7,6 +7,7 @@ from typing import Final
 
 from flask import request
 
+from api.auth.policy import caller
 from api.services import services
 from core.jobs import Job
 
@@ -16,15 +17,19 @@ MAY_WAIT: Final = "wastestream.may_wait"
 _RETRY_AFTER: Final = 1  # seconds, in responses that came early
 
 
+def read_visible(job_id: str) -> Job | None:
+    """Return a job that the caller may see, or None."""
+    return caller().visible(services().jobs.read(job_id))
+
+
 def wait_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str]]:
     """Return the job as soon as it has settled, or after `seconds`, and headers for the response.
 
-    The job is None if it is unknown. The headers have `Retry-After` if too many requests wait already, so
-    that the client does not poll at full speed.
+    The job is None if it is unknown to the caller. The headers have `Retry-After` if too many requests wait
+    already, so that the client does not poll at full speed.
     """
-    deps = services()
     began = time.monotonic()
     timeout = seconds if request.environ.get(MAY_WAIT, True) else 0.0
-    job = deps.job_events.wait_settled(job_id, deps.jobs.read, timeout)
+    job = services().job_events.wait_settled(job_id, read_visible, timeout)
     early = job is not None and not job.state.terminal and time.monotonic() - began < seconds
     return job, {"Retry-After": str(_RETRY_AFTER)} if early else {}

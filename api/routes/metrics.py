@@ -51,6 +51,7 @@ def _lines() -> Iterator[str]:
     yield from images
     yield from _queue(deps)
     yield from _workers(deps)
+    yield from _sinks(deps)
 
 
 def _images(deps: Services) -> Iterator[str]:
@@ -101,6 +102,12 @@ def _queue(deps: Services) -> Iterator[str]:
         (Sample(depth, {"lane": lane}) for lane, depth in queue.pending.items()),
     )
     yield from _metric(
+        "wastestream_lane_paused",
+        "gauge",
+        "1 if workers take no jobs of the lane until it is resumed.",
+        (Sample(int(lane in queue.paused), {"lane": lane}) for lane in queue.pending),
+    )
+    yield from _metric(
         "wastestream_queue_limit",
         "gauge",
         "Maximum of jobs not settled.",
@@ -122,6 +129,28 @@ def _workers(deps: Services) -> Iterator[str]:
         "gauge",
         "Workers alive, by engine (float, int8 or tensorflow) and model id.",
         (Sample(count, model._asdict()) for model, count in sorted(running_models(reports).items())),
+    )
+
+
+def _sinks(deps: Services) -> Iterator[str]:
+    states = deps.sinks.states()
+    yield from _metric(
+        "wastestream_sink_behind_seconds",
+        "gauge",
+        "Seconds since the oldest result was due that a sink has not carried out; 0 without one.",
+        (Sample(state.behind, {"sink": state.name}) for state in states),
+    )
+    yield from _metric(
+        "wastestream_sink_failing",
+        "gauge",
+        "1 if the last attempt of a sink failed.",
+        (Sample(int(state.error != ""), {"sink": state.name}) for state in states),
+    )
+    yield from _metric(
+        "wastestream_sink_gaps_total",
+        "counter",
+        "Times that a sink came too late for results, which it has missed.",
+        (Sample(state.gaps, {"sink": state.name}) for state in states),
     )
 
 

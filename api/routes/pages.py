@@ -45,10 +45,13 @@ HEADERS: Final = {
 }
 """Headers of the page and its assets."""
 
+PAGE_HEADERS: Final = ("Referrer-Policy", "Permissions-Policy")
+"""Those of them that other responses do not have."""
+
 
 @blueprint.get("/")
 @public
-@operation({200: Answer("The page.", media_types=["text/html"])})
+@operation({200: Answer("The page.", media_types=["text/html"], headers=PAGE_HEADERS)})
 def page() -> str:
     """Show the page."""
     return render_template(

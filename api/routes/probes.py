@@ -11,7 +11,7 @@ from api.auth.policy import may, public
 from api.http.problems import RETRY_AFTER
 from api.openapi.operation import Answer, operation, respond_with
 from api.readiness import DEPENDENCIES, INSTALLATION
-from api.schemas.probes import Liveness, Readiness, RunningModel
+from api.schemas.probes import Liveness, Readiness, RunningModel, Sink
 from api.services import services
 from core.redis.api_keys import Scope
 from core.redis.workers import running_models
@@ -39,7 +39,7 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
     """Probe readiness.
 
     Checks every dependency, at most once a second. Callers with the scope `read` also get the reasons and the
-    members after `warnings`.
+    members after `paused`.
     """
     deps = services()
     readiness, may_read = deps.readiness.run(), may(Scope.READ)
@@ -54,6 +54,8 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         body["warnings"] = {
             name: reason if may_read else "warning" for name, reason in readiness.warnings.items()
         }
+    if readiness.paused is not None:
+        body["paused"] = list(readiness.paused)
     if may_read:
         balance = readiness.balance
         reports = {} if balance is None else deps.workers.reports()
@@ -62,6 +64,7 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
             RunningModel(**model._asdict(), workers=count)
             for model, count in sorted(running_models(reports).items())
         ]
+        body["sinks"] = [] if balance is None else [Sink(**state._asdict()) for state in deps.sinks.states()]
         body["pending"] = None if balance is None else balance.waiting
         body["balanced"] = None if balance is None else balance.balanced
     response = respond_with(Readiness(**body))

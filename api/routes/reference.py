@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,12 +13,14 @@ from api.auth.policy import public
 from api.http.problem_types import ProblemType
 from api.openapi.document import openapi_document
 from api.openapi.operation import Answer, operation
-from api.openapi.text import code
-from api.routes.pages import HEADERS
+from api.openapi.reference import EVERYWHERE, as_json, by_status
+from api.openapi.text import anchor, code, type_text
+from api.routes.pages import HEADERS, PAGE_HEADERS
 
 blueprint = Blueprint("reference", __name__, template_folder="../templates")
 
-blueprint.add_app_template_filter(code)
+for text_filter in (anchor, code, type_text):
+    blueprint.add_app_template_filter(text_filter)
 
 _HTML: Final = ["text/html"]
 
@@ -35,26 +36,27 @@ def _document(app: Flask) -> dict[str, Any]:
 def openapi() -> Response:
     """Read the OpenAPI document."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
-    return Response(json.dumps(_document(app), indent=1), content_type="application/json")
+    return Response(as_json(_document(app)), content_type="application/json")
 
 
 @blueprint.get("/docs")
 @public
-@operation({200: Answer("The reference.", media_types=_HTML)})
+@operation({200: Answer("The reference.", media_types=_HTML, headers=PAGE_HEADERS)})
 def docs() -> Response:
     """Read the reference.
 
     The OpenAPI document as a page for people.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
-    return _page(
-        "reference.html", api=_document(app), problems=sorted(ProblemType, key=lambda kind: kind.status)
-    )
+    return _page("reference.html", api=_document(app), everywhere=EVERYWHERE, problems=by_status())
 
 
 @blueprint.get("/problems/<slug>")
 @public
-@operation({200: Answer("The explanation.", media_types=_HTML)}, problems=[ProblemType.ROUTE_NOT_FOUND])
+@operation(
+    {200: Answer("The explanation.", media_types=_HTML, headers=PAGE_HEADERS)},
+    problems=[ProblemType.ROUTE_NOT_FOUND],
+)
 def problem(slug: str) -> Response:
     """Read what a type of problem means."""
     for kind in ProblemType:

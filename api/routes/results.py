@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Blueprint, Response, request
 
-from api.auth.policy import requires
+from api.auth.policy import by_camera, caller, requires
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.validation import read_query
@@ -30,9 +30,10 @@ blueprint = Blueprint("results", __name__, url_prefix="/v1/results")
 
 @blueprint.get("")
 @requires(Scope.READ)
+@by_camera
 @operation(
     {200: Answer("Results after the cursor.", Results)},
-    problems=[ProblemType.INVALID_PARAMETER, ProblemType.CURSOR_EXPIRED],
+    problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN, ProblemType.CURSOR_EXPIRED],
     query=ResultsQuery,
 )
 def show() -> Response:
@@ -41,8 +42,11 @@ def show() -> Response:
     Every settled job, once, in the order of settling, for as long as results are kept
     (`WASTESTREAM_RETENTION_HOURS`). Read on with `after` = `next`. With `wait`, the response comes as soon as
     there is a result after the cursor. A cursor older than what is kept is 410; `oldest` says where to go on.
+    A key that is bound to cameras gets their results only.
     """
     query = read_query(ResultsQuery)
+    if query.camera is not None:
+        caller().check_camera(query.camera)
     window = services().feed.window()
     page = _Page(query, _start(query, window))
     window.check(page.cursor)
@@ -79,7 +83,7 @@ class _Page:
     def _read_piece(self) -> int:
         # Without a filter, no more than are wanted.
         wanted = self.query.limit - len(self.results)
-        filtered = self.query.camera is not None or self.query.state is not None
+        filtered = self.query.camera is not None or self.query.state is not None or caller().is_bound
         piece = services().feed.read(self.cursor, _PIECE if filtered else min(wanted, _PIECE))
         self.at_end = not piece
         for settled, job in zip(
@@ -88,7 +92,7 @@ class _Page:
             if len(self.results) == self.query.limit:
                 break
             self.cursor = settled.cursor
-            if job is not None and self._matches(job):
+            if job is not None and caller().sees(job.camera) and self._matches(job):
                 self.results.append(Job.of(job))
         return len(piece)
 

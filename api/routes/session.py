@@ -25,7 +25,7 @@ from api.schemas.session import Session, SessionKey, SignIn
 from core.redis.api_keys import Key
 
 DAYS: Final = 30
-"""How long a browser stays signed in, unless the key expires or is revoked earlier."""
+"""Days that a browser stays signed in, unless the key expires or is revoked earlier."""
 
 _MAX_BYTES: Final = 4096  # fits a key with every character escaped; small, since anyone may send a body here
 
@@ -49,12 +49,12 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 def show() -> Response:
     """Read the session.
 
-    Whether calls need a key, and name and scopes of the key of this call.
+    Whether calls need a key, and name, scopes and cameras of the key of this call.
     """
     deps = auth()
     deps.integrity.check()
     if not needs_key(deps.settings, deps.key_cache):
-        return respond_with(Session(required=False, key=None))
+        return respond_with(Session(required=False, key=None, cameras=None))
     return _session(signed_in(request, deps.key_cache))
 
 
@@ -98,7 +98,8 @@ def sign_out() -> Response:
 
 def _session(key: Key | None) -> Response:
     shown = None if key is None else SessionKey(name=key.name, scopes=sorted(key.scopes))
-    response = respond_with(Session(required=True, key=shown))
+    cameras = None if key is None or key.cameras is None else list(key.cameras)
+    response = respond_with(Session(required=True, key=shown, cameras=cameras))
     response.headers["Cache-Control"] = "no-store"
     return response
 

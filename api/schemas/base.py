@@ -28,6 +28,26 @@ Timestamp = Annotated[
 ]
 
 
+Slug = Annotated[
+    str, Field(description="End of the `type` of a problem.", examples=["queue-full"], pattern="^[a-z-]+$")
+]
+
+WebhookId = Annotated[
+    str, Field(description="Id of a webhook.", examples=["5f2b8c0d9e7a4136"], pattern="^[0-9a-f]{16}$")
+]
+
+_LETTERS: Final = r"A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0400-\u0481\u4e00-\u9fa5"
+
+CAMERA_PATTERN: Final = (
+    r"^([A-Za-z0-9][A-Za-z0-9 ._:,()@-]{0,63}"
+    rf"|[{_LETTERS}][{_LETTERS} ._:,()@-]{{0,15}})$"
+)
+"""Ids of cameras that are sure to fit: 64 bytes of ASCII, or 16 letters, Latin, Cyrillic or Chinese.
+
+`core.cameras` takes all scripts; regular expressions that every language understands cannot name them.
+"""
+
+
 class Input(BaseModel):
     """Base of what clients send. Unknown members are errors."""
 
@@ -38,3 +58,17 @@ class Output(BaseModel):
     """Base of what the API responds with. Later versions may add members."""
 
     model_config = ConfigDict(frozen=True, use_enum_values=True)
+
+
+class AnyRequest(Input):
+    """Header fields that every call takes."""
+
+    request_id: Annotated[
+        str | None,
+        Field(
+            alias="X-Request-ID",
+            description="Id of the request, for its log line and response: 1 to 64 letters, digits, `.`, `_` "
+            "or `-`. Another value is replaced by a new id.",
+            examples=["8c1f0e6d2b7a4935"],
+        ),
+    ] = None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from api.schemas.base import Input, Output
+from api.schemas.base import CAMERA_PATTERN, Input, Output
 from api.schemas.jobs import QueuedJob
 from api.schemas.problems import Problem
 
+_FILE: Final = Field(description="File name of its part, or the name of its field.", examples=["a.jpg"])
+
 
 class UploadHeaders(Input):
-    """Header fields of an upload. `api.ingest.check` reads them."""
+    """Header fields of an upload. `api.ingest.metadata` reads them."""
 
     camera: Annotated[
         str,
@@ -23,7 +25,7 @@ class UploadHeaders(Input):
             "`. _ - : , ( ) @`, beginning with a letter or digit. Send characters beyond ASCII as UTF-8, "
             "raw or "
             "percent-encoded. It is stored in Unicode's composed form (NFC).",
-            pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._:,()@-]{0,62}[A-Za-z0-9._:,()@-])?$",
+            pattern=CAMERA_PATTERN,
             examples=["belt-1"],
         ),
     ] = "default"
@@ -34,7 +36,13 @@ class UploadHeaders(Input):
             description="When the image was taken: RFC 3339 with zone, or seconds (9 or 10 digits) or "
             "milliseconds "
             "(12 or 13) since 1970, optionally with decimals; at most 5 minutes ahead of the server's clock.",
-            json_schema_extra={"format": "date-time"},
+            json_schema_extra={
+                "type": "string",
+                "anyOf": [
+                    {"format": "date-time"},
+                    {"pattern": r"^([0-9]{9,10}|[0-9]{12,13})(\.[0-9]+)?$"},
+                ],
+            },
             examples=["2026-01-31T07:15:00Z"],
         ),
     ] = None
@@ -47,7 +55,6 @@ class UploadHeaders(Input):
             "from acceptance without it. A job that is not classified by then settles `expired`.",
             gt=0,
             le=604_800,
-            examples=[60],
         ),
     ] = None
     idempotency_key: Annotated[
@@ -63,6 +70,61 @@ class UploadHeaders(Input):
     ] = None
 
 
+class FileMetadata(Input):
+    """Metadata of one file of a bulk upload. Where a member is absent or null, the header field counts."""
+
+    model_config = ConfigDict(strict=True)
+
+    camera: Annotated[
+        str | None, Field(description="Camera that took the image, instead of `X-Camera-Id`.")
+    ] = None
+    captured_at: Annotated[
+        str | None,
+        Field(description="When the image was taken, written like `X-Captured-At`, which it replaces."),
+    ] = None
+    max_age: Annotated[
+        float | None,
+        Field(description="Seconds, instead of `X-Max-Age`.", allow_inf_nan=False),
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        Field(
+            description="Idempotency key of this file alone: the same key with the same camera, bytes and "
+            "media type returns the same job, also in another call. Not together with `Idempotency-Key`.",
+        ),
+    ] = None
+
+
+class BulkMetadata(Input):
+    """Metadata of the files of a bulk upload, in a part `metadata` before them."""
+
+    model_config = ConfigDict(strict=True)
+
+    files: Annotated[
+        list[FileMetadata],
+        Field(
+            description="An entry for each file, in order.",
+            examples=[[{"camera": "belt-1", "captured_at": "2026-01-31T07:15:00Z", "max_age": 60}, {}]],
+        ),
+    ]
+
+
+class EncodedUploadHeaders(UploadHeaders):
+    """Header fields of an upload whose body may be encoded. `api.http.encodings` reads them."""
+
+    content_encoding: Annotated[
+        Literal["gzip", "x-gzip", "deflate", "identity"] | None,
+        Field(
+            alias="Content-Encoding",
+            description="Compression of the body. The limits apply before and after decompression.",
+        ),
+    ] = None
+    transfer_encoding: Annotated[
+        Literal["base64", "binary", "8bit", "7bit"] | None,
+        Field(alias="Content-Transfer-Encoding", description="`base64`, if the body is base64 text."),
+    ] = None
+
+
 class Conditional(Input):
     """Header fields of a browser that may have the image."""
 
@@ -75,16 +137,18 @@ class Conditional(Input):
 class AcceptedFile(Output):
     """Outcome of a file that was accepted."""
 
-    file: Annotated[str, Field(description="File name of its part, or the name of its field.")]
-    status: Literal[202]
+    file: Annotated[str, _FILE]
+    status: Annotated[Literal[202], Field(description="As of a single upload.")]
     job: QueuedJob
 
 
 class RejectedFile(Output):
     """Outcome of a file that was rejected."""
 
-    file: Annotated[str, Field(description="File name of its part, or the name of its field.")]
-    status: Annotated[int, Field(description="Status that the file would have had alone.", ge=400, le=499)]
+    file: Annotated[str, _FILE]
+    status: Annotated[
+        int, Field(description="Status that the file would have had alone.", ge=400, le=499, examples=[415])
+    ]
     error: Problem
 
 

@@ -19,9 +19,16 @@ MAX_IDS: Final = 1000
 class Prediction(Output):
     """Result of the classification."""
 
-    label: Annotated[str, Field(json_schema_extra={"enum": ["biodegradable", "non_biodegradable"]})]
-    probability: Annotated[float, Field(description="Calibrated probability of the label.", ge=0, le=1)]
-    review: Annotated[bool, Field(description="Too close to call: a person should check it.")]
+    label: Annotated[
+        str,
+        Field(description="Class.", json_schema_extra={"enum": ["biodegradable", "non_biodegradable"]}),
+    ]
+    probability: Annotated[
+        float, Field(description="Calibrated probability of the label.", ge=0, le=1, examples=[0.991737])
+    ]
+    review: Annotated[
+        bool, Field(description="Too close to call: a person should check it.", examples=[False])
+    ]
     model: Annotated[
         str | None,
         Field(description="Version and SHA-256 of the weights.", examples=["2026.11.27-1434+6fa13b7026b1"]),
@@ -31,10 +38,15 @@ class Prediction(Output):
 class Place(Output):
     """Place of a job in the queue."""
 
-    ahead: Annotated[int, Field(description="Jobs of its lane before it.", ge=0)]
+    ahead: Annotated[
+        int, Field(description="Jobs of its lane (single or bulk) before it.", ge=0, examples=[12])
+    ]
     eta_seconds: Annotated[
         float | None,
-        Field(description="Estimated seconds until it settles; null while the service rate is unknown."),
+        Field(
+            description="Estimated seconds until it settles; null while the service rate is unknown.",
+            examples=[0.08],
+        ),
     ]
 
 
@@ -47,18 +59,24 @@ class Job(Output):
         Field(
             description="`queued`, or a terminal state, which never changes: `classified` (see "
             "`prediction`), "
-            "`failed` (see `error`), `expired` (exceeded its `X-Max-Age`) or `cancelled`."
+            "`failed` (see `error`), `expired` (exceeded its `X-Max-Age`) or `cancelled`.",
+            examples=["classified"],
         ),
     ]
     camera: Annotated[str, Field(description="Camera that took the image.", examples=["belt-1"])]
     captured_at: Annotated[Timestamp | None, Field(description="When the image was taken, as it was sent.")]
     accepted_at: Annotated[Timestamp, Field(description="When the image was accepted.")]
-    expires_at: Annotated[Timestamp | None, Field(description="When an unclassified job settles `expired`.")]
+    expires_at: Annotated[
+        Timestamp | None, Field(description="When an unclassified job settles `expired`.", examples=[None])
+    ]
     settled_at: Annotated[Timestamp | None, Field(description="When the job settled.")]
     prediction: Annotated[
         Prediction | None, Field(description="Set if `classified` and the key has the scope `read`.")
     ]
-    error: Annotated[str | None, Field(description="Reason, if `failed`.")]
+    error: Annotated[str | None, Field(description="Reason, if `failed`.", examples=[None])]
+    retry_of: Annotated[
+        JobId | None, Field(description="Id of the job that this one repeats; its record may have expired.")
+    ]
 
     @classmethod
     def of(cls, job: jobs.Job) -> Self:
@@ -69,7 +87,9 @@ class Job(Output):
 class QueuedJob(Job):
     """Classification of one image, with its place in the queue."""
 
-    queue: Annotated[Place | None, Field(description="Place in the queue; null once the job has settled.")]
+    queue: Annotated[
+        Place | None, Field(description="Place in the queue; null once the job has settled.", examples=[None])
+    ]
 
     @classmethod
     def at(cls, job: jobs.Job, place: core.redis.eta.Place | None, *, with_prediction: bool = True) -> Self:
@@ -96,4 +116,4 @@ class FoundJobs(Output):
     """Jobs of a query."""
 
     jobs: Annotated[list[Job], Field(description="Known jobs, in the order of the request.")]
-    unknown: Annotated[list[str], Field(description="Ids without a job.")]
+    unknown: Annotated[list[str], Field(description="Ids without a job.", examples=[[]])]

@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
-from typing import Annotated, Final, Literal, Self
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.http.timestamps import parse_rfc3339
-from api.schemas.base import Input, Output, Timestamp
+from api.schemas.base import CAMERA_PATTERN, Input, Output, Timestamp
 from core.cameras import camera_id
 from core.errors import CameraIdError
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
-from core.times import hour_timestamp, written
-
-_FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 9000  # leaves room to add hours: years end with 9999
+from core.times import hour_timestamp, parse_moment, written
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: object) -> datetime:
     """Parse a date (midnight UTC) or a time with its zone."""
-    moment = _parsed(text)
-    if moment is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+    moment = parse_moment(text) if isinstance(text, str) else None
+    if moment is None:
         raise ValueError(
             "is not a date, or a time with a zone; send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z"
         )
     return moment
 
 
-def _parsed(text: str) -> datetime | None:
-    try:
-        if "T" not in text.upper():
-            return datetime.combine(date.fromisoformat(text), time(), UTC)
-        # An unescaped plus sign in a URL is decoded as a space.
-        moment = parse_rfc3339(text.replace(" ", "+"))
-        return moment and moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _camera(text: str) -> str:
+def _camera(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("is not text")  # noqa: TRY004 - pydantic reports ValueErrors
     try:
         return camera_id(text)
     except CameraIdError as error:
@@ -58,7 +45,7 @@ Moment = Annotated[
 CameraId = Annotated[
     str,
     BeforeValidator(_camera),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64}),
+    WithJsonSchema({"type": "string", "pattern": CAMERA_PATTERN}),
 ]
 
 
@@ -87,20 +74,34 @@ class LedgerQuery(Input):
     ] = None
     format: Annotated[
         Literal["json", "csv"] | None,
-        Field(description="`csv` for spreadsheets. Default: as `Accept` says, otherwise `json`."),
+        Field(
+            description="`csv` for spreadsheets. Default: as `Accept` says, otherwise `json`.",
+            examples=["json"],
+        ),
     ] = None
+
+
+Received = Annotated[int, Field(description="Images accepted.", ge=0, examples=[3600])]
+Classified = Annotated[int, Field(description="Jobs classified.", ge=0, examples=[3590])]
+Failed = Annotated[int, Field(description="Jobs failed.", ge=0, examples=[2])]
+Expired = Annotated[int, Field(description="Jobs expired.", ge=0, examples=[0])]
+Cancelled = Annotated[int, Field(description="Jobs cancelled.", ge=0, examples=[1])]
+Pending = Annotated[int, Field(description="Jobs that have not settled.", examples=[7])]
+Duplicates = Annotated[
+    int, Field(description="Images sent again under a known idempotency key.", ge=0, examples=[4])
+]
 
 
 class Sums(Output):
     """Sums of counters of images."""
 
-    received: Annotated[int, Field(description="Images accepted.")]
-    classified: int
-    failed: int
-    expired: int
-    cancelled: int
-    pending: Annotated[int, Field(description="Jobs that have not settled.")]
-    duplicates: Annotated[int, Field(description="Images sent again under a known idempotency key.")]
+    received: Received
+    classified: Classified
+    failed: Failed
+    expired: Expired
+    cancelled: Cancelled
+    pending: Pending
+    duplicates: Duplicates
 
     @classmethod
     def of(cls, counts: Counts) -> Self:
@@ -116,17 +117,24 @@ class Sums(Output):
 class Row(Output):
     """Counters of one camera and hour."""
 
-    camera: str
-    hour: Annotated[Timestamp, Field(description="Begin of the hour of acceptance.")]
-    received: int
-    classified: int
-    failed: int
-    expired: int
-    cancelled: int
-    pending: int
-    duplicates: int
+    camera: Annotated[str, Field(description="Camera.", examples=["belt-1"])]
+    hour: Annotated[
+        Timestamp,
+        Field(description="Begin of the hour of acceptance.", examples=["2026-01-31T07:00:00.000Z"]),
+    ]
+    received: Received
+    classified: Classified
+    failed: Failed
+    expired: Expired
+    cancelled: Cancelled
+    pending: Pending
+    duplicates: Duplicates
     balanced: Annotated[
-        bool, Field(description="Whether received = classified + failed + expired + cancelled + pending.")
+        bool,
+        Field(
+            description="Whether received = classified + failed + expired + cancelled + pending.",
+            examples=[True],
+        ),
     ]
 
     @classmethod
@@ -139,34 +147,56 @@ class Row(Output):
 class LedgerPage(Output):
     """Rows of the ledger, their sum, and whether all balance."""
 
-    camera: Annotated[str | None, Field(description="As in the query.")]
-    first: Annotated[Timestamp, Field(serialization_alias="from")]
-    last: Annotated[Timestamp, Field(serialization_alias="to")]
+    camera: Annotated[str | None, Field(description="As in the query.", examples=[None])]
+    first: Annotated[
+        Timestamp,
+        Field(
+            serialization_alias="from",
+            description="Begin of the first hour.",
+            examples=["2026-01-31T07:00:00.000Z"],
+        ),
+    ]
+    last: Annotated[
+        Timestamp,
+        Field(
+            serialization_alias="to",
+            description="End of the last hour.",
+            examples=["2026-01-31T08:00:00.000Z"],
+        ),
+    ]
     rows: Annotated[list[Row], Field(description="By hour, then camera.")]
     sum: Annotated[Sums, Field(description="Sum of the rows.")]
     system: Annotated[
-        Sums,
-        Field(description="Sum of all cameras and hours ever; `pending` is the length of the lists of jobs."),
+        Sums | None,
+        Field(
+            description="Sum of all cameras and hours ever; `pending` is the length of the lists of jobs. "
+            "Null for a key that is bound to cameras."
+        ),
     ]
-    balanced: Annotated[bool, Field(description="Whether every row and `system` are balanced.")]
+    balanced: Annotated[
+        bool, Field(description="Whether every row and `system` are balanced.", examples=[True])
+    ]
 
     @classmethod
     def of(
         cls,
         rows: Sequence[LedgerRow],
-        balance: Balance,
+        balance: Balance | None,
         *,
         camera: str | None,
         first: datetime,
         last: datetime,
     ) -> Self:
-        """Return the rows of a camera, None for all, from one time up to another."""
+        """Return the rows of a camera, None for all, from one time up to another.
+
+        Without `balance` there are no sums of the whole system.
+        """
         return cls(
             camera=camera,
             first=written(first),
             last=written(last),
             rows=[Row.of(row) for row in rows],
             sum=Sums.of(total(row.counts for row in rows)),
-            system=Sums.of_system(balance),
-            balanced=balance.balanced and all(row.counts.balanced for row in rows),
+            system=None if balance is None else Sums.of_system(balance),
+            balanced=(balance is None or balance.balanced) and all(row.counts.balanced for row in rows),
         )

@@ -18,24 +18,58 @@ class Liveness(Output):
 class RunningModel(Output):
     """Weights that workers run."""
 
-    engine: Annotated[str, Field(examples=["float"])]
-    model: Annotated[str, Field(examples=["2026.11.27-1434+6fa13b7026b1"])]
-    workers: Annotated[int, Field(description="Workers that run them.", ge=1)]
+    engine: Annotated[str, Field(description="`float`, `int8` or `tensorflow`.", examples=["float"])]
+    model: Annotated[
+        str,
+        Field(description="Version and SHA-256 of the weights.", examples=["2026.11.27-1434+6fa13b7026b1"]),
+    ]
+    workers: Annotated[int, Field(description="Workers that run them.", ge=1, examples=[2])]
+
+
+class Sink(Output):
+    """A reader of the feed that carries results out of the system."""
+
+    name: Annotated[str, Field(examples=["archive"])]
+    behind: Annotated[
+        float,
+        Field(description="Seconds since the oldest result was due that it has not carried out; 0 without."),
+    ]
+    error: Annotated[str, Field(description="Why it does not get on; empty while it does.")]
+    gaps: Annotated[int, Field(description="How often it came too late for results, which it has missed.")]
 
 
 class Readiness(Output):
-    """State of every dependency. Members after `warnings` are for keys with the scope `read`."""
+    """State of every dependency. Members after `paused` are for keys with the scope `read`."""
 
-    status: Literal["ready", "not ready"]
+    status: Annotated[
+        Literal["ready", "not ready"], Field(description="Whether every check but the warnings is `ok`.")
+    ]
     checks: Annotated[
         dict[str, str],
-        Field(description="`ok`, or the reason, of `redis`, `storage`, `disk` and `installation`."),
+        Field(
+            description="`ok`, or the reason, of `redis`, `storage`, `installation` and, while it is full, "
+            "`disk`.",
+            examples=[{"redis": "ok", "storage": "ok", "installation": "ok"}],
+        ),
     ]
     warnings: Annotated[
         dict[str, str] | None,
-        Field(description="Problems that need an operator, although the API is ready; absent without one."),
+        Field(
+            description="Problems that need an operator, although the API is ready; absent without one.",
+            examples=[{"workers": "Jobs wait, and no worker has reported for 60 seconds."}],
+        ),
     ] = None
-    workers: Annotated[int | None, Field(description="Workers seen lately.")] = None
+    paused: Annotated[
+        list[str] | None,
+        Field(
+            description="Lanes, `single` or `bulk`, of which workers take no jobs; absent if Redis is down.",
+            examples=[["bulk"]],
+        ),
+    ] = None
+    workers: Annotated[int | None, Field(description="Workers seen lately.", examples=[2])] = None
     models: Annotated[list[RunningModel] | None, Field(description="Weights that they run.")] = None
-    pending: Annotated[int | None, Field(description="Jobs that have not settled.")] = None
-    balanced: Annotated[bool | None, Field(description="Whether the ledger agrees with the jobs.")] = None
+    sinks: Annotated[list[Sink] | None, Field(description="Sinks of the feed.")] = None
+    pending: Annotated[int | None, Field(description="Jobs that have not settled.", examples=[7])] = None
+    balanced: Annotated[
+        bool | None, Field(description="Whether the ledger agrees with the jobs.", examples=[True])
+    ] = None

@@ -20,8 +20,8 @@ MAX_RESULTS: Final = 1000
 _EXAMPLE: Final = "1769843700412-0-1"
 
 
-def _cursor(text: str) -> Cursor:
-    cursor = Cursor.parse(text)
+def _cursor(text: object) -> Cursor:
+    cursor = Cursor.parse(text) if isinstance(text, str) else None
     if cursor is None:
         raise ValueError("is not a cursor; send `next` of an earlier response, or from=TIME")
     return cursor
@@ -35,13 +35,16 @@ def _states(text: str) -> frozenset[JobState]:
     return frozenset(map(JobState, states))
 
 
+FeedCursor = Annotated[
+    Cursor, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})
+]
+
+
 class ResultsQuery(WaitQuery):
     """Part of the feed to read."""
 
     after: Annotated[
-        Cursor | None,
-        BeforeValidator(_cursor),
-        WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN}),
+        FeedCursor | None,
         Field(
             description="Cursor after which to read: `next` of an earlier response. Default: before the "
             "oldest "
@@ -89,4 +92,6 @@ class Results(Output):
             examples=[_EXAMPLE],
         ),
     ]
-    end: Annotated[bool, Field(description="Whether this was the end of the feed when it was read.")]
+    end: Annotated[
+        bool, Field(description="Whether this was the end of the feed when it was read.", examples=[True])
+    ]

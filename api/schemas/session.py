@@ -16,19 +16,27 @@ class SignIn(Input):
     key: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_KEY_LENGTH),
-        Field(examples=["ws_..."]),
+        Field(description="API key.", examples=["ws_..."], json_schema_extra={"pattern": r"\S"}),
     ]
 
 
 class SessionKey(Output):
     """Key of a call."""
 
-    name: str
-    scopes: list[Scope]
+    name: Annotated[str, Field(description="Name of the key.", examples=["page"])]
+    scopes: Annotated[list[Scope], Field(description="What it may do.", examples=[["ingest", "read"]])]
 
 
 class Session(Output):
     """Whether calls need a key, and the key of this call."""
 
-    required: Annotated[bool, Field(description="Whether calls need a key.")]
+    required: Annotated[bool, Field(description="Whether calls need a key.", examples=[True])]
     key: Annotated[SessionKey | None, Field(description="Key of this call; null without one.")]
+    cameras: Annotated[
+        list[str] | None,
+        Field(
+            description="Cameras that the key is bound to, as ids in which `*` stands for any characters; "
+            "null for all.",
+            examples=[["belt-1", "line2-*"]],
+        ),
+    ]

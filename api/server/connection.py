@@ -166,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._state is State.RUNNING
 
     def check(self, now: float) -> None:
-        """Abort what takes too long."""
+        """Abort the connection if its current step takes too long."""
         match self._state:
             case State.HEAD:
                 self._check_head(now)

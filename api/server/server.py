@@ -74,7 +74,7 @@ class Server:
         self._dispatcher.close()
 
     def check(self) -> None:
-        """Abort what takes too long; to be called about once a second."""
+        """Abort connections whose current step takes too long; to be called about once a second."""
         now = time.monotonic()
         for connection in self._all():
             connection.check(now)

@@ -8,7 +8,7 @@ from typing import Final
 from core.formats.layout import ImageBytes
 
 _ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
-"""The first bytes of a TIFF header to the byte order of all that follows."""
+"""The first bytes of a TIFF header to the byte order of the rest."""
 
 _ORIENTATION: Final = 0x0112
 _VALUES: Final = {3: "H", 4: "I"}

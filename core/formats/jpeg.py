@@ -25,7 +25,7 @@ _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 """A marker. Fill bytes may come before it; a pattern with `\\xff+` takes time by their number squared."""
 
 _IN_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends a scan's data: a marker that is no restart marker."""
+"""End of a scan's data: a marker other than a restart marker."""
 
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
@@ -58,6 +58,11 @@ _ONES: Final = b"\xff\x00" * 8
 No code consists of ones only, so they complete no pixels but two blocks at the most.
 """
 
+_ALIKE: Final = bytes(0xD0 if 0xD0 <= byte <= 0xD7 else byte for byte in range(256))  # noqa: PLR2004 - T.81
+"""Translation that makes all restart markers equal."""
+
+_BLOCK: Final = 4096  # bytes looked at together from the end of the file
+
 _ALL_COEFFICIENTS: Final = (1 << 64) - 1
 
 
@@ -65,12 +70,25 @@ _ALL_COEFFICIENTS: Final = (1 << 64) - 1
 class JpegLayout(Layout):
     """Layout of a JPEG file, with its frame header's code and where its body begins.
 
-    `many_scans`: whether its decoder reads all scans before it gives the first row.
+    `walk`: the scans of a file whose decoder reads all of them before it gives the first row, else None.
     """
 
     coding: int = 0
     frame: int = 0
-    many_scans: bool = False
+    walk: Walk | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Scans of a file: where each begins and its data end, and where the end marker is, if there is one."""
+
+    scans: list[tuple[int, int]]
+    end_marker: int | None
+
+    def until(self, end: int) -> Walk:
+        """Return the walk that ends before `end`, at the padding or the last end marker of the file."""
+        scans = [(start, min(stop, end)) for start, stop in self.scans if start < end]
+        return Walk(scans, self.end_marker if self.end_marker is not None and self.end_marker < end else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +164,15 @@ def jpeg_source(data: ImageBytes, layout: JpegLayout) -> JpegSource:
     end = _padded_at(data)
     if data[end - 2 : end] == _END:
         end -= len(_END)
-        if not layout.many_scans:  # Most cameras' images, and the scan's end need not be looked for.
+        if layout.walk is None:  # Most cameras' images, and the scan's end need not be looked for.
             return JpegSource(_up_to(end, data, layout))
     else:
         end += len(bytes(data[end : end + _MAX_PADDING]).partition(b"\xff")[0])
-    scans, ended = _scans(data, layout.pixels, end)
-    if ended:
+    walk = layout.walk.until(end) if layout.walk else _walk(data, layout.pixels, end)
+    scans = walk.scans
+    if walk.end_marker is not None:
         return _as_it_is(data, layout)
-    if not layout.many_scans:
+    if layout.walk is None:
         return JpegSource(_up_to(scans[0][1], data, layout))
     if not _all_scanned(data, layout, scans):
         raise CorruptImageError("The JPEG image is cut off (it lacks whole scans); send it again.")
@@ -193,13 +212,13 @@ def _check_limits(data: ImageBytes, layout: JpegLayout, needed: int) -> None:
     """Check the number of segments and scans; thousands of either are known to keep decoders busy."""
     if needed > MAX_SEGMENTS:
         raise too_many_parts("JPEG", MAX_SEGMENTS)
-    layout.many_scans = layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < data[layout.frame + 5]
-    if layout.many_scans:  # Else decoders read this one only.
-        layout.scans = len(_scans(data, layout.pixels, len(data))[0])
+    if layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < data[layout.frame + 5]:
+        layout.walk = _walk(data, layout.pixels, len(data))  # Else decoders read the first scan only.
+        layout.scans = len(layout.walk.scans)
 
 
-def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[tuple[int, int]], bool]:
-    """Return where each scan begins and its data end, and whether an end marker follows.
+def _walk(data: ImageBytes, at: int, end: int) -> Walk:
+    """Walk over the scans from the one that begins at `at`, up to an end marker or `end`.
 
     Raises:
         CorruptImageError: there are more than `MAX_SCANS`, or more than `MAX_PARTS` segments among them.
@@ -213,7 +232,7 @@ def _scans(data: ImageBytes, at: int, end: int) -> tuple[list[tuple[int, int]], 
             scans.append((begin, start))
         code = data[start + 1] if marker else None
         if code is None or code == _EOI:
-            return scans, code == _EOI
+            return Walk(scans, start if marker else None)
         begin = start if code == _SOS else None
         if begin is not None and len(scans) == MAX_SCANS:
             raise CorruptImageError(
@@ -229,7 +248,7 @@ def _padded_at(data: ImageBytes) -> int:
     """Return where the padding begins that the file ends with."""
     end = len(data)
     while end:
-        block = bytes(data[max(0, end - 4096) : end])
+        block = bytes(data[max(0, end - _BLOCK) : end])
         rest = len(block.rstrip(_PADDING))
         end -= len(block) - rest
         if rest:
@@ -256,7 +275,12 @@ def _all_scanned(data: ImageBytes, layout: JpegLayout, scans: list[tuple[int, in
 
 def _next_restart(data: ImageBytes, scan: int, end: int) -> bytes:
     """Return the restart marker that would follow the last one of a scan."""
-    tail = bytes(data[scan:end])
-    places = [tail.rfind(bytes((0xFF, 0xD0 + number))) for number in range(8)]
-    number = (places.index(max(places)) + 1) % 8 if max(places) >= 0 else 0
-    return bytes((0xFF, 0xD0 + number))
+    last = -1
+    for stop in range(end, scan, -_BLOCK):
+        start = max(scan, stop - _BLOCK)
+        tail = bytes(data[start : min(end, stop + 1)])  # a marker may lie across two blocks
+        place = tail.translate(_ALIKE).rfind(b"\xff\xd0")
+        if place >= 0:
+            last = data[start + place + 1] - 0xD0
+            break
+    return bytes((0xFF, 0xD0 + (last + 1) % 8))

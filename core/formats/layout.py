@@ -27,7 +27,7 @@ ImageBytes = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class Layout:
-    """Size of an image, and where in its file is what.
+    """Size of an image, and the places of its parts in the file.
 
     Attributes:
         width: pixels.

@@ -12,7 +12,7 @@ from core.errors import CorruptImageError
 from core.formats.layout import ImageBytes
 
 MAX_READS: Final = 20_000
-"""How often Pillow may read from one image.
+"""Maximum number of Pillow's reads from one image.
 
 It reads each part of a file in 2-4 calls, so a usual image takes 20-200, a 10 MiB PNG in chunks of 4 kB some
 8,000. Without a bound, 10 MiB of fill bytes between two segments took it 11 seconds.
@@ -69,7 +69,7 @@ class _WatchedDecoder(ImageFile.PyDecoder):
         self._jpeg.setimage(im, extents)
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        """Decode what was left over of the pieces before, and the latest one; return as `PyDecoder`."""
+        """Decode the remainder of earlier pieces and the latest piece; return as `PyDecoder`."""
         if self._source.piece and len(buffer) > len(self._source.piece):
             raise CorruptImageError("The JPEG image is cut off (its last scan is incomplete); send it again.")
         taken, error = self._jpeg.decode(buffer)

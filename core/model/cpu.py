@@ -1,4 +1,4 @@
-"""What this machine's CPU can do: which of a model's files it runs faster."""
+"""Features of this machine's CPU that decide which of a model's files runs faster."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _BYTE_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimd
 
 
 def multiplies_bytes(info: Path = _INFO) -> bool:
-    """Return whether the CPU has instructions for products of 8-bit numbers, of every core that is listed.
+    """Return whether every core has instructions for products of 8-bit numbers.
 
-    With them the 8-bit model takes half the time of the float model, without them it is the slower one. Where
-    nothing says what the CPU can do, as on macOS, this is false.
+    With them the 8-bit model takes half the time of the float model, without them it is slower. Without a
+    description of the CPU, as on macOS, this is false.
 
     Args:
         info: Linux' description of the CPUs.

@@ -20,7 +20,7 @@ SUB_BATCH: Final = 8
 
 
 Weights = Literal["float", "int8"]
-"""Which of a model folder's two `.tflite` files."""
+"""Weights of one of a model folder's two `.tflite` files."""
 
 
 def choose_weights(wanted: Weights | Literal["auto"], folder: Path) -> Weights:
@@ -35,7 +35,7 @@ def choose_weights(wanted: Weights | Literal["auto"], folder: Path) -> Weights:
 
 
 class Engine(Protocol):
-    """What classifies: implemented by `LiteRtEngine` and, for GPUs, `worker.engines.tensorflow`."""
+    """Interface of inference engines: `LiteRtEngine` and, for GPUs, `worker.engines.tensorflow`."""
 
     manifest: ModelManifest
 
@@ -94,7 +94,7 @@ class LiteRtEngine:
 
 @contextmanager
 def _without_greeting() -> Iterator[None]:
-    """Keep what LiteRT writes to stderr whenever it loads a model from users; errors come as exceptions."""
+    """Hide the lines that LiteRT writes to stderr at each load of a model; errors come as exceptions."""
     stderr = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:

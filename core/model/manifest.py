@@ -56,7 +56,7 @@ class Metric(_Frozen):
 
 
 class Int8Entry(_Frozen):
-    """How the 8-bit model is read, how good it is, and how near it comes to the float model.
+    """Calibration and figures of the 8-bit model, and its agreement with the float model.
 
     The first four are as in `ModelManifest`. `agreement` is the share of held-out images that get the same
     label from both, `roc_auc_loss` the loss of area under the ROC curve on them.
@@ -102,7 +102,7 @@ class ModelManifest(_Frozen):
 
     @property
     def weights(self) -> Literal["float", "int8"]:
-        """Which of the folder's models this program runs."""
+        """Weights that this program runs."""
         return "int8" if self.weights_name == INT8_NAME else "float"
 
     def of_int8(self) -> ModelManifest:

@@ -26,12 +26,14 @@ _FREE_SHARE: Final = 100
 class Idempotency:
     """A key that a client may repeat, and a digest of what it sent with it.
 
-    `owner`: id of the client's API key, since two clients may choose the same idempotency key.
+    `owner`: id of the client's API key, since two clients may choose the same idempotency key. `cameras`: the
+    camera of each image sent with it.
     """
 
     key: str
     digest: str
     owner: str = ""
+    cameras: Sequence[str] = ()
 
     @property
     def redis_key(self) -> str:
@@ -66,6 +68,8 @@ class RateLimit:
 class Submission:
     """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
 
+    A job that repeats an earlier one is the only one of its submission.
+
     `jobs`: at least one. `idempotency`: key of the whole, if the client gave one. `limit`: the client's rate
     limit; a submission is taken while one image is left, and may overdraw it. `owner`: id of the client's
     API key, empty without one.
@@ -81,7 +85,7 @@ class Submission:
         used = self.idempotency
         value = " ".join([used.digest, *(job.id for job in self.jobs)]) if used else ""
         rate = f"{self.limit.name} {self.limit.rate} {self.limit.burst}" if self.limit else ""
-        arguments: list[str | int] = [value, rate, self.owner, len(self.jobs)]
+        arguments: list[str | int] = [value, rate, self.owner, self.jobs[0].retry_of or "", len(self.jobs)]
         for job in self.jobs:
             arguments += [job.id, hour_of(accepted_ms(job.id)), job.camera, job.format, job.size]
             arguments += ["" if ms is None else ms for ms in (job.captured_ms, job.expires_ms)]
@@ -119,8 +123,9 @@ def queue_full(state: QueueState, lane: str, images: int, max_queued: int) -> Qu
     bound = max_queued_for(lane, max_queued)
     seconds = state.seconds_for(state.total + images - bound + max_queued // _FREE_SHARE)
     retry_after = UNKNOWN_RETRY_AFTER if seconds is None else max(1.0, min(MAX_RETRY_AFTER, seconds))
+    paused = f" The operator has paused {' and '.join(sorted(state.paused))} jobs." if state.paused else ""
     return QueueFullError(
-        f"The queue is full: {state.total:,} images wait, and {lane} uploads are taken up to {bound:,}. "
-        f"Nothing of this call was accepted; send it again in {retry_after:.0f} s.",
+        f"The queue is full: {state.total:,} images wait, and {lane} uploads are taken up to {bound:,}."
+        f"{paused} Nothing of this call was accepted; send it again in {retry_after:.0f} s.",
         retry_after,
     )

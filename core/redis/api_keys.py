@@ -12,14 +12,15 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, cast
 
 import redis
 
-from core.errors import KeyNotFoundError, NameTakenError
+from core.cameras import matches
+from core.errors import KeyBindingError, KeyNotFoundError, NameTakenError
 from core.redis.admission import RateLimit
 from core.redis.client import translated
 from core.redis.keys import API_KEYS, API_KEYS_VERSION
@@ -53,7 +54,8 @@ class Key:
     """An API key's record. Times are milliseconds since 1970.
 
     `digest` is the SHA-256 of the whole key, hexadecimal; empty once the key is revoked. `rate` (images per
-    second) and `burst` (images) are None where the server's settings hold; a rate of 0 is no limit.
+    second) and `burst` (images) are None where the server's settings hold; a rate of 0 is no limit. `cameras`
+    are the patterns (`core.cameras.camera_pattern`) of the cameras that it is bound to; None for all.
     """
 
     id: str
@@ -65,6 +67,11 @@ class Key:
     rate: float | None = None
     burst: int | None = None
     revoked_ms: int | None = None
+    cameras: tuple[str, ...] | None = None
+
+    def sees(self, camera: str) -> bool:
+        """Return whether it is for this camera."""
+        return self.cameras is None or matches(camera, self.cameras)
 
     def allows(self, scope: Scope) -> bool:
         """Return whether the key gives the right `scope`."""
@@ -117,21 +124,38 @@ class KeyStore:
         expires_ms: int | None = None,
         rate: float | None = None,
         burst: int | None = None,
+        cameras: Sequence[str] = (),
     ) -> tuple[Key, str]:
-        """Make a key.
+        """Make a key; fields as of `Key`, but `cameras` are empty for all.
 
         Returns:
             Its record, and the key itself, which nothing can show again.
 
         Raises:
+            KeyBindingError: it would be bound to cameras, and have the scope `admin`.
             NameTakenError: a valid key has this name.
         """
+        granted = frozenset(scopes)
+        if cameras and Scope.ADMIN in granted:
+            raise KeyBindingError(
+                "A key with the scope admin is for everything and cannot be bound to cameras; leave one out."
+            )
         if any(key.name == name and key.valid for key in self.all()):
             raise NameTakenError(f"There is a key called {name!r}; choose another name, or revoke that one.")
         key_id = secrets.token_hex(_ID_BYTES)
         token = f"{_MARK}_{key_id}_{secrets.token_hex(_SECRET_BYTES)}"
         created = time.time_ns() // 1_000_000
-        key = Key(key_id, name, frozenset(scopes), digest_of(token), created, expires_ms, rate, burst)
+        key = Key(
+            key_id,
+            name,
+            granted,
+            digest_of(token),
+            created,
+            expires_ms,
+            rate,
+            burst,
+            cameras=tuple(cameras) or None,
+        )
         self._write(key)
         return key, token
 
@@ -182,11 +206,13 @@ def _to_record(key: Key) -> dict[str, Any]:
         "rate": key.rate,
         "burst": key.burst,
         "revoked": key.revoked_ms,
+        "cameras": key.cameras,
     }
     return {field: value for field, value in record.items() if value is not None}
 
 
 def _from_record(key_id: str, record: dict[str, Any]) -> Key:
+    cameras = record.get("cameras")
     return Key(
         id=key_id,
         name=record["name"],
@@ -197,4 +223,5 @@ def _from_record(key_id: str, record: dict[str, Any]) -> Key:
         rate=record.get("rate"),
         burst=record.get("burst"),
         revoked_ms=record.get("revoked"),
+        cameras=None if cameras is None else tuple(cameras),
     )

@@ -21,7 +21,7 @@ def connect(url: str, *, timeout: float = 5.0, kind: type[redis.Redis] = redis.R
     """Return a client that connects at its first call.
 
     Args:
-        url: see `core.redis.url`.
+        url: see `core.redis_url`.
         timeout: seconds after which a call gives up, about.
         kind: class of the client, such as `core.redis.oom.OomTolerantRedis`.
     """

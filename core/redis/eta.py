@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from core.lanes import LANES, SHARE
 from core.redis import keys
+from core.redis.pauses import PAUSES, paused_lanes
 
 FADE_MS: Final = 30_000
 """Milliseconds of work after which a measurement counts 1/e of its first weight."""
@@ -25,7 +26,7 @@ MEASURES: Final = ("jobs", "ms", "since")
 LANE_MEASURES: Final = ("jobs", "ms")
 """Fields of a lane's own measure; their names in Redis begin with the lane and a colon."""
 
-_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES)]
+_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES), *PAUSES]
 
 _SLOWEST: Final = 1 / 3600
 """Jobs a second below which there is no estimate: nobody is working."""
@@ -35,7 +36,8 @@ _SLOWEST: Final = 1 / 3600
 class Place:
     """A queued job's place: how many jobs of its lane are before it, and seconds until it settles.
 
-    `eta_seconds` is an estimate; None while unknown, as before the first job and without workers.
+    `eta_seconds` is an estimate; None while unknown, as before the first job, without workers and in a paused
+    lane.
     """
 
     ahead: int
@@ -47,12 +49,13 @@ class QueueState:
     """The queue at one moment.
 
     `pending`: jobs not settled, by lane. `rate`: jobs a second, None if unknown. `lane_rates`: jobs a second
-    of each lane while it had work, as far as known.
+    of each lane while it had work, as far as known. `paused`: lanes of which no job is taken.
     """
 
     pending: dict[str, int]
     rate: float | None
     lane_rates: Mapping[str, float] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
 
     @classmethod
     def measured(
@@ -61,6 +64,7 @@ class QueueState:
         now_ms: float,
         measure: Sequence[float],
         of_lanes: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        paused: frozenset[str] = frozenset(),
     ) -> Self:
         """Return the state that Redis' measures tell.
 
@@ -69,11 +73,13 @@ class QueueState:
             now_ms: Redis' clock, milliseconds.
             measure: values of `MEASURES`, 0 for one that is missing.
             of_lanes: values of each lane's `LANE_MEASURES`, likewise.
+            paused: the paused lanes; their jobs are no work that stands still.
         """
         jobs, milliseconds, since = measure
         # Nothing settled though there was work: that time counts too, or a queue that stands still would
         # seem as fast as it was when it moved.
-        still = max(0.0, now_ms - since) if any(pending.values()) and since else 0.0
+        works = any(count for lane, count in pending.items() if lane not in paused)
+        still = max(0.0, now_ms - since) if works and since else 0.0
         keep = math.exp(-still / FADE_MS)
         spent = milliseconds * keep + still
         rate = 1000 * jobs * keep / spent if spent > 0 else 0.0
@@ -81,7 +87,7 @@ class QueueState:
         lane_rates = {
             lane: 1000 * standing * done / ms for lane, (done, ms) in of_lanes.items() if done and ms
         }
-        return cls(pending, rate if rate > _SLOWEST else None, lane_rates)
+        return cls(pending, rate if rate > _SLOWEST else None, lane_rates, paused)
 
     @staticmethod
     def ask(pipe: Any) -> None:
@@ -95,11 +101,13 @@ class QueueState:
     def read(cls, answers: Sequence[Any]) -> Self:
         """Return the state from the answers to `ask`."""
         (seconds, microseconds), *counts, values = answers
+        values, pauses = values[: -len(PAUSES)], values[-len(PAUSES) :]
         numbers = [float(value or 0) for value in values]
         measure, width = numbers[: len(MEASURES)], len(LANE_MEASURES)
         of_lanes = {lane: numbers[len(MEASURES) + width * at :][:width] for at, lane in enumerate(LANES)}
         now_ms = seconds * 1000 + microseconds // 1000
-        return cls.measured(dict(zip(LANES, counts, strict=True)), now_ms, measure, of_lanes)
+        pending = dict(zip(LANES, counts, strict=True))
+        return cls.measured(pending, now_ms, measure, of_lanes, paused_lanes(pauses))
 
     @property
     def total(self) -> int:
@@ -108,13 +116,13 @@ class QueueState:
 
     def place(self, lane: str, ahead: int) -> Place:
         """Return the place of a job of `lane` with `ahead` jobs of that lane before it."""
-        if self.rate is None:
+        if self.rate is None or lane in self.paused:
             return Place(ahead, None)
         share = SHARE[lane] * self.rate
         lane_rate = self.lane_rates.get(lane, share)
         if lane_rate < share / 2:  # Its jobs are dear, or wait for dear ones of the other lane.
             return Place(ahead, round((ahead + 1) / lane_rate, 3) if lane_rate > _SLOWEST else None)
-        others = self.total - self.pending[lane]
+        others = sum(count for name, count in self.pending.items() if name not in {lane, *self.paused})
         # Its lane gets its share until the other is empty, and then all.
         jobs = min((ahead + 1) / SHARE[lane], ahead + 1 + others)
         return Place(ahead, round(jobs / self.rate, 3))

@@ -26,7 +26,7 @@ CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
 """Text of a cursor."""
 
 _CURSOR: Final = re.compile(CURSOR_PATTERN)
-_GRACE_MS: Final = 60_000  # A reader has time to go on; results that expire within it are left out.
+_GRACE_MS: Final = 60_000
 _PIECE: Final = 100  # entries read at a time
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
@@ -83,7 +83,12 @@ class Window(NamedTuple):
             CursorExpiredError: some may not be.
         """
         if cursor < self.oldest:
-            raise CursorExpiredError(str(self.oldest._replace(ms=self.oldest.ms + _GRACE_MS)))
+            raise CursorExpiredError(str(self.restart))
+
+    @property
+    def restart(self) -> Cursor:
+        """Where a reader that came too late goes on: results that expire within a minute are left out."""
+        return self.oldest._replace(ms=self.oldest.ms + _GRACE_MS)
 
 
 class Feed:

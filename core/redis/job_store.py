@@ -75,7 +75,13 @@ class JobStore:
         return outcome
 
     def accept_many(
-        self, submissions: Sequence[Submission], lane: str, queue: str, messages: Sequence[str]
+        self,
+        submissions: Sequence[Submission],
+        lane: str,
+        queue: str,
+        messages: Sequence[str],
+        *,
+        together: bool = False,
     ) -> list[Accepted | Rejection]:
         """Record the jobs of each submission as queued, all or nothing of it, and enqueue the messages.
 
@@ -86,6 +92,8 @@ class JobStore:
             lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
             messages: from `core.messages`, together naming every job.
+            together: whether they are of one call and one client. Then the queue must have places for all
+                that are new, and their rate limit an image left, or all of these are rejected.
 
         Returns:
             For each the jobs accepted; where its idempotency key is `known`, nothing was recorded, enqueued
@@ -111,6 +119,7 @@ class JobStore:
             self._key_cameras,
             self.installation,
             len(submissions),
+            int(together),
         ]
         for submission in submissions:
             arguments += submission.arguments()
@@ -120,59 +129,86 @@ class JobStore:
             raise DataLostError(
                 "Redis has lost its data, or is another one than before; nothing was accepted."
             )
+        answered = list(zip(submissions, answers, strict=True))
+        demand = sum(
+            len(new.jobs) for new, answer in answered if together and not answer.startswith("known ")
+        )
         return [
-            self._outcome(submission, lane, answer)
-            for submission, answer in zip(submissions, answers, strict=True)
+            self._outcome(submission, lane, answer, demand or len(submission.jobs))
+            for submission, answer in answered
         ]
 
-    def _outcome(self, submission: Submission, lane: str, answer: str) -> Accepted | Rejection:
-        """Read an answer of `accept.lua`."""
+    def _outcome(self, submission: Submission, lane: str, answer: str, demand: int) -> Accepted | Rejection:
+        """Read an answer of `accept.lua`; `demand` is how many places the queue had to have."""
         jobs = submission.jobs
         word, _, rest = answer.partition(" ")
         if word == "known" and submission.idempotency:
-            try:
-                return Accepted(known=submission.idempotency.known_ids(rest))
-            except IdempotencyConflictError as error:
-                return error
+            return _known(submission.idempotency, rest)
         if word == "cameras":
             return TooManyCamerasError(self._key_cameras if rest == "owner" else self._max_cameras, rest)
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
-        now, ahead, others, *numbers = map(float, rest.split(" "))
+        now, ahead, others, pauses, *numbers = map(float, rest.split(" "))
         measure, numbers = numbers[: len(MEASURES)], numbers[len(MEASURES) :]
         of_lane, allowance = numbers[: len(LANE_MEASURES)], numbers[len(LANE_MEASURES) :]
         pending = {lane: int(ahead), OTHER[lane]: int(others)}
-        state = QueueState.measured(pending, now, measure, {lane: of_lane})
+        paused = frozenset(name for name, bit in ((lane, 1), (OTHER[lane], 2)) if int(pauses) & bit)
+        state = QueueState.measured(pending, now, measure, {lane: of_lane}, paused)
         if word == "full":
-            return queue_full(state, lane, len(jobs), self._max_queued)
+            return queue_full(state, lane, demand, self._max_queued)
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)
         places = [state.place(lane, int(ahead) + number) for number in range(len(jobs))]
         return Accepted(jobs, places, left=left, whole_in=whole_in)
 
-    def admit(self, images: int, lane: str, idempotency: Idempotency, camera: str) -> list[str] | None:
-        """Look before an upload's images are stored: is it known, and does the queue have places for it?
+    def admit(
+        self, used: Sequence[Idempotency], lane: str, images: int
+    ) -> list[Accepted | IdempotencyConflictError | None]:
+        """Look before a call's images are stored: which are known, and has the queue places for the others?
+
+        Args:
+            used: the idempotency keys of the call, each with its images.
+            lane: one of `core.lanes.LANES`.
+            images: how many the call has, also without a key.
 
         Returns:
-            The ids accepted under this key, which are counted as duplicates of this hour, or None.
+            For each key what is `known` under it, whose images are counted as duplicates of this hour; or the
+            error that it was used with other bytes; or None.
+
+        Raises:
+            QueueFullError: the queue is full for the others.
+        """
+        with translated(), self.client.pipeline(transaction=False) as pipe:
+            for idempotency in used:
+                pipe.get(idempotency.redis_key)
+            QueueState.ask(pipe)
+            answers = pipe.execute()
+        values, state = answers[: len(used)], QueueState.read(answers[len(used) :])
+        outcomes: list[Accepted | IdempotencyConflictError | None] = []
+        repeated: list[str] = []
+        seen: set[str] = set()
+        for idempotency, value in zip(used, values, strict=True):
+            outcome = None if value is None else _known(idempotency, value)
+            outcomes.append(outcome)
+            images -= len(idempotency.cameras) if outcome or idempotency.key in seen else 0
+            repeated += idempotency.cameras if isinstance(outcome, Accepted) else ()
+            seen.add(idempotency.key)
+        if images and state.total + images > max_queued_for(lane, self._max_queued):
+            raise queue_full(state, lane, images, self._max_queued)
+        if repeated:
+            hour, token = hour_of(time.time_ns() // 1_000_000), secrets.token_hex(8)
+            with translated():
+                self._duplicate([keys.LEDGERS, keys.CAMERAS], [hour, token, *repeated])
+        return outcomes
+
+    def known(self, idempotency: Idempotency) -> list[str] | None:
+        """Return the ids accepted under this key, or None; unlike `admit` it counts no duplicate.
 
         Raises:
             IdempotencyConflictError: the key was used with other bytes.
-            QueueFullError: the queue is full.
         """
-        with translated(), self.client.pipeline(transaction=False) as pipe:
-            pipe.get(idempotency.redis_key)
-            QueueState.ask(pipe)
-            value, *answers = pipe.execute()
-        if value is None:
-            state = QueueState.read(answers)
-            if state.total + images > max_queued_for(lane, self._max_queued):
-                raise queue_full(state, lane, images, self._max_queued)
-            return None
-        ids = idempotency.known_ids(cast(str, value))
-        hour = hour_of(time.time_ns() // 1_000_000)
         with translated():
-            self._duplicate([keys.LEDGERS, keys.CAMERAS], [hour, camera, len(ids), secrets.token_hex(8)])
-        return ids
+            value = self.client.get(idempotency.redis_key)
+        return None if value is None else idempotency.known_ids(cast(str, value))
 
     def settle(self, outcomes: Sequence[Outcome], model: str) -> list[JobState | None]:
         """Give each job its terminal state, unless it has one: the first wins.
@@ -328,6 +364,14 @@ class JobStore:
             self.client.set(keys.PING, "1", ex=_PING_TTL)
 
 
+def _known(idempotency: Idempotency, value: str) -> Accepted | IdempotencyConflictError:
+    """Return what an idempotency key stands for, or the error that it was used with other bytes."""
+    try:
+        return Accepted(known=idempotency.known_ids(value))
+    except IdempotencyConflictError as error:
+        return error
+
+
 def _prediction_fields(prediction: Prediction | None) -> list[str | int]:
     if prediction is None:
         return ["", "", ""]
@@ -352,4 +396,6 @@ def _job(job_id: str, record: dict[str, Any]) -> Job:
         else None,
         model=record.get("model"),
         error=record.get("error"),
+        owner=record.get("owner", ""),
+        retry_of=record.get("retry_of"),
     )

@@ -6,12 +6,17 @@
 | `ws:pending:{lane}` | sorted set | ids of jobs not settled, by time of acceptance (ms, never falling) |
 | `ws:expiring` | sorted set | ids of jobs not settled that expire, by that time (ms) |
 | `ws:withdrawn` | sorted set | ids of cancelled jobs whose messages are queued, by time of settling (ms) |
-| `ws:service_rate` | hash | service rate (`core.redis.eta`); `last`: latest time in `ws:pending` |
+| `ws:service_rate` | hash | service rate (`core.redis.eta`); latest time in `ws:pending`; pauses |
+| `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
 | `ws:sinks` | hash | sink to the cursor before what it has not carried out (`core.redis.sinks`) |
 | `ws:sinks:errors` | hash | sink to why it does not get on |
 | `ws:sinks:gaps` | hash | sink to how often results were no longer kept when it came to them |
+| `ws:webhooks` | hash | id of a webhook to its record (JSON), which never changes (`core.redis.webhooks`) |
+| `ws:webhooks:failing` | hash | id of a webhook to when its latest delivery first failed (ms) |
+| `ws:webhooks:dead` | hash | id of a webhook to when it was given up (ms) |
+| `ws:webhooks:replays` | hash | id of a webhook to the cursor that it is to go on from; empty for its own |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -26,7 +31,8 @@
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
-| `ws:installation` | string | id of the installation (`core.installation`) |
+| `ws:installation` | string | id of the installation (`core.redis.installation`) |
+| `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
 | `ws:rights` | none | never set: the key about which `core.redis.server` asks for its rights |
 | `ws:nothing` | none | never set: the key that `core.redis.oom` deletes before a write |
@@ -53,12 +59,18 @@ PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 EXPIRING: Final = PREFIX + "expiring"
 WITHDRAWN: Final = PREFIX + "withdrawn"
 SERVICE_RATE: Final = PREFIX + "service_rate"
+ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
 
 SINKS: Final = PREFIX + "sinks"
 SINK_ERRORS: Final = SINKS + ":errors"
 SINK_GAPS: Final = SINKS + ":gaps"
+
+WEBHOOKS: Final = PREFIX + "webhooks"
+WEBHOOKS_FAILING: Final = WEBHOOKS + ":failing"
+WEBHOOKS_DEAD: Final = WEBHOOKS + ":dead"
+WEBHOOK_REPLAYS: Final = WEBHOOKS + ":replays"
 
 LEDGER: Final = PREFIX + "ledger:"
 LEDGERS: Final = PREFIX + "ledgers"
@@ -72,6 +84,7 @@ API_KEYS_VERSION: Final = PREFIX + "keys:version"
 
 WORKERS: Final = PREFIX + "workers"
 INSTALLATION: Final = PREFIX + "installation"
+UPLOAD_SECRET: Final = PREFIX + "uploads:secret"
 PING: Final = PREFIX + "ping"
 RIGHTS: Final = PREFIX + "rights"
 NOTHING: Final = PREFIX + "nothing"
@@ -97,6 +110,7 @@ LUA: Final = {
     "CAMERA_KEYS": CAMERA_KEYS,
     "KEY_CAMERAS": KEY_CAMERAS,
     "INSTALLATION": INSTALLATION,
+    "ACCEPTED": ACCEPTED,
     "SETTLED": SETTLED,
     "FEED": FEED,
 }

@@ -92,18 +92,23 @@ class Ledger:
         self._forget = client.register_script(load_script("forget"))
         self._forget_one = client.register_script(load_script("forget_camera"))
 
-    def names(self, first: str, last: str, camera: str | None = None, *, most: int) -> list[str]:
+    def names(self, first: str, last: str, cameras: Iterable[str] | None = None, *, most: int) -> list[str]:
         """Return the names of rows, `hour:camera`, by hour and camera.
 
         Args:
             first: the first hour wanted, yyyymmddhh.
             last: the last one.
-            camera: only this one's.
+            cameras: only theirs.
             most: maximum rows returned.
         """
-        if camera is not None:
-            return list(islice(self._names_of(camera, first, last), most))
-        return self._names(first, last, most)
+        if cameras is None:
+            return self._names(first, last, most)
+        return sorted(islice(self._names_of(cameras, first, last), most))
+
+    def camera_names(self) -> list[str]:
+        """Return every camera."""
+        with translated():
+            return cast(list[str], self._client.zrange(keys.CAMERAS, 0, -1))
 
     def rows(self, names: Sequence[str]) -> Iterator[LedgerRow]:
         """Yield the rows of these names; each one is of one moment."""
@@ -114,8 +119,7 @@ class Ledger:
 
     def totals(self) -> dict[str, Counts]:
         """Return each camera's counts over all hours: `TOTALS`."""
-        with translated():
-            cameras = cast(list[str], self._client.zrange(keys.CAMERAS, 0, -1))
+        cameras = self.camera_names()
         return dict(zip(cameras, self._read(keys.TOTALS + camera for camera in cameras), strict=True))
 
     def cameras(self) -> list[Camera]:
@@ -189,10 +193,11 @@ class Ledger:
                 self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
             )
 
-    def _names_of(self, camera: str, first: str, last: str) -> Iterator[str]:
-        """Yield a camera's rows without reading others': which hours can have one is known."""
-        hours = _hours(*self._ends(first, last))
-        while piece := [f"{hour}:{camera}" for hour in islice(hours, _PIECE)]:
+    def _names_of(self, cameras: Iterable[str], first: str, last: str) -> Iterator[str]:
+        """Yield rows of cameras without reading others': which hours can have one is known."""
+        hours = list(_hours(*self._ends(first, last)))
+        names = (f"{hour}:{camera}" for camera in cameras for hour in hours)
+        while piece := list(islice(names, _PIECE)):
             with translated():
                 scores = self._client.zmscore(keys.LEDGERS, piece)
             yield from (name for name, score in zip(piece, scores, strict=True) if score is not None)

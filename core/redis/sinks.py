@@ -25,12 +25,14 @@ class SinkState(NamedTuple):
         behind: seconds since the oldest result was due that it has not carried out; 0 without one.
         error: why it does not get on, a sentence; empty while it does.
         gaps: how often results were no longer kept when it came to them.
+        cursor: where it goes on, as text.
     """
 
     name: str
     behind: float
     error: str
     gaps: int
+    cursor: str
 
 
 class SinkStore:
@@ -81,7 +83,7 @@ class SinkStore:
             cursors, errors, gaps, (seconds, microseconds) = pipe.execute()
         now = seconds * 1000 + microseconds // 1000
         return [
-            SinkState(name, self._behind(name, text, now), errors.get(name, ""), int(gaps.get(name, 0)))
+            SinkState(name, self._behind(name, text, now), errors.get(name, ""), int(gaps.get(name, 0)), text)
             for name, text in sorted(cast(dict[str, str], cursors).items())
         ]
 

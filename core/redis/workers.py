@@ -10,6 +10,7 @@ import redis
 
 from core.redis import keys
 from core.redis.client import translated
+from core.redis.pauses import PAUSES, paused_lanes
 
 WORKER_TTL: Final = 15.0
 """Seconds without a heartbeat after which a worker counts as gone; it sends one every second."""
@@ -32,8 +33,8 @@ class WorkerRegistry:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def seen(self, name: str, report: Mapping[str, float] = _NOTHING) -> None:
-        """Record a worker's heartbeat and report, and forget workers long gone."""
+    def seen(self, name: str, report: Mapping[str, float] = _NOTHING) -> frozenset[str]:
+        """Record a worker's heartbeat and report, and forget workers long gone; return the paused lanes."""
         now = self._now()
         record: dict[Any, Any] = {**report, "at": now}
         with translated(), self._client.pipeline() as pipe:  # a transaction, which `core.redis.oom` lets pass
@@ -41,7 +42,8 @@ class WorkerRegistry:
             pipe.zremrangebyscore(keys.WORKERS, "-inf", now - _FORGET)
             pipe.hset(keys.worker(name), mapping=record)
             pipe.expire(keys.worker(name), int(WORKER_TTL))
-            pipe.execute()
+            pipe.hmget(keys.SERVICE_RATE, PAUSES)
+            return paused_lanes(pipe.execute()[-1])
 
     def gone(self, name: str) -> None:
         """Record that a worker has stopped."""

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
+import logging
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from core.cameras import camera_id
-from core.errors import CameraIdError, WastestreamError
+from core.errors import CameraIdError
+from infra.cli.collect import CollectError, Source, collect
 from infra.cli.options import key_file, read_key
-from infra.client.classification import Classification
-from infra.client.client import Client
-from infra.client.collect import Source, collect
-from infra.client.errors import CollectError, ProxyError
-from infra.client.results import Result
-from infra.client.summary import Summary, table, visible
+from infra.cli.results import Result, failed, settled, unfinished
+from infra.cli.summary import Summary, table, visible
+from wastestream import (
+    ApiError,
+    Client,
+    JobLostError,
+    KeyRejectedError,
+    NotWastestreamError,
+    Outcome,
+    ProxyError,
+    WastestreamError,
+)
+from wastestream import (
+    Progress as Numbers,
+)
+from wastestream.images import MAX_BYTES
 
 LONG_WORK: Final = 16
 """Minimum number of images for a progress bar."""
@@ -69,20 +79,15 @@ def classify(
     is sent whatever its name. Exit code 0: every image was classified. 1: some were not. 2: wrong command
     line. 130: Ctrl-C.
     """
-    if not _is_address(url):
-        raise click.BadParameter(
-            "use an address like http://127.0.0.1:8000 or https://host", param_hint="--url"
-        )
-    key = read_key(key_file)
+    client = _open(url, read_key(key_file), camera)
     try:
         sources = collect(paths)
     except CollectError as error:
         raise click.UsageError(visible(str(error))) from error
     output = _Output(len(sources), as_json=as_json)
     try:
-        asyncio.run(_classify(sources, url.rstrip("/"), camera, key, output))
-    except ProxyError as error:
-        raise click.UsageError(str(error)) from error
+        with client, output.progress:
+            _Classification(client, url.rstrip("/"), sources, output).run()
     except KeyboardInterrupt:
         output.interrupted()
         raise SystemExit(INTERRUPTED) from None
@@ -90,30 +95,97 @@ def classify(
     raise SystemExit(0 if output.summary.complete else NOT_ALL_CLASSIFIED)
 
 
-def _is_address(url: str) -> bool:
-    """Return whether this is a valid address of a server."""
+def _open(url: str, key: str | None, camera: str | None) -> Client:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # such as a port beyond 65535
-        return False
-    host = parts.hostname or ""
-    return parts.scheme in {"http", "https"} and bool(host) and not re.search(r"\s", url) and port != 0
+        return Client(url, key=key, camera=camera)
+    except ProxyError as error:
+        raise click.UsageError(str(error)) from error
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from error
 
 
-async def _classify(
-    sources: list[Source], url: str, camera: str | None, key: str | None, output: _Output
-) -> None:
-    async with Client(url, camera=camera, key=key, on_trouble=output.say) as client:
-        work = output.work = Classification(client, sources)
-        with output.progress:
-            try:
-                async for result in work.results():
-                    output.add(result)
-            except WastestreamError as error:
-                output.say(str(error))
-                for result in work.unfinished(str(error)):
-                    output.add(result)
+class _Classification:
+    """The images of one command, from files to results."""
+
+    def __init__(self, client: Client, url: str, sources: Sequence[Source], output: _Output) -> None:
+        self._client = client
+        self._url = url
+        self._sources = sources
+        self._output = output
+        self._sent: list[Source] = []
+        self._left = {source.position: source for source in sources}
+        self._jobs: dict[int, str] = {}  # of images that were given up, by position
+
+    def run(self) -> None:
+        """Send the images; give the output a result of each."""
+        logging.getLogger("wastestream").addHandler(_Sentences(self._output))
+        try:
+            for outcome in self._client.classify_many(self._contents(), progress=self._output.count):
+                self._take(outcome)
+        except WastestreamError as error:
+            sentence = self._sentence(error)
+            self._output.say(sentence)
+            for source in list(self._left.values()):
+                self._add(unfinished(source, self._jobs.get(source.position), sentence))
+
+    def _contents(self) -> Iterator[bytes]:
+        """Yield the bytes of each image that can be sent."""
+        for source in self._sources:
+            data = _read(source)
+            if isinstance(data, Result):
+                self._add(data)
+            else:
+                self._sent.append(source)
+                yield data
+
+    def _take(self, outcome: Outcome) -> None:
+        source, job, error = self._sent[outcome.index], outcome.job, outcome.error
+        if error is None and job is not None:
+            self._add(settled(source, job))
+        elif isinstance(error, JobLostError) or (
+            isinstance(error, ApiError) and not isinstance(error, KeyRejectedError)
+        ):
+            self._add(failed(source, str(error), None if job is None else job.id))
+        elif job is not None:
+            self._jobs[source.position] = job.id
+
+    def _add(self, result: Result) -> None:
+        del self._left[result.position]
+        self._output.add(result)
+
+    def _sentence(self, error: WastestreamError) -> str:
+        if isinstance(error, NotWastestreamError):
+            return f"{error.server} answers, but is not wastestream ({error.status}); check --url."
+        if isinstance(error, KeyRejectedError):
+            return (
+                f"{self._url} rejects the call ({error.status}). {error} This command needs a key with the "
+                "scopes ingest and read, in WASTESTREAM_API_KEY or --key-file."
+            )
+        return str(error)
+
+
+def _read(source: Source) -> bytes | Result:
+    """Return the image's bytes, or the result of an image that cannot be sent."""
+    try:
+        data = source.read() if source.size <= MAX_BYTES else b""
+    except OSError as error:
+        return failed(source, f"The file cannot be read: {error.strerror or error}.")
+    size = max(source.size, len(data))
+    if size > MAX_BYTES:  # the server would reject it
+        return failed(source, f"The image has {size:,} bytes; send at most {MAX_BYTES:,} (10 MiB).")
+    return data
+
+
+class _Sentences(logging.Handler):
+    """Prints what the client logs."""
+
+    def __init__(self, output: _Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        self._output.say(record.getMessage())
 
 
 class _Output:
@@ -121,7 +193,7 @@ class _Output:
 
     def __init__(self, images: int, *, as_json: bool) -> None:
         self.summary = Summary()
-        self.work: Classification | None = None
+        self._waiting = 0  # accepted images that have not settled
         self._images = images
         self._as_json = as_json
         self._results: list[Result] = []
@@ -148,6 +220,10 @@ class _Output:
             self._results.append(result)
         self.progress.advance(self._bar)
 
+    def count(self, numbers: Numbers) -> None:
+        """Note how far the client is."""
+        self._waiting = numbers.waiting
+
     def say(self, sentence: str) -> None:
         """Print a sentence above the progress bar."""
         self.progress.console.print(visible(sentence), markup=False)
@@ -161,8 +237,7 @@ class _Output:
         """Print the results so far after Ctrl-C."""
         if self._results:
             self._print_table()
-        waiting = self.work.waiting if self.work else 0
-        rest = f" The server goes on with {waiting:,} accepted images." if waiting else ""
+        rest = f" The server goes on with {self._waiting:,} accepted images." if self._waiting else ""
         self.say(f"Stopped: {self.summary.total:,} of {self._images:,} images were settled.{rest}")
 
     def _print_table(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from api.installation import COMMANDS, installation_of
-from core.installation import Installation
+from core.redis.installation import Installation
 from core.settings import Settings
 from infra.cli.target import target_group
 from infra.local.environment import clean_environment

@@ -15,6 +15,9 @@ COMMANDS: Final = {
     "down": "Stop the system that `up` started.",
     "status": "Show the processes, their health and the queue.",
     "classify": "Classify images and folders of images.",
+    "jobs": "List jobs; retry failed and expired ones.",
+    "pause": "Pause a lane: accept uploads, but classify none of it.",
+    "resume": "Resume a paused lane.",
     "keys": "Create, list and revoke API keys.",
     "cameras": "List and forget cameras.",
     "export": "Write results to CSV, JSON Lines or Parquet.",
@@ -33,7 +36,7 @@ have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
 """
 
 _EXTRAS: Final = {"train": "trainer", "bench": "bench"}
-"""Command to the extra of this package that brings what a plain installation lacks for it."""
+"""Command to the extra of this package with its additional dependencies."""
 
 
 class LazyGroup(click.Group):

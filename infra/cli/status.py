@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -52,19 +52,36 @@ def _print(stack: Status) -> None:
     console.print(table)
     if stack.disk is not None:
         console.print(stack.disk, soft_wrap=True)
-    for name, answer in stack.health.get("checks", {}).items():
-        if name != "disk":
-            console.print(f"{name}: {answer}")
-    for name, warning in stack.health.get("warnings", {}).items():
-        console.print(f"warning, {name}: {warning}")
+    _print_checks(console, stack.health)
     if stack.health.get("pending") is not None:
         workers, pending = stack.health.get("workers"), stack.health["pending"]
         console.print(f"workers that report: {workers}, jobs in progress: {pending:,}")
         for model in stack.health.get("models", []):
             console.print(f"model: {model['model']} ({model['engine']}), workers: {model['workers']}")
+        for sink in stack.health.get("sinks") or []:
+            console.print(_sink(sink), soft_wrap=True)
         console.print(f"ledger: {'balanced' if stack.health.get('balanced') else 'NOT balanced'}")
     elif stack.ready:
         console.print(f"queue and ledger: set {API_KEY} to a key with the scope read")
+
+
+def _print_checks(console: Console, health: dict[str, Any]) -> None:
+    for name, answer in health.get("checks", {}).items():
+        if name != "disk":
+            console.print(f"{name}: {answer}")
+    if health.get("paused"):
+        console.print(f"paused: {', '.join(health['paused'])}")
+    for name, warning in health.get("warnings", {}).items():
+        console.print(f"warning, {name}: {warning}")
+
+
+def _sink(sink: dict[str, Any]) -> str:
+    parts = ["up to date" if sink["behind"] < 1 else f"{_duration(sink['behind'])} behind"]
+    if sink["gaps"]:
+        parts.append(f"missed results {sink['gaps']} times")
+    if sink["error"]:
+        parts.append(sink["error"])
+    return f"sink {sink['name']}: {'; '.join(parts)}"
 
 
 def _state(process: ProcessState) -> str:

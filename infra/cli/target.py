@@ -1,4 +1,4 @@
-"""Command groups for one installation: of a data folder, or of the environment."""
+"""Commands, and groups of them, for one installation: of a data folder, or of the environment."""
 
 from __future__ import annotations
 
@@ -39,18 +39,17 @@ class Target:
             StackError: no stack runs on the data folder, or its Redis does not answer.
             SettingsError: the environment's settings are invalid.
         """
-        return self._opens(target_settings(self.folder))
+        return self._opens(self._settings())
+
+    def _settings(self) -> Settings:
+        if self.folder is None and os.environ.get(_REDIS_URL):
+            return load_settings()
+        return _local_settings(DataFolder((self.folder or DEFAULT_FOLDER).absolute()))
 
 
-def target_settings(folder: Path | None) -> Settings:
-    """Return the settings of an installation: that of a data folder or, without one, of the environment.
-
-    Raises:
-        StackError, SettingsError: as `Target`.
-    """
-    if folder is None and os.environ.get(_REDIS_URL):
-        return load_settings()
-    return _local_settings(DataFolder((folder or DEFAULT_FOLDER).absolute()))
+def target_command(opens: Callable[[Settings], Any], command: click.Command) -> click.Command:
+    """Return a command whose object is a `Target`, and which accepts `--data-dir`."""
+    return _extended(command, _data_dir(opens))
 
 
 def target_group(
@@ -60,6 +59,13 @@ def target_group(
 
     The group and each of its commands accept `--data-dir`, before or after the command's name.
     """
+    data_dir = _data_dir(opens)
+    extended = [_extended(command, data_dir) for command in commands]
+    return click.group(cls=CommandGroup, commands=extended, params=[data_dir])
+
+
+def _data_dir(opens: Callable[[Settings], Any]) -> click.Option:
+    """Return the option that chooses the data folder, and makes the `Target`."""
 
     def choose(context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
         target = context.find_object(Target)
@@ -68,7 +74,7 @@ def target_group(
         if folder is not None:
             target.folder = folder
 
-    data_dir = click.Option(
+    return click.Option(
         ["--data-dir"],
         type=click.Path(readable=False, path_type=Path),
         metavar="DIR",
@@ -77,14 +83,11 @@ def target_group(
         help=f"Data folder of the stack [{DEFAULT_FOLDER_HELP}].",
     )
 
-    def extend(command: click.Command) -> click.Command:
-        extended = copy.copy(command)
-        extended.params = [*command.params, data_dir]
-        return extended
 
-    return click.group(
-        cls=CommandGroup, commands=[extend(command) for command in commands], params=[data_dir]
-    )
+def _extended(command: click.Command, option: click.Option) -> click.Command:
+    extended = copy.copy(command)
+    extended.params = [*command.params, option]
+    return extended
 
 
 def _local_settings(folder: DataFolder) -> Settings:

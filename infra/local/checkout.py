@@ -1,4 +1,4 @@
-"""Whether this is a checkout or an installed package: they keep data, and are called, differently."""
+"""Differences between a checkout and an installed package: data folder, name of the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 IN_CHECKOUT: Final = (REPOSITORY / "pyproject.toml").is_file()
 
 PROGRAM: Final = "./wastestream" if IN_CHECKOUT else "wastestream"
-"""What people type, for sentences that say what to do next."""
+"""Name of the command, for sentences that say what to do next."""
 
 DEFAULT_FOLDER: Final = (REPOSITORY if IN_CHECKOUT else Path()) / "wastestream-data"
 """Data folder where none is named: in a checkout beside the program, else in the current folder."""

@@ -99,7 +99,11 @@ def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]
     stages = [
         [_redis(plan, redis_url), _s3(plan, credentials)],
         [] if _bucket_exists(plan, environment) else [_bucket(plan, environment)],
-        [_api(plan, environment), *worker_services(plan.folder, plan.workers, "worker", environment)],
+        [
+            _api(plan, environment),
+            _sinks(plan, environment),
+            *worker_services(plan.folder, plan.workers, "worker", environment),
+        ],
     ]
     return [stage for stage in stages if stage]
 
@@ -191,6 +195,18 @@ def _api(plan: StackPlan, environment: Mapping[str, str]) -> Service:
         ready=lambda: http_probes.api_ready(ports.dial(plan.host), plan.port),
         stop_rank=0,
         stop_seconds=35,  # The API ends within 30: `graceful_timeout` in api/__main__.py, and its own end.
+    )
+
+
+def _sinks(plan: StackPlan, environment: Mapping[str, str]) -> Service:
+    return Service(
+        name="sinks",
+        command=[*_PYTHON, "worker.sinks"],
+        folder=REPOSITORY,
+        log=plan.folder.logs / "sinks.log",
+        environment=environment,
+        stop_rank=1,
+        stop_seconds=20,  # The deliveries in progress.
     )
 
 

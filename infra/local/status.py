@@ -77,7 +77,7 @@ def read_status(folder: DataFolder, key: str | None = None, *, timeout: float = 
 def live_line(host: str, port: int, processes: Sequence[Process]) -> str:
     """Return the live line of `up`."""
     _, health = read_health(ports.dial(host), port)
-    parts = (_readiness(processes), _queue(health), _memory(processes), "Ctrl-C stops")
+    parts = (_readiness(processes), _queue(health), _paused(health), _memory(processes), "Ctrl-C stops")
     return " · ".join(part for part in parts if part)
 
 
@@ -98,6 +98,10 @@ def _queue(health: dict[str, Any]) -> str:
         return f"CLOSED, data were lost ({PROGRAM} status)"
     pending = health.get("pending")  # shown to everyone only while the API needs no keys
     return "" if pending is None else f"{pending:,} jobs in progress"
+
+
+def _paused(health: dict[str, Any]) -> str:
+    return " and ".join(health.get("paused", [])) + " jobs PAUSED" if health.get("paused") else ""
 
 
 def _memory(processes: Sequence[Process]) -> str:

@@ -45,7 +45,7 @@ def open_page(browser: Browser, stack: Any) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
 
     def remember(message: ConsoleMessage) -> None:
-        # Chromium itself logs every refused request, which some tests cause. Its advice on forms is verbose.
+        # Chromium itself logs every rejected request, which some tests cause. Its advice on forms is verbose.
         is_complaint = message.type in {"error", "warning"} or message.text.startswith("[DOM]")
         if is_complaint and not message.text.startswith("Failed to load resource"):
             complaints.append(message.text)

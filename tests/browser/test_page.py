@@ -92,7 +92,7 @@ def test_a_broken_picture_gets_its_reason(open_page: OpenPage) -> None:
 
 
 def test_too_large_is_said_before_sending(open_page: OpenPage, tmp_path: Path) -> None:
-    """A file over the limit is refused here, without a request."""
+    """A file over the limit is rejected here, without a request."""
     huge = tmp_path / "huge.jpg"
     huge.write_bytes(b"\xff\xd8\xff" + bytes(11 * 1024**2))
     page = open_page()
@@ -117,12 +117,12 @@ def test_an_outage_is_said_and_outlived(open_page: OpenPage) -> None:
 def test_an_upload_whose_answer_is_lost_makes_one_job(open_page: OpenPage) -> None:
     """The retry of an upload that did arrive brings back the same job."""
     page = open_page()
-    made: list[Any] = []
+    job_ids: list[Any] = []
 
     def lose_the_first_answer(route: Route) -> None:
         answer = route.fetch()
-        made.append(answer.json()["id"])
-        if len(made) == 1:
+        job_ids.append(answer.json()["id"])
+        if len(job_ids) == 1:
             route.abort("connectionreset")
         else:
             route.fulfill(response=answer)
@@ -130,22 +130,22 @@ def test_an_upload_whose_answer_is_lost_makes_one_job(open_page: OpenPage) -> No
     page.route("**/v1/images", lose_the_first_answer)
     choose(page, picture("once.jpg"))
     expect_classified(page, "once.jpg")
-    assert len(made) == 2
-    assert made[0] == made[1]
+    assert len(job_ids) == 2
+    assert job_ids[0] == job_ids[1]
 
 
 def test_a_server_that_is_not_ready_is_tried_again(open_page: OpenPage) -> None:
     """A 503 with Retry-After shows the server's sentence, then the upload goes through."""
     page = open_page()
-    refusals = iter([503])
+    rejections = iter([503])
 
-    def refuse_once(route: Route) -> None:
-        if next(refusals, None) is None:
+    def reject_once(route: Route) -> None:
+        if next(rejections, None) is None:
             route.continue_()
             return
         route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "Storage is away."})
 
-    page.route("**/v1/images", refuse_once)
+    page.route("**/v1/images", reject_once)
     choose(page, picture("late.jpg"))
     expect(page.locator("#notice")).to_contain_text("Storage is away.", timeout=TIMEOUT)
     expect_classified(page, "late.jpg")
@@ -170,13 +170,13 @@ def test_counts_choose_what_is_shown_and_clear_empties(open_page: OpenPage) -> N
 def test_many_pictures(open_page: OpenPage) -> None:
     """A batch of many is sent a few at a time, and every one is settled."""
     page = open_page()
-    most = 0
+    maximum = 0
     under_way: set[Request] = set()
 
     def began(request: Request) -> None:
-        nonlocal most
+        nonlocal maximum
         under_way.add(request)
-        most = max(most, len(under_way))
+        maximum = max(maximum, len(under_way))
 
     def ended(request: Request) -> None:
         under_way.discard(request)
@@ -185,7 +185,7 @@ def test_many_pictures(open_page: OpenPage) -> None:
     page.on("requestfinished", ended)
     choose(page, *(picture(f"{number}.jpg", number) for number in range(60)))
     expect_count(page, "classified", 60)
-    assert most < 12  # five lanes; the browser's reports of what has ended come late
+    assert maximum < 12  # five lanes; the browser's reports of what has ended come late
 
 
 def test_the_camera_is_asked_for_on_click_only(open_page: OpenPage) -> None:

@@ -1,15 +1,14 @@
-"""The API killed while it accepts: what was answered is there, what is repeated counts once."""
+"""The API killed while it accepts: answered jobs exist, and a repeated upload counts once."""
 
 from __future__ import annotations
 
 import json
 import random
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -19,41 +18,14 @@ import pytest
 from core.messages import QUEUES, keys_in
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
-from core.settings import Settings
 from core.shards import job_id_of
-from tests.conftest import environment_of
 from tests.support.images import jpeg
-from tests.support.servers import Server, free_port, wait_until
+from tests.support.servers import Server, wait_until
 from tests.support.stream import finish
 
 StartApi = Callable[..., Server]
 
-
-@pytest.fixture
-def start_api(settings: Settings, tmp_path: Path) -> Iterator[StartApi]:
-    """A function that starts a real API, of two processes."""
-    port = free_port()
-    started: list[Server] = []
-
-    def start(module: str = "api", **environment: str) -> Server:
-        server = Server(
-            [sys.executable, "-m", module],
-            tmp_path / "api.log",
-            environment={
-                **environment_of(settings),
-                "WASTESTREAM_PORT": str(port),
-                "WASTESTREAM_API_PROCESSES": "2",
-                **environment,
-            },
-            port=port,
-        )
-        started.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in started:
-        server.stop()
+_TWO = {"WASTESTREAM_API_PROCESSES": "2"}
 
 
 def _upload(port: int, key: str) -> str | None:
@@ -68,15 +40,15 @@ def _upload(port: int, key: str) -> str | None:
 
 
 def _upload_until_answered(port: int, key: str) -> str:
-    found: list[str] = []
+    job_ids: list[str] = []
 
     def answered() -> bool:
         job_id = _upload(port, key)
-        found.extend([job_id] if job_id else [])
-        return bool(found)
+        job_ids.extend([job_id] if job_id else [])
+        return bool(job_ids)
 
     wait_until(answered, "an answer")
-    return found[0]
+    return job_ids[0]
 
 
 def _queued_ids(jobs: JobStore) -> list[str]:
@@ -91,7 +63,7 @@ def test_a_process_is_killed_around_accepting(
 ) -> None:
     """Recording and enqueueing are one step: after it the job is whole, before it there is none."""
     marker = tmp_path / "m"
-    api = start_api("tests.support.faulty_api", FAULT=moment, MARKER=str(marker))
+    api = start_api("tests.support.faulty_api", **_TWO, FAULT=moment, MARKER=str(marker))
     assert api.port is not None
     assert _upload(api.port, "key") is None
     assert marker.exists()
@@ -108,21 +80,21 @@ def test_the_api_is_killed_again_and_again_under_load(
 ) -> None:
     """With uploads on their way each time: every upload is one job, whenever its process was killed."""
     rng = random.Random(4)  # noqa: S311 - moments, no secret
-    api = start_api()
+    api = start_api(**_TWO)
     port = api.port
     assert port is not None
     start_worker()
     with ThreadPoolExecutor(8) as clients:
         sent = [clients.submit(_upload_until_answered, port, str(number)) for number in range(1000)]
         for _ in range(4):
-            done = sum(one.done() for one in sent)
-            wait_until(lambda before=done: sum(one.done() for one in sent) > before, "uploads")  # type: ignore[misc]
+            done = sum(upload.done() for upload in sent)
+            wait_until(lambda before=done: sum(upload.done() for upload in sent) > before, "uploads")  # type: ignore[misc]
             time.sleep(rng.uniform(0, 0.1))
             api.kill()
             api.stop()  # Its children too.
             api.start()
         assert not sent[-1].done()
-        ids = [one.result() for one in sent]
+        ids = [upload.result() for upload in sent]
     assert len(set(ids)) == len(ids)
     finish(jobs, ids)
 
@@ -131,7 +103,7 @@ def test_the_api_finishes_its_requests_when_told_to_stop(
     jobs: JobStore, start_api: StartApi, start_worker: Callable[..., Server]
 ) -> None:
     """A long-poll under way at SIGTERM gets its answer, and the API ends with exit code 0."""
-    api = start_api()
+    api = start_api(**_TWO)
     assert api.port is not None
     job_id = _upload_until_answered(api.port, "key")
     with urllib.request.urlopen(f"http://127.0.0.1:{api.port}/livez", timeout=5) as response:

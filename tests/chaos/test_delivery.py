@@ -15,7 +15,7 @@ from core.ids import accepted_ms
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import Server, wait_until
 from tests.support.stream import assert_balanced, finish, upload, upload_bulk, wait_settled
 
@@ -78,7 +78,7 @@ def test_a_worker_that_stops_keeps_the_leases_of_its_last_batch(
 def test_a_frozen_worker_comes_back_after_its_leases_ran_out(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Another has done its jobs meanwhile; what it does when it wakes up changes no count."""
+    """Another worker has done its jobs; its late calls change no count."""
     runs = tmp_path / "runs"
     options = {"FAULT": "slow", "SLOW_SECONDS": "1", "MARKER": str(tmp_path / "m"), "RUNS": str(runs)}
     ids = upload_bulk(client, 40)
@@ -149,7 +149,7 @@ def _is_ready(client: FlaskClient) -> bool:
 
 def _listening(jobs: JobStore) -> int:
     """Return how many connections wait for a message."""
-    return sum(found["cmd"] == "brpop" and "b" in found["flags"] for found in jobs.client.client_list())
+    return sum(client["cmd"] == "brpop" and "b" in client["flags"] for client in jobs.client.client_list())
 
 
 def test_redis_pauses(client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_redis_is_away_for_some_time(
     try:
         back = time.monotonic() + 30
         while time.monotonic() < back:
-            refused = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
-            assert refused.status_code == 503
-            assert refused.headers["Retry-After"]
+            rejected = post_image(client)
+            assert rejected.status_code == 503
+            assert rejected.headers["Retry-After"]
             time.sleep(1)
     finally:
         redis_server.start()
@@ -187,7 +187,7 @@ def test_redis_is_away_for_some_time(
 
 def _is_accepted(client: FlaskClient, ids: list[str]) -> bool:
     """Upload an image; add its id to the list if it was accepted."""
-    response = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
+    response = post_image(client)
     if response.status_code == 202:
         ids.append(response.get_json()["id"])
     return response.status_code == 202

@@ -81,9 +81,9 @@ def test_every_poison_in_one_stream(
     bad.append(submit(bombs.second_size(), "png"))
     good += upload_bulk(client, 10)
     gone = upload(client)
-    found = jobs.read(gone)
-    assert found is not None
-    objects.delete_many([found.image_key])
+    job = jobs.read(gone)
+    assert job is not None
+    objects.delete_many([job.image_key])
     bad.append(gone)
     killer = upload(client, camera="poison")
     good += [*upload_bulk(client, 10), *(upload(client) for _ in range(5))]

@@ -1,4 +1,4 @@
-"""Whatever is killed: every accepted job settles once, and the ledger balances."""
+"""Kills of every process: each accepted job settles once, and the ledger balances."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_hung_batch_is_ended(
 def test_redis_is_killed_under_load(
     client: FlaskClient, jobs: JobStore, redis_server: Server, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """What was accepted is in its append-only file; the API and the workers reconnect and go on."""
+    """The append-only file has every accepted job; the API and the workers reconnect and continue."""
     start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 100)
     wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")
@@ -185,7 +185,7 @@ def test_acknowledgements_that_fail_are_made_up_for(
 def test_a_broker_connection_is_cut(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Redis drops every client in the middle of a batch: nothing is lost or done twice in the books."""
+    """Redis drops every client in the middle of a batch: nothing is lost or counted twice."""
     start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 60)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")

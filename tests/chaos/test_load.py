@@ -17,7 +17,7 @@ from core.messages import keys_in
 from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from tests.support.servers import Server, wait_until
-from tests.support.stream import finish, states, upload, upload_bulk, upload_together, uploading
+from tests.support.stream import finish, states, upload, upload_bulk, upload_group, uploading
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
@@ -39,22 +39,22 @@ def test_bulk_uploads_do_not_starve_single_images(
     start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="0.5", MARKER=str(tmp_path / "m"))
     for _ in range(3):
         single = upload(client)
-        wait_until(lambda one=single: states(jobs, [one])["queued"] == 0, "a single image")  # type: ignore[misc]
+        wait_until(lambda job_id=single: states(jobs, [job_id])["queued"] == 0, "a single image")  # type: ignore[misc]
         assert states(jobs, ids)["queued"] > 100
         ids.append(single)
     finish(jobs, ids)
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_an_overload_is_held_in_the_queue_and_drained(
-    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, *, together: bool
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_overload_is_held_in_the_queue_and_worked_off(
+    client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path, *, grouped: bool
 ) -> None:
-    """At twice what the worker can do, it holds no more than its prefetch, nor more memory; all is done."""
+    """At twice its capacity a worker holds its prefetch at most, and no more memory; every job settles."""
 
     def load() -> list[str]:
-        if not together:
+        if not grouped:
             return upload_bulk(client, 64)
-        return [job_id for _ in range(4) for job_id in upload_together(client, [None] * 16)]
+        return [job_id for _ in range(4) for job_id in upload_group(client, [None] * 16)]
 
     worker = start_worker(module=FAULTY, FAULT="slow", SLOW_SECONDS="0.4", MARKER=str(tmp_path / "m"))
     assert worker.process is not None

@@ -1,4 +1,4 @@
-"""Redis at `maxmemory`: uploads are refused whole, and everything that was accepted is worked off."""
+"""Redis at `maxmemory`: uploads are rejected whole, and everything that was accepted is worked off."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.settings import Settings
+from tests.support.calls import post_image
 from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until
-from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
+from tests.support.stream import (
+    BROKEN,
+    assert_balanced,
+    finish,
+    states,
+    stored_objects,
+    upload,
+    upload_bulk,
+    wait_settled,
+)
 
 StartWorker = Callable[..., Server]
 FAULTY = "tests.support.faulty_worker"
@@ -26,7 +36,7 @@ FAULTY = "tests.support.faulty_worker"
 
 @pytest.fixture
 def fill(jobs: JobStore) -> Iterator[Callable[[], None]]:
-    """A function after which Redis has no memory left, whatever is freed; at the end it has."""
+    """A function that leaves Redis without memory until the end of the test."""
 
     def run_out() -> None:
         jobs.client.config_set("maxmemory", "1")
@@ -35,17 +45,7 @@ def fill(jobs: JobStore) -> Iterator[Callable[[], None]]:
     jobs.client.config_set("maxmemory", "0")
 
 
-def _finish(jobs: JobStore, ids: list[str]) -> None:
-    assert wait_settled(jobs, ids) == {"classified": len(ids)}
-    assert_balanced(jobs)
-    wait_until(lambda: jobs.client.hlen("unacked") == 0, "every message to be acknowledged")
-
-
-def _stored(s3_server: Server) -> int:
-    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
-
-
-def test_uploads_are_refused_whole(
+def test_uploads_are_rejected_whole(
     client: FlaskClient,
     jobs: JobStore,
     s3_server: Server,
@@ -54,13 +54,13 @@ def test_uploads_are_refused_whole(
 ) -> None:
     """503 with Retry-After; no record, no message, no image left behind; afterwards all is as before."""
     first = upload(client)
-    before = _stored(s3_server), jobs.client.llen("wastestream.single")
+    before = stored_objects(s3_server), jobs.client.llen("wastestream.single")
     fill()
     for headers in ({}, {}, {"Idempotency-Key": "k"}):
-        response = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **headers})
+        response = post_image(client, **headers)
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) > 0
-    assert (_stored(s3_server), jobs.client.llen("wastestream.single")) == before
+    assert (stored_objects(s3_server), jobs.client.llen("wastestream.single")) == before
     assert client.get(f"/v1/jobs/{first}").get_json()["state"] == "queued"
     assert client.get("/readyz").status_code == 503
     assert_balanced(jobs)
@@ -70,11 +70,11 @@ def test_uploads_are_refused_whole(
     )
     assert response.status_code == 202
     start_worker()
-    _finish(jobs, [first, response.get_json()["id"]])
+    finish(jobs, [first, response.get_json()["id"]])
 
 
 def test_jobs_are_cancelled(client: FlaskClient, jobs: JobStore, fill: Callable[[], None]) -> None:
-    """What frees memory is allowed."""
+    """Commands that free memory are allowed."""
     job_id = upload(client)
     fill()
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 200
@@ -89,7 +89,7 @@ def test_a_worker_that_starts_works_the_queue_off(
     ids, broken = upload_bulk(client, 60), upload(client, BROKEN)
     fill()
     start_worker()
-    _finish(jobs, ids)
+    finish(jobs, ids)
     assert wait_settled(jobs, [broken]) == {"failed": 1}
     assert_balanced(jobs)
 
@@ -107,7 +107,7 @@ def test_a_worker_is_killed(
     wait_until(lambda: states(jobs, ids)["classified"] > 0, "the first batch")
     second.kill()
     start_worker("heir")
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_memory_runs_out_under_load(
@@ -121,7 +121,7 @@ def test_memory_runs_out_under_load(
     assert first.kill(signal.SIGTERM) == 0
     assert jobs.client.hlen("unacked") == 0
     start_worker("second")
-    _finish(jobs, ids)
+    finish(jobs, ids)
 
 
 def test_the_oom_tolerant_client_does_what_others_are_refused(
@@ -137,15 +137,15 @@ def test_the_oom_tolerant_client_does_what_others_are_refused(
             pipe.zadd("z", {"a": 1.5})
             pipe.hset("h", "f", "v")
             pipe.rpush("l", "y")
-            found: list[object] = pipe.execute()
-        found += [
+            answers: list[object] = pipe.execute()
+        answers += [
             tolerant.set("s", "1", nx=True, px=5000),
             tolerant.set("s", "1", nx=True),
             tolerant.get("s"),
         ]
-        found += [tolerant.sadd("e", "m"), script(["l"])]
+        answers += [tolerant.sadd("e", "m"), script(["l"])]
         tolerant.transaction(transact, "s")
-        return [*found, tolerant.get("s"), tolerant.llen("l")]
+        return [*answers, tolerant.get("s"), tolerant.llen("l")]
 
     def transact(pipe: Pipeline) -> None:
         pipe.get("s")

@@ -1,4 +1,4 @@
-"""Workers told to stop, whatever they are doing: they end soon, and their jobs go on elsewhere."""
+"""Workers told to stop, in every state: they end soon, and other workers take their jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAULTY = "tests.support.faulty_worker"
 def test_sigterm_while_storage_is_down(
     client: FlaskClient, jobs: JobStore, s3_server: Server, start_worker: StartWorker
 ) -> None:
-    """A worker that waits for storage returns what it holds and ends with exit code 0."""
+    """A worker that waits for storage returns its messages and ends with exit code 0."""
     ids = upload_bulk(client, 40)
     s3_server.kill()
     try:
@@ -38,7 +38,7 @@ def test_sigterm_while_storage_is_down(
 def test_sigterm_while_redis_is_down(
     client: FlaskClient, jobs: JobStore, redis_server: Server, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """A worker that cannot return what it holds ends all the same; the messages' leases run out."""
+    """A worker that cannot return its messages ends all the same; their leases run out."""
     first = start_worker("first", module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 100)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
@@ -71,7 +71,7 @@ def test_sigterm_while_the_last_batch_hangs(
 def test_sigterm_twice(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """The second one does not make it lose what it holds."""
+    """The second signal does not make it lose its messages."""
     first = start_worker("first", module=FAULTY, FAULT="slow", SLOW_SECONDS="1", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 100)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")

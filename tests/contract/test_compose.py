@@ -1,4 +1,4 @@
-"""docker-compose.yml and infra/docker name only what exists, and keep what docs/containers.md promises.
+"""docker-compose.yml and infra/docker: every name in them exists, and docs/containers.md is true.
 
 No container engine is needed: the files are read, and the scripts that start Redis and S3 are run.
 """
@@ -45,15 +45,15 @@ each_of_ours = pytest.mark.parametrize("name", OURS)
 
 def stages() -> dict[str, list[tuple[str, str]]]:
     """Return the Dockerfile's stages: name to (instruction, arguments)."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    stages: dict[str, list[tuple[str, str]]] = {}
     instructions: list[tuple[str, str]] = []
     for line in DOCKERFILE.splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
-            instructions = found[rest.rpartition(" AS ")[2]] = []
+            instructions = stages[rest.rpartition(" AS ")[2]] = []
         elif word.isupper():
             instructions.append((word, rest.strip()))
-    return found
+    return stages
 
 
 def modules_run(name: str) -> set[str]:
@@ -135,7 +135,7 @@ def test_every_setting_can_be_set() -> None:
 
 @each_service
 def test_settings_exist(name: str) -> None:
-    """Each WASTESTREAM_ variable is a field of Settings, and what is set is a value that it takes."""
+    """Each WASTESTREAM_ variable is a field of Settings, with a valid value."""
     variables = [key for key in SERVICES[name].get("environment", {}) if key.startswith(PREFIX)]
     assert {key.removeprefix(PREFIX).lower() for key in variables} <= set(Settings.model_fields)
     values = {key.removeprefix(PREFIX).lower(): value for key, value in settings_of(name).items()}
@@ -152,7 +152,7 @@ def test_the_apis_health_check_is_a_route() -> None:
 
 
 def test_the_apis_port_is_one_number() -> None:
-    """What is published, what the image exposes and what the API listens on agree."""
+    """The published port, the exposed port and the API's port agree."""
     port = settings_of("api")["WASTESTREAM_PORT"]
     (published,) = SERVICES["api"]["ports"]
     assert filled_in(published) == f"127.0.0.1:8000:{port}"
@@ -227,25 +227,26 @@ def test_versions_are_pinned(name: str) -> None:
 
 def test_starting_waits_for_readiness() -> None:
     """Redis and S3 are healthy and the bucket is made before API and workers start."""
-    for name in ("api", "worker"):
+    for name in ("api", "worker", "sinks"):
         assert SERVICES[name]["depends_on"] == {
             "redis": {"condition": "service_healthy"},
             "bucket": {"condition": "service_completed_successfully"},
         }
     assert SERVICES["bucket"]["depends_on"] == {"s3": {"condition": "service_healthy"}}
     assert SERVICES["bucket"]["restart"] == "no"
-    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name != "bucket")
+    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name not in {"bucket", "sinks"})
 
 
 def test_only_the_api_can_be_reached() -> None:
-    """Redis, S3 and workers publish nothing and have no way out; the API publishes on loopback by default."""
+    """The API publishes on loopback by default, nothing else does; only the sinks have a way out besides."""
     assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["api"]
-    assert all(SERVICES[name]["networks"] == ["inside"] for name in SERVICES if name != "api")
+    inside = {name for name in SERVICES if SERVICES[name]["networks"] == ["inside"]}
+    assert set(SERVICES) - inside == {"api", "sinks"}
     assert COMPOSE["networks"]["inside"] == {"internal": True}
 
 
 def test_data_lie_in_named_volumes() -> None:
-    """What Redis and S3 write outlives their containers."""
+    """The files of Redis and S3 outlive their containers."""
     assert "redis-data:/data" in SERVICES["redis"]["volumes"]
     assert "s3-data:/data" in SERVICES["s3"]["volumes"]
     assert {"redis-data", "s3-data"} == set(COMPOSE["volumes"])
@@ -263,7 +264,7 @@ def test_there_are_no_default_secrets() -> None:
 def test_the_example_lists_every_variable_with_its_default() -> None:
     """`.env.example` has each variable that docker-compose.yml takes; the defaults are those of the code."""
     text = (REPOSITORY / "docker-compose.yml").read_text()
-    optional = dict(re.findall(r"^#(\w+)=(.+)$", ENV_EXAMPLE, re.MULTILINE))
+    optional = dict(re.findall(r"^#(\w+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
     taken = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
     for service in SERVICES.values():
         for variable, value in service.get("environment", {}).items():
@@ -335,7 +336,7 @@ def test_redis_starts_as_configured(redis_in_container: Server) -> None:
 
 
 def test_the_redis_password_is_on_no_command_line(redis_in_container: Server) -> None:
-    """What `ps` shows of Redis does not hold the password."""
+    """Redis' command line in `ps` does not contain the password."""
     assert redis_in_container.process is not None
     shown = Path(f"/proc/{redis_in_container.process.pid}/cmdline").read_text()
     assert "redis-server" in shown
@@ -370,7 +371,7 @@ def test_s3_knows_one_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", 'with"quote', "with space"])
-def test_unusable_secrets_are_refused(tmp_path: Path, secret: str) -> None:
+def test_unusable_secrets_are_rejected(tmp_path: Path, secret: str) -> None:
     """An empty key, or one that would break the configuration, ends the start with a sentence."""
     done = run_s3(tmp_path, S3_ACCESS_KEY="3d4e5f", S3_SECRET_KEY=secret)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""What we use of Celery and kombu beside their documented interfaces: an upgrade that moves it fails here."""
+"""Undocumented interfaces of Celery and kombu that we use: an upgrade that moves one fails here."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _shape(value: Any) -> Any:
 
 
 def test_our_message_has_the_shape_that_celery_sends(settings: Settings, jobs: JobStore) -> None:
-    """Field by field, the enveloped message is what `send_task` puts into Redis."""
+    """Field by field, the enveloped message equals the message of `send_task`."""
     app = make_app(settings)
     keys = _keys(1)
     app.send_task(CLASSIFY, args=[keys], queue="sent")
@@ -228,12 +228,12 @@ def test_a_running_worker_has_what_we_ask_it_for(
     told = tmp_path / "told.json"
     start_worker(module="tests.support.telling_worker", TOLD=str(told))
     wait_until(told.exists, "the worker to tell")
-    found = json.loads(told.read_text())
-    assert found["initial_prefetch_count"] == 2 * Settings().max_batch
-    assert found["num_processes"] == len(found["processes"]) == 1
-    assert found["qos_value"] == found["initial_prefetch_count"]
-    assert found["channel"] is True  # leases are those of the channel that messages come from
-    assert found["timer"] == []  # call_repeatedly and call_after, if they were missing
+    report = json.loads(told.read_text())
+    assert report["initial_prefetch_count"] == 2 * Settings().max_batch
+    assert report["num_processes"] == len(report["processes"]) == 1
+    assert report["qos_value"] == report["initial_prefetch_count"]
+    assert report["channel"] is True  # leases are those of the channel that messages come from
+    assert report["timer"] == []  # call_repeatedly and call_after, if they were missing
     assert upload(client)
 
 
@@ -273,7 +273,7 @@ def test_a_closed_channel_returns_its_messages_by_the_function_that_we_replace(
 
 
 def test_returned_messages_are_marked_and_served_next(settings: Settings, jobs: JobStore) -> None:
-    """What kombu restores says `redelivered`, by which a job runs alone, and goes where it is served next."""
+    """A message that kombu restores is marked `redelivered`, so its jobs run alone, and is served next."""
     app = make_app(settings)
     first, second = _keys(1), _keys(1)
     for keys in (first, second):
@@ -288,7 +288,7 @@ def test_returned_messages_are_marked_and_served_next(settings: Settings, jobs: 
 
 
 def test_the_worker_connects_by_a_class_of_ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's `amqp.Connection` is what its connections are made by; ours pauses two seconds at most."""
+    """The app makes its connections by `amqp.Connection`; ours pauses two seconds at most."""
     app = make_app(settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
     app.amqp.Connection = PromptConnection
     pauses: list[float] = []
@@ -299,7 +299,7 @@ def test_the_worker_connects_by_a_class_of_ours(settings: Settings, monkeypatch:
 
 
 def test_our_channel_records_a_message_as_kombu_does(settings: Settings, jobs: JobStore) -> None:
-    """Waited for or taken with others: what `unacked` then holds is the same, whoever reads it."""
+    """Waited for or taken with others: `unacked` then holds the same for every reader."""
     app = make_app(settings)
     held = {}
     for transport in ("redis", TRANSPORT):

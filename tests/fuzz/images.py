@@ -32,7 +32,7 @@ _STRETCH: Final = 1_000  # cases that one process decodes; one that dies takes n
 
 @dataclass
 class Counts:
-    """What became of a stretch of cases. `outcomes`: "array", or an error's name."""
+    """Outcomes of a stretch of cases. `outcomes`: "array", or an error's name."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ def decode_all(numbers: range, seed: int) -> Counts:
 
 
 def outcome_of(data: bytes) -> str:
-    """Return "array" or the name of our error; raise whatever must not happen."""
+    """Return "array" or the name of our error; raise every other error."""
     try:
         pixels = decode(data)
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""The API on a real Redis and a real S3 server: what it takes, what it refuses, and what it says."""
+"""The API on a real Redis and a real S3 server: accepted uploads, rejections, answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +27,6 @@ from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from api.http.problem_types import ProblemType
 from api.readiness import MAX_AGE
 from core.ids import new_job_id
 from core.image_header import MAX_BYTES
@@ -39,17 +37,13 @@ from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.shards import IMAGES, object_key
 from core.storage import ObjectStore
+from tests.support.calls import assert_problem, post_image
 from tests.support.cuts import lose_answer
 from tests.support.images import encoded, jpeg, pattern
 from tests.support.servers import free_port
 from tests.support.stream import upload_bulk
 
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-def _post(client: FlaskClient, data: bytes | None = None, **headers: str) -> TestResponse:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client.post("/v1/images", data=jpeg() if data is None else data, headers={**JPEG, **named})
 
 
 def _bulk(client: FlaskClient, files: list[tuple[str, bytes, str]], **headers: str) -> TestResponse:
@@ -61,20 +55,11 @@ def _bulk(client: FlaskClient, files: list[tuple[str, bytes, str]], **headers: s
     )
 
 
-def _refused(response: TestResponse, status: int, says: str) -> None:
-    assert response.status_code == status
-    assert response.content_type == "application/problem+json"
-    problem = response.get_json(force=True)
-    assert problem["status"] == status
-    assert problem["type"] in {kind.uri for kind in ProblemType if kind.status == status}
-    assert says in problem["detail"]
-
-
 def test_an_upload_is_stored_recorded_and_enqueued(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore
 ) -> None:
     """202 with the job; its bytes are in storage and its message in the queue."""
-    response = _post(client, X_Camera_Id="belt-1", X_Captured_At="2026-01-31T08:15:00+01:00")
+    response = post_image(client, X_Camera_Id="belt-1", X_Captured_At="2026-01-31T08:15:00+01:00")
     assert response.status_code == 202
     job = response.get_json()
     assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
@@ -123,13 +108,13 @@ def _huge_png() -> bytes:
         (None, {"Idempotency-Key": "two words"}, 400, "visible ASCII"),
     ],
 )
-def test_bad_uploads_are_refused_with_a_sentence(
+def test_bad_uploads_are_rejected_with_a_sentence(
     client: FlaskClient, jobs: JobStore, case: tuple[bytes | None, dict[str, str], int, str]
 ) -> None:
     """Each gets its status and says what to do; nothing is recorded."""
     data, headers, status, says = case
     response = client.post("/v1/images", data=jpeg() if data is None else data, headers={**JPEG, **headers})
-    _refused(response, status, says)
+    assert_problem(response, status, says)
     assert jobs.pending() == 0
 
 
@@ -148,7 +133,7 @@ def test_an_image_is_what_its_bytes_are(
     """Media types as cameras write them, of single images and of those in a form; stored is the true one."""
     data = encoded(image_format=image_format)
     for media_type in media_types:
-        response = _post(client, data, Content_Type=media_type)
+        response = post_image(client, data, Content_Type=media_type)
         assert response.status_code == 202, media_type
         job = jobs.read(response.get_json()["id"])
         assert job is not None
@@ -158,10 +143,10 @@ def test_an_image_is_what_its_bytes_are(
     assert [item["status"] for item in items] == [202] * len(media_types)
 
 
-def test_a_camera_whose_clock_is_a_little_fast_is_not_refused(client: FlaskClient) -> None:
+def test_a_camera_whose_clock_is_a_little_fast_is_not_rejected(client: FlaskClient) -> None:
     """A minute ahead is no future."""
     soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
-    assert _post(client, X_Captured_At=soon).status_code == 202
+    assert post_image(client, X_Captured_At=soon).status_code == 202
 
 
 def test_a_camera_is_called_what_its_maker_calls_it(
@@ -170,12 +155,12 @@ def test_a_camera_is_called_what_its_maker_calls_it(
     """A MAC address, spaces, umlauts: one name in jobs, storage, ledger and metrics, however it is sent."""
     name = "00:1A:2B, B\u00e4ndchen (2)"
     raw, decomposed = name.encode().decode("latin-1"), quote(unicodedata.normalize("NFD", name))
-    ids = [_post(client, X_Camera_Id=sent).get_json()["id"] for sent in (raw, decomposed, name)]
+    ids = [post_image(client, X_Camera_Id=sent).get_json()["id"] for sent in (raw, decomposed, name)]
     files = [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")]
     ids += [item["job"]["id"] for item in _bulk(client, files, X_Camera_Id=raw).get_json()["items"]]
-    found = [job for job in jobs.read_many(ids) if job is not None]
-    assert [job.camera for job in found] == [name] * 5
-    assert [objects.get(job.image_key) for job in found] == [jpeg()] * 3 + [jpeg(1), jpeg(2)]
+    records = [job for job in jobs.read_many(ids) if job is not None]
+    assert [job.camera for job in records] == [name] * 5
+    assert [objects.get(job.image_key) for job in records] == [jpeg()] * 3 + [jpeg(1), jpeg(2)]
     (row,) = client.get("/v1/ledger", query_string={"camera": name}).get_json()["rows"]
     assert (row["camera"], row["received"], row["balanced"]) == (name, 5, True)
     (line,) = list(csv.DictReader(io.StringIO(client.get("/v1/ledger?format=csv").text)))
@@ -183,30 +168,30 @@ def test_a_camera_is_called_what_its_maker_calls_it(
     assert f'wastestream_images_received_total{{camera="{name}"}} 5' in client.get("/metrics").text
 
 
-def test_an_oversized_body_without_a_length_is_refused(settings: Settings) -> None:
-    """A chunked body is cut off at the limit and refused, not taken in part."""
+def test_an_oversized_body_without_a_length_is_rejected(settings: Settings) -> None:
+    """A chunked body is cut off at the limit and rejected, not taken in part."""
     body = encoded(pattern(), quality=95) + b"\0" * MAX_BYTES
     environment = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
     response = (
         create_app(settings).test_client().post("/v1/images", headers=JPEG, environ_overrides=environment)
     )
-    _refused(response, 413, "at most 10,485,760")
+    assert_problem(response, 413, "at most 10,485,760")
 
 
 def test_the_same_idempotency_key_answers_with_the_same_job(client: FlaskClient, jobs: JobStore) -> None:
     """An upload repeated by a client that missed the answer makes no second job."""
-    first = _post(client, Idempotency_Key="k-1").get_json()
+    first = post_image(client, Idempotency_Key="k-1").get_json()
     jobs.settle([Outcome(first["id"], JobState.FAILED, error="x")], "m")
-    again = _post(client, Idempotency_Key="k-1")
+    again = post_image(client, Idempotency_Key="k-1")
     assert again.status_code == 202
     assert again.get_json()["id"] == first["id"]
     assert again.get_json()["state"] == "failed"
     assert jobs.client.llen(QUEUES["single"]) == 1
-    _refused(_post(client, jpeg(1), Idempotency_Key="k-1"), 422, "used with other bytes")
+    assert_problem(post_image(client, jpeg(1), Idempotency_Key="k-1"), 422, "used with other bytes")
 
 
 def test_each_file_of_a_bulk_upload_has_its_own_outcome(client: FlaskClient, jobs: JobStore) -> None:
-    """Bad files are refused one by one, and the good ones between them accepted."""
+    """Bad files are rejected one by one, and the good ones between them accepted."""
     files = [
         ("a.jpg", jpeg(1), "image/jpeg"),
         ("b.txt", b"hello", "application/octet-stream"),
@@ -268,12 +253,12 @@ def test_no_image_of_a_form_is_lost_for_how_its_part_is_written(client: FlaskCli
 
 
 def test_an_encoded_upload_is_decoded_as_its_header_says(client: FlaskClient) -> None:
-    """Gzip, base64, a data URI, and a whole form in gzip; bombs and others are refused by name."""
+    """Gzip, base64, a data URI, and a whole form in gzip; bombs and others are rejected by name."""
     text = b64encode(jpeg())
     accepted = [
-        _post(client, gzip.compress(jpeg()), Content_Encoding="gzip"),
-        _post(client, text, Content_Transfer_Encoding="base64"),
-        _post(client, b"data:image/jpeg;base64," + text, Content_Type="text/plain"),
+        post_image(client, gzip.compress(jpeg()), Content_Encoding="gzip"),
+        post_image(client, text, Content_Transfer_Encoding="base64"),
+        post_image(client, b"data:image/jpeg;base64," + text, Content_Type="text/plain"),
     ]
     for answer in accepted:
         assert answer.status_code == 202
@@ -284,11 +269,11 @@ def test_an_encoded_upload_is_decoded_as_its_header_says(client: FlaskClient) ->
     assert answer.get_json()["items"][0]["status"] == 202
 
     bomb = gzip.compress(jpeg() + bytes(MAX_BYTES))
-    _refused(_post(client, bomb, Content_Encoding="gzip"), 413, "more than 10,485,760 bytes")
-    refused = _post(client, Content_Encoding="zstd")
-    _refused(refused, 415, "'zstd' is not supported")
-    assert refused.headers["Accept-Encoding"] == "gzip, deflate"
-    _refused(_post(client, text), 415, "base64 text")
+    assert_problem(post_image(client, bomb, Content_Encoding="gzip"), 413, "more than 10,485,760 bytes")
+    rejected = post_image(client, Content_Encoding="zstd")
+    assert_problem(rejected, 415, "'zstd' is not supported")
+    assert rejected.headers["Accept-Encoding"] == "gzip, deflate"
+    assert_problem(post_image(client, text), 415, "base64 text")
 
 
 def test_images_of_a_bulk_upload_share_objects(
@@ -313,7 +298,7 @@ def test_images_of_a_bulk_upload_share_objects(
     assert gone == [410] * 16 + [200] * 2
 
 
-def test_nothing_of_a_refused_bulk_upload_stays_in_storage(
+def test_nothing_of_a_rejected_bulk_upload_stays_in_storage(
     settings: Settings, jobs: JobStore, objects: ObjectStore
 ) -> None:
     """Neither shared objects nor images of their own."""
@@ -321,15 +306,15 @@ def test_nothing_of_a_refused_bulk_upload_stays_in_storage(
     full = create_app(settings.model_copy(update={"max_queued": 100})).test_client()
     upload_bulk(full, 64)
     large = jpeg() + bytes(9 * 1024 * 1024)
-    refused = [("x", data, "image/jpeg") for data in (*(jpeg(number) for number in range(40)), large)]
+    rejected = [("x", data, "image/jpeg") for data in (*(jpeg(number) for number in range(40)), large)]
     kept = {key for page in objects.pages(IMAGES) for key in page} - before
     assert len(kept) == 4
-    assert _bulk(full, refused).status_code == 429
+    assert _bulk(full, rejected).status_code == 429
     assert {key for page in objects.pages(IMAGES) for key in page} - before == kept
 
 
 def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> None:
-    """The same key and files give the same jobs, refusals included."""
+    """The same key and files give the same jobs, rejections included."""
     files = [
         ("a.jpg", jpeg(1), "image/jpeg"),
         ("b.txt", b"x", "text/plain"),
@@ -338,7 +323,7 @@ def test_a_bulk_upload_can_be_repeated(client: FlaskClient, jobs: JobStore) -> N
     first, again = (_bulk(client, files, Idempotency_Key="k").get_json() for _ in range(2))
     assert first == again
     assert jobs.pending() == 2
-    _refused(_bulk(client, files[::-1], Idempotency_Key="k"), 422, "other bytes")
+    assert_problem(_bulk(client, files[::-1], Idempotency_Key="k"), 422, "other bytes")
 
 
 @pytest.mark.parametrize("key", [None, "k"])
@@ -352,7 +337,7 @@ def test_an_upload_whose_answer_from_redis_is_lost_is_accepted_once(
     with lose_answer(
         lambda answer: isinstance(answer, list) and str(answer[0]).startswith("accepted")
     ) as lost:
-        response = _post(client) if key is None else _post(client, Idempotency_Key=key)
+        response = post_image(client) if key is None else post_image(client, Idempotency_Key=key)
     assert (response.status_code, len(lost)) == (202, 1)
     job = jobs.read(response.get_json()["id"])
     assert job is not None
@@ -362,54 +347,54 @@ def test_an_upload_whose_answer_from_redis_is_lost_is_accepted_once(
 
 def test_an_idempotency_key_is_for_one_camera_and_one_set_of_types(client: FlaskClient) -> None:
     """Cameras that number their frames alike do not get each other's jobs."""
-    assert _post(client, X_Camera_Id="one", Idempotency_Key="1").status_code == 202
-    _refused(_post(client, X_Camera_Id="two", Idempotency_Key="1"), 422, "another camera")
+    assert post_image(client, X_Camera_Id="one", Idempotency_Key="1").status_code == 202
+    assert_problem(post_image(client, X_Camera_Id="two", Idempotency_Key="1"), 422, "another camera")
     png = encoded(image_format="PNG")
     files = [("a", jpeg(), "image/jpeg"), ("b", png, "image/jpeg")]
     items = _bulk(client, files, Idempotency_Key="2").get_json()["items"]
     assert [item["status"] for item in items] == [202, 415]
     retyped = [("a", jpeg(), "image/png"), ("b", png, "image/png")]
-    _refused(_bulk(client, retyped, Idempotency_Key="2"), 422, "another media type")
+    assert_problem(_bulk(client, retyped, Idempotency_Key="2"), 422, "another media type")
 
 
 def test_bulk_uploads_have_limits(client: FlaskClient) -> None:
     """None, too many, and no form at all."""
-    _refused(
+    assert_problem(
         client.post("/v1/images/bulk", data={"text": "x"}, content_type="multipart/form-data"), 400, "no file"
     )
     for count in (65, 200):
-        _refused(_bulk(client, [("a.jpg", jpeg(), "image/jpeg")] * count), 400, "at most 64")
-    _refused(client.post("/v1/images/bulk", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
+        assert_problem(_bulk(client, [("a.jpg", jpeg(), "image/jpeg")] * count), 400, "at most 64")
+    assert_problem(client.post("/v1/images/bulk", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
 
 
 @pytest.mark.parametrize("body", [b"--edge\r\n", b"no form", b"--edge\r\nContent-Disposition: form-data; "])
-def test_a_form_that_breaks_off_is_refused(client: FlaskClient, jobs: JobStore, body: bytes) -> None:
+def test_a_form_that_breaks_off_is_rejected(client: FlaskClient, jobs: JobStore, body: bytes) -> None:
     """Nothing of it is accepted; so it is with one cut off in the middle of its second file."""
     send = partial(client.post, "/v1/images/bulk", content_type="multipart/form-data; boundary=edge")
-    _refused(send(data=body), 400, "not a complete form")
+    assert_problem(send(data=body), 400, "not a complete form")
     part = b'--edge\r\nContent-Disposition: form-data; name="a"; filename="a.jpg"\r\n\r\n' + jpeg() + b"\r\n"
-    _refused(send(data=2 * part), 400, "not a complete form")
+    assert_problem(send(data=2 * part), 400, "not a complete form")
     assert send(data=2 * part + b"--edge--\r\n").status_code == 202
     assert jobs.pending() == 2
 
 
-def test_a_part_that_would_swallow_the_next_is_refused(client: FlaskClient, jobs: JobStore) -> None:
+def test_a_part_that_would_swallow_the_next_is_rejected(client: FlaskClient, jobs: JobStore) -> None:
     """Without the empty line after its header, the next file would count as its content."""
     head = b'--edge\r\nContent-Disposition: form-data; name="a"; filename="%d.jpg"\r\n\r\n'
     body = head % 1 + head % 2 + jpeg() + b"\r\n--edge--\r\n"
     response = client.post("/v1/images/bulk", data=body, content_type="multipart/form-data; boundary=edge")
-    _refused(response, 400, "no empty line")
+    assert_problem(response, 400, "no empty line")
     assert jobs.pending() == 0
 
 
 def test_a_form_of_very_many_parts_is_not_read(client: FlaskClient) -> None:
     """Beyond a thousand parts nobody counts any more."""
-    _refused(_bulk(client, [("a.jpg", b"x", "image/jpeg")] * 1001), 413, "at most 64")
+    assert_problem(_bulk(client, [("a.jpg", b"x", "image/jpeg")] * 1001), 413, "at most 64")
 
 
 def test_a_waiting_request_answers_when_the_job_settles(client: FlaskClient, jobs: JobStore) -> None:
     """`wait` ends with the settlement, long before its seconds are over."""
-    job_id = _post(client).get_json()["id"]
+    job_id = post_image(client).get_json()["id"]
     answers: list[dict[str, Any]] = []
     reader = threading.Thread(
         target=lambda: answers.append(client.get(f"/v1/jobs/{job_id}?wait=30").get_json())
@@ -431,58 +416,58 @@ def test_a_waiting_request_answers_when_the_job_settles(client: FlaskClient, job
 
 def test_waiting_ends_with_the_job_as_it_is(client: FlaskClient) -> None:
     """A job that does not settle in time is shown queued."""
-    job_id = _post(client).get_json()["id"]
+    job_id = post_image(client).get_json()["id"]
     assert client.get(f"/v1/jobs/{job_id}?wait=0.05").get_json()["state"] == "queued"
 
 
 @pytest.mark.parametrize("wait", ["-1", "31", "soon", "nan", "1_0"])
-def test_an_impossible_wait_is_refused(client: FlaskClient, wait: str) -> None:
+def test_an_impossible_wait_is_rejected(client: FlaskClient, wait: str) -> None:
     """Seconds from 0 to 30."""
-    _refused(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "from 0 to 30")
+    assert_problem(client.get(f"/v1/jobs/{new_job_id()}?wait={wait}"), 400, "from 0 to 30")
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/{}", "/v1/jobs/{}?wait=5", "/v1/jobs/{}/image"])
 def test_an_unknown_job_is_not_pending_but_not_found(client: FlaskClient, path: str) -> None:
-    """404, for an id that never was and for what is no id."""
-    _refused(client.get(path.format(new_job_id())), 404, "never accepted")
-    _refused(client.get(path.format("nonsense")), 404, "is not a job id")
+    """404 for an unknown id and for a text that is no id."""
+    assert_problem(client.get(path.format(new_job_id())), 404, "never accepted")
+    assert_problem(client.get(path.format("nonsense")), 404, "is not a job id")
 
 
 def test_many_jobs_are_asked_for_in_one_call(client: FlaskClient) -> None:
     """Known ones in order, unknown ones by name."""
-    ids = [_post(client, jpeg(seed)).get_json()["id"] for seed in range(3)]
+    ids = [post_image(client, jpeg(seed)).get_json()["id"] for seed in range(3)]
     unknown = new_job_id()
     answer = client.post("/v1/jobs/query", json={"ids": [ids[2], unknown, ids[0], "nonsense"]}).get_json()
     assert [job["id"] for job in answer["jobs"]] == [ids[2], ids[0]]
     assert answer["unknown"] == [unknown, "nonsense"]
 
 
-def test_a_query_that_cannot_be_answered_is_refused(client: FlaskClient) -> None:
+def test_a_query_that_cannot_be_answered_is_rejected(client: FlaskClient) -> None:
     """Wrong JSON, and too many ids."""
     bodies: list[Any] = [0, [], {}, {"ids": "x"}, {"ids": [1]}]
     for body in bodies:
-        _refused(client.post("/v1/jobs/query", json=body), 400, "send JSON such as")
-    _refused(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
+        assert_problem(client.post("/v1/jobs/query", json=body), 400, "send JSON such as")
+    assert_problem(client.post("/v1/jobs/query", json={"ids": ["x"] * 1001}), 400, "at most 1,000")
     assert client.post("/v1/jobs/query", json={"ids": ["x" * 2_000_000]}).status_code == 413
 
 
 def test_an_image_is_given_back_as_it_came(client: FlaskClient, objects: ObjectStore, jobs: JobStore) -> None:
     """The very bytes with their type; 410 once storage no longer has them."""
     data = encoded(image_format="WEBP")
-    job_id = _post(client, data, Content_Type="image/webp").get_json()["id"]
+    job_id = post_image(client, data, Content_Type="image/webp").get_json()["id"]
     response = client.get(f"/v1/jobs/{job_id}/image")
     assert (response.data, response.content_type) == (data, "image/webp")
     job = jobs.read(job_id)
     assert job is not None
     objects.delete_many([job.image_key])
-    _refused(client.get(f"/v1/jobs/{job_id}/image"), 410, "kept for 168 hours")
+    assert_problem(client.get(f"/v1/jobs/{job_id}/image"), 410, "kept for 168 hours")
 
 
 def test_a_browser_asks_each_time_whether_it_may_show_its_copy_of_an_image(
     settings: Settings, client: FlaskClient, objects: ObjectStore, jobs: JobStore
 ) -> None:
     """304 while it may and the image is stored; 401 without a key that may read, 410 once it is gone."""
-    job_id = _post(client).get_json()["id"]
+    job_id = post_image(client).get_json()["id"]
     path = f"/v1/jobs/{job_id}/image"
     first = client.get(path)
     assert (first.headers["Cache-Control"], first.headers["ETag"]) == ("private, no-cache", f'"{job_id}"')
@@ -491,11 +476,11 @@ def test_a_browser_asks_each_time_whether_it_may_show_its_copy_of_an_image(
     assert (again.status_code, again.data) == (304, b"")
     assert client.get(path, headers={"If-None-Match": '"other"'}).data == jpeg()
     locked = create_app(settings.model_copy(update={"auth": "required"})).test_client()
-    _refused(locked.get(path, headers=copy), 401, "needs an API key")
+    assert_problem(locked.get(path, headers=copy), 401, "needs an API key")
     job = jobs.read(job_id)
     assert job is not None
     objects.delete_many([job.image_key])
-    _refused(client.get(path, headers=copy), 410, "no longer stored")
+    assert_problem(client.get(path, headers=copy), 410, "no longer stored")
 
 
 def test_readiness_names_the_dependency_that_fails(settings: Settings, client: FlaskClient) -> None:
@@ -530,7 +515,7 @@ def test_public_readiness_has_only_the_names_of_failing_checks(
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         checks = {"redis": "ok", "storage": "fails", "installation": "ok"}
-        assert answer.get_json() == {"status": "not ready", "checks": checks}
+        assert answer.get_json() == {"status": "not ready", "checks": checks, "paused": []}
     readable = client.get("/readyz", headers={"Authorization": f"Bearer {keys[Scope.READ]}"}).get_json()
     assert str(port) in readable["checks"]["storage"]
     assert (readable["workers"], readable["pending"], readable["balanced"]) == (0, 0, True)
@@ -566,7 +551,7 @@ def test_readiness_is_asked_for_once_a_second(client: FlaskClient, monkeypatch: 
 
 @pytest.mark.parametrize(
     "send",
-    [_post, lambda c: _bulk(c, [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")])],
+    [post_image, lambda c: _bulk(c, [("a", jpeg(1), "image/jpeg"), ("b", jpeg(2), "image/jpeg")])],
 )
 def test_with_storage_down_nothing_is_accepted(
     settings: Settings, jobs: JobStore, send: Callable[[FlaskClient], TestResponse]
@@ -574,17 +559,17 @@ def test_with_storage_down_nothing_is_accepted(
     """503 with Retry-After, and no trace of the upload."""
     nowhere = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
     response = send(create_app(nowhere).test_client())
-    _refused(response, 503, "try again shortly")
+    assert_problem(response, 503, "try again shortly")
     assert int(response.headers["Retry-After"]) > 0
     assert jobs.pending() == 0
 
 
 def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> None:
-    """404 and 405 in the same form, the latter with what is allowed."""
-    _refused(client.get("/v1/nothing"), 404, "no such route")
-    refused = client.put("/v1/images")
-    assert refused.status_code == 405
-    assert "POST" in refused.headers["Allow"]
+    """404 and 405 are problems too; 405 names the allowed methods."""
+    assert_problem(client.get("/v1/nothing"), 404, "no such route")
+    rejected = client.put("/v1/images")
+    assert rejected.status_code == 405
+    assert "POST" in rejected.headers["Allow"]
 
 
 def test_a_slash_at_the_end_changes_nothing(client: FlaskClient) -> None:
@@ -592,8 +577,8 @@ def test_a_slash_at_the_end_changes_nothing(client: FlaskClient) -> None:
     job_id = client.post("/v1/images/", data=jpeg(), headers=JPEG).get_json()["id"]
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/image", "/v1/ledger", "/livez", "/session"):
         assert client.get(f"{path}/").data == client.get(path).data
-    _refused(client.post("/v1/images/bulk/", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
-    _refused(client.put("/v1/images/"), 405, "not allowed")
+    assert_problem(client.post("/v1/images/bulk/", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
+    assert_problem(client.put("/v1/images/"), 405, "not allowed")
 
 
 FORWARDED = {
@@ -605,7 +590,7 @@ FORWARDED = {
 
 
 def test_a_trusted_proxy_may_show_the_api_below_a_prefix(settings: Settings) -> None:
-    """Addresses in answers and on the page begin with it; what the client wrote before it is not believed."""
+    """Addresses in answers and on the page begin with it; a client's own headers are not trusted."""
     trusting = settings.model_copy(update={"trusted_proxies": 1, "auth": "off"})
     client = create_app(trusting).test_client()
     sent = client.post("/v1/images", data=jpeg(), headers={**JPEG, **FORWARDED})
@@ -616,7 +601,7 @@ def test_a_trusted_proxy_may_show_the_api_below_a_prefix(settings: Settings) -> 
     out = client.delete("/session", headers={**FORWARDED, "Origin": "https://example.com"})
     cookie = out.headers["Set-Cookie"].split("; ")
     assert {"Path=/waste", "Secure"} <= set(cookie)
-    _refused(
+    assert_problem(
         client.delete("/session", headers={**FORWARDED, "Origin": "https://evil.test"}), 403, "another site"
     )
 
@@ -631,18 +616,8 @@ def test_what_a_client_says_of_a_proxy_means_nothing(client: FlaskClient) -> Non
     assert "Secure" not in client.delete("/session", headers=FORWARDED).headers["Set-Cookie"]
 
 
-def test_every_route_is_documented(client: FlaskClient) -> None:
-    """docs/api.md names each call."""
-    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-    rules = [rule for rule in client.application.url_map.iter_rules() if not rule.endpoint.endswith("static")]
-    for rule in rules:
-        path = rule.rule.replace("<job_id>", "{id}").replace("<slug>", "{type}")
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            assert f"`{method} {path}`" in page
-
-
 def test_answers_are_not_kept_by_caches(client: FlaskClient) -> None:
-    """What is told of jobs and counts, and what is refused, is for the one who asked, and for now."""
+    """Answers about jobs and counts, and rejections, are for this caller and this moment."""
     job_id = client.post("/v1/images", data=jpeg(), headers=JPEG).get_json()["id"]
     ours = (f"/v1/jobs/{job_id}", "/v1/ledger", "/v1/ledger?format=csv", "/v1/jobs/none", "/v1/nothing")
     for path in (*ours, "/metrics", "/readyz", "/livez", "/session", "/static/page.js"):

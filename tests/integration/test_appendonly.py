@@ -54,7 +54,7 @@ class Files:
         return mend(self.folder, program(*REDIS))
 
     def kept(self) -> bytes:
-        """Return what was cut off."""
+        """Return the bytes that were cut off."""
         (file,) = (self.folder / "damaged").glob("*/*.from-*")
         return file.read_bytes()
 
@@ -74,18 +74,18 @@ def _write(client: redis.Redis) -> None:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Redis that did some transactions and was killed."""
-    made = Files(tmp_path_factory.mktemp("original"))
-    made.run(_write)
-    return made.folder
+    files = Files(tmp_path_factory.mktemp("original"))
+    files.run(_write)
+    return files.folder
 
 
 @pytest.fixture
 def files(original: Path, tmp_path: Path) -> Iterator[Files]:
     """A copy of those files, to damage."""
     shutil.copytree(original / "appendonlydir", tmp_path / "appendonlydir")
-    made = Files(tmp_path)
-    yield made
-    made.server.stop()
+    files = Files(tmp_path)
+    yield files
+    files.server.stop()
 
 
 def test_files_in_order_are_left_alone(files: Files) -> None:
@@ -99,7 +99,7 @@ def test_files_in_order_are_left_alone(files: Files) -> None:
 
 @pytest.mark.parametrize("cut", [1, 30, 60, 95])
 def test_an_unfinished_write_is_cut_off_and_kept(files: Files, cut: int) -> None:
-    """Wherever the last transaction breaks off: it goes as a whole, and what was cut off is kept and told."""
+    """A last transaction cut anywhere is removed as a whole; its bytes are kept and reported."""
     whole = files.last.read_bytes()
     files.last.write_bytes(whole[:-cut])
     said = files.mend() or ""
@@ -209,7 +209,7 @@ def test_every_beginning_of_a_write_is_an_unfinished_one(files: Files) -> None:
 
 
 def test_files_that_continue_a_damaged_one_go_with_it(files: Files) -> None:
-    """What was written after the damage makes no sense without what was before, wherever it stands."""
+    """Writes after the damage are unusable without those before it, in any of the files."""
     first = files.last
     second = first.with_name("appendonly.aof.2.incr.aof")
     second.write_bytes(b"*2\r\n$4\r\nINCR\r\n$5\r\ncount\r\n")
@@ -225,7 +225,7 @@ def test_files_that_continue_a_damaged_one_go_with_it(files: Files) -> None:
 
 
 def test_a_damaged_snapshot_cannot_be_repaired(files: Files) -> None:
-    """Of the file that a rewrite leaves no part can be used; that is said, and a backup asked for."""
+    """A damaged file of a rewrite is unusable as a whole; the error says so and asks for a backup."""
     (base,) = files.last.parent.glob("*.base.rdb")
     data = base.read_bytes()
     base.write_bytes(data[:-20])

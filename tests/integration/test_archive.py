@@ -21,10 +21,10 @@ from pydantic import SecretStr
 from api.export.command import export as command
 from core.archive import HOUR_MS, RESULTS, Archive
 from core.ids import new_job_id, packed_id
-from core.installation import Installation
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis import keys
 from core.redis.feed import Cursor, Feed
+from core.redis.installation import Installation
 from core.redis.job_store import JobStore
 from core.redis.sinks import ARCHIVE, SinkStore
 from core.settings import Settings
@@ -364,7 +364,7 @@ def test_export_says_what_is_wrong(
     fails(
         3, "No result matches: none of camera nobody settled from", "--camera", "nobody", "--output", output
     )
-    fails(2, "'yesterday' is neither a date nor a time", "--from", "yesterday")
+    fails(2, "'yesterday' is not a time", "--from", "yesterday")
     fails(2, "--from must be before --to", "--from", "2026-02-01", "--to", "2026-01-01")
     fails(2, "cannot be a camera's id", "--camera", "a/b")
     fails(2, "name it with --output", "--format", "parquet")

@@ -1,4 +1,4 @@
-"""API keys on the real API and Redis: who gets in, how fast that changes, and what a key may do."""
+"""API keys on the real API and Redis: access, its changes, and the rights of a key."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from core.settings import Settings
 from core.shards import IMAGES, Shard
 from core.storage import ObjectStore
 from infra.local.programs import REDIS
+from tests.support.calls import assert_problem, post_image
 from tests.support.images import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import assert_balanced
@@ -43,6 +44,8 @@ SLOW = 0.001  # images a second: nothing comes back while a test runs
 ACCESS = {
     "images.upload": Scope.INGEST,
     "images.upload_bulk": Scope.INGEST,
+    "uploads.announce": Scope.INGEST,
+    "uploads.complete": Scope.INGEST,
     "jobs.show": Scope.READ,
     "jobs.cancel": Scope.INGEST,
     "jobs.query": Scope.READ,
@@ -61,23 +64,12 @@ ACCESS = {
     "pages.page": None,
     "pages.static": None,
 }
-"""Endpoint to what it needs. A new route fails the test below until it is decided on here."""
-
-
-@pytest.fixture
-def keys(settings: Settings) -> KeyStore:
-    """The keys, on the real Redis."""
-    return KeyStore(connect(settings.redis_url.get_secret_value()))
+"""Endpoint to its scope. A new route fails the test below until it stands here."""
 
 
 def bearer(token: str) -> dict[str, str]:
     """Return the header that carries a key."""
     return {"Authorization": f"Bearer {token}"}
-
-
-def upload(client: FlaskClient, headers: Mapping[str, str] = MappingProxyType({})) -> TestResponse:
-    """Send one image."""
-    return client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **headers})
 
 
 def bulk(
@@ -89,18 +81,8 @@ def bulk(
 
 
 def ask(client: FlaskClient, token: str) -> int:
-    """Return the status of asking for a job that is none: 404 for those who may ask."""
+    """Return the status for an unknown job: 404 for callers with access."""
     return client.get("/v1/jobs/none", headers=bearer(token)).status_code
-
-
-def refused(response: TestResponse, status: int, says: str) -> dict[str, Any]:
-    """Check that the response is this problem, with the request's id; return it."""
-    assert (response.status_code, response.content_type) == (status, "application/problem+json")
-    problem: dict[str, Any] = response.get_json(force=True)
-    assert problem["status"] == status
-    assert says in problem["detail"]
-    assert problem["request_id"] == response.headers["X-Request-ID"]
-    return problem
 
 
 # ---- Who gets in -------------------------------------------------------------------------------
@@ -116,20 +98,24 @@ def test_every_route_says_who_may_call_it(client: FlaskClient) -> None:
 
 def test_without_keys_everyone_at_this_machine_may_call(client: FlaskClient) -> None:
     """As `up` starts it the first time."""
-    assert upload(client).status_code == 202
-    assert client.get("/session").get_json() == {"required": False, "key": None}
+    assert post_image(client).status_code == 202
+    assert client.get("/session").get_json() == {
+        "required": False,
+        "key": None,
+        "cameras": None,
+    }
 
 
 @pytest.mark.parametrize("endpoint", [name for name, scope in ACCESS.items() if scope])
 def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: KeyStore, endpoint: str) -> None:
-    """401 without a key, 403 with the wrong scope, both with what to do; the right one and admin pass."""
+    """401 without a key, 403 with the wrong scope, both with the remedy; the right scope and admin pass."""
     tokens = {scope: keys.create(scope.value, [scope])[1] for scope in Scope}
     rule = next(rule for rule in client.application.url_map.iter_rules() if rule.endpoint == endpoint)
     method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"}))
-    path = rule.rule.replace("<job_id>", new_job_id())
+    path = re.sub(r"<[\w:]+>", new_job_id(), rule.rule)
 
     without = client.open(path, method=method)
-    refused(without, 401, "Authorization: Bearer")
+    assert_problem(without, 401, "Authorization: Bearer")
     assert without.headers["WWW-Authenticate"] == 'Bearer realm="wastestream"'
 
     needed = ACCESS[endpoint]
@@ -137,7 +123,7 @@ def test_with_keys_every_call_needs_the_right_one(client: FlaskClient, keys: Key
     wrong = client.open(
         path, method=method, headers=bearer(tokens[Scope(({"ingest", "read"} - {needed}).pop())])
     )
-    refused(wrong, 403, f"the scope '{needed.value}'")
+    assert_problem(wrong, 403, f"the scope '{needed.value}'")
     assert 'error="insufficient_scope"' in wrong.headers["WWW-Authenticate"]
 
     for scope in (needed, Scope.ADMIN):
@@ -177,11 +163,11 @@ def _variants(token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("variant", _variants("a_b_c"))
 def test_what_is_nearly_a_key_is_none(client: FlaskClient, keys: KeyStore, variant: str) -> None:
-    """401 for everything but the key itself, and the answer never repeats what was sent."""
+    """401 for everything but the key itself, and the answer never repeats the text."""
     _, token = keys.create("k", [Scope.ADMIN])
     sent = _variants(token)[variant]
     response = client.get("/v1/jobs/none", headers={"Authorization": sent})
-    refused(response, 401, "key")
+    assert_problem(response, 401, "key")
     assert token.rpartition("_")[2] not in response.text
 
 
@@ -207,12 +193,12 @@ def test_changes_are_known_soon(client: FlaskClient, keys: KeyStore) -> None:
     _, second = keys.create("second", [Scope.READ])
     wait_until(lambda: ask(client, second) == 404, "the new key to work", 5)
     keys.revoke("second")
-    wait_until(lambda: ask(client, second) == 401, "the revoked key to be refused", 10)
+    wait_until(lambda: ask(client, second) == 401, "the revoked key to be rejected", 10)
     assert key_cache.REFRESH_SECONDS <= 2
     assert ask(client, first) == 404
 
 
-def test_an_expired_key_is_refused(client: FlaskClient, keys: KeyStore) -> None:
+def test_an_expired_key_is_rejected(client: FlaskClient, keys: KeyStore) -> None:
     """From that very moment on, without asking Redis."""
     _, token = keys.create("k", [Scope.READ], expires_ms=time.time_ns() // 1_000_000 + 700)
     assert ask(client, token) == 404
@@ -223,7 +209,7 @@ def test_revoking_the_last_key_opens_nothing(client: FlaskClient, keys: KeyStore
     """Once keys were asked for, they are until there is another."""
     keys.create("k", [Scope.READ])
     keys.revoke("k")
-    refused(upload(client), 401, "needs an API key")
+    assert_problem(post_image(client), 401, "needs an API key")
 
 
 def test_checking_keys_asks_redis_nothing(settings: Settings, client: FlaskClient, keys: KeyStore) -> None:
@@ -263,7 +249,7 @@ def test_with_redis_down_the_answer_is_503(settings: Settings, tmp_path: Path) -
         }
     )
     client = create_app(down).test_client()
-    refused(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
+    assert_problem(client.get("/v1/jobs/none", headers=bearer("ws_0_0")), 503, "try again")
     assert ask(client, "from-the-settings") == 503
     assert client.get("/livez").status_code == 200
     command = [program(*REDIS), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
@@ -315,7 +301,7 @@ def test_an_address_that_others_reach_needs_a_key(settings: Settings, keys: KeyS
     check_address(there.model_copy(update={"auth": "off"}), cache)
     hashed = there.model_copy(update={"admin_key_sha256": "0" * 64})
     check_address(hashed, KeyCache(keys, settings_key(hashed)))
-    refused(upload(create_app(there).test_client()), 401, "needs an API key")
+    assert_problem(post_image(create_app(there).test_client()), 401, "needs an API key")
     keys.create("k", [Scope.ADMIN])
     check_address(there, KeyCache(keys))
 
@@ -329,7 +315,7 @@ def test_loopback_needs_none(settings: Settings, keys: KeyStore, host: str) -> N
 def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> None:
     """`required` asks though there is none, `off` does not though there is."""
     demanding = settings.model_copy(update={"auth": "required"})
-    refused(upload(create_app(demanding).test_client()), 401, "needs an API key")
+    assert_problem(post_image(create_app(demanding).test_client()), 401, "needs an API key")
     keys.create("k", [Scope.READ])
     waiving = create_app(settings.model_copy(update={"auth": "off"})).test_client()
     assert waiving.get("/v1/jobs/none", headers={"Host": "belt.example"}).status_code == 404
@@ -338,18 +324,18 @@ def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.0.0.1:8000"])
 def test_what_is_open_answers_to_own_names_only(client: FlaskClient, host: str) -> None:
     """A page whose name was made to lead to this machine can use nothing."""
-    refused(client.get(f"/v1/jobs/{new_job_id()}", headers={"Host": host}), 403, "own names")
+    assert_problem(client.get(f"/v1/jobs/{new_job_id()}", headers={"Host": host}), 403, "own names")
     for own in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000", "belt.localhost"):
         assert client.get("/v1/jobs/none", headers={"Host": own}).status_code == 404
 
 
 def test_what_is_open_takes_nothing_from_other_sites(client: FlaskClient, jobs: JobStore) -> None:
-    """A form of theirs that a browser sends is refused; the page's own calls and programs' are not."""
+    """A form of theirs that a browser sends is rejected; the page's own calls and programs' are not."""
     for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        refused(bulk(client, ["a.jpg"], headers), 403, "another site")
+        assert_problem(bulk(client, ["a.jpg"], headers), 403, "another site")
     assert jobs.pending() == 0
     for headers in (OWN_PAGE, {"Sec-Fetch-Site": "same-origin"}, {}):
-        assert upload(client, headers).status_code == 202
+        assert post_image(client, **headers).status_code == 202
 
 
 # ---- How many images ---------------------------------------------------------------------------
@@ -368,70 +354,72 @@ def _stored(objects: ObjectStore) -> set[str]:
 def test_a_limit_counts_images_over_all_processes(
     settings: Settings, client: FlaskClient, keys: KeyStore, jobs: JobStore, objects: ObjectStore
 ) -> None:
-    """A bulk upload of 9 leaves 1 of 10; the next that finds none is refused wherever it arrives."""
+    """A bulk upload of 9 leaves 1 of 10; the next that finds none is rejected wherever it arrives."""
     limited, before = _limited(keys, SLOW, 10), _stored(objects)
     first = bulk(client, ["a.jpg"] * 9, limited)
     assert first.headers["RateLimit-Policy"] == '"images";q=10;w=10000'
     assert first.headers["RateLimit"] == '"images";r=1;t=9000'
-    last = upload(client, limited)
+    last = post_image(client, **limited)
     assert (last.status_code, last.headers["RateLimit"]) == (202, '"images";r=0;t=10000')
     for process in (client, create_app(settings).test_client()):
-        for response in (upload(process, limited), bulk(process, ["b.jpg"] * 2, limited)):
-            refused(response, 429, "as many images as it may")
+        for response in (post_image(process, **limited), bulk(process, ["b.jpg"] * 2, limited)):
+            assert_problem(response, 429, "as many images as it may")
             assert 900 <= int(response.headers["Retry-After"]) <= 1000
             assert response.headers["RateLimit"] == f'"images";r=0;t={response.headers["Retry-After"]}'
     assert jobs.pending() == 10
     assert len(_stored(objects) - before) == 10
     _, free = keys.create("free", [Scope.INGEST])
-    wait_until(lambda: upload(client, bearer(free)).status_code == 202, "a key without a limit to work", 5)
+    wait_until(
+        lambda: post_image(client, **bearer(free)).status_code == 202, "a key without a limit to work", 5
+    )
 
 
 def test_a_limit_may_be_overdrawn_once(client: FlaskClient, keys: KeyStore) -> None:
     """A call larger than the burst is taken while an image is left, and paid for by a longer wait."""
     limited = _limited(keys, SLOW, 2)
-    assert upload(client, limited).status_code == 202
+    assert post_image(client, **limited).status_code == 202
     assert bulk(client, ["a.jpg"] * 32, limited).status_code == 202
-    wait = int(upload(client, limited).headers["Retry-After"])
+    wait = int(post_image(client, **limited).headers["Retry-After"])
     assert 31_900 <= wait <= 32_000  # 33 sent, 2 at once, one must be there again: 32 x 1000 s
 
 
 def test_waiting_as_told_is_enough(client: FlaskClient, keys: KeyStore) -> None:
     """After Retry-After the next image is taken."""
     limited = _limited(keys, 2.0, 1)
-    assert upload(client, limited).status_code == 202
-    response = upload(client, limited)
+    assert post_image(client, **limited).status_code == 202
+    response = post_image(client, **limited)
     assert response.status_code == 429
     time.sleep(int(response.headers["Retry-After"]))
-    assert upload(client, limited).status_code == 202
+    assert post_image(client, **limited).status_code == 202
 
 
 def test_a_repeated_upload_is_counted_once(client: FlaskClient, keys: KeyStore) -> None:
     """The same idempotency key takes nothing from the limit again."""
     limited = _limited(keys, SLOW, 2)
     for _ in range(4):
-        assert upload(client, {**limited, "Idempotency-Key": "k"}).status_code == 202
-    assert upload(client, limited).headers["RateLimit"].startswith('"images";r=0;')
+        assert post_image(client, **limited, Idempotency_Key="k").status_code == 202
+    assert post_image(client, **limited).headers["RateLimit"].startswith('"images";r=0;')
 
 
 def test_two_keys_may_use_one_idempotency_key(client: FlaskClient, keys: KeyStore) -> None:
-    """What one chose is nothing to the other, whatever it sends."""
+    """An idempotency key of one API key has no effect on another's uploads."""
     tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
-    answers = [upload(client, bearer(token) | {"Idempotency-Key": "frame-1"}) for token in tokens]
+    answers = [post_image(client, **bearer(token), Idempotency_Key="frame-1") for token in tokens]
     assert len({answer.get_json()["id"] for answer in answers}) == 2
 
 
 def test_repeating_an_upload_shows_no_result_to_who_may_not_read(
     client: FlaskClient, keys: KeyStore, jobs: JobStore
 ) -> None:
-    """The sender learns that it has settled, and no more; a key that may read sees what it shows."""
+    """The sender learns only that it has settled; a key with `read` sees the result."""
     _, sender = keys.create("camera", [Scope.INGEST])
     _, both = keys.create("both", [Scope.INGEST, Scope.READ])
-    found = Prediction("biodegradable", 0.9, review=False)
+    prediction = Prediction("biodegradable", 0.9, review=False)
     for token, shown in ((sender, False), (both, True)):
         headers = bearer(token) | {"Idempotency-Key": "1"}
-        job_id = upload(client, headers).get_json()["id"]
-        jobs.settle([Outcome(job_id, JobState.CLASSIFIED, found)], "m")
-        again = upload(client, headers).get_json()
+        job_id = post_image(client, **headers).get_json()["id"]
+        jobs.settle([Outcome(job_id, JobState.CLASSIFIED, prediction)], "m")
+        again = post_image(client, **headers).get_json()
         assert (again["id"], again["state"]) == (job_id, "classified")
         assert (again["prediction"] is not None) is shown
 
@@ -443,7 +431,7 @@ def test_the_settings_limit_is_each_keys_own(settings: Settings, keys: KeyStore)
     client = create_app(settings.model_copy(update=limits)).test_client()
     tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
     tokens += ["from-the-settings", keys.create("free", [Scope.INGEST], rate=0.0)[1]]
-    statuses = [[upload(client, bearer(token)).status_code for _ in range(2)] for token in tokens]
+    statuses = [[post_image(client, **bearer(token)).status_code for _ in range(2)] for token in tokens]
     assert statuses == [[202, 429], [202, 429], [202, 429], [202, 202]]
 
 
@@ -464,27 +452,27 @@ def test_a_key_cancels_its_own_jobs_only(client: FlaskClient, keys: KeyStore, jo
     ids = [item["job"]["id"] for item in bulk(client, ["a.jpg", "b.jpg", "c.jpg"], own).get_json()["items"]]
     jobs.settle([Outcome(ids[2], JobState.CLASSIFIED, Prediction("biodegradable", 0.9, False))], "m")
     unknown = new_job_id()
-    missing = refused(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
+    missing = assert_problem(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
     for job_id in ids:
         for headers in (other, reader):
-            said = refused(client.delete(f"/v1/jobs/{job_id}", headers=headers), 404, job_id)["detail"]
+            said = assert_problem(client.delete(f"/v1/jobs/{job_id}", headers=headers), 404, job_id)["detail"]
             assert said == missing.replace(unknown, job_id)
     assert jobs.pending() == 2
     assert jobs.client.zcard(PENDING["bulk"]) == 2
     assert client.delete(f"/v1/jobs/{ids[0]}", headers=own).get_json()["state"] == "cancelled"
-    refused(client.delete(f"/v1/jobs/{ids[0]}", headers=other), 404, "There is no job")
+    assert_problem(client.delete(f"/v1/jobs/{ids[0]}", headers=other), 404, "There is no job")
     assert client.delete(f"/v1/jobs/{ids[1]}", headers=admin).get_json()["state"] == "cancelled"
     assert client.delete(f"/v1/jobs/{ids[0]}", headers=admin).status_code == 200
-    refused(client.delete(f"/v1/jobs/{ids[2]}", headers=own), 409, "is classified already")
+    assert_problem(client.delete(f"/v1/jobs/{ids[2]}", headers=own), 409, "is classified already")
     assert_balanced(jobs)
 
 
 def test_jobs_sent_without_a_key_are_no_keys(client: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
-    """Once there are keys, only admin cancels what came before."""
-    job_id = upload(client).get_json()["id"]
+    """Once there are keys, only admin cancels earlier jobs."""
+    job_id = post_image(client).get_json()["id"]
     sender, admin = (keys.create(scope.value, [scope])[1] for scope in (Scope.INGEST, Scope.ADMIN))
     wait_until(lambda: ask(client, "none") == 401, "keys to be needed")
-    refused(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
+    assert_problem(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
     assert client.delete(f"/v1/jobs/{job_id}", headers=bearer(admin)).status_code == 200
     assert_balanced(jobs)
 
@@ -501,13 +489,14 @@ def test_signing_in_keeps_the_key_from_scripts_and_other_sites(client: FlaskClie
     """The cookie is HttpOnly and SameSite=Strict, lasts 30 days at most, and works as the key does."""
     _, token = keys.create("page", [Scope.READ, Scope.INGEST])
     response = sign_in(client, f" {token}\n")
-    assert response.get_json() == {"required": True, "key": {"name": "page", "scopes": ["ingest", "read"]}}
+    key = {"name": "page", "scopes": ["ingest", "read"]}
+    assert response.get_json() == {"required": True, "key": key, "cameras": None}
     attributes = set(response.headers["Set-Cookie"].split("; "))
     assert attributes >= {f"{COOKIE}={token}", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=2592000"}
     assert "Secure" not in attributes
     assert response.headers["Cache-Control"] == "no-store"
     assert client.get("/session").get_json()["key"]["name"] == "page"
-    assert upload(client, OWN_PAGE).status_code == 202
+    assert post_image(client, **OWN_PAGE).status_code == 202
 
 
 @pytest.mark.parametrize("told_by", ["the connection", "the browser"])
@@ -539,38 +528,39 @@ def test_over_https_the_cookie_is_secure(client: FlaskClient, keys: KeyStore, to
 def test_another_sites_page_cannot_use_the_cookie(
     client: FlaskClient, keys: KeyStore, jobs: JobStore, headers: dict[str, str]
 ) -> None:
-    """Whatever it makes the browser send; nor can it sign in or out. The key itself works from everywhere."""
+    """With any request that it makes the browser send; nor can it sign in or out. A key in a header works."""
     _, token = keys.create("page", [Scope.ADMIN])
     sign_in(client, token)
-    refused(upload(client, headers), 403, "another site")
+    assert_problem(post_image(client, **headers), 403, "another site")
     if headers:
-        refused(client.post("/session", json={"key": token}, headers=headers), 403, "another site")
-        refused(client.delete("/session", headers=headers), 403, "another site")
+        assert_problem(client.post("/session", json={"key": token}, headers=headers), 403, "another site")
+        assert_problem(client.delete("/session", headers=headers), 403, "another site")
     assert jobs.pending() == 0
-    assert upload(client, {**headers, **bearer(token)}).status_code == 202
+    assert post_image(client, **headers, **bearer(token)).status_code == 202
 
 
 def test_signing_out_takes_the_cookie_back(client: FlaskClient, keys: KeyStore) -> None:
     """The browser has no key any more."""
     sign_in(client, keys.create("page", [Scope.READ])[1])
-    assert client.delete("/session", headers=OWN_PAGE).get_json() == {"required": True, "key": None}
+    signed_out = client.delete("/session", headers=OWN_PAGE).get_json()
+    assert signed_out == {"required": True, "key": None, "cameras": None}
     assert client.get_cookie(COOKIE) is None
     assert client.get("/v1/jobs/none").status_code == 401
 
 
 def test_a_revoked_keys_cookie_is_worthless(client: FlaskClient, keys: KeyStore) -> None:
-    """The session says so, and calls are refused."""
+    """The session says so, and calls are rejected."""
     sign_in(client, keys.create("page", [Scope.READ])[1])
     keys.revoke("page")
     wait_until(lambda: client.get("/session").get_json()["key"] is None, "the session to end", 10)
-    refused(client.get("/v1/jobs/none"), 401, "revoked")
+    assert_problem(client.get("/v1/jobs/none"), 401, "revoked")
 
 
 def test_a_right_key_signs_in_whatever_others_tried(client: FlaskClient, keys: KeyStore) -> None:
     """Wrong keys from the same address, such as a proxy's, keep nobody out."""
     _, token = keys.create("page", [Scope.READ])
     for _ in range(30):
-        refused(sign_in(client, "ws_wrong"), 401, "unknown, revoked or expired")
+        assert_problem(sign_in(client, "ws_wrong"), 401, "unknown, revoked or expired")
     assert sign_in(client, token).status_code == 200
 
 
@@ -580,14 +570,14 @@ def test_a_key_of_broken_characters_is_rejected(settings: Settings, body: str) -
     hashed = settings.model_copy(update={"admin_key_sha256": "0" * 64})
     client = create_app(hashed).test_client()
     response = client.post("/session", data=body, content_type="application/json", headers=OWN_PAGE)
-    refused(response, 400, "valid string")
+    assert_problem(response, 400, "valid string")
 
 
 @pytest.mark.parametrize("body", [0, [], {}, {"key": 1}, {"key": " "}, {"key": "x" * 300}])
-def test_what_is_no_sign_in_is_refused(client: FlaskClient, body: Any) -> None:
-    """With what to send."""
-    refused(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
-    refused(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
+def test_what_is_no_sign_in_is_rejected(client: FlaskClient, body: Any) -> None:
+    """400 or 413, with the form of a sign-in."""
+    assert_problem(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
+    assert_problem(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
 
 
 # ---- Request ids, names of objects -------------------------------------------------------------
@@ -598,12 +588,12 @@ def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
     for path in ("/livez", "/v1/nothing", "/v1/jobs/none", "/"):
         with client.get(path, headers={"X-Request-ID": "belt-1.2026_A"}) as response:
             assert response.headers["X-Request-ID"] == "belt-1.2026_A"
-    made = {client.get("/livez").headers["X-Request-ID"] for _ in range(20)}
-    assert len(made) == 20
+    ids = {client.get("/livez").headers["X-Request-ID"] for _ in range(20)}
+    assert len(ids) == 20
     for strange in ("", "x" * 65, "two words", 'a"b', "{jndi:x}", "\xe4", "a/../b"):
-        found = client.get("/v1/jobs/none", headers={"X-Request-ID": strange})
-        assert re.fullmatch(r"[0-9a-f]{16}", found.headers["X-Request-ID"])
-        refused(found, 404, "not a job id")
+        response = client.get("/v1/jobs/none", headers={"X-Request-ID": strange})
+        assert re.fullmatch(r"[0-9a-f]{16}", response.headers["X-Request-ID"])
+        assert_problem(response, 404, "not a job id")
 
 
 @pytest.mark.parametrize(
@@ -621,7 +611,7 @@ def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
 def test_object_keys_are_ours_never_a_files_name(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, name: str
 ) -> None:
-    """Whatever a file is called, its bytes lie at images/camera/day/id, and nowhere else."""
+    """A file of any name is stored at images/camera/day/id, and nowhere else."""
     response = bulk(client, [name], {"X-Camera-Id": "belt-1"})
     (item,) = response.get_json()["items"]
     job = jobs.read(item["job"]["id"])
@@ -635,5 +625,5 @@ def test_object_keys_are_ours_never_a_files_name(
 @pytest.mark.parametrize("camera", ["..", ".", "a/b", "../x", "a\\b", "a%2fb", "a%00b", "-x"])
 def test_a_camera_is_no_path(client: FlaskClient, jobs: JobStore, camera: str) -> None:
     """A camera's id, which is part of the key, cannot leave its folder."""
-    refused(upload(client, {"X-Camera-Id": camera}), 400, "cannot be a camera's id")
+    assert_problem(post_image(client, X_Camera_Id=camera), 400, "cannot be a camera's id")
     assert jobs.pending() == 0

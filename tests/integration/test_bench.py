@@ -1,4 +1,4 @@
-"""`bench` in its short form, on a whole stack: complete, true to what was sent, and gone afterwards."""
+"""`bench` in its short form, on a whole stack: complete and correct figures, and no traces."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class Command:
 
     @property
     def output(self) -> str:
-        """What it printed."""
+        """Its standard output."""
         return self._output.read_text()
 
     @property
     def errors(self) -> str:
-        """What it said while it worked."""
+        """Its messages about progress."""
         return self._errors.read_text()
 
 
@@ -101,7 +101,7 @@ def test_the_short_form_measures_everything(command: Command) -> None:
 
 
 def test_ctrl_c_leaves_nothing(command: Command) -> None:
-    """Interrupted while a stack is under load, it stops the stack, removes what it stored, and exits 130."""
+    """Interrupted while a stack is under load, it stops the stack, removes its files, and exits 130."""
     process = command.start("--short")
     wait_until(lambda: "baseline, single" in command.errors, f"a load; {command.errors}", 120)
     process.send_signal(signal.SIGINT)
@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_nothing(command: Command) -> None:
     ],
 )
 def test_bad_arguments_are_rejected(tmp_path: Path, arguments: list[str], code: int, sentence: str) -> None:
-    """Each is named, with what is wrong with it, before anything starts."""
+    """Each is named, with its fault, before anything starts."""
     (tmp_path / "text").write_text("no folder")
     result = CliRunner().invoke(cli, ["bench", *(word.format(tmp_path) for word in arguments)])
     assert (result.exit_code, sentence in re.sub(r"\W+", " ", result.output)) == (code, True), result.output
@@ -180,7 +180,7 @@ def test_a_stack_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytes
 
 
 def _check(result: dict[str, Any]) -> None:
-    """Check what must hold on every machine, however slow."""
+    """Check the figures that hold on every machine, however slow."""
     (size,) = result["sizes"].values()
     assert size["baseline"] in size["baselines"].values()
     assert size["baseline"]["images_per_second"]["median"] > 0

@@ -36,18 +36,20 @@ def _send(
     """Put messages into the queue; return their first jobs' ids in the order in which they are served."""
     envelope = Envelope(make_app(settings))
     keys = [[image_key(new_job_id(), "belt", "jpeg") for _ in range(images)] for _ in range(count)]
-    jobs.client.lpush(_QUEUE, *(envelope.message(each, "single", costs_ms=costs_ms) for each in keys))
-    return [job_id_of(each[0]) for each in keys]
+    jobs.client.lpush(
+        _QUEUE, *(envelope.message(shard_keys, "single", costs_ms=costs_ms) for shard_keys in keys)
+    )
+    return [job_id_of(shard_keys[0]) for shard_keys in keys]
 
 
-def _drain(connection: Connection, *, prefetch: int = 0) -> list[Any]:
+def _receive_all(connection: Connection, *, prefetch: int = 0) -> list[Any]:
     """Return the messages that one answer of Redis brings."""
-    found: list[Any] = []
-    consumer = kombu.Consumer(connection, [kombu.Queue(_QUEUE)], accept=["json"], on_message=found.append)
+    messages: list[Any] = []
+    consumer = kombu.Consumer(connection, [kombu.Queue(_QUEUE)], accept=["json"], on_message=messages.append)
     consumer.qos(prefetch_count=prefetch)
     consumer.consume()
     connection.drain_events(timeout=5)  # type: ignore[no-untyped-call]
-    return found
+    return messages
 
 
 def _ids(messages: list[Any]) -> list[str]:
@@ -63,7 +65,7 @@ def test_a_backlog_is_taken_at_once_and_in_order(
 ) -> None:
     """One that was waited for and a dozen more; each is recorded and acknowledged as any other."""
     ids = _send(settings, jobs, 100)
-    messages = _drain(connection)
+    messages = _receive_all(connection)
     assert _ids(messages) == ids[: 1 + MAX_TAKEN]
     assert _held(jobs) == set(ids[: 1 + MAX_TAKEN])
     assert jobs.client.zcard("unacked_index") == 1 + MAX_TAKEN
@@ -78,7 +80,7 @@ def test_others_are_left_half_of_what_waits(
 ) -> None:
     """Of seven, one is waited for and three are taken with it."""
     ids = _send(settings, jobs, 7)
-    assert _ids(_drain(connection)) == ids[:4]
+    assert _ids(_receive_all(connection)) == ids[:4]
 
 
 def test_no_more_are_taken_than_may_be_held(
@@ -86,7 +88,7 @@ def test_no_more_are_taken_than_may_be_held(
 ) -> None:
     """The prefetch limit bounds both kinds together."""
     ids = _send(settings, jobs, 50)
-    assert _ids(_drain(connection, prefetch=5)) == ids[:5]
+    assert _ids(_receive_all(connection, prefetch=5)) == ids[:5]
 
 
 @pytest.mark.parametrize(("images", "taken"), [(16, 1), (8, 2), (5, 4)])
@@ -95,7 +97,7 @@ def test_images_are_counted_not_messages(
 ) -> None:
     """Single images that were uploaded together are named by one message."""
     ids = _send(settings, jobs, 50, images)
-    assert _ids(_drain(connection)) == ids[:taken]
+    assert _ids(_receive_all(connection)) == ids[:taken]
 
 
 def test_no_more_work_is_taken_at_once_than_a_batch_may_hold(
@@ -103,7 +105,7 @@ def test_no_more_work_is_taken_at_once_than_a_batch_may_hold(
 ) -> None:
     """Beside the one that was waited for."""
     ids = _send(settings, jobs, 50, costs_ms=[MAX_TOGETHER_MS // 3])
-    assert _ids(_drain(connection)) == ids[: 1 + 3]
+    assert _ids(_receive_all(connection)) == ids[: 1 + 3]
 
 
 def test_a_paused_queue_is_left_alone(settings: Settings, jobs: JobStore, connection: Connection) -> None:
@@ -115,7 +117,7 @@ def test_a_paused_queue_is_left_alone(settings: Settings, jobs: JobStore, connec
     queues = [kombu.Queue(bulk), kombu.Queue(_QUEUE)]
     consumer = kombu.Consumer(connection, queues, accept=["json"], on_message=seen.append)
     consumer.consume()
-    consumer.channel.pause([bulk])
+    consumer.channel.pause([bulk], 0.1)
     while len(seen) < len(ids):
         connection.drain_events(timeout=5)  # type: ignore[no-untyped-call]
     assert _ids(seen) == ids
@@ -135,7 +137,7 @@ def test_a_message_that_does_not_say_how_many_images_counts_as_one(
         message = json.loads(text)
         del message["headers"]["images"]
         jobs.client.lset(_QUEUE, number, json.dumps(message))
-    assert _ids(_drain(connection)) == ids[:4]
+    assert _ids(_receive_all(connection)) == ids[:4]
 
 
 def test_what_was_taken_and_not_acknowledged_is_delivered_again(
@@ -143,7 +145,7 @@ def test_what_was_taken_and_not_acknowledged_is_delivered_again(
 ) -> None:
     """Kombu returns each as it would one that it took itself: in `[message, exchange, queue]`."""
     ids = _send(settings, jobs, 9)
-    messages = _drain(connection)
+    messages = _receive_all(connection)
     assert len(messages) == 5
     for message in reversed(messages):
         message.channel.qos.restore_by_tag(message.delivery_tag)
@@ -160,5 +162,5 @@ def test_what_is_no_message_stays_for_kombu(
     ids = _send(settings, jobs, 2)
     jobs.client.lpush(_QUEUE, text)
     jobs.client.lpush(_QUEUE, *jobs.client.lrange(_QUEUE, -1, -1) * 6)
-    assert _ids(_drain(connection)) == ids
+    assert _ids(_receive_all(connection)) == ids
     assert jobs.client.lindex(_QUEUE, -1) == text

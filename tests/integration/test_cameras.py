@@ -22,17 +22,11 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import wait_until
 from tests.support.stream import assert_balanced
 
 Cameras = Callable[..., Result]
-
-
-@pytest.fixture
-def keys(jobs: JobStore) -> KeyStore:
-    """The keys, on the real Redis."""
-    return KeyStore(jobs.client)
 
 
 @pytest.fixture
@@ -56,11 +50,8 @@ def cameras(settings: Settings, request: pytest.FixtureRequest) -> Cameras:
 
 def send(client: FlaskClient, camera: str, token: str | None = None, **headers: str) -> TestResponse:
     """Send one image of a camera."""
-    named = {"Content-Type": "image/jpeg", "X-Camera-Id": camera}
-    named |= {name.replace("_", "-"): value for name, value in headers.items()}
-    if token:
-        named["Authorization"] = f"Bearer {token}"
-    return client.post("/v1/images", data=jpeg(), headers=named)
+    key = {"Authorization": f"Bearer {token}"} if token else {}
+    return post_image(client, X_Camera_Id=camera, **key, **headers)
 
 
 def settle_all(jobs: JobStore) -> None:
@@ -80,9 +71,9 @@ def test_one_key_cannot_use_up_the_names(bounded: FlaskClient, keys: KeyStore, j
     greedy, modest, third = (keys.create(name, [Scope.INGEST])[1] for name in ("greedy", "modest", "third"))
     answers = [send(bounded, f"made-up-{number}", greedy).status_code for number in range(6)]
     assert answers == [202, 202, 422, 422, 422, 422]
-    refused = send(bounded, "made-up-9", greedy).get_json(force=True)["detail"]
-    assert "this API key has brought 2 already" in refused
-    assert "raise WASTESTREAM_KEY_CAMERAS" in refused
+    rejected = send(bounded, "made-up-9", greedy).get_json(force=True)["detail"]
+    assert "this API key has brought 2 already" in rejected
+    assert "raise WASTESTREAM_KEY_CAMERAS" in rejected
     assert [send(bounded, name, modest).status_code for name in ("belt-1", "belt-2")] == [202, 202]
     assert send(bounded, "belt-1", greedy).status_code == 202
     assert send(bounded, "made-up-0", modest).status_code == 202
@@ -93,8 +84,8 @@ def test_one_key_cannot_use_up_the_names(bounded: FlaskClient, keys: KeyStore, j
     assert_balanced(jobs)
 
 
-def test_the_bound_holds_for_uploads_that_are_accepted_together(jobs: JobStore) -> None:
-    """Each is taken or refused by itself, in order; without a key there is no bound but the one for all."""
+def test_the_bound_holds_for_uploads_in_one_group(jobs: JobStore) -> None:
+    """Each is taken or rejected by itself, in order; without a key there is no bound but the one for all."""
     store = JobStore(jobs.client, key_cameras=2)
 
     def accepted(owner: str, *names: str) -> list[bool]:
@@ -110,7 +101,7 @@ def test_the_bound_holds_for_uploads_that_are_accepted_together(jobs: JobStore) 
 
 
 def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
-    """Its rows go, the books stay balanced, its results stay; a repeated upload does not bring it back."""
+    """Its rows go, the ledger stays balanced, its results stay; a repeated upload does not bring it back."""
     token = keys.create("sender", [Scope.INGEST, Scope.READ])[1]
     ledger = Ledger(jobs.client)
     kept = send(bounded, "kept", token).get_json()["id"]
@@ -166,7 +157,7 @@ def test_a_camera_forgotten_for_its_age_makes_room_too(jobs: JobStore) -> None:
 def test_an_operator_sees_and_forgets_cameras(
     cameras: Cameras, client: FlaskClient, keys: KeyStore, jobs: JobStore
 ) -> None:
-    """By name, or all that a key brought; one with jobs in progress stays, and so says the exit code."""
+    """By name, or by the key that added them; a camera with jobs in progress stays, with exit code 1."""
     assert "no cameras yet" in cameras("list").stderr
     send(client, "belt-1")
     key, token = keys.create("attacker", [Scope.INGEST])
@@ -179,7 +170,7 @@ def test_an_operator_sees_and_forgets_cameras(
         ("belt-1", "1", "1", "UTC"),
         *((f"made-up-{number}", "1", "1", "attacker") for number in range(3)),
     }
-    shown = {one["camera"]: one for one in map(json.loads, cameras("list", "--json").stdout.splitlines())}
+    shown = {row["camera"]: row for row in map(json.loads, cameras("list", "--json").stdout.splitlines())}
     assert shown["belt-1"]["key"] is None
     assert shown["made-up-0"]["key"] == {"id": key.id, "name": "attacker"}
 

@@ -101,7 +101,7 @@ def test_an_archive(stack: Stack, folder: Path) -> None:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_bad_images_fail_with_a_sentence(stack: Stack, folder: Path, *, alone: bool) -> None:
-    """What is no image, breaks off, or never ends, fails with a reason beside the others; exit code 1."""
+    """Files that are no image, cut off or endless fail with a reason beside the others; exit code 1."""
     whole = jpeg(9)
     os.mkfifo(folder / "pipe.jpg")
     (folder / "zero.jpg").symlink_to("/dev/zero")
@@ -178,7 +178,7 @@ def test_interrupting(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def keys(locked_stack: Stack) -> dict[str, str]:
-    """Keys of a stack that asks for one, by what they may do."""
+    """Keys of a stack that requires one, by their rights."""
     return {
         "both": locked_stack.make_key("both", "ingest", "read"),
         "ingest": locked_stack.make_key("ingest-only", "ingest"),
@@ -214,12 +214,12 @@ def test_a_server_that_rejects_the_key_ends_it(
     assert done.returncode == 1
     assert done.stderr.count(sentence) == 1
     assert "in WASTESTREAM_API_KEY or --key-file" in done.stderr
-    assert all(sentence in found["error"] for found in objects(done.stdout))
+    assert all(sentence in result["error"] for result in objects(done.stdout))
     assert not any(secret in done.stdout + done.stderr for secret in keys.values())
 
 
 def test_a_key_that_cannot_be_one(folder: Path, tmp_path: Path) -> None:
-    """Two lines, or no text at all, are refused before anything is sent."""
+    """Two lines, or no text at all, are rejected before anything is sent."""
     for content, variables in ((b"a\nb", {}), (b"\xff\xfe", {}), (b"", {"WASTESTREAM_API_KEY": "a b"})):
         (tmp_path / "key").write_bytes(content)
         options = [] if variables else ["--key-file", tmp_path / "key"]

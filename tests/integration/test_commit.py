@@ -32,7 +32,7 @@ from core.shards import IMAGES, MAX_BYTES, Shard, object_key
 from core.storage import Content, ObjectStore
 from tests.support.images import encoded, jpeg
 from tests.support.servers import wait_until
-from tests.support.stream import assert_balanced, upload_together, wait_settled
+from tests.support.stream import assert_balanced, upload_group, wait_settled
 
 Send = Callable[[FlaskClient], Any]
 
@@ -43,7 +43,7 @@ def sending(data: bytes, kind: str = "image/jpeg", **headers: str) -> Send:
     return lambda client: client.post("/v1/images", data=data, headers={"Content-Type": kind, **named})
 
 
-def sent_together(
+def sent_as_a_group(
     monkeypatch: pytest.MonkeyPatch, app: Flask, uploads: Sequence[Send], first: Send | None = None
 ) -> list[Any]:
     """Send uploads from threads while the image of one before them is on its way; return their answers.
@@ -79,8 +79,8 @@ def sent_together(
 def the_jobs(jobs: JobStore, answers: Sequence[Any]) -> list[Job]:
     """The jobs that accepted uploads made."""
     assert [answer.status_code for answer in answers] == [202] * len(answers)
-    found = jobs.read_many([answer.get_json()["id"] for answer in answers])
-    return [job for job in found if job is not None]
+    records = jobs.read_many([answer.get_json()["id"] for answer in answers])
+    return [job for job in records if job is not None]
 
 
 def test_they_share_an_object(
@@ -90,28 +90,30 @@ def test_they_share_an_object(
     objects: ObjectStore,
     start_worker: Callable[..., object],
 ) -> None:
-    """Of any cameras and formats; each is given back as it came, and workers classify them."""
+    """Images of any cameras and formats are returned unchanged, and workers classify them."""
     images = [(jpeg(number), "image/jpeg") for number in range(5)]
     images[2] = (encoded(image_format="PNG"), "image/png")
     app = create_app(settings)
     uploads = [sending(*image, X_Camera_Id=f"belt-{at}") for at, image in enumerate(images)]
-    made = the_jobs(jobs, sent_together(monkeypatch, app, uploads))
-    assert [job.camera for job in made] == [f"belt-{number}" for number in range(5)]
-    (name,) = {object_key(job.image_key) for job in made}
+    accepted = the_jobs(jobs, sent_as_a_group(monkeypatch, app, uploads))
+    assert [job.camera for job in accepted] == [f"belt-{number}" for number in range(5)]
+    (name,) = {object_key(job.image_key) for job in accepted}
     shard = Shard.at(name)
     assert shard is not None
-    assert shard.job_ids == [job.id for job in made]
-    answers = [app.test_client().get(f"/v1/jobs/{job.id}/image") for job in made]
+    assert shard.job_ids == [job.id for job in accepted]
+    answers = [app.test_client().get(f"/v1/jobs/{job.id}/image") for job in accepted]
     assert [(answer.data, answer.mimetype) for answer in answers] == images
     stored = bytes(obstore.get(objects._store, name).bytes())
     with tarfile.open(fileobj=io.BytesIO(stored), mode="r:") as archive:
-        assert archive.getnames() == [f"{job.camera}/{job.id}.{job.format}" for job in made]
+        assert archive.getnames() == [f"{job.camera}/{job.id}.{job.format}" for job in accepted]
     messages = [keys_in(json.loads(message)) for message in jobs.client.lrange(QUEUES["single"], 0, -1)]
-    assert messages[0] == [job.image_key for job in made]  # one message, so that one worker reads the object
+    assert messages[0] == [
+        job.image_key for job in accepted
+    ]  # one message, so that one worker reads the object
     assert len(messages) == 2
 
     start_worker()
-    assert wait_settled(jobs, [job.id for job in made]) == {"classified": 5}
+    assert wait_settled(jobs, [job.id for job in accepted]) == {"classified": 5}
     assert_balanced(jobs)
 
 
@@ -129,23 +131,23 @@ def test_who_shares_an_object_learns_nothing_of_the_others(
     uploads = [sending(jpeg(at), Authorization=f"Bearer {tokens[at % 2]}") for at in range(6)]
     app = create_app(settings)
     first = sending(jpeg(90), Authorization=f"Bearer {tokens[0]}")
-    made = the_jobs(jobs, sent_together(monkeypatch, app, uploads, first))
-    (name,) = {object_key(job.image_key) for job in made}
+    accepted = the_jobs(jobs, sent_as_a_group(monkeypatch, app, uploads, first))
+    (name,) = {object_key(job.image_key) for job in accepted}
     shard = Shard.at(name)
     assert shard is not None
     client, own = app.test_client(), {"Authorization": f"Bearer {tokens[0]}"}
-    guesses = [job.id[:25] + digit for job in made[::2] for digit in "0123456789ABCDEFGHJKMNPQRSTVWXYZ"]
+    guesses = [job.id[:25] + digit for job in accepted[::2] for digit in "0123456789ABCDEFGHJKMNPQRSTVWXYZ"]
     answers = [client.delete(f"/v1/jobs/{guess}", headers=own).status_code for guess in guesses]
     assert Counter(answers) == {404: 93, 200: 3}
-    assert [job.state.value for job in jobs.read_many([job.id for job in made]) if job is not None] == [
+    assert [job.state.value for job in jobs.read_many([job.id for job in accepted]) if job is not None] == [
         "cancelled",
         "queued",
     ] * 3
 
     objects.delete_many([name])
     start_worker()
-    assert wait_settled(jobs, [job.id for job in made]) == {"cancelled": 3, "failed": 3}
-    for job in made:
+    assert wait_settled(jobs, [job.id for job in accepted]) == {"cancelled": 3, "failed": 3}
+    for job in accepted:
         assert shard.id not in client.get(f"/v1/jobs/{job.id}", headers=reader).get_data(as_text=True)
     assert_balanced(jobs)
 
@@ -156,9 +158,9 @@ def test_no_more_than_an_object_takes(
     """16 images, and 8 MiB; the rest go next."""
     uploads = [sending(jpeg(number)) for number in range(20)]
     uploads[18] = sending(jpeg() + bytes(MAX_BYTES - len(jpeg())))
-    made = the_jobs(jobs, sent_together(monkeypatch, create_app(settings), uploads))
-    assert [job.shard.rpartition("-")[2] for job in made] == ["16"] * 16 + ["2", "2", "", ""]
-    assert list(Counter(object_key(job.image_key) for job in made).values()) == [16, 2, 1, 1]
+    accepted = the_jobs(jobs, sent_as_a_group(monkeypatch, create_app(settings), uploads))
+    assert [job.shard.rpartition("-")[2] for job in accepted] == ["16"] * 16 + ["2", "2", "", ""]
+    assert list(Counter(object_key(job.image_key) for job in accepted).values()) == [16, 2, 1, 1]
 
 
 def test_what_fills_an_object_goes_alone(
@@ -170,7 +172,7 @@ def test_what_fills_an_object_goes_alone(
     assert not job.shard
 
 
-def test_one_that_is_refused_does_not_touch_the_others(
+def test_one_that_is_rejected_does_not_touch_the_others(
     monkeypatch: pytest.MonkeyPatch,
     settings: Settings,
     jobs: JobStore,
@@ -185,7 +187,7 @@ def test_one_that_is_refused_does_not_touch_the_others(
         sending(jpeg(number), Authorization=f"Bearer {token}")
         for number, token in enumerate([free, slow, free, slow, free])
     )
-    answers = sent_together(monkeypatch, app, uploads, first)
+    answers = sent_as_a_group(monkeypatch, app, uploads, first)
     assert [answer.status_code for answer in answers] == [202, 202, 429, 202]
     shown = [answer.get_json()["id"] for answer in answers if answer.status_code == 202]
     read = {"Authorization": f"Bearer {free}"}
@@ -194,7 +196,7 @@ def test_one_that_is_refused_does_not_touch_the_others(
         assert app.test_client().get(f"/v1/jobs/{job_id}/image", headers=read).data == jpeg(number + 1)
     assert jobs.pending() == 4
 
-    # The one message names all; of the image that was refused there is no job, and workers drop it.
+    # The one message names all; of the image that was rejected there is no job, and workers drop it.
     start_worker()
     assert wait_settled(jobs, shown) == {"classified": 3}
     wait_until(lambda: jobs.client.hlen("unacked") == 0, "the message to be acknowledged")
@@ -217,7 +219,7 @@ def test_as_many_are_taken_as_fit(
     app = create_app(settings.model_copy(update=bound))
     cameras = ["default", "b", "c", "default"] if "max_cameras" not in bound else ["b", "c", "d", "b"]
     uploads = [sending(jpeg(number), X_Camera_Id=camera) for number, camera in enumerate(cameras)]
-    assert [answer.status_code for answer in sent_together(monkeypatch, app, uploads)] == statuses
+    assert [answer.status_code for answer in sent_as_a_group(monkeypatch, app, uploads)] == statuses
     assert jobs.pending() == 1 + statuses.count(202)
 
 
@@ -230,7 +232,7 @@ def test_bulk_uploads_keep_to_their_lane(
         return client.post("/v1/images/bulk", data={"i": (io.BytesIO(jpeg(7)), "a.jpg", "image/jpeg")})
 
     app = create_app(settings)
-    sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(2)], bulk_beside(bulk))
+    sent_as_a_group(monkeypatch, app, [sending(jpeg(number)) for number in range(2)], bulk_beside(bulk))
     assert {lane: jobs.client.zcard(PENDING[lane]) for lane in PENDING} == {"single": 3, "bulk": 1}
 
 
@@ -249,7 +251,7 @@ def test_each_becomes_too_old_by_itself(
     client: FlaskClient, jobs: JobStore, start_worker: Callable[..., object]
 ) -> None:
     """Their one message says when each does."""
-    ids = upload_together(client, [3600, 0.01, None, 0.01])
+    ids = upload_group(client, [3600, 0.01, None, 0.01])
     assert jobs.client.llen(QUEUES["single"]) == 1
     time.sleep(0.05)
     start_worker()
@@ -258,13 +260,13 @@ def test_each_becomes_too_old_by_itself(
     assert states == ["classified", "expired", "classified", "expired"]
 
 
-def test_nothing_stays_where_all_are_refused(
+def test_nothing_stays_where_all_are_rejected(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, jobs: JobStore, objects: ObjectStore
 ) -> None:
     """The one before them takes the last place in the queue, and their object is removed."""
     before = {key for page in objects.pages(IMAGES) for key in page}
     app = create_app(settings.model_copy(update={"max_queued": 1}))
-    answers = sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
+    answers = sent_as_a_group(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
     assert [answer.status_code for answer in answers] == [429] * 3
     assert jobs.pending() == 1
     (kept,) = {key for page in objects.pages(IMAGES) for key in page} - before
@@ -282,7 +284,7 @@ def test_a_key_that_is_used_twice_at_once_makes_one_job(
         sending(jpeg(3), Idempotency_Key="k"),
     ]
     app = create_app(settings)
-    *answers, other = sent_together(monkeypatch, app, uploads)
+    *answers, other = sent_as_a_group(monkeypatch, app, uploads)
     first, second, again = the_jobs(jobs, answers)
     assert first == again
     assert other.status_code == 422
@@ -306,7 +308,7 @@ def test_an_outage_of_storage_is_told_to_all(
         put(store, name, data)
 
     monkeypatch.setattr(ObjectStore, "put", fails)
-    answers = sent_together(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
+    answers = sent_as_a_group(monkeypatch, app, [sending(jpeg(number)) for number in range(3)])
     assert [answer.status_code for answer in answers] == [503] * 3
     assert jobs.pending() == 1
     assert sending(jpeg())(app.test_client()).status_code == 202
@@ -323,7 +325,7 @@ def test_images_stay_unless_redis_said_no(
     """After an answer that was cut off the job may be accepted; its image must not go."""
     before = {key for page in objects.pages(IMAGES) for key in page}
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(JobStore, "accept_many", fails)

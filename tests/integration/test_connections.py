@@ -1,4 +1,4 @@
-"""Connections to a real API process: what HTTP allows on them, and what its own threads and sockets do."""
+"""Connections to a real API process: HTTP's rules for them, and the server's threads and sockets."""
 
 from __future__ import annotations
 
@@ -85,5 +85,7 @@ def test_one_client_more_than_threads_is_served(port: int) -> None:
     """Threads that wait for the next call of a connection do not keep another from its first."""
     with contextlib.ExitStack() as opened:
         for _ in range(THREADS + 2):
-            each = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=20)))
-            assert answer(each, "GET", "/livez")[0] == 200
+            connection = opened.enter_context(
+                contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=20))
+            )
+            assert answer(connection, "GET", "/livez")[0] == 200

@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _upload(local: Local) -> tuple[int, dict[str, Any]]:
-    """Upload an image; return status and body, whatever they are; 0 if there is no answer."""
+    """Upload an image; return status and body; 0 without an answer."""
     headers = {"Content-Type": "image/jpeg"}
     request = urllib.request.Request(f"{local.url}/v1/images", data=jpeg(), headers=headers)
     try:
@@ -42,7 +42,7 @@ def _upload(local: Local) -> tuple[int, dict[str, Any]]:
 
 
 def _readyz(local: Local) -> dict[str, Any]:
-    """Return what `/readyz` says of its parts."""
+    """Return the parts of `/readyz`."""
     try:
         with urllib.request.urlopen(f"{local.url}/readyz", timeout=20) as response:
             checks: dict[str, Any] = json.load(response)["checks"]
@@ -80,14 +80,14 @@ def test_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
         local.run("down")
 
     fill(disk)
-    refused = local.up()
-    assert refused.returncode == 1
-    assert "is full (No space left on device); free some space on it." in refused.stderr + refused.stdout
-    assert "Traceback" not in refused.stderr + refused.stdout
+    rejected = local.up()
+    assert rejected.returncode == 1
+    assert "is full (No space left on device); free some space on it." in rejected.stderr + rejected.stdout
+    assert "Traceback" not in rejected.stderr + rejected.stdout
 
 
 def test_redis_rewrites_its_file_only_where_there_is_room(disk: Path, settings: Settings) -> None:
-    """A rewrite that finds no room would end Redis; what a killed one left is removed."""
+    """A rewrite without space would end Redis; the rest of a killed rewrite is removed."""
     url = settings.redis_url.get_secret_value()
     redis, folder = connect(url), DataFolder(disk / "data")
     files = folder.redis / "appendonlydir"

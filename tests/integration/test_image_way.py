@@ -17,7 +17,7 @@ from core.model.engine import LiteRtEngine
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.storage import ObjectStore
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import REPOSITORY
 from worker.classify import Classifier
 from worker.transport.delivery import Item
@@ -55,7 +55,7 @@ def _entered(call: Callable[[], object]) -> list[str]:
 
 
 def _shortest(call: Callable[[], object]) -> list[str]:
-    """The way without what is looked at again once in a while, such as the API keys."""
+    """The way without the periodic checks, such as of the API keys."""
     call()
     return min((_entered(call) for _ in range(3)), key=len)
 
@@ -76,7 +76,7 @@ def test_a_thread_of_the_api_and_a_child_enter_the_files_listed(
     _, thread, _, child = _steps()
 
     def upload() -> None:
-        answer = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
+        answer = post_image(client)
         assert answer.status_code == 202
 
     assert _shortest(upload) == thread

@@ -17,14 +17,15 @@ from api.app import create_app
 from api.installation import LOST, installation_of
 from api.installation import installation as container_installation
 from core.errors import DataLostError, RedisUnavailableError, StorageUnavailableError
-from core.installation import OBJECT, Installation
 from core.redis.api_keys import KeyStore, Scope
+from core.redis.installation import OBJECT, Installation
 from core.redis.job_store import JobStore
 from core.redis.keys import INSTALLATION
 from core.settings import Settings, load_settings
 from core.shards import IMAGES
 from core.storage import ObjectStore
 from infra.cli.main import cli
+from tests.support.calls import post_image
 from tests.support.images import jpeg
 from tests.support.servers import free_port, wait_until
 from tests.support.stream import upload
@@ -37,14 +38,8 @@ def marks(settings: Settings) -> Installation:
     return installation_of(settings)
 
 
-@pytest.fixture
-def keys(jobs: JobStore) -> KeyStore:
-    """The keys, on the real Redis."""
-    return KeyStore(jobs.client)
-
-
 def closed(client: FlaskClient, says: str, **headers: str) -> None:
-    """Check that every call that shows or takes something is refused, with what was lost and what to do."""
+    """Check that every call for or with data is rejected, with the loss and the remedy."""
     calls: list[tuple[str, str]] = [
         ("GET", "/v1/jobs/none"),
         ("GET", "/v1/ledger"),
@@ -64,7 +59,7 @@ def closed(client: FlaskClient, says: str, **headers: str) -> None:
 
 
 def readiness(client: FlaskClient) -> dict[str, Any]:
-    """What `/readyz` says when it is asked anew."""
+    """The answer of `/readyz` after a new check."""
     client.application.extensions["wastestream"].readiness._last = None
     return dict(client.get("/readyz").get_json())
 
@@ -104,7 +99,7 @@ def test_a_running_api_closes_when_data_are_lost(
     assert readiness(client)["checks"]["installation"] == "ok"
     forgotten(jobs.client, objects, which)
     if which != "storage":
-        answer = client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"})
+        answer = post_image(client)
         assert answer.status_code == 503
         assert jobs.pending() == 0
         assert client.get("/v1/ledger").status_code == 503
@@ -125,9 +120,9 @@ def test_an_api_that_starts_on_what_is_left_is_closed(
     again = create_app(settings).test_client()
     closed(again, SAYS[which])
     installation_of(settings).renew()
-    for each in (again, client):
-        wait_open(each)
-        upload(each)
+    for api in (again, client):
+        wait_open(api)
+        upload(api)
     assert readiness(again)["balanced"] is True
 
 
@@ -157,7 +152,7 @@ def test_data_that_are_put_back_open_the_api(client: FlaskClient, jobs: JobStore
 def test_a_process_that_has_seen_keys_never_opens(
     client: FlaskClient, jobs: JobStore, keys: KeyStore, marks: Installation
 ) -> None:
-    """Closed with the keys gone, whoever calls; after beginning anew it still asks for one."""
+    """Closed to every caller while the keys are missing; after starting over it still requires one."""
     token = keys.create("k", [Scope.ADMIN])[1]
     own = {"Authorization": f"Bearer {token}"}
     assert client.get("/v1/jobs/none", headers=own).status_code == 404
@@ -182,8 +177,8 @@ def test_many_processes_that_start_at_once_agree(settings: Settings, marks: Inst
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            found = {one.result() for one in [pool.submit(begin) for _ in range(8)]}
-            assert found == {marks.in_redis()}
+            ids = {future.result() for future in [pool.submit(begin) for _ in range(8)]}
+            assert ids == {marks.in_redis()}
             marks._client.delete(INSTALLATION)
             marks._objects.delete_many([OBJECT])
 
@@ -261,7 +256,7 @@ def command(settings: Settings, request: pytest.FixtureRequest) -> Callable[...,
 def test_an_operator_begins_anew(
     command: Callable[..., Result], client: FlaskClient, jobs: JobStore, marks: Installation
 ) -> None:
-    """`show` tells what was lost; `renew` gives it up, and does nothing while there is nothing to give up."""
+    """`show` names the loss; `renew` gives the lost data up, and does nothing without a loss."""
     assert "never been started" in command("show").output
     upload(client)
     known = marks.in_redis()

@@ -66,22 +66,22 @@ def test_accepting_the_same_job_again_changes_nothing(jobs: JobStore) -> None:
 
 
 def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
-    """In one call; one that is refused leaves the others, and the message comes if there is any for it."""
+    """In one call; one that is rejected leaves the others, and the message comes if there is any for it."""
     tight = JobStore(jobs.client, max_queued=4)
     new = [[Job(new_job_id(), f"belt-{count}", "jpeg", 1) for _ in range(count)] for count in (2, 3, 1)]
-    one, another = Idempotency("one", "d"), Idempotency("another", "d")
-    submissions = [Submission(new[0], one), Submission(new[1], another), Submission(new[2])]
-    first, refused, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
+    first_key, second_key = Idempotency("one", "d"), Idempotency("another", "d")
+    submissions = [Submission(new[0], first_key), Submission(new[1], second_key), Submission(new[2])]
+    first, rejected, last = tight.accept_many(submissions, "single", QUEUE, ["message"])
     assert isinstance(first, Accepted)
     assert isinstance(last, Accepted)
-    assert isinstance(refused, QueueFullError)
+    assert isinstance(rejected, QueueFullError)
     assert (first.ids, last.ids) == ([job.id for job in new[0]], [job.id for job in new[2]])
     assert [place and place.ahead for place in (*first.places, *last.places)] == [0, 1, 2]
     assert jobs.client.lrange(QUEUE, 0, -1) == ["message"]
     assert {row.camera: row.counts.moved["received"] for row in _rows(jobs)} == {"belt-2": 2, "belt-1": 1}
 
-    # The key that was refused is free; the other one stands for its jobs, also in the next call.
-    again = [Submission([_new()], key) for key in (one, another)]
+    # The key that was rejected is free; the other one stands for its jobs, also in the next call.
+    again = [Submission([_new()], key) for key in (first_key, second_key)]
     known, taken = tight.accept_many(again, "single", QUEUE, ["m"])
     assert isinstance(known, Accepted)
     assert isinstance(taken, Accepted)
@@ -92,7 +92,7 @@ def test_several_are_accepted_each_by_itself(jobs: JobStore) -> None:
 
 
 def test_a_group_whose_answer_was_lost_is_not_changed_by_its_repetition(jobs: JobStore) -> None:
-    """What was refused stays so, though it would fit now; nothing is written, as memory may end."""
+    """A rejected submission stays rejected though it would fit now, and nothing is written."""
     limit = RateLimit("slow", 0.001, 1)
     submissions = [Submission([_new()]), Submission([_new()], None, limit), Submission([_new()], None, limit)]
     first = jobs.accept_many(submissions, "single", QUEUE, ["message"])
@@ -132,6 +132,92 @@ def test_each_duplicate_of_a_group_counts_for_its_camera(jobs: JobStore) -> None
     }
 
 
+def test_each_camera_of_a_duplicate_is_counted(jobs: JobStore) -> None:
+    """Those of one upload under one key, looked at before it is stored, and as it is about to be accepted."""
+    cameras = ["belt-1", "belt-2", "belt-2"]
+    key = Idempotency("key", "d", cameras=cameras)
+    for _ in range(2):
+        jobs.accept([Job(new_job_id(), camera, "jpeg", 1) for camera in cameras], "bulk", QUEUE, ["m"], key)
+    assert jobs.admit([key], "bulk", 3) != [None]
+    moved = {row.camera: row.counts.moved for row in _rows(jobs)}
+    assert {camera: counts["duplicates"] for camera, counts in moved.items()} == {"belt-1": 2, "belt-2": 4}
+    assert jobs.client.hget("ws:totals:belt-2", "duplicates") == "4"
+
+
+def _call(count: int, limit: RateLimit | None = None) -> list[Submission]:
+    """Submissions of a call of so many files, each of a camera and an hour of its own, with a key."""
+    ids = [new_job_id() for _ in range(count)]
+    earlier = [f"0{number}{job_id[2:]}" for number, job_id in enumerate(ids)]
+    return [
+        Submission(
+            [Job(job_id, f"belt-{number}", "jpeg", 1)],
+            Idempotency(f"k{number}", "d", cameras=[f"belt-{number}"]),
+            limit,
+        )
+        for number, job_id in enumerate(earlier)
+    ]
+
+
+def test_a_call_of_several_cameras_and_hours_has_a_row_for_each(jobs: JobStore) -> None:
+    """And a key for each file, which a later call and this one find again."""
+    call = _call(3)
+    twice = [*call, Submission([Job(new_job_id(), "belt-0", "jpeg", 1)], call[0].idempotency)]
+    *made, again = jobs.accept_many(twice, "bulk", QUEUE, ["message"], together=True)
+    assert [outcome.ids for outcome in made if isinstance(outcome, Accepted)] == [
+        [submission.jobs[0].id] for submission in call
+    ]
+    assert again == Accepted(known=[call[0].jobs[0].id])
+    rows = {row.camera: row for row in _rows(jobs) if "received" in row.counts.moved}
+    assert len({row.hour for row in rows.values()}) == 3
+    assert [rows[f"belt-{number}"].counts.moved["received"] for number in range(3)] == [1, 1, 1]
+    known = jobs.admit([submission.idempotency for submission in call if submission.idempotency], "bulk", 3)
+    assert known == [Accepted(known=[submission.jobs[0].id]) for submission in call]
+    other = Idempotency("k0", "other bytes", cameras=["belt-0"])
+    conflict, free = jobs.admit([other, Idempotency("free", "d", cameras=["belt-0"])], "bulk", 2)
+    assert (type(conflict), free) == (IdempotencyConflictError, None)
+    totals = {camera: counts["duplicates"] for camera, counts in Ledger(jobs.client).totals().items()}
+    assert totals == {"belt-0": 2, "belt-1": 1, "belt-2": 1}
+
+
+def test_a_call_has_places_for_all_its_files_or_none(jobs: JobStore) -> None:
+    """Known files need none; a limit may be overdrawn by the call that finds an image left."""
+    tight = JobStore(jobs.client, max_queued=4)
+    first, second = _call(3), _call(5)
+    assert [type(outcome) for outcome in tight.accept_many(first, "single", QUEUE, ["m"], together=True)] == (
+        [Accepted] * 3
+    )
+    outcomes = tight.accept_many(second, "single", QUEUE, ["m"], together=True)
+    assert [type(outcome) for outcome in outcomes] == [Accepted] * 3 + [QueueFullError] * 2
+    assert jobs.pending() == 3
+    assert jobs.client.llen(QUEUE) == 1
+    for call in (second[:4], [*second[:4], second[3]]):  # one place is enough
+        outcomes = tight.accept_many(call, "single", QUEUE, ["m"], together=True)
+        assert [type(outcome) for outcome in outcomes] == [Accepted] * len(call)
+    with pytest.raises(QueueFullError, match="The queue is full: 4 images wait"):
+        tight.admit([], "single", 1)
+
+    limit = RateLimit("slow", 0.001, 2)
+    jobs.client.flushall()
+    taken = jobs.accept_many(_call(3, limit), "single", QUEUE, ["m"], together=True)
+    assert [outcome.left for outcome in taken if isinstance(outcome, Accepted)] == [1, 0, 0]
+    fresh = [Submission([_new()], None, limit) for _ in range(2)]
+    refused = jobs.accept_many(fresh, "single", QUEUE, ["m"], together=True)
+    assert [type(outcome) for outcome in refused] == [RateLimitError] * 2
+    assert jobs.pending() == 3
+
+
+def test_a_file_of_a_camera_too_many_does_not_touch_the_others_of_its_call(jobs: JobStore) -> None:
+    """Nor does the same call change anything when it is repeated because its answer was lost."""
+    few = JobStore(jobs.client, max_cameras=2)
+    call = _call(3)
+    for _ in range(2):
+        outcomes = few.accept_many(call[::-1], "bulk", QUEUE, ["message"], together=True)
+        assert [type(outcome) for outcome in outcomes[:2]] == [Accepted] * 2
+        assert not isinstance(outcomes[2], Accepted)
+    assert jobs.pending() == 2
+    assert jobs.client.llen(QUEUE) == 1
+
+
 def _new() -> Job:
     return Job(new_job_id(), "belt-1", "jpeg", 1)
 
@@ -167,7 +253,7 @@ def test_settling_from_many_threads_counts_each_job_once(jobs: JobStore) -> None
 
 
 def test_a_settled_record_expires_and_a_queued_one_does_not(jobs: JobStore) -> None:
-    """Only what is finished may be forgotten."""
+    """Only settled jobs may be forgotten."""
     first, second = _accept(jobs, 2)
     jobs.settle([Outcome(first, JobState.FAILED, error="why")], "m")
     assert jobs.client.ttl(f"ws:job:{first}") > 0
@@ -184,15 +270,15 @@ def test_settling_an_unknown_job_is_harmless(jobs: JobStore) -> None:
 
 
 def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
-    """The same key and bytes give the first jobs again, counted as duplicates; other bytes are refused."""
-    key = Idempotency("key", "digest")
+    """The same key and bytes give the first jobs again, counted as duplicates; other bytes are rejected."""
+    key = Idempotency("key", "digest", cameras=["belt", "belt"])
     first = _accept(jobs, 2, key)
-    assert jobs.admit(2, "single", key, "belt") == first
+    assert jobs.admit([key], "single", 2) == [Accepted(known=first)]
     assert _accept(jobs, 2, key) == first
     assert _counts(jobs) == {"received": 2, "pending": 2, "duplicates": 4}
     assert jobs.client.llen(QUEUE) == 2
-    with pytest.raises(IdempotencyConflictError, match="other bytes"):
-        jobs.admit(1, "single", Idempotency("key", "different"), "belt")
+    (refused,) = jobs.admit([Idempotency("key", "different", cameras=["belt"])], "single", 1)
+    assert isinstance(refused, IdempotencyConflictError)
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
         _accept(jobs, 1, Idempotency("key", "different"))
     assert _counts(jobs)["duplicates"] == 4
@@ -208,11 +294,11 @@ def test_one_of_many_simultaneous_uploads_with_one_key_wins(jobs: JobStore) -> N
 
 
 def test_an_upload_sent_again_is_counted_once_though_the_answer_is_lost(jobs: JobStore) -> None:
-    """Where it is looked at before its image is stored, and where it is about to be accepted: once each."""
-    key = Idempotency("key", "digest")
+    """A repeated upload is counted once, before its image is stored or in the step that accepts."""
+    key = Idempotency("key", "digest", cameras=["belt"])
     first = _accept(jobs, 1, key)
     with lose_answer(lambda answer: answer is None) as lost:
-        assert jobs.admit(1, "single", key, "belt") == first
+        assert jobs.admit([key], "single", 1) == [Accepted(known=first)]
     assert lost == [None]
     with lose_answer(lambda answer: isinstance(answer, list) and str(answer[0]).startswith("known")) as lost:
         assert _accept(jobs, 1, key) == first
@@ -254,7 +340,7 @@ def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
     assert _rows(jobs) == []
 
 
-def test_the_drain_is_measured_while_there_is_work(jobs: JobStore) -> None:
+def test_the_service_rate_is_measured_while_there_is_work(jobs: JobStore) -> None:
     """One job in a quarter of a second is at most four a second; an hour without jobs changes nothing."""
     assert jobs.queue().rate is None
     (first,) = _accept(jobs)
@@ -276,7 +362,7 @@ def test_cancelled_and_expired_jobs_are_no_work(jobs: JobStore) -> None:
 
 
 def test_redis_down_is_our_error() -> None:
-    """The caller sees one error of ours, whatever the client library raises."""
+    """The caller sees one error of ours for every error of the client library."""
     with pytest.raises(RedisUnavailableError):
         JobStore(connect(f"redis://127.0.0.1:{free_port()}/0", timeout=0.5)).read(new_job_id())
 

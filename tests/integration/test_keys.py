@@ -6,12 +6,9 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,26 +24,11 @@ from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.conftest import environment_of
 from tests.support.images import jpeg
-from tests.support.servers import REPOSITORY, Server, free_port
+from tests.support.servers import Server, free_port, run_module
 
 Keys = Callable[..., Result]
 
 TOKEN = re.compile(r"ws_[0-9a-f]{10}_[0-9a-f]{48}\n")
-
-
-def run(
-    *arguments: object, module: str = "infra.cli", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 @pytest.fixture(params=["./wastestream keys", "python -m api.keys"])
@@ -64,15 +46,20 @@ def keys(settings: Settings, request: pytest.FixtureRequest) -> Keys:
 
 def test_a_key_is_shown_once_and_can_be_revoked(keys: Keys) -> None:
     """`create` prints the key alone to standard output; `list` never shows it; `revoke` ends it."""
-    made = keys("create", "belt-1", "--scope", "ingest", "--expires", "90d", "--rate", "20", "--burst", "100")
-    assert (made.exit_code, bool(TOKEN.fullmatch(made.stdout))) == (0, True), made
-    assert "belt-1 (ingest; expires " in made.stderr
-    _, key_id, secret = made.stdout.strip().split("_")
+    created = keys(
+        "create", "belt-1", "--scope", "ingest", "--expires", "90d", "--rate", "20", "--burst", "100"
+    )
+    assert (created.exit_code, bool(TOKEN.fullmatch(created.stdout))) == (0, True), created
+    assert "belt-1 (ingest; expires " in created.stderr
+    _, key_id, secret = created.stdout.strip().split("_")
     listed = keys("list")
-    assert re.search(rf"^{key_id}  belt-1  ingest  20/s, burst 100  \d{{4}}", listed.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^{key_id}  belt-1  ingest  all      20/s, burst 100  \d{{4}}", listed.stdout, re.MULTILINE
+    )
     shown = json.loads(keys("list", "--json").stdout)
     assert (shown["name"], shown["scopes"], shown["rate"], shown["burst"]) == ("belt-1", ["ingest"], 20, 100)
-    assert secret not in listed.stdout + json.dumps(shown) + made.stderr
+    assert shown["cameras"] is None
+    assert secret not in listed.stdout + json.dumps(shown) + created.stderr
 
     assert keys("revoke", "belt-1").exit_code == 0
     assert "no valid keys" in keys("list").stderr
@@ -80,8 +67,26 @@ def test_a_key_is_shown_once_and_can_be_revoked(keys: Keys) -> None:
     assert keys("create", "belt-1", "--scope", "read").exit_code == 0  # the name is free again
 
 
+def test_a_key_may_be_bound_to_cameras(keys: Keys) -> None:
+    """By ids and patterns, which are shown when it is made and listed; ids in one form."""
+    options = (
+        "--camera",
+        "belt-1",
+        "--camera",
+        "line2-*",
+        "--camera",
+        "B\u0061\u0308nd*",
+        "--camera",
+        "belt-1",
+    )
+    made = keys("create", "belt", "--scope", "ingest", *options)
+    assert "Made the key belt (ingest; cameras belt-1, line2-*, B\u00e4nd*; does not expire)" in made.stderr
+    assert re.search(r"  belt  ingest  belt-1, line2-\*, B\u00e4nd\*  ", keys("list").stdout)
+    assert json.loads(keys("list", "--json").stdout)["cameras"] == ["belt-1", "line2-*", "B\u00e4nd*"]
+
+
 def test_what_cannot_be_done_is_said(keys: Keys) -> None:
-    """Exit code 1 for what is not there or taken, 2 for a command line that is wrong."""
+    """Exit code 1 for an unknown key or a name in use, 2 for a wrong command line."""
     assert keys("create", "belt-1", "--scope", "ingest").exit_code == 0
     for arguments, code, sentence in (
         (("create", "belt-1", "--scope", "read"), 1, "is a key called 'belt-1'"),
@@ -92,6 +97,8 @@ def test_what_cannot_be_done_is_said(keys: Keys) -> None:
         (("create", "belt-2", "--scope", "read", "--expires", "soon"), 2, "write 12h or 90d"),
         (("create", "belt-2", "--scope", "read", "--rate", "-1"), 2, "from 0.001 to 1,000,000"),
         (("create", "belt-2", "--scope", "read", "--rate", "nan"), 2, "from 0.001 to 1,000,000"),
+        (("create", "belt-2", "--scope", "read", "--camera", "a/*"), 2, "it holds '/'"),
+        (("create", "belt-2", "--scope", "admin", "--camera", "a"), 2, "cannot be bound to cameras"),
     ):
         done = keys(*arguments)
         assert (done.exit_code, done.stdout) == (code, ""), done
@@ -101,59 +108,42 @@ def test_what_cannot_be_done_is_said(keys: Keys) -> None:
 def test_the_container_command_is_a_module(settings: Settings) -> None:
     """It runs as docs/containers.md has it, and takes Redis from the settings."""
     url = {"WASTESTREAM_REDIS_URL": settings.redis_url.get_secret_value()}
-    made = run("create", "belt-1", "--scope", "ingest", module="api.keys", **url)
-    assert TOKEN.fullmatch(made.stdout), made
+    created = run_module("api.keys", "create", "belt-1", "--scope", "ingest", environment=url)
+    assert TOKEN.fullmatch(created.stdout), created
 
 
 def test_a_key_that_several_share_a_name_with_is_revoked_by_id(settings: Settings) -> None:
     """Names of two commands that ran at the same time may be the same; the sentence gives the ids."""
     store = KeyStore(connect(settings.redis_url.get_secret_value()))
-    one, _ = store.create("one", [Scope.READ])
-    two, _ = store.create("two", [Scope.READ])
+    first, _ = store.create("one", [Scope.READ])
+    second, _ = store.create("two", [Scope.READ])
     redis = connect(settings.redis_url.get_secret_value())
-    redis.hset("ws:keys", two.id, str(redis.hget("ws:keys", one.id)))
+    redis.hset("ws:keys", second.id, str(redis.hget("ws:keys", first.id)))
     url = {"WASTESTREAM_REDIS_URL": settings.redis_url.get_secret_value()}
-    ambiguous = run("keys", "revoke", "one", **url)
+    ambiguous = run_module("infra.cli", "keys", "revoke", "one", environment=url)
     assert ambiguous.returncode == 1
-    assert one.id in ambiguous.stderr
-    assert two.id in ambiguous.stderr
-    assert run("keys", "revoke", one.id, **url).returncode == 0
+    assert first.id in ambiguous.stderr
+    assert second.id in ambiguous.stderr
+    assert run_module("infra.cli", "keys", "revoke", first.id, environment=url).returncode == 0
     assert [key.valid for key in store.all()].count(True) == 1
 
 
 def test_a_redis_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Both by its address and by the folder of a stack that does not run; the password is not shown."""
-    down = run("keys", "list", WASTESTREAM_REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+    nobody = {"WASTESTREAM_REDIS_URL": f"redis://:hunter2@127.0.0.1:{free_port()}/0"}
+    down = run_module("infra.cli", "keys", "list", environment=nobody)
     assert (down.returncode, "Redis does not answer" in down.stderr) == (1, True)
     assert "hunter2" not in down.stderr + down.stdout
-    nothing = run("keys", "--data-dir", tmp_path, "list", WASTESTREAM_REDIS_URL="redis://127.0.0.1:1/0")
+    nothing = run_module("infra.cli", "keys", "--data-dir", tmp_path, "list", environment=nobody)
     assert (nothing.returncode, f"No stack runs on {tmp_path}" in nothing.stderr) == (1, True)
 
 
 # ---- The API as a process ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def start_api(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """A function that starts the API with more settings."""
-    started: list[Server] = []
-
-    def start(**environment: str) -> Server:
-        port = free_port()
-        variables = {**environment_of(settings), "WASTESTREAM_PORT": str(port), **environment}
-        server = Server([sys.executable, "-m", "api"], tmp_path / "api.log", variables, port)
-        started.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in started:
-        server.stop()
-
-
 def statuses(server: Server, *requests: tuple[str, str, bytes, dict[str, str]]) -> list[int]:
     """Send requests over one connection, which nobody may close between them; return their statuses."""
-    found = []
+    received = []
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         for method, path, body, headers in requests:
             connection.request(method, path, body, headers)
@@ -161,13 +151,13 @@ def statuses(server: Server, *requests: tuple[str, str, bytes, dict[str, str]]) 
             response = connection.getresponse()
             response.read()
             assert connection.sock is used
-            found.append(response.status)
-    return found
+            received.append(response.status)
+    return received
 
 
 def test_without_a_key_it_does_not_start_where_others_reach_it(settings: Settings) -> None:
     """It ends with a sentence that says what to do."""
-    ended = run(module="api", **environment_of(settings), WASTESTREAM_HOST="192.0.2.1")
+    ended = run_module("api", environment=environment_of(settings) | {"WASTESTREAM_HOST": "192.0.2.1"})
     assert ended.returncode == 1
     assert "there is no API key" in ended.stderr
     assert "keys create" in ended.stderr
@@ -211,7 +201,7 @@ def test_the_log_names_keys_and_requests_and_holds_no_secret(
         assert secret.rpartition("_")[2] not in log
 
 
-def test_a_client_reads_why_it_is_refused_though_it_is_still_sending(
+def test_a_client_reads_why_it_is_rejected_though_it_is_still_sending(
     settings: Settings, start_api: Callable[..., Server]
 ) -> None:
     """8 MB, without a key 1 MB, are read and dropped, so that the answer arrives; the connection goes on."""

@@ -57,9 +57,9 @@ def test_a_closed_channel_returns_what_it_holds_in_order_and_unmarked(
     """Neither lost nor doubled, before those that still wait, and not as if they had crashed a worker."""
     Leases().attach(channel)
     channel.close()
-    found = _waiting(jobs)
-    assert [job_id_of(keys_in(message)[0]) for message in found] == [ids[0], *ids[2:]]
-    assert not any(message["headers"].get("redelivered") for message in found)
+    messages = _waiting(jobs)
+    assert [job_id_of(keys_in(message)[0]) for message in messages] == [ids[0], *ids[2:]]
+    assert not any(message["headers"].get("redelivered") for message in messages)
     assert jobs.client.hlen("unacked") == jobs.client.zcard("unacked_index") == 0
 
 
@@ -94,9 +94,9 @@ def test_messages_of_whose_taking_the_answer_is_lost_are_returned_unmarked(
         assert answers
         assert len(seen) < jobs.client.hlen("unacked")
         consumer.channel.close()
-    found = _waiting(jobs, "single")
-    assert [job_id_of(keys_in(message)[0]) for message in found] == ids
-    assert not any(message["headers"].get("redelivered") for message in found)
+    messages = _waiting(jobs, "single")
+    assert [job_id_of(keys_in(message)[0]) for message in messages] == ids
+    assert not any(message["headers"].get("redelivered") for message in messages)
 
 
 def test_what_was_returned_by_another_is_not_returned_again(
@@ -113,7 +113,7 @@ def test_what_was_returned_by_another_is_not_returned_again(
 def test_messages_whose_batch_crashed_are_returned_as_such(
     jobs: JobStore, ids: list[str], channel: Any
 ) -> None:
-    """Whoever gets one next runs its jobs alone; the others run as ever."""
+    """The next worker with one of them runs its jobs alone; the others run in batches."""
     leases = Leases()
     leases.attach(channel)
     leases.mark_crashed(next(iter(channel.qos._delivered)))

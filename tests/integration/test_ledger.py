@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +15,12 @@ from ulid import ULID
 
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis.admission import Idempotency
+from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
+from core.redis.sinks import SinkStore
 from core.redis.workers import Running, WorkerRegistry, reported
+from tests.support.servers import REPOSITORY
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD = Prediction("biodegradable", 0.9, review=False)
@@ -48,7 +52,7 @@ def _ledger(client: FlaskClient, query: str = "from=2026-03-01&to=2026-03-02") -
 
 @pytest.mark.usefixtures("told")
 def test_rows_add_up_to_the_sum_and_to_what_is_there(client: FlaskClient) -> None:
-    """Every camera and hour has its row; the sum is theirs; pending is what really waits."""
+    """Every camera and hour has its row; the sum is theirs; pending counts the waiting jobs."""
     ledger = _ledger(client)
     rows = {(row["camera"], row["hour"][11:13]): row for row in ledger["rows"]}
     assert list(rows) == [("belt", "12"), ("other", "12"), ("belt", "13")]
@@ -96,7 +100,7 @@ def test_a_query_narrows_the_rows(client: FlaskClient, query: str, received: lis
 
 
 def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
-    """What Redis is asked for does not grow with other cameras; ends, gaps and bounds are kept to."""
+    """The calls to Redis do not grow with other cameras; ends, gaps and bounds are respected."""
     other = {
         f"{(NOON + timedelta(hours=hour)):%Y%m%d%H}:other-{number}"
         for hour in range(24)
@@ -106,19 +110,21 @@ def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
     jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in [*other, *ours]})
     ledger = Ledger(jobs.client)
     before = jobs.client.info("stats")["total_net_output_bytes"]
-    assert ledger.names("-inf", "+inf", "belt", most=10) == ours
+    assert ledger.names("-inf", "+inf", ["belt"], most=10) == ours
     assert jobs.client.info("stats")["total_net_output_bytes"] - before < 10_000
-    assert ledger.names("2026030113", "2026030123", "belt", most=10) == ours[1:4]
-    assert ledger.names("2026030113", "2026030123", "belt", most=2) == ours[1:3]
-    assert ledger.names("2026030218", "2026030218", "belt", most=1) == ours[4:]
-    assert ledger.names("1970010100", "2026030111", "belt", most=1) == []
+    assert ledger.names("2026030113", "2026030123", ["belt"], most=10) == ours[1:4]
+    assert ledger.names("2026030113", "2026030123", ["belt"], most=2) == ours[1:3]
+    assert ledger.names("2026030218", "2026030218", ["belt"], most=1) == ours[4:]
+    assert ledger.names("1970010100", "2026030111", ["belt"], most=1) == []
+    both = ledger.names("-inf", "+inf", ["other-1", "belt"], most=100)
+    assert both == sorted({name for name in other if name.endswith(":other-1")} | {*ours})
 
 
 def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
     """Thousands of hours without one are asked for in pieces."""
     names = [f"{2026 + year}030112:belt" for year in (0, 5)]
     jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in names})
-    assert Ledger(jobs.client).names("-inf", "+inf", "belt", most=10) == names
+    assert Ledger(jobs.client).names("-inf", "+inf", ["belt"], most=10) == names
 
 
 @pytest.mark.parametrize(
@@ -136,7 +142,7 @@ def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
         ("kamera=belt", "'kamera' is not a parameter"),
     ],
 )
-def test_queries_that_cannot_be_answered_are_refused(client: FlaskClient, query: str, says: str) -> None:
+def test_queries_that_cannot_be_answered_are_rejected(client: FlaskClient, query: str, says: str) -> None:
     """400 with a sentence."""
     response = client.get(f"/v1/ledger?{query}")
     assert response.status_code == 400
@@ -144,7 +150,7 @@ def test_queries_that_cannot_be_answered_are_refused(client: FlaskClient, query:
 
 
 @pytest.mark.usefixtures("told")
-def test_more_rows_than_one_answer_holds_are_refused(
+def test_more_rows_than_one_answer_holds_are_rejected(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is cut off in silence."""
@@ -177,7 +183,9 @@ def test_spreadsheets_get_csv(client: FlaskClient, query: str, accept: str) -> N
         lambda redis: redis.zadd("ws:pending:bulk", {"somebody": 1}),
     ],
 )
-def test_books_that_do_not_agree_are_not_balanced(client: FlaskClient, jobs: JobStore, damage: Any) -> None:
+def test_a_ledger_with_a_wrong_counter_is_not_balanced(
+    client: FlaskClient, jobs: JobStore, damage: Any
+) -> None:
     """A job that vanished, one counted twice, one never received, one that nobody counted: each shows."""
     damage(jobs.client)
     assert _ledger(client)["balanced"] is False
@@ -185,27 +193,51 @@ def test_books_that_do_not_agree_are_not_balanced(client: FlaskClient, jobs: Job
 
 @pytest.mark.usefixtures("told")
 def test_prometheus_reads_the_same_numbers(client: FlaskClient, jobs: JobStore) -> None:
-    """The page parses, and every sample is what the ledger says."""
+    """The page parses, and every sample agrees with the ledger."""
     WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
     response = client.get("/metrics")
     assert response.content_type.startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(response.get_data(as_text=True))
-    found = {
+    values = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in families
         for sample in family.samples
     }
-    assert found["wastestream_images_received_total", "belt"] == 4
-    assert found["wastestream_images_settled_total", "belt", "cancelled"] == 1
-    assert found["wastestream_images_settled_total", "belt", "expired"] == 0
-    assert found["wastestream_images_duplicate_total", "other"] == 1
-    assert found["wastestream_images_pending", "other"] == 1
-    assert found["wastestream_queue_depth", "single"] == 2
-    assert found["wastestream_queue_depth", "bulk"] == 0
-    assert found["wastestream_queue_limit",] == 200_000
-    assert found["wastestream_workers",] == 1
-    assert found["wastestream_workers_running", "2026.01.31+4567", "int8"] == 1
-    assert found["wastestream_ledger_balanced",] == 1
+    assert values["wastestream_images_received_total", "belt"] == 4
+    assert values["wastestream_images_settled_total", "belt", "cancelled"] == 1
+    assert values["wastestream_images_settled_total", "belt", "expired"] == 0
+    assert values["wastestream_images_duplicate_total", "other"] == 1
+    assert values["wastestream_images_pending", "other"] == 1
+    assert values["wastestream_queue_depth", "single"] == 2
+    assert values["wastestream_queue_depth", "bulk"] == 0
+    assert values["wastestream_queue_limit",] == 200_000
+    assert values["wastestream_workers",] == 1
+    assert values["wastestream_workers_running", "2026.01.31+4567", "int8"] == 1
+    assert values["wastestream_ledger_balanced",] == 1
+
+
+_METRIC = re.compile(r"^\| `(wastestream_\w+)` \| (\w+) \| (.*?) ?\| .+ \|$", flags=re.MULTILINE)
+
+
+@pytest.mark.usefixtures("told")
+def test_every_metric_is_documented(client: FlaskClient, jobs: JobStore) -> None:
+    """docs/api.md has a row for each, with its type and labels; other pages name none that does not exist."""
+    WorkerRegistry(jobs.client).seen("a@host", reported(Running("int8", "2026.01.31+4567")))
+    SinkStore(jobs.client, Feed(jobs.client, retention_hours=1)).advance("mqtt", Cursor(0))
+    families = list(text_string_to_metric_families(client.get("/metrics").text))
+    shown = {
+        f"{family.name}{'_total' * (family.type == 'counter')}": (
+            family.type,
+            {label for sample in family.samples for label in sample.labels},
+        )
+        for family in families
+    }
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    rows = _METRIC.findall((REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8"))
+    assert {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows} == shown
+    for page in pages:
+        named = set(re.findall(r"`(wastestream_[a-z_]+)`", page.read_text(encoding="utf-8")))
+        assert named <= shown.keys(), page
 
 
 def _pending(client: FlaskClient, camera: str) -> float:
@@ -215,8 +247,8 @@ def _pending(client: FlaskClient, camera: str) -> float:
 
 
 @pytest.mark.usefixtures("told")
-def test_prometheus_sees_books_that_disagree(client: FlaskClient, jobs: JobStore) -> None:
-    """What is pending is what the rows count, not what the other counters leave over."""
+def test_prometheus_sees_a_ledger_that_is_not_balanced(client: FlaskClient, jobs: JobStore) -> None:
+    """The pending images are those of the rows, not a difference of other counters."""
     assert (_pending(client, "belt"), _pending(client, "other")) == (1, 1)
     jobs.client.hincrby("ws:ledger:2026030112:belt", "pending", 2)
     assert _pending(client, "belt") == 3

@@ -52,7 +52,7 @@ def test_up_reports_ready_only_when_all_is(local: Local) -> None:
     assert status.returncode == 0
     assert local.url in status.stdout
     processes = local.status()["processes"]
-    assert [process["name"] for process in processes] == ["redis", "s3", "api", "worker-1"]
+    assert [process["name"] for process in processes] == ["redis", "s3", "api", "sinks", "worker-1"]
     for process in processes:
         assert (process["ready"], process["memory"] > 0, process["restarts"]) == (True, True, 0)
 
@@ -86,7 +86,7 @@ def test_redis_and_s3_refuse_strangers(local: Local) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{local.port + 2}/wastestream", timeout=5)
 
 
-def test_a_second_up_on_the_folder_is_refused(local: Local) -> None:
+def test_a_second_up_on_the_folder_is_rejected(local: Local) -> None:
     """It names the process that holds the folder, and harms nothing."""
     second = local.up("--port", str(free_ports(3)))
     assert second.returncode != 0
@@ -94,8 +94,8 @@ def test_a_second_up_on_the_folder_is_refused(local: Local) -> None:
     assert local.status()["ready"]
 
 
-def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
-    """It says which port, which service and what to do, and leaves nothing running."""
+def test_a_port_in_use_is_rejected(tmp_path: Path) -> None:
+    """The error names port, service and remedy, and leaves nothing running."""
     other = Local(tmp_path / "data")
     with socket.create_server(("127.0.0.1", other.port + 1)):
         done = other.up()
@@ -105,7 +105,7 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert other.alive() == []
 
 
-@pytest.mark.parametrize("name", ["redis", "s3", "api", "worker-1"])
+@pytest.mark.parametrize("name", ["redis", "s3", "api", "sinks", "worker-1"])
 def test_a_killed_process_is_replaced(local: Local, name: str) -> None:
     """`kill -9` of any one: it is started again, `up` says so, and the stack works as before."""
     before = local.signal(name, signal.SIGKILL)
@@ -141,7 +141,7 @@ def _redis_file(local: Local) -> Path:
 
 
 def test_everything_killed_at_once_loses_nothing(local: Local) -> None:
-    """What was answered is there; a write that was not finished is cut off, and `up` says so."""
+    """Answered jobs exist; an unfinished write is cut off, and `up` says so."""
     job_id = local.upload()
     for process in local.alive():
         process.kill()
@@ -183,9 +183,9 @@ def test_up_on_a_redis_that_lost_everything_is_closed(local: Local) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"CLOSED: {local.url}  {lost}" in done.stdout
     assert "Ready" not in done.stdout
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(urllib.error.HTTPError) as rejected:
         local.upload()
-    assert (refused.value.code, lost in json.load(refused.value)["detail"]) == (503, True)
+    assert (rejected.value.code, lost in json.load(rejected.value)["detail"]) == (503, True)
     status = local.run("status")
     assert (status.returncode, f"installation: {lost}" in status.stdout) == (1, True)
     assert local.run("installation", "renew").returncode == 0
@@ -215,7 +215,7 @@ def foreground(tmp_path: Path) -> Iterator[Callable[[list[str], Local], subproce
         process.wait()
 
 
-def test_in_the_foreground_ctrl_c_drains_and_stops(
+def test_in_the_foreground_ctrl_c_stops_everything(
     tmp_path: Path, foreground: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """Ctrl-C ends with exit code 0 and no process left. SIGTERM, which `down` sends, does the same."""
@@ -292,17 +292,17 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_damaged_files_of_redis_are_repaired_on_request(local: Local) -> None:
-    """Where something answered would be lost, `up` starts nothing, tells it, and asks for `--repair`."""
+    """If answered jobs would be lost, `up` starts nothing, reports the loss, and asks for `--repair`."""
     job_id = local.upload()
     local.run("down")
     file = _redis_file(local)
     whole = file.read_bytes()
     place = whole.rindex(job_id.encode())  # in an answered write, which others follow
     file.write_bytes(whole[:place] + bytes(200) + whole[place + 200 :])
-    refused = local.up()
-    assert refused.returncode == 1
-    assert f"{file} is damaged at byte" in refused.stderr + refused.stdout
-    assert "Nothing has been changed" in refused.stderr + refused.stdout
+    rejected = local.up()
+    assert rejected.returncode == 1
+    assert f"{file} is damaged at byte" in rejected.stderr + rejected.stdout
+    assert "Nothing has been changed" in rejected.stderr + rejected.stdout
     assert local.alive() == []
     done = local.up("--repair")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -18,9 +17,10 @@ from core.messages import QUEUES
 from core.redis import keys
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from tests.support.calls import post_image
 from tests.support.images import jpeg
 from tests.support.servers import Server
-from tests.support.stream import assert_balanced, upload, upload_bulk
+from tests.support.stream import assert_balanced, stored_objects, upload, upload_bulk
 
 MAX_QUEUED = 64
 MAX_BULK = 58
@@ -36,8 +36,7 @@ def narrow(settings: Settings) -> FlaskClient:
 def _post(client: FlaskClient, count: int = 1, key: str | None = None) -> TestResponse:
     named = {"Idempotency-Key": key} if key else {}
     if count == 1:
-        headers = {"Content-Type": "image/jpeg", **named}
-        return client.post("/v1/images", data=jpeg(), headers=headers)
+        return post_image(client, **named)
     parts = [(io.BytesIO(jpeg()), "a.jpg", "image/jpeg") for _ in range(count)]
     return client.post("/v1/images/bulk", data={"i": parts}, headers=named)
 
@@ -47,11 +46,6 @@ def _fill(client: FlaskClient, jobs: JobStore, count: int) -> None:
     upload_bulk(client, min(count, MAX_BULK) - jobs.pending())
     for _ in range(count - jobs.pending()):
         upload(client)
-
-
-def _stored(s3_server: Server) -> int:
-    """Return how many objects with images storage holds."""
-    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
 def _messages(jobs: JobStore) -> int:
@@ -64,23 +58,27 @@ def test_a_full_queue_takes_nothing_more(
     narrow: FlaskClient, jobs: JobStore, s3_server: Server, count: int, key: str | None
 ) -> None:
     """429 with the time to come back; no record, no message, no count, and no image left in storage."""
-    most = MAX_QUEUED if count == 1 else MAX_BULK
-    _fill(narrow, jobs, most - count + 1)
-    stored, messages = _stored(s3_server), _messages(jobs)
-    for _ in range(2):  # the second is refused by the API process itself, or by its look before storing
+    bound = MAX_QUEUED if count == 1 else MAX_BULK
+    _fill(narrow, jobs, bound - count + 1)
+    stored, messages = stored_objects(s3_server), _messages(jobs)
+    for _ in range(2):  # the second is rejected by the API process itself, or by its look before storing
         response = _post(narrow, count, key)
         assert response.status_code == 429
         assert int(response.headers["Retry-After"]) >= 1
         detail = response.get_json(force=True)["detail"]
-        assert f"{most - count + 1} images wait, and " in detail
-        assert f"uploads are taken up to {most}." in detail
+        assert f"{bound - count + 1} images wait, and " in detail
+        assert f"uploads are taken up to {bound}." in detail
         assert f"again in {response.headers['Retry-After']} s" in detail
-    assert (_stored(s3_server), _messages(jobs), jobs.pending()) == (stored, messages, most - count + 1)
+    assert (stored_objects(s3_server), _messages(jobs), jobs.pending()) == (
+        stored,
+        messages,
+        bound - count + 1,
+    )
     assert_balanced(jobs)
 
 
 def test_bulk_uploads_leave_places_for_single_ones(narrow: FlaskClient, jobs: JobStore) -> None:
-    """However many bulk uploads come and are refused, single images are accepted up to the whole bound."""
+    """However many bulk uploads come and are rejected, single images are accepted up to the whole bound."""
     upload_bulk(narrow, MAX_BULK)
     for _ in range(MAX_QUEUED - MAX_BULK):
         assert _post(narrow, 2).status_code == 429
@@ -93,7 +91,7 @@ def test_bulk_uploads_leave_places_for_single_ones(narrow: FlaskClient, jobs: Jo
 def test_what_was_accepted_before_is_answered_though_the_queue_is_full(
     narrow: FlaskClient, jobs: JobStore
 ) -> None:
-    """A client that missed the answer gets it; and once there is room, the refused key works."""
+    """A client that missed the answer gets it; and once there is room, the rejected key works."""
     first = _post(narrow, key="k").get_json()
     _fill(narrow, jobs, MAX_QUEUED)
     assert _post(narrow, key="other").status_code == 429
@@ -109,11 +107,11 @@ def test_cancelling_makes_no_room_for_endless_messages(narrow: FlaskClient, jobs
         job_id = _post(narrow).get_json()["id"]
         assert narrow.delete(f"/v1/jobs/{job_id}").status_code == 200
     assert (jobs.pending(), _messages(jobs)) == (0, MAX_QUEUED)
-    refused = _post(narrow)
-    assert refused.status_code == 429
+    rejected = _post(narrow)
+    assert rejected.status_code == 429
     assert (
         f"{MAX_QUEUED} images wait, and single uploads are taken up to {MAX_QUEUED}"
-        in refused.get_json(force=True)["detail"]
+        in rejected.get_json(force=True)["detail"]
     )
     assert _messages(jobs) == MAX_QUEUED
     assert_balanced(jobs)
@@ -133,7 +131,7 @@ def test_the_last_place_is_given_once(narrow: FlaskClient, jobs: JobStore) -> No
     assert_balanced(jobs)
 
 
-def test_the_time_to_come_back_follows_the_drain(narrow: FlaskClient, jobs: JobStore) -> None:
+def test_the_time_to_come_back_follows_the_service_rate(narrow: FlaskClient, jobs: JobStore) -> None:
     """A queue that works off two jobs a second has room for 20 more in 10 seconds."""
     upload_bulk(narrow, MAX_BULK)
     jobs.client.hset(keys.SERVICE_RATE, mapping={"jobs": 60, "ms": 30_000, "since": jobs.now_ms()})
@@ -164,7 +162,7 @@ def test_places_of_a_bulk_upload_are_in_its_order(client: FlaskClient) -> None:
 
 
 def test_a_clock_set_back_does_not_reorder_the_queue(client: FlaskClient, jobs: JobStore) -> None:
-    """What is accepted later stays later, though Redis' clock now shows an earlier time."""
+    """Jobs accepted later stay later, though Redis' clock now shows an earlier time."""
     first = upload(client)
     ahead = jobs.now_ms() + 3_600_000  # as if the clock had been set back by an hour since
     jobs.client.zadd("ws:pending:single", {first: ahead})
@@ -188,19 +186,19 @@ def test_a_queued_job_is_cancelled(client: FlaskClient, jobs: JobStore) -> None:
 
 
 def test_what_has_settled_cannot_be_cancelled(client: FlaskClient, jobs: JobStore) -> None:
-    """409 with its state; 404 for what never was."""
+    """409 with its state; 404 for an unknown job."""
     job_id = upload(client)
     jobs.settle([Outcome(job_id, JobState.CLASSIFIED, GOOD)], "m")
-    refused = client.delete(f"/v1/jobs/{job_id}")
-    assert refused.status_code == 409
-    assert "is classified already" in refused.get_json(force=True)["detail"]
+    rejected = client.delete(f"/v1/jobs/{job_id}")
+    assert rejected.status_code == 409
+    assert "is classified already" in rejected.get_json(force=True)["detail"]
     assert client.get(f"/v1/jobs/{job_id}").get_json()["state"] == "classified"
     assert client.delete(f"/v1/jobs/{new_job_id()}").status_code == 404
     assert client.delete("/v1/jobs/nonsense").status_code == 404
 
 
 @pytest.mark.parametrize("max_age", ["0", "-1", "soon", "nan", "inf", "604801", ""])
-def test_an_impossible_max_age_is_refused(client: FlaskClient, max_age: str) -> None:
+def test_an_impossible_max_age_is_rejected(client: FlaskClient, max_age: str) -> None:
     """Seconds, above 0 and up to a week."""
     headers = {"Content-Type": "image/jpeg", "X-Max-Age": max_age}
     response = client.post("/v1/images", data=jpeg(), headers=headers)
@@ -215,10 +213,10 @@ def test_age_counts_from_the_capture(client: FlaskClient, jobs: JobStore) -> Non
     job = client.post("/v1/images", data=jpeg(), headers=captured).get_json()
     assert job["expires_at"] == "2026-01-31T08:00:02.500Z"
     job = client.post("/v1/images", data=jpeg(), headers=headers).get_json()
-    found = jobs.read(job["id"])
-    assert found is not None
-    assert found.expires_ms is not None
-    assert abs(found.expires_ms - jobs.now_ms() - 2_500) < 2_500
+    record = jobs.read(job["id"])
+    assert record is not None
+    assert record.expires_ms is not None
+    assert abs(record.expires_ms - jobs.now_ms() - 2_500) < 2_500
     (message, _) = jobs.client.lrange(QUEUES["single"], 0, -1)
     assert json.loads(message)["headers"]["id"] == job["id"]
 
@@ -229,9 +227,9 @@ def test_a_result_that_comes_too_late_is_no_result(jobs: JobStore) -> None:
     jobs.accept([late, early], "single", "test.queue", ["message"])
     outcomes = [Outcome(job.id, JobState.CLASSIFIED, GOOD) for job in (late, early)]
     assert jobs.settle(outcomes, "m") == [JobState.EXPIRED, JobState.CLASSIFIED]
-    found = jobs.read(late.id)
-    assert found is not None
-    assert (found.prediction, found.error) == (None, TOO_OLD)
+    record = jobs.read(late.id)
+    assert record is not None
+    assert (record.prediction, record.error) == (None, TOO_OLD)
     assert_balanced(jobs)
 
 
@@ -248,23 +246,23 @@ def test_a_settled_job_no_longer_expires(jobs: JobStore) -> None:
 def test_made_up_cameras_do_not_fill_the_ledger(
     settings: Settings, jobs: JobStore, s3_server: Server
 ) -> None:
-    """Beyond the bound a new camera is refused with all that came with it; those known go on."""
+    """Beyond the bound an upload with a new camera is rejected; known cameras continue."""
     client = create_app(settings.model_copy(update={"max_cameras": 2})).test_client()
 
     def send(camera: str, count: int = 1) -> TestResponse:
         headers = {"X-Camera-Id": camera}
         if count == 1:
-            return client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg", **headers})
+            return post_image(client, **headers)
         parts = [(io.BytesIO(jpeg()), "a.jpg", "image/jpeg") for _ in range(count)]
         return client.post("/v1/images/bulk", data={"i": parts}, headers=headers)
 
     assert [send("a").status_code, send("b", 3).status_code] == [202, 202]
-    stored = _stored(s3_server)
+    stored = stored_objects(s3_server)
     for count in (1, 3):
-        refused = send("c", count)
-        assert refused.status_code == 422
-        assert "there are 2 already" in refused.get_json(force=True)["detail"]
-    assert _stored(s3_server) == stored
+        rejected = send("c", count)
+        assert rejected.status_code == 422
+        assert "there are 2 already" in rejected.get_json(force=True)["detail"]
+    assert stored_objects(s3_server) == stored
     assert send("a", 3).status_code == 202
     assert jobs.client.zrange("ws:cameras", 0, -1) == ["a", "b"]
     assert_balanced(jobs)

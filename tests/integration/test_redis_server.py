@@ -10,7 +10,6 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from api import readiness
 from api.app import create_app
 from core.errors import MissingRightsError
 from core.ids import new_job_id
@@ -23,6 +22,7 @@ from core.redis.job_store import JobStore
 from core.redis.server import acl_rules, check_server
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
+from tests.support.calls import post_image
 from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from tests.support.stream import finish, upload, upload_bulk, wait_settled
@@ -34,10 +34,7 @@ _LUA = REPOSITORY / "core" / "redis" / "lua"
 AllowUser = Callable[..., str]
 
 
-@pytest.fixture(autouse=True)
-def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readiness does not wait a second before it asks again."""
-    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
+pytestmark = pytest.mark.usefixtures("fresh_readiness")
 
 
 @pytest.fixture
@@ -71,7 +68,7 @@ def _look_now(client: FlaskClient) -> None:
 
 
 def _status(client: FlaskClient) -> int:
-    return client.post("/v1/images", data=jpeg(), headers={"Content-Type": "image/jpeg"}).status_code
+    return post_image(client).status_code
 
 
 def test_a_redis_that_drops_keys_gets_no_jobs(
@@ -80,7 +77,7 @@ def test_a_redis_that_drops_keys_gets_no_jobs(
     policy: Callable[[str], None],
     start_worker: Callable[..., Server],
 ) -> None:
-    """Uploads are refused and the reason told, workers go on; so does all else when it is set right."""
+    """Uploads are rejected and the reason told, workers go on; so does all else when it is set right."""
     accepted = [upload(client)]
     policy("volatile-lru")
     _look_now(client)
@@ -129,8 +126,8 @@ def test_the_user_with_the_fewest_rights_can_do_everything(
     key_store = KeyStore(connect(url))
     key_store.create("belt", [Scope.INGEST])
     key_store.revoke("belt")
-    refused = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
-    assert refused <= {"client"}  # by which redis-py tells its name; it bears a refusal
+    denied = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
+    assert denied <= {"client"}  # by which redis-py tells its name; it bears a refusal
 
 
 def test_what_scripts_call_is_among_the_rights() -> None:

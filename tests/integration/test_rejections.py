@@ -1,4 +1,4 @@
-"""Requests that are refused, in front of a real API process: their senders can read why."""
+"""Requests that are rejected, in front of a real API process: their senders can read why."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def api(redis_server: Server, s3_server: Server, tmp_path_factory: pytest.TempPa
         yield Api(port, token, folder / "log", JobStore(client))
 
 
-def refused(key: str) -> list[tuple[str, str, dict[str, str], int]]:
+def rejected(key: str) -> list[tuple[str, str, dict[str, str], int]]:
     """Requests by method, path and header fields, and the status that each must be answered with."""
     image = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -90,12 +90,12 @@ def problem(status: int, body: bytes | str) -> dict[str, Any]:
     return document
 
 
-def test_python_reads_why_it_is_refused_and_what_becomes_of_the_connection(api: Api) -> None:
-    """However much it sends: what is said to stay open serves the next request, and the rest is closed."""
+def test_python_reads_why_it_is_rejected_and_what_becomes_of_the_connection(api: Api) -> None:
+    """With any amount of bytes sent: a connection said to stay open serves the next request; others close."""
     connection = HTTPConnection("127.0.0.1", api.port, timeout=30)
     with contextlib.closing(connection):
         for size in SIZES:
-            for method, path, headers, status in refused(api.key):
+            for method, path, headers, status in rejected(api.key):
                 connection.request(method, path, bytes(size), headers)
                 own = connection.sock
                 answer = connection.getresponse()
@@ -111,13 +111,13 @@ def test_python_reads_why_it_is_refused_and_what_becomes_of_the_connection(api: 
             problem(401, answer.read())
 
 
-def test_node_reads_why_it_is_refused(api: Api) -> None:
+def test_node_reads_why_it_is_rejected(api: Api) -> None:
     """With the same requests; it looks for the answer while it sends."""
     node = Path(playwright.__file__).parent / "driver" / "node"
     requests: list[dict[str, Any]] = [
         {"method": method, "path": path, "headers": headers, "size": size, "status": status}
         for size in SIZES
-        for method, path, headers, status in refused(api.key)
+        for method, path, headers, status in rejected(api.key)
     ]
     done = subprocess.run(
         [shutil.which("node") or node, SEND, str(api.port)],
@@ -135,7 +135,7 @@ def test_node_reads_why_it_is_refused(api: Api) -> None:
         problem(answer["status"], answer["body"])
 
 
-def test_who_asks_before_sending_is_refused_before_it_sends(api: Api) -> None:
+def test_who_asks_before_sending_is_rejected_before_it_sends(api: Api) -> None:
     """`Expect: 100-continue` without a key: no leave is given, and the connection closes."""
     head = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
     answer = exchange(api.port, head + b"Expect: 100-continue\r\n\r\n")
@@ -144,7 +144,7 @@ def test_who_asks_before_sending_is_refused_before_it_sends(api: Api) -> None:
 
 
 def exchange(port: int, data: bytes) -> bytes:
-    """Send bytes and return all that comes until the server closes."""
+    """Send bytes; return all bytes received until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(data)
         return b"".join(iter(lambda: client.recv(65536), b""))
@@ -167,7 +167,7 @@ _BROKEN_CHUNKS = [
 
 
 def test_malformed_requests_are_answered_with_a_sentence_and_hardly_logged(api: Api) -> None:
-    """400 whatever is wrong with them; nothing of their bodies is in the log, and no traceback."""
+    """400 for every kind of malformed request; the log has no bytes of their bodies, and no traceback."""
     key = f"Authorization: Bearer {api.key}".encode()
     for path in (b"/v1/images", b"/session", b"/v1/jobs/query"):
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n%s\r\n\r\n" % (

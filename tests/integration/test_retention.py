@@ -1,4 +1,4 @@
-"""What has been kept long enough goes, on a real Redis and a real S3 server; nothing else does."""
+"""Retention on a real Redis and a real S3 server: old images and rows are removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_images_go_when_their_time_has_come(
     accept: Callable[..., str],
     stored: Callable[[], set[str]],
 ) -> None:
-    """Old ones of every camera go, also one that was never accepted; what waits and what is fresh stays."""
+    """Old images of every camera are removed, also one never accepted; waiting and fresh ones stay."""
     old = [accept(OLD), accept(OLD, "00:1A:2B, B\u00e4nd 2"), accept(BARELY)]
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
     orphan = _id(OLD)
@@ -119,7 +119,7 @@ def test_a_folder_of_many_is_swept_page_by_page(
     midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     due = [_id(midnight + timedelta(seconds=number)) for number in range(1100)]
     kept = [_id(midnight + timedelta(hours=12, seconds=number)) for number in range(30)]
-    objects.put_many([(image_key(one, "busy", "jpeg"), b"x") for one in due + kept])
+    objects.put_many([(image_key(job_id, "busy", "jpeg"), b"x") for job_id in due + kept])
     limit = round((midnight + timedelta(hours=12)).timestamp() * 1000)
     assert Sweep(jobs, objects).run(limit) == 1100
     assert stored() == set(kept)
@@ -138,7 +138,7 @@ def _sweep_process(settings: Settings, **environment: str) -> subprocess.Popen[s
 def test_a_sweep_that_is_killed_is_made_up_for(
     settings: Settings, objects: ObjectStore, stored: Callable[[], set[str]]
 ) -> None:
-    """The next one finds all that is left."""
+    """The next sweep removes the rest."""
     old = [(image_key(_id(OLD), "belt", "jpeg"), b"x") for _ in range(600)]
     objects.put_many(old)
     first = _sweep_process(settings)
@@ -153,7 +153,7 @@ def test_a_sweep_that_is_killed_is_made_up_for(
 def test_the_ledger_is_kept_for_its_time(
     settings: Settings, jobs: JobStore, accept: Callable[..., str]
 ) -> None:
-    """Rows older than the limit go with the sweep, others stay, and the books stay balanced."""
+    """Rows older than the limit go with the sweep, others stay, and the ledger stays balanced."""
     accept(NOW - timedelta(days=40), "a")
     accept(NOW - timedelta(days=40), "b", settled=False)
     accept(NOW, "c")

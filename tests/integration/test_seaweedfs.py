@@ -1,4 +1,4 @@
-"""On SeaweedFS, as in containers: what the local S3 server has not got, and that nothing else differs."""
+"""SeaweedFS, as in containers: features that the local S3 server lacks, and no other difference."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def settings(settings: Settings, server: Server) -> Settings:
     """Settings for it, the bucket made."""
-    made = settings.model_copy(
+    changed = settings.model_copy(
         update={
             "s3_endpoint": f"http://127.0.0.1:{server.port}",
             "s3_access_key": SecretStr(seaweedfs.ACCESS_KEY),
             "s3_secret_key": SecretStr(seaweedfs.SECRET_KEY),
         }
     )
-    wait_until(lambda: _has_bucket(made), "the server to be ready")
-    return made
+    wait_until(lambda: _has_bucket(changed), "the server to be ready")
+    return changed
 
 
 def _has_bucket(settings: Settings) -> bool:
@@ -73,8 +73,8 @@ def _client(settings: Settings) -> Any:
 
 
 def _rules(settings: Settings) -> dict[str, dict[str, Any]]:
-    found = _client(settings).get_bucket_lifecycle_configuration(Bucket=settings.s3_bucket)["Rules"]
-    return {rule["ID"]: rule for rule in found}
+    rules = _client(settings).get_bucket_lifecycle_configuration(Bucket=settings.s3_bucket)["Rules"]
+    return {rule["ID"]: rule for rule in rules}
 
 
 def test_the_bucket_forgets_old_images_by_itself(settings: Settings) -> None:
@@ -90,14 +90,14 @@ def test_the_bucket_forgets_old_images_by_itself(settings: Settings) -> None:
         Bucket=settings.s3_bucket, LifecycleConfiguration={"Rules": [OTHER, rule]}
     )
     ensure_bucket(settings.model_copy(update={"image_retention_hours": 24.0}))
-    found = _rules(settings)
-    assert {name: one["Expiration"]["Days"] for name, one in found.items()} == {"logs": 1, rule["ID"]: 2}
+    rules = _rules(settings)
+    assert {name: entry["Expiration"]["Days"] for name, entry in rules.items()} == {"logs": 1, rule["ID"]: 2}
 
 
 def test_a_session_token_goes_with_both_clients_or_with_none(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is another storage's is left out; this server refuses those that it did not make."""
+    """A rule of another storage is left out; this server refuses rules that it did not make."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another storage")
     ensure_bucket(settings)
     ObjectStore(settings).check()

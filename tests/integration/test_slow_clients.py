@@ -123,8 +123,8 @@ def test_what_does_not_come_and_what_nobody_takes_is_given_up(port: int) -> None
             text = b"".join(iter(lambda: late.recv(4096), b""))  # to the end of the connection
         assert text.startswith(b"HTTP/1.1 408 ")
         assert b"took more than 10 seconds" in text
-        for each in silent:
-            answer = each.getresponse()
+        for connection in silent:
+            answer = connection.getresponse()
             assert (answer.status, answer.headers["Connection"]) == (408, "close")
             assert "2 bytes in 2" in json.load(answer)["detail"]
         wait_until(lambda: reader.socket is not first, "the connection to be closed", STALL_TIMEOUT + 20)
@@ -141,25 +141,25 @@ def test_bulk_uploads_and_waiting_requests_leave_threads_for_others(port: int) -
         job_id = json.load(single.getresponse())["id"]
         _begin(opened, port, "/v1/images/bulk", _FORM, 900)
         waiting = [HTTPConnection("127.0.0.1", port, timeout=40) for _ in range(_PLACES + 2 * _WAITING)]
-        for each in waiting:
-            opened.callback(each.close)
-            each.request("GET", f"/v1/jobs/{job_id}?wait=5")
+        for connection in waiting:
+            opened.callback(connection.close)
+            connection.request("GET", f"/v1/jobs/{job_id}?wait=5")
         began = time.monotonic()
         single.request("POST", "/v1/images", jpeg(), image)
         assert single.getresponse().status == 202
         assert time.monotonic() - began < 4  # not when the others end
-        answers = [each.getresponse() for each in waiting]
+        answers = [connection.getresponse() for connection in waiting]
         assert sum(answer.headers["Retry-After"] is None for answer in answers) == _WAITING
 
 
 def test_memory_for_bodies_is_bounded_and_shared(
     port: int, jobs: JobStore, tokens: dict[str, str], tmp_path: Path
 ) -> None:
-    """A client gets a share of it: what is more waits, and is answered 503 while it still sends."""
-    api = next(one for one in psutil.process_iter() if _listens_on(one, port))
+    """A client gets a share of it; its further uploads wait, and are answered 503 while it still sends."""
+    api = next(process for process in psutil.process_iter() if _listens_on(process, port))
     processes = [api, *api.children(recursive=True)]
     assert _upload(port, tokens["camera"])[0] == 202
-    before = sum(one.memory_info().rss for one in processes)
+    before = sum(process.memory_info().rss for process in processes)
     size = 10 * _MIB
     with contextlib.ExitStack() as opened:
         clients = []
@@ -174,7 +174,7 @@ def test_memory_for_bodies_is_bounded_and_shared(
             clients.append(client)
         for client in clients[:6]:
             client.send(bytes(size - 1))
-        peak = sum(one.memory_info().rss for one in processes)
+        peak = sum(process.memory_info().rss for process in processes)
         assert 55 * _MIB < peak - before < 110 * _MIB
         assert _upload(port, tokens["camera"])[0] == 202
         for client in clients[6:]:
@@ -183,7 +183,7 @@ def test_memory_for_bodies_is_bounded_and_shared(
             assert answer.status == 503
             assert answer.headers["Retry-After"]
             assert "send fewer at a time" in json.load(answer)["detail"]
-        assert sum(one.memory_info().rss for one in processes) - before < 110 * _MIB
+        assert sum(process.memory_info().rss for process in processes) - before < 110 * _MIB
         for client in clients[:6]:
             client.send(b"\0")
             assert client.getresponse().status == 415
@@ -197,7 +197,7 @@ def _listens_on(process: psutil.Process, port: int) -> bool:
 
 
 def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> None:
-    """The one that has done nothing for longest makes room for a new one."""
+    """The connection idle for longest makes room for a new one."""
     with contextlib.ExitStack() as opened:
         camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
         sockets = [
@@ -217,7 +217,7 @@ def test_connections_of_one_address_are_bounded(port: int, many_files: None) -> 
 def test_a_frozen_redis_does_not_make_the_api_look_dead(
     port: int, jobs: JobStore, tokens: dict[str, str], redis_server: Server
 ) -> None:
-    """Whoever watches the process hears from it at once, though all others wait for Redis."""
+    """Probes are answered at once, though all other requests wait for Redis."""
     assert _upload(port, tokens["camera"])[0] == 202
     assert redis_server.process is not None
     watcher = HTTPConnection("127.0.0.1", port, timeout=2)

@@ -29,7 +29,7 @@ def _status(stack: Stack, *options: str, ready: bool | None = True, **environmen
 
 
 def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
-    """Without one, what is ready, and how to see the rest."""
+    """Without a key: readiness, and how to see the rest."""
     hint = "to a key with the scope read"
     wait_until(lambda: hint in _status(locked_stack), "the stack's first key to be known", 10)
     without = _status(locked_stack)
@@ -39,6 +39,21 @@ def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
     assert "workers that report: 1, jobs in progress: 0" in told
     assert re.search(r"model: \S+ \((float|int8)\), workers: 1", told)
     assert "ledger: balanced" in told
+
+
+def test_a_paused_lane_is_shown(locked_stack: Stack) -> None:
+    """To everyone; with a key also since when, and how to go on."""
+    key = locked_stack.make_key("dispatcher", "read")
+    subprocess.run(locked_stack.command("pause", "bulk"), check=True, cwd=REPOSITORY, timeout=60)
+    wait_until(lambda: "paused: bulk" in _status(locked_stack), "the pause to be shown")
+
+    def told() -> str:
+        return " ".join(_status(locked_stack, WASTESTREAM_API_KEY=key).split())
+
+    # Each API process looks once a second.
+    wait_until(lambda: "warning, paused: Workers take no bulk jobs: paused since 20" in told(), "the reason")
+    subprocess.run(locked_stack.command("resume", "bulk"), check=True, cwd=REPOSITORY, timeout=60)
+    wait_until(lambda: "paused" not in _status(locked_stack), "the lane to be resumed")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,8 @@ def test_figures_are_shown_to_a_key_that_may_read(locked_stack: Stack) -> None:
             "0 processes ready · CLOSED, data were",
         ),
         ({"status": "ready", "pending": 1200}, "0 processes ready · 1,200 jobs in progress · "),
+        ({"status": "ready", "paused": []}, "0 processes ready · 0 MB"),
+        ({"status": "ready", "paused": ["bulk"]}, "0 processes ready · bulk jobs PAUSED · "),
     ],
 )
 def test_the_live_line_tells_what_it_knows(

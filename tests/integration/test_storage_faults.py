@@ -17,7 +17,6 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from api import readiness
 from api.app import create_app
 from core.errors import StorageUnavailableError
 from core.redis.job_store import JobStore
@@ -27,22 +26,18 @@ from tests.support.images import encoded, jpeg, pattern
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import finish, upload
 
-
-@pytest.fixture(autouse=True)
-def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readiness does not wait a second before it asks again."""
-    monkeypatch.setattr(readiness, "MAX_AGE", 0.0)
+pytestmark = pytest.mark.usefixtures("fresh_readiness")
 
 
 def _storage(client: FlaskClient) -> str:
-    """Return what `/readyz` says of storage; its status fits."""
+    """Return the storage part of `/readyz`; check its status."""
     answer = client.get("/readyz")
     said = str(answer.get_json()["checks"]["storage"])
     assert answer.status_code == (200 if said == "ok" else 503)
     return said
 
 
-def _refused(client: FlaskClient, data: bytes | None = None, kind: str = "image/jpeg") -> None:
+def _rejected(client: FlaskClient, data: bytes | None = None, kind: str = "image/jpeg") -> None:
     """Check that uploads are answered 503, not with a 4xx for which a camera would drop its image."""
     single = client.post("/v1/images", data=data or jpeg(), headers={"Content-Type": kind})
     parts = [(io.BytesIO(data or jpeg(seed)), f"{seed}.jpg", kind) for seed in range(3)]
@@ -59,7 +54,7 @@ def test_a_bucket_that_does_not_exist(
     """Uploads are to be sent again, and jobs whose images a worker cannot look for there go on waiting."""
     gone = settings.model_copy(update={"s3_bucket": "nobody-made-it"})
     without = create_app(gone).test_client()
-    _refused(without)
+    _rejected(without)
     assert "The bucket does not exist: make it with `python -m core.storage`" in _storage(without)
     job = upload(client)
     assert without.get(f"/v1/jobs/{job}/image").status_code == 503
@@ -76,12 +71,12 @@ def test_a_bucket_that_does_not_exist(
 def test_keys_that_are_refused(settings: Settings) -> None:
     """A wrong secret key."""
     stranger = create_app(settings.model_copy(update={"s3_secret_key": SecretStr("wrong" * 5)})).test_client()
-    _refused(stranger)
+    _rejected(stranger)
     assert "Storage denies access: check the S3 keys" in _storage(stranger)
 
 
 def test_puts_that_fail_while_gets_do_not(settings: Settings, s3_server: Server, tmp_path: Path) -> None:
-    """What uploads need is tried, and it is enough that the server takes objects again."""
+    """Readiness tries an upload's calls, and is restored as soon as the server takes objects again."""
     objects = ObjectStore(settings)
     objects.ping()
     port = free_port()
@@ -91,7 +86,7 @@ def test_puts_that_fail_while_gets_do_not(settings: Settings, s3_server: Server,
     client = create_app(settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{port}"})).test_client()
     server.start()
     try:
-        _refused(client)
+        _rejected(client)
         assert _storage(client).startswith("Storage ")
         server.kill()
         assert "Storage does not answer" in _storage(client)
@@ -127,7 +122,7 @@ def test_a_disk_that_is_full_for_images_and_not_for_a_byte(settings: Settings, s
     objects.put_many([("images/belt/a.jpeg", bytes(950_000))])
     assert _storage(client) == "ok"
     large = encoded(pattern(200, 170), "PNG", compress_level=0)  # 100 kB
-    _refused(client, large, "image/png")
+    _rejected(client, large, "image/png")
     assert "a full disk does this" in _storage(client)
     objects.delete_many(["images/belt/a.jpeg"])
     wait_until(lambda: _storage(client) == "ok", "the disk to have room again", 10)

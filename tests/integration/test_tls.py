@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +21,7 @@ from core.storage import ObjectStore, ensure_bucket
 from infra.local import redis_probes
 from tests.conftest import environment_of
 from tests.support.images import jpeg
-from tests.support.servers import REPOSITORY, Server
+from tests.support.servers import Server, run_module
 from tests.support.stream import finish, upload, upload_bulk
 from tests.support.tls import TlsProxy, tls_proxy
 from worker.transport.channel import TRANSPORT
@@ -34,7 +31,7 @@ _PASSWORD = "s3cret-of-tls"  # noqa: S105 - of a user that the test makes
 
 @dataclass(frozen=True)
 class Authority:
-    """Who signs certificates: its own as a file, and one for the name `localhost`."""
+    """Certificate authority: its own certificate as a file, and one for the name `localhost`."""
 
     file: Path
     certificate: trustme.LeafCert
@@ -43,9 +40,9 @@ class Authority:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority that no system knows."""
-    made, file = trustme.CA(), tmp_path_factory.mktemp("ca") / "ca.pem"
-    made.cert_pem.write_to_path(str(file))
-    return Authority(file, made.issue_cert("localhost"))
+    ca, file = trustme.CA(), tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(str(file))
+    return Authority(file, ca.issue_cert("localhost"))
 
 
 @pytest.fixture
@@ -69,18 +66,6 @@ def _celery(settings: Settings) -> Any:
     app = make_app(settings)
     app.conf.broker_transport = TRANSPORT
     return app
-
-
-def _run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def test_every_program_speaks_tls_with_redis(
@@ -109,7 +94,7 @@ def test_every_program_speaks_tls_with_redis(
         ["worker.periodic.retention"],
         ["infra.cli", "keys", "list"],
     ):
-        done = _run(environment_of(secured), *program)
+        done = run_module(*program, environment=environment_of(secured))
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert proxy.beginnings
     assert proxy.in_clear == []
@@ -144,10 +129,10 @@ def test_the_certificate_is_verified(
 
 
 @pytest.mark.parametrize("program", ["worker", "infra.cli keys list"])
-def test_a_url_that_cannot_be_used_is_refused_in_a_sentence(program: str) -> None:
+def test_a_url_that_cannot_be_used_is_rejected_in_a_sentence(program: str) -> None:
     """No traceback, and nothing of the password."""
     environment = {"WASTESTREAM_REDIS_URL": "redis://:hunter2/#@127.0.0.1:6379/0"}
-    done = _run(environment, *program.split())
+    done = run_module(*program.split(), environment=environment)
     assert done.returncode == 1
     assert "WASTESTREAM_REDIS_URL" in done.stderr
     assert "percent-encode" in done.stderr
@@ -173,8 +158,8 @@ def test_both_clients_of_storage_trust_an_authority_of_its_own(
             "WASTESTREAM_S3_BUCKET": known.s3_bucket,
             "WASTESTREAM_S3_CA_FILE": str(authority.file),
         }
-        made = _run(environment, "core.storage")
-        assert (made.returncode, made.stderr) == (0, "")
+        done = run_module("core.storage", environment=environment)
+        assert (done.returncode, done.stderr) == (0, "")
         ObjectStore(known).put_many([("images/belt/a.jpeg", jpeg())])
         assert ObjectStore(known).get("images/belt/a.jpeg") == jpeg()
         assert proxy.in_clear == []

@@ -171,7 +171,7 @@ def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
 def test_the_same_run_without_a_break_gives_the_same_model(
     trained: Path, data: list[Path], weights: Path, tmp_path: Path
 ) -> None:
-    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change what comes out."""
+    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change the model."""
     result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "again"))
     assert result.exit_code == 0, result.output
     first, again = load_manifest(trained), load_manifest(tmp_path / "again")
@@ -182,7 +182,7 @@ def test_the_same_run_without_a_break_gives_the_same_model(
 
 
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
-    """Which weights, and on what it ran; pixels are scaled inside the graph."""
+    """The first weights and the device; pixels are scaled inside the graph."""
     manifest = load_manifest(trained)
     classifier, teacher = weights.with_name("top.npz"), weights.with_name("lite.pth")
     assert manifest.training["weights"] == {
@@ -202,7 +202,7 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
 def test_graphs_that_differ_are_not_exported(
     data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One sentence, and nothing half-written; what was trained is kept."""
+    """One sentence, and no partial file; the trained network is kept."""
     monkeypatch.setattr("trainer.export.MAX_DIFFERENCE", -1.0)
     result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
     assert result.exit_code == 1
@@ -237,10 +237,10 @@ def test_ctrl_c_while_exporting_leaves_no_half_model(
 
 def test_the_audit_names_what_is_wrong(trained: Path) -> None:
     """The broken file and the test image that is also in TRAIN are named; the latter is not trained on."""
-    found = json.loads((trained / "audit.json").read_text())
-    assert [line.split(":")[0] for line in found["unreadable"]] == ["set/TRAIN/O/O_broken.png"]
-    assert found["in_train_and_test"] == [["test/TEST/O/O_leak.png", "set/TRAIN/O/O_0.png"]]
-    assert found["dropped"] == ["set/TRAIN/O/O_0.png"]
+    report = json.loads((trained / "audit.json").read_text())
+    assert [line.split(":")[0] for line in report["unreadable"]] == ["set/TRAIN/O/O_broken.png"]
+    assert report["in_train_and_test"] == [["test/TEST/O/O_leak.png", "set/TRAIN/O/O_0.png"]]
+    assert report["dropped"] == ["set/TRAIN/O/O_0.png"]
 
 
 def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -> None:
@@ -258,8 +258,8 @@ def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -
 def test_the_manifest_lists_every_file(trained: Path) -> None:
     """Each file of the graphs stands in the manifest with its digest, those of the SavedModel too."""
     listed = load_manifest(trained).files
-    found = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
-    assert set(listed) == found - {"manifest.json", "MODEL_CARD.md", "audit.json"}
+    files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert set(listed) == files - {"manifest.json", "MODEL_CARD.md", "audit.json"}
     assert listed == {name: file_entry(trained / name) for name in listed}
 
 
@@ -284,7 +284,7 @@ def test_tensorflow_says_what_litert_says(trained: Path, data: list[Path]) -> No
     assert served.logits(pixels[:0]).shape == (0,)
 
 
-def test_an_altered_saved_model_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_an_altered_saved_model_is_rejected(trained: Path, tmp_path: Path) -> None:
     """One changed byte in the weights of the SavedModel is found before it is loaded."""
     shutil.copytree(trained, tmp_path / "model")
     weights_file = next((tmp_path / "model").rglob("variables.data*"))
@@ -309,10 +309,10 @@ def test_a_worker_serves_it(
     for name, label in (("O/O_1.png", "biodegradable"), ("R/R_1.png", "non_biodegradable")):
         job_id = upload(client, (data[0] / "TRAIN" / name).read_bytes(), kind="image/png")
         assert wait_settled(jobs, [job_id]) == {JobState.CLASSIFIED: 1}
-        found = client.get(f"/v1/jobs/{job_id}").get_json()["prediction"]
+        prediction = client.get(f"/v1/jobs/{job_id}").get_json()["prediction"]
         manifest = load_manifest(trained)
         runs = manifest.of_int8() if engine == "int8" else manifest
-        assert (found["label"], found["model"]) == (label, runs.model_id)
+        assert (prediction["label"], prediction["model"]) == (label, runs.model_id)
 
 
 def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path], tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_report_that_cannot_be_written_is_said_first(
 
 
 def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], weights: Path) -> None:
-    """Training into a folder that holds something is refused before any work."""
+    """Training into a folder that holds something is rejected before any work."""
     result = CliRunner().invoke(
         train, ["--data", str(data[0]), "--weights", str(weights), "--out", str(trained)]
     )
@@ -374,7 +374,7 @@ def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], w
 def test_bad_input_is_one_sentence_and_no_output(
     data: list[Path], weights: Path, tmp_path: Path, wrong: dict[str, str], said: str
 ) -> None:
-    """What cannot work ends with exit code 1 and a sentence, and writes nothing."""
+    """Unusable options end with exit code 1 and a sentence, and nothing is written."""
     given = {"--data": str(data[0]), "--weights": str(weights), "--out": str(tmp_path / "model"), **wrong}
     result = CliRunner().invoke(train, [part for pair in given.items() for part in pair])
     assert result.exit_code == 1
@@ -384,7 +384,7 @@ def test_bad_input_is_one_sentence_and_no_output(
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("files", "said"),
     [
         ({"TRAIN/O/": b"", "TRAIN/R/b.png": b"x"}, "TRAIN/O in"),
         ({"TRAIN/R/b.png": b"x"}, "both classes are needed"),
@@ -393,15 +393,15 @@ def test_bad_input_is_one_sentence_and_no_output(
     ],
 )
 def test_folders_that_are_no_image_set(
-    weights: Path, tmp_path: Path, made: dict[str, bytes], said: str
+    weights: Path, tmp_path: Path, files: dict[str, bytes], said: str
 ) -> None:
     """An empty class, one class only, other files, files that are no images: a sentence, nothing written."""
-    for name, content in made.items():
+    for name, content in files.items():
         path = tmp_path / "set" / name
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
         if not name.endswith("/"):
             path.write_bytes(content)
-    _refused(tmp_path, said, "--data", str(tmp_path / "set"), "--weights", str(weights))
+    _rejected(tmp_path, said, "--data", str(tmp_path / "set"), "--weights", str(weights))
 
 
 def test_weights_of_another_architecture(data: list[Path], tmp_path: Path) -> None:
@@ -411,14 +411,14 @@ def test_weights_of_another_architecture(data: list[Path], tmp_path: Path) -> No
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save_weights(tmp_path / "other.weights.h5")
     options = ("--data", str(data[0]), "--weights", str(tmp_path / "other.weights.h5"))
-    _refused(tmp_path, "do not fit MobileNetV2", *options)
+    _rejected(tmp_path, "do not fit MobileNetV2", *options)
 
 
 def test_a_layer_that_is_not_there(data: list[Path], weights: Path, tmp_path: Path) -> None:
     """It is named before any image is read."""
     (tmp_path / "c.toml").write_text('[fine_tune]\ntrainable_after = "block_99_add"\n')
     options = ("--data", str(data[0]), "--weights", str(weights), "--config", str(tmp_path / "c.toml"))
-    _refused(tmp_path, "has no layer 'block_99_add'", *options)
+    _rejected(tmp_path, "has no layer 'block_99_add'", *options)
 
 
 def test_a_disk_without_room(
@@ -426,10 +426,10 @@ def test_a_disk_without_room(
 ) -> None:
     """It is said before any work."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    _refused(tmp_path, "free some space", "--data", str(data[0]), "--weights", str(weights))
+    _rejected(tmp_path, "free some space", "--data", str(data[0]), "--weights", str(weights))
 
 
-def _refused(folder: Path, said: str, *options: str) -> None:
+def _rejected(folder: Path, said: str, *options: str) -> None:
     """Expect that `train` ends with 1 and a sentence, and writes nothing into `folder`."""
     before = sorted(folder.rglob("*"))
     result = CliRunner().invoke(train, [*options, "--out", str(folder / "model")])
@@ -439,7 +439,7 @@ def _refused(folder: Path, said: str, *options: str) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
-def test_evaluate_refuses_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:
+def test_evaluate_rejects_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """A file that is not the one in the manifest is named, and no report is written."""
     shutil.copytree(trained, tmp_path / "model")
     content = bytearray((tmp_path / "model" / "model.tflite").read_bytes())
@@ -492,7 +492,7 @@ def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path
 def test_a_place_calibrates_the_model_for_itself(
     trained: Path, data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--calibrate` writes a model that a worker takes, with the same weights; few images are refused."""
+    """`--calibrate` writes a model that a worker takes, with the same weights; few images are rejected."""
     options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
     options += ["--calibrate", str(tmp_path / "mine")]
     result = CliRunner().invoke(evaluate, options)

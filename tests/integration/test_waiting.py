@@ -1,4 +1,4 @@
-"""`?wait=SECONDS`: an upload that is answered with its result, and what happens when too many wait."""
+"""`?wait=SECONDS`: uploads that are answered with their result, and the limit on waiting requests."""
 
 from __future__ import annotations
 
@@ -16,14 +16,9 @@ from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from tests.support.images import jpeg
+from tests.support.calls import post_image
 from tests.support.servers import Server, wait_until
 from tests.support.stream import BROKEN
-
-
-def _upload(client: FlaskClient, query: str = "", data: bytes | None = None, **headers: str) -> TestResponse:
-    named = {"Content-Type": "image/jpeg"} | {name.replace("_", "-"): text for name, text in headers.items()}
-    return client.post(f"/v1/images{query}", data=jpeg() if data is None else data, headers=named)
 
 
 def test_an_upload_is_answered_with_its_result(
@@ -31,7 +26,7 @@ def test_an_upload_is_answered_with_its_result(
 ) -> None:
     """One call from image to label; a bad image says why; a repetition has its result at once."""
     start_worker()
-    good = _upload(client, "?wait=20", Idempotency_Key="one")
+    good = post_image(client, query="?wait=20", Idempotency_Key="one")
     assert good.status_code == 202
     job = good.get_json()
     assert job["state"] == "classified"
@@ -40,8 +35,8 @@ def test_an_upload_is_answered_with_its_result(
     assert good.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert "Retry-After" not in good.headers
     assert client.get(good.headers["Location"]).get_json() == job
-    assert _upload(client, "?wait=20", Idempotency_Key="one").get_json() == job
-    bad = _upload(client, "?wait=20", BROKEN).get_json()
+    assert post_image(client, query="?wait=20", Idempotency_Key="one").get_json() == job
+    bad = post_image(client, BROKEN, query="?wait=20").get_json()
     assert (bad["state"], bad["prediction"]) == ("failed", None)
     assert bad["error"]
 
@@ -49,7 +44,7 @@ def test_an_upload_is_answered_with_its_result(
 def test_an_upload_that_waits_in_vain_is_answered_as_any_other(client: FlaskClient, jobs: JobStore) -> None:
     """After its seconds the job is queued, with its place; there is nothing to come back sooner for."""
     began = time.monotonic()
-    answer = _upload(client, "?wait=0.3")
+    answer = post_image(client, query="?wait=0.3")
     assert time.monotonic() - began >= 0.3
     assert answer.status_code == 202
     assert answer.get_json()["state"] == "queued"
@@ -63,28 +58,28 @@ def test_waiting_for_the_result_takes_the_right_to_read_it(settings: Settings, j
     keys = KeyStore(connect(settings.redis_url.get_secret_value()))
     _, token = keys.create("belt-1", [Scope.INGEST])
     client = create_app(settings).test_client()
-    refused = _upload(client, "?wait=1", Authorization=f"Bearer {token}")
-    assert refused.status_code == 403
-    assert "'read'" in refused.get_json(force=True)["detail"]
+    rejected = post_image(client, query="?wait=1", Authorization=f"Bearer {token}")
+    assert rejected.status_code == 403
+    assert "'read'" in rejected.get_json(force=True)["detail"]
     assert jobs.pending() == 0
-    assert _upload(client, Authorization=f"Bearer {token}").status_code == 202
+    assert post_image(client, Authorization=f"Bearer {token}").status_code == 202
 
 
 @pytest.mark.parametrize(
-    ("path", "says"), [("?wait=soon", "from 0 to 30"), ("/bulk?wait=1", "POST /v1/jobs/query")]
+    ("path", "says"), [("?wait=soon", "from 0 to 30"), ("/bulk?wait=1", "'wait' is not a parameter")]
 )
-def test_a_wait_that_cannot_be_is_refused(client: FlaskClient, jobs: JobStore, path: str, says: str) -> None:
+def test_a_wait_that_cannot_be_is_rejected(client: FlaskClient, jobs: JobStore, path: str, says: str) -> None:
     """Before anything is accepted."""
-    refused = _upload(client, path)
-    assert refused.status_code == 400
-    assert says in refused.get_json(force=True)["detail"]
+    rejected = post_image(client, query=path)
+    assert rejected.status_code == 400
+    assert says in rejected.get_json(force=True)["detail"]
     assert jobs.pending() == 0
 
 
 def test_who_finds_no_place_to_wait_is_told_when_to_ask_again(settings: Settings) -> None:
-    """At once, with the job as it is; whoever has a place keeps it."""
+    """At once, with the job as it is; requests with a place keep it."""
     client = create_app(settings.model_copy(update={"api_waiting": 1})).test_client()
-    job_id = _upload(client).get_json()["id"]
+    job_id = post_image(client).get_json()["id"]
     other = client.application.test_client()
 
     def hold() -> TestResponse:
@@ -101,7 +96,7 @@ def test_who_finds_no_place_to_wait_is_told_when_to_ask_again(settings: Settings
 
         wait_until(early, "the place to be taken")
         began = time.monotonic()
-        upload = _upload(client, "?wait=20")
+        upload = post_image(client, query="?wait=20")
         assert time.monotonic() - began < 10
         assert (upload.status_code, upload.get_json()["state"]) == (202, "queued")
         assert upload.headers["Retry-After"] == "1"
@@ -113,7 +108,7 @@ def test_an_upload_that_waits_is_accepted_though_redis_goes_away(
 ) -> None:
     """Its sender learns the id: to be told 503 would make it send the image again."""
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(_upload, client, "?wait=20")
+        sent = pool.submit(post_image, client, query="?wait=20")
         wait_until(lambda: jobs.pending() == 1, "the job to be accepted")
         redis_server.kill()
         try:

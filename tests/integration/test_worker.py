@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support.damage import frames
 from tests.support.images import jpeg
-from tests.support.servers import REPOSITORY, Server, free_port, wait_until
+from tests.support.servers import Server, free_port, run_module, wait_until
 from tests.support.stream import BROKEN, assert_balanced, states, upload, upload_bulk, wait_settled
 
 StartWorker = Callable[..., Server]
@@ -42,7 +41,7 @@ def test_an_image_is_classified(client: FlaskClient, jobs: JobStore, start_worke
 def test_bad_images_fail_alone(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, start_worker: StartWorker
 ) -> None:
-    """What lacks pixels, and what storage lost, settles failed with a reason; the rest is classified."""
+    """Images without all pixels, and lost ones, settle failed with a reason; the rest is classified."""
     good, shared = upload_bulk(client, 20, broken=[7]), upload_bulk(client, 5)
     broken, missing = upload(client, BROKEN), upload(client, jpeg(7))
     shown = [upload(client, frame.data, kind="application/octet-stream") for frame in [*frames()][::20]]
@@ -88,9 +87,9 @@ def test_celery_tools_see_every_job(
     seen: dict[str, set[str]] = {"active": set(), "reserved": set()}
 
     def look() -> bool:
-        for kind, found in seen.items():
+        for kind, ids in seen.items():
             answer: dict[str, list[dict[str, Any]]] = getattr(inspect, kind)() or {}
-            found.update(request["id"] for requests in answer.values() for request in requests)
+            ids.update(request["id"] for requests in answer.values() for request in requests)
         return bool(seen["active"] and seen["reserved"])
 
     wait_until(look, "active and reserved jobs")
@@ -139,7 +138,7 @@ def test_a_foreign_message_is_discarded(
 def test_sigterm_finishes_the_batch_and_returns_the_rest(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """A worker told to stop exits 0 in time; another does what it had not begun."""
+    """A worker told to stop exits 0 in time; another runs the jobs that it had not begun."""
     first = start_worker(
         "first",
         module="tests.support.faulty_worker",
@@ -171,18 +170,12 @@ def test_a_worker_without_a_model_exits_with_the_reason(
 ) -> None:
     """No worker runs that cannot classify."""
     prepare(tmp_path)
-    found = subprocess.run(
-        [sys.executable, "-m", "worker"],
-        env={**environment_of(settings), "WASTESTREAM_MODEL_DIR": str(tmp_path)},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = run_module(
+        "worker", environment=environment_of(settings) | {"WASTESTREAM_MODEL_DIR": str(tmp_path)}
     )
-    assert found.returncode == 1
-    assert says in found.stderr
-    assert "Traceback" not in found.stderr
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
@@ -191,11 +184,7 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
     """Exit code 1 with a sentence before, 0 while it runs, and 0 while nobody can know."""
 
     def health() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "worker.health"]
-        environment = environment_of(settings)
-        return subprocess.run(
-            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False
-        )
+        return run_module("worker.health", environment=environment_of(settings))
 
     before = health()
     assert (before.returncode, "No worker of" in before.stderr) == (1, True)
@@ -212,7 +201,7 @@ def test_the_health_command_tells_whether_a_worker_of_this_machine_lives(
 def test_events_tell_of_every_job(
     client: FlaskClient, jobs: JobStore, settings: Settings, start_worker: StartWorker
 ) -> None:
-    """Received, started and succeeded or failed, by the job's id: what Flower shows."""
+    """Received, started and succeeded or failed, by the job's id, as Flower shows them."""
     seen: dict[str, set[str]] = {}
     app = make_app(settings)
     with app.connection_for_read() as connection:
@@ -220,17 +209,17 @@ def test_events_tell_of_every_job(
         receiver = app.events.Receiver(connection, handlers=handler)
         with receiver.consumer_context(wakeup=False) as (subscribed, _channel, _consumers):
 
-            def drain() -> None:
+            def receive() -> None:
                 with contextlib.suppress(TimeoutError):
                     subscribed.drain_events(timeout=0.2)
 
             start_worker(events=True)
-            drain()  # This subscribes; what was sent before is not seen.
+            receive()  # This subscribes; what was sent before is not seen.
             good = upload_bulk(client, 20)
             broken = upload(client, BROKEN)
 
             def complete() -> bool:
-                drain()
+                receive()
                 return seen.get("task-succeeded") == set(good) and seen.get("task-failed") == {broken}
 
             wait_until(complete, "every event")

@@ -34,7 +34,7 @@ print(*[name for name in absent if importlib.util.find_spec(name)])
 
 @pytest.mark.parametrize("group", _GROUPS)
 def test_a_group_alone(group: str, tmp_path: Path) -> None:
-    """A new environment from the group's own file runs what is the group's, and has no more."""
+    """A new environment from the group's own file runs the group's modules, and has no other packages."""
     imports, absent = _GROUPS[group]
     requirements = REPOSITORY / "requirements" / f"{group}.txt"
     python = make_environment(tmp_path / "venv", "--require-hashes", "--requirement", requirements)

@@ -14,8 +14,9 @@ _TESTS = ["tests/integration/test_api.py", "tests/integration/test_connections.p
 """Uploads to the application in process, then to a whole stack: gunicorn, workers, the servers."""
 
 _IMPORTS_ALL = """
-import importlib, pkgutil
-for package in ("core", "api", "worker", "trainer", "infra"):
+import importlib, pkgutil, sys
+sys.path.append("client")
+for package in ("core", "api", "worker", "trainer", "infra", "wastestream"):
     path = importlib.import_module(package).__path__
     for module in pkgutil.walk_packages(path, f"{package}."):
         if not module.name.endswith("__main__"):
@@ -29,7 +30,7 @@ for package in ("core", "api", "worker", "trainer", "infra"):
 
 
 def test_uploads_work_on_the_lowest_versions(tmp_path: Path) -> None:
-    """Those who keep an old version of a package, as they may, are served."""
+    """Every version of a package that pyproject.toml permits serves uploads."""
     python = make_environment(tmp_path / "venv", "--require-hashes", "--requirement", _LOWEST)
     for command in (["-c", _IMPORTS_ALL], ["-m", "pytest", "-q", "-p", "no:cacheprovider", *_TESTS]):
         done = subprocess.run(

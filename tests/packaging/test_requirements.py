@@ -25,8 +25,8 @@ _FILES = {
 }
 """File to the dependency groups that it installs."""
 
-_WITH_GPU = {"worker-tensorflow": ["worker-tensorflow", "mqtt"], "train-gpu": ["trainer-gpu", "infra"]}
-"""The same of those that hold CUDA, which the tests do without."""
+_WITH_GPU = {"worker-tensorflow": ["worker-tensorflow"], "train-gpu": ["trainer-gpu", "infra"]}
+"""The same for the files with CUDA, which the tests do not install."""
 
 _ALL = {**_FILES, **_WITH_GPU}
 
@@ -45,10 +45,10 @@ _PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
 def _wanted(group: str) -> set[str]:
-    """Return what pyproject.toml lists for a group, those that it includes followed."""
+    """Return the packages that pyproject.toml lists for a group and the groups in it."""
     names: set[str] = set()
-    for each in _PYPROJECT["dependency-groups"][group]:
-        names |= _wanted(each["include-group"]) if isinstance(each, dict) else {_name(each)}
+    for entry in _PYPROJECT["dependency-groups"][group]:
+        names |= _wanted(entry["include-group"]) if isinstance(entry, dict) else {_name(entry)}
     return names
 
 
@@ -87,7 +87,7 @@ def test_the_files_agree(name: str) -> None:
 
 
 def test_every_bound_stands_once_and_every_package_is_used() -> None:
-    """Groups name what is stated above them; a plain installation brings what the local stack needs."""
+    """Groups name packages with a stated bound; a plain installation has those of the local stack."""
     groups = {group: _wanted(group) for group in _PYPROJECT["dependency-groups"]}
     programs = set().union(*(names for group, names in groups.items() if group not in {"test", "run-tests"}))
     assert programs == {_name(requirement) for requirement in _stated()}
@@ -98,7 +98,7 @@ def test_every_bound_stands_once_and_every_package_is_used() -> None:
 
 
 def test_the_lowest_file_holds_the_stated_bounds() -> None:
-    """What the tests of uploads run on is what pyproject.toml promises."""
+    """The tests of uploads run on the lowest versions in pyproject.toml."""
     pins = {pin for _, pin in _pins("lowest")}
     for requirement in _PYPROJECT["project"]["dependencies"]:
         name, version = re.fullmatch(r"([^>]+)>=([0-9.]+)(?:,<[0-9.]+)?", requirement).groups()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The wheel: all files, its metadata, and the main job done from it alone, outside the checkout."""
+"""The server's wheel, built by way of the source distribution as a release is: files, metadata, main job."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from infra.lab.stack import free_ports
 from tests.support.environments import clean_variables, make_environment, run_uv
 from tests.support.servers import REPOSITORY
 
-_PACKAGES = ("core", "api", "worker", "trainer", "infra")
+_PACKAGES = ("core", "api", "worker", "trainer", "infra", "client/wastestream")
 _NOT_SHIPPED = "infra/docker/"  # Files for building containers from a checkout.
 _BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built in a copy: setuptools would take what earlier builds left beside pyproject.toml."""
+    """The wheel made of the source distribution, which therefore holds every file that the wheel needs.
+
+    Built in a copy: setuptools would take what earlier builds left beside pyproject.toml.
+    """
     folder = tmp_path_factory.mktemp("build")
     for name in _PACKAGES:
         shutil.copytree(
@@ -31,14 +34,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     for name in _BUILT_FROM:
         shutil.copy(REPOSITORY / name, folder)
-    run_uv("build", "--wheel", "--out-dir", folder / "dist", folder)
-    (made,) = (folder / "dist").glob("*.whl")
-    return made
+    run_uv("build", "--out-dir", folder / "dist", folder)  # both; the wheel from the source distribution
+    (path,) = (folder / "dist").glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
 def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The console script of a new environment that holds the wheel, with what it asks for, and no more."""
+    """The console script of a new environment with the wheel and its dependencies only."""
     constraints = REPOSITORY / "requirements" / "test.txt"
     python = make_environment(tmp_path_factory.mktemp("plain") / "venv", "--constraint", constraints, wheel)
     return python.with_name("wastestream")
@@ -60,7 +63,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
     """Templates, scripts for Redis, the page, the model for CPUs and GPUs; and nothing that is not ours."""
     names = set(ZipFile(wheel).namelist())
     ours = {
-        str(path.relative_to(REPOSITORY))
+        str(path.relative_to(REPOSITORY)).removeprefix("client/")
         for package in _PACKAGES
         for path in (REPOSITORY / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and "egg-info" not in str(path)
@@ -68,12 +71,12 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == {
         name for name in ours if not name.startswith(_NOT_SHIPPED)
     }
-    assert {f"{package}/py.typed" for package in _PACKAGES} <= names
+    assert {f"{package}/py.typed".removeprefix("client/") for package in _PACKAGES} <= names
 
 
 @pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
-    """What package indexes show."""
+    """Metadata that package indexes show."""
     with ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         return message_from_bytes(archive.read(name))
@@ -128,7 +131,7 @@ def _site_packages(program: Path) -> set[str]:
 
 
 def test_commands_say_which_extra_they_need(program: Path, tmp_path: Path) -> None:
-    """What a plain installation cannot do ends in a sentence, and what needs a checkout is not offered."""
+    """Commands without their packages end in a sentence, and commands of a checkout are not offered."""
     train = _run(program, tmp_path, "train", "--data", "x", "--weights", "imagenet", "--out", "y")
     assert (train.returncode, "pip install 'WHEEL[trainer]'" in train.stderr) == (1, True)
     bench = _run(program, tmp_path, "bench", "--short")
@@ -157,7 +160,7 @@ print(folder)
 
 
 def test_a_training_could_end_and_a_gpu_worker_begin(program: Path, tmp_path: Path) -> None:
-    """The card's template and the SavedModel are there; the card of the shipped model is what that makes."""
+    """The card's template and the SavedModel are there; the template gives the shipped model's card."""
     done = subprocess.run(
         [program.with_name("python"), "-c", _RENDERS],
         cwd=tmp_path,

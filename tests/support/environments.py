@@ -15,16 +15,16 @@ from tests.support.servers import REPOSITORY
 
 def run_uv(*arguments: str | Path, cwd: Path = REPOSITORY) -> None:
     """Run uv; without it the test is skipped, or fails in CI."""
-    found = shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".wastestream" / "uv" / "bin")
-    if found is None:
+    uv = shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".wastestream" / "uv" / "bin")
+    if uv is None:
         if os.environ.get("CI"):
             pytest.fail("uv is not installed; run the tests by ./wastestream test")
         pytest.skip("uv is not installed; ./wastestream test installs it")
-    subprocess.run([found, "--quiet", "--no-config", *arguments], cwd=cwd, check=True, timeout=300)
+    subprocess.run([uv, "--quiet", "--no-config", *arguments], cwd=cwd, check=True, timeout=300)
 
 
 def make_environment(folder: Path, *requirements: str | Path) -> Path:
-    """Make a virtual environment with what the arguments of `uv pip install` name; return its Python."""
+    """Make a virtual environment with the packages named to `uv pip install`; return its Python."""
     run_uv("venv", "--no-project", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
     run_uv("pip", "install", "--python", python, *requirements)
@@ -32,7 +32,7 @@ def make_environment(folder: Path, *requirements: str | Path) -> Path:
 
 
 def clean_variables() -> dict[str, str]:
-    """Return the environment without what leads Python, or wastestream, back to this checkout."""
+    """Return the variables without those that lead Python or wastestream back to this checkout."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WASTESTREAM_"))
     }

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from infra.lab.stack import HOST, free_ports, wait_for
 from infra.local.checkout import REPOSITORY
@@ -17,7 +18,7 @@ from infra.local.errors import StackError
 from infra.local.http_probes import listens
 from infra.local.programs import find_program
 
-__all__ = ["REPOSITORY", "Server", "free_port", "program", "small_api", "wait_until"]
+__all__ = ["REPOSITORY", "Server", "free_port", "program", "run_module", "small_api", "wait_until"]
 
 
 def program(*names: str) -> str:
@@ -34,9 +35,28 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Return as soon as `condition()` holds; fail after `seconds` and name `what` was awaited."""
+    """Return as soon as `condition()` holds; fail after `seconds` with `what` in the message."""
     if not wait_for(condition, seconds, pause=0.02):
         raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
+
+
+def run_module(
+    module: str,
+    *arguments: object,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    cwd: Path = REPOSITORY,
+    seconds: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` of this checkout to its end, with further variables."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
 
 
 @dataclass

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from api.ingest.commit import Image, Origin, Upload
 from core.jobs import JobState
@@ -18,8 +22,9 @@ from core.lanes import SINGLE
 from core.messages import QUEUES
 from core.redis.job_store import JobStore
 from core.redis.ledger import TOTALS, Ledger, total
+from tests.support.calls import post_image
 from tests.support.images import jpeg
-from tests.support.servers import wait_until
+from tests.support.servers import Server, wait_until
 
 BROKEN = jpeg(99)[:-300]
 """A JPEG with an intact header and a missing end."""
@@ -29,8 +34,7 @@ def upload(
     client: FlaskClient, data: bytes | None = None, camera: str = "belt", *, kind: str = "image/jpeg"
 ) -> str:
     """Upload one image; return its job's id."""
-    headers = {"Content-Type": kind, "X-Camera-Id": camera}
-    response = client.post("/v1/images", data=data or jpeg(), headers=headers)
+    response = post_image(client, data, Content_Type=kind, X_Camera_Id=camera)
     assert response.status_code == 202, response.get_data(as_text=True)
     return str(response.get_json()["id"])
 
@@ -51,7 +55,7 @@ def upload_bulk(
     return ids
 
 
-def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
+def upload_group(client: FlaskClient, max_ages: Sequence[float | None]) -> list[str]:
     """Upload up to 16 single images at the same time; return their jobs' ids.
 
     `max_ages`: seconds after which each is too old, if ever.
@@ -60,8 +64,8 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
     uploads = []
     for seed, age in enumerate(max_ages):
         expires_ms = None if age is None else now + round(1000 * age)
-        origin = Origin("belt", None, expires_ms, None)
-        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0)], origin, SINGLE))
+        origin = Origin("belt", None, expires_ms)
+        uploads.append(Upload([Image(jpeg(seed), "jpeg", 0, origin)], SINGLE))
     return [accepted.jobs[0].id for accepted in commits._commit_singles(uploads)]
 
 
@@ -69,7 +73,7 @@ def upload_together(client: FlaskClient, max_ages: Sequence[float | None]) -> li
 def uploading(client: FlaskClient) -> Iterator[list[str]]:
     """Upload single images and bulks from a thread; yields the growing list of their ids.
 
-    A call that is answered 503 is sent again under its idempotency key, as clients do.
+    A call that is answered 503 is sent again under its idempotency key, or those of its files, as clients do.
     """
     ids: list[str] = []
     stop = threading.Event()
@@ -78,8 +82,8 @@ def uploading(client: FlaskClient) -> Iterator[list[str]]:
     def run() -> None:
         try:
             while not stop.wait(0.2):
-                for count in (1, 8):
-                    ids.extend(_send(client, count, uuid.uuid4().hex))
+                for send in (_send_one, _send_bulk, _send_described):
+                    ids.extend(_until_accepted(partial(send, client, uuid.uuid4().hex)))
         except BaseException as error:  # noqa: BLE001 - handed to the test, which raises it
             failed.append(error)
 
@@ -93,16 +97,29 @@ def uploading(client: FlaskClient) -> Iterator[list[str]]:
     assert failed == []
 
 
-def _send(client: FlaskClient, count: int, key: str) -> list[str]:
-    """Upload one image, or a bulk, until it is accepted or rejected; return the jobs' ids."""
+def _send_one(client: FlaskClient, key: str) -> TestResponse:
+    return post_image(client, Idempotency_Key=key)
+
+
+def _send_bulk(client: FlaskClient, key: str) -> TestResponse:
+    return client.post("/v1/images/bulk", data={"i": _parts()}, headers={"Idempotency-Key": key})
+
+
+def _send_described(client: FlaskClient, key: str) -> TestResponse:
+    """Upload a bulk of two cameras, each file with a key of its own."""
+    files = [{"camera": f"belt-{number % 2}", "idempotency_key": f"{key}-{number}"} for number in range(8)]
+    return client.post("/v1/images/bulk", data={"metadata": json.dumps({"files": files}), "i": _parts()})
+
+
+def _parts() -> list[tuple[io.BytesIO, str, str]]:
+    return [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(8)]
+
+
+def _until_accepted(send: Callable[[], TestResponse]) -> list[str]:
+    """Send images until they are accepted or rejected; return the jobs' ids."""
     deadline = time.monotonic() + 90
     while True:
-        if count == 1:
-            headers = {"Content-Type": "image/jpeg", "Idempotency-Key": key}
-            response = client.post("/v1/images", data=jpeg(), headers=headers)
-        else:
-            parts = [(io.BytesIO(jpeg(seed)), f"{seed}.jpg", "image/jpeg") for seed in range(count)]
-            response = client.post("/v1/images/bulk", data={"i": parts}, headers={"Idempotency-Key": key})
+        response = send()
         if response.status_code != 503 or time.monotonic() > deadline:
             break
         time.sleep(0.1)
@@ -120,6 +137,11 @@ def wait_settled(jobs: JobStore, ids: Sequence[str], seconds: float = 60) -> Cou
     """Return the jobs' states once none is queued."""
     wait_until(lambda: states(jobs, ids)[JobState.QUEUED] == 0, f"{len(ids)} jobs to settle", seconds)
     return states(jobs, ids)
+
+
+def stored_objects(s3_server: Server) -> int:
+    """Return the number of objects with images in storage."""
+    return sum(path.is_file() for path in (Path(s3_server.log).parent / "objects").rglob("images/**/*"))
 
 
 def assert_balanced(jobs: JobStore) -> None:

@@ -22,6 +22,7 @@ from core.messages import QUEUES, Envelope, keys_in
 from core.redis import keys
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
+from core.redis.pauses import Pauses
 from core.shards import job_id_of
 
 logger = get_logger(__name__)
@@ -41,13 +42,15 @@ class Reconciler:
 
     A queue is first in, first out. So a job accepted before the oldest one in its queue has been taken from
     it; if no worker has its message in two successive passes, the message is lost. This reads the oldest
-    queue entries and the unacknowledged messages, never the whole queue.
+    queue entries and the unacknowledged messages, never the whole queue. Lanes that are paused are searched
+    once they are resumed: nothing is taken from them, so the place in the queue proves nothing.
     """
 
     def __init__(self, name: str, jobs: JobStore, broker: Redis, envelope: Envelope) -> None:
         self._leader = Leader(broker, "recovery", name, seconds=_LEADER_SECONDS)
         self._jobs = jobs
         self._broker = broker
+        self._pauses = Pauses(broker)
         self._envelope = envelope
         self._missing: set[str] = set()
         self._sent: dict[str, float] = {}  # id to when its message was sent again, monotonic seconds
@@ -73,9 +76,11 @@ class Reconciler:
 
     def _lost(self) -> list[tuple[str, str]]:
         """Return (lane, job id) of the jobs missing in this pass and the one before."""
+        paused = self._pauses.paused()
         candidates = [
             (lane, job_id)
             for lane in LANES
+            if lane not in paused
             for job_id in self._jobs.pending_before(
                 lane, self._taken_before(lane) - _GRACE_MS, _MAX_CANDIDATES
             )

@@ -20,10 +20,11 @@ from redis import Redis
 
 from core.errors import RedisUnavailableError, WastestreamError
 from core.hours import hour_of
-from core.installation import Installation
 from core.jobs import JobState
 from core.parent_death import die_with_parent
 from core.redis.client import connect
+from core.redis.installation import Installation
+from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.ledger import Ledger
@@ -126,6 +127,7 @@ def sweep(settings: Settings) -> None:
     )  # A Redis that lost its data has no record of queued jobs.
     now = time.time_ns() // 1_000_000
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
+    JobIndex(client).forget(now - round(settings.retention_hours * _HOUR_MS))
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
     if images or rows:
         logger.info("Removed %d images and %d rows of the ledger", images, rows)

@@ -20,6 +20,7 @@ from core.storage import ObjectStore
 from worker.sinks.archive import ArchiveSink
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import Runner, Sink
+from worker.sinks.webhook_manager import WebhookManager
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +37,25 @@ def sinks_of(settings: Settings, client: redis.Redis, feed: Feed) -> list[Sink]:
     return sinks
 
 
-def run(settings: Settings, stop: threading.Event) -> None:
-    """Run the sinks until `stop` is set."""
+def run(settings: Settings, stop: threading.Event) -> int:
+    """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
     client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
     leadership = Leadership(client)
-    runners = [Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings, client, feed)]
+    runners: list[Runner | WebhookManager] = [
+        Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings, client, feed)
+    ]
+    runners.append(WebhookManager(client, feed, leadership.held, settings.webhook_networks))
     for thread in (leadership, *runners):
         thread.start()
-    stop.wait()
+    while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):
+        pass
     for runner in runners:
         runner.stop()
     for runner in runners:
         runner.join(_STOP_SECONDS)
     leadership.stop()
+    return 0 if lives else 1
 
 
 def main() -> int:
@@ -67,8 +73,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(settings, stop)
-    return 0
+    return run(settings, stop)
 
 
 if __name__ == "__main__":

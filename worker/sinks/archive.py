@@ -11,9 +11,9 @@ from typing import IO, Final
 
 from core.archive import HOUR_MS, Archive
 from core.errors import DataLostError, StorageUnavailableError
-from core.installation import Installation
 from core.job_document import job_document
 from core.redis.feed import Cursor, Feed, Settled
+from core.redis.installation import Installation
 from core.redis.job_store import JobStore
 from core.redis.sinks import ARCHIVE
 from core.storage import ObjectStore

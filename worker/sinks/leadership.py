@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -28,10 +29,10 @@ class Leadership(threading.Thread):
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__(name="leadership", daemon=True)
-        process = f"{socket.gethostname()}:{os.getpid()}"
+        process = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"  # containers share pids
         self._leader = Leader(client, "sinks", process, seconds=LEAD_SECONDS)
         self._until = 0.0  # on the monotonic clock
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
 
     def held(self) -> bool:
         """Return whether this process leads now."""
@@ -39,12 +40,12 @@ class Leadership(threading.Thread):
 
     def run(self) -> None:
         """Claim and renew the lead."""
-        while not self._stop.wait(self._renew()):
+        while not self._stopping.wait(self._renew()):
             pass
 
     def stop(self) -> None:
         """Give up the lead."""
-        self._stop.set()
+        self._stopping.set()
         self.join()
         self._until = 0.0
         with suppress(RedisUnavailableError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -62,17 +63,17 @@ class Runner(threading.Thread):
         self._feed = feed
         self._store = SinkStore(client, feed)
         self._leads = leads
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
         self._failures = 0
 
     def stop(self) -> None:
         """End the thread after the delivery in progress."""
-        self._stop.set()
+        self._stopping.set()
 
     def run(self) -> None:
         """Deliver until stopped."""
         try:
-            while not self._stop.wait(self._step()):
+            while not self._stopping.wait(self._step()):
                 pass
         finally:
             self._sink.close()
@@ -96,15 +97,13 @@ class Runner(threading.Thread):
         name, window = self._sink.name, self._feed.window()
         cursor = self._store.cursor(name)
         if cursor is None:
-            cursor = window.oldest
+            cursor = window.restart
             self._store.advance(name, cursor)
         try:
             window.check(cursor)
         except CursorExpiredError:
-            logger.error(
-                "The sink %s is too far behind: it has missed results before %s", name, window.oldest
-            )
-            self._store.skip(name, window.oldest)
+            logger.warning("The sink %s came too late: it has missed results before %s", name, window.restart)
+            self._store.skip(name, window.restart)
             return 0.0
         after = self._sink.deliver(cursor)
         self._failures = 0
@@ -127,4 +126,5 @@ class Runner(threading.Thread):
             logger.warning("The sink %s does not get on: %s", self._sink.name, error)
         pause = min(_MAX_PAUSE, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
         self._failures += 1
-        return pause
+        # Spread, so that sinks that failed together do not come back together.
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

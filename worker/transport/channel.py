@@ -22,8 +22,8 @@ TRANSPORT: Final = "worker.transport.channel:Transport"
 MAX_TAKEN: Final = 15
 """Single images to take after the first: about as many as a message of the bulk queue, which is next."""
 
-_PAUSED_SECONDS: Final = 0.1
-"""How long a channel with paused queues waits for messages; then it checks again which are paused."""
+RECHECK_SECONDS: Final = 0.1
+"""Seconds for which a channel waits for messages while a queue is paused that it may need again soon."""
 
 _QUEUE: Final = QUEUES[SINGLE]
 _TAKE: Final = load_script("take")
@@ -82,10 +82,17 @@ class Channel(kombu_redis.Channel):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
         self._paused: frozenset[str] = frozenset()
+        self._seconds: float | None = None
 
-    def pause(self, queues: Iterable[str]) -> None:
-        """Take no messages from these queues until the next call."""
+    def pause(self, queues: Iterable[str], seconds: float | None = None) -> None:
+        """Take no messages from these queues until the next call.
+
+        Args:
+            queues: their names.
+            seconds: for how long one wait for the other queues may last; kombu's default if None.
+        """
         self._paused = frozenset(queues)
+        self._seconds = seconds
 
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[no-untyped-call]  # It checks redis-py's version.
@@ -99,7 +106,7 @@ class Channel(kombu_redis.Channel):
         queues = list(cycle.items)
         cycle.update(queue for queue in queues if queue not in self._paused)
         try:
-            super()._brpop_start(_PAUSED_SECONDS)  # type: ignore[no-untyped-call]
+            super()._brpop_start(self._seconds)  # type: ignore[no-untyped-call]
         finally:
             cycle.update(queues)
 

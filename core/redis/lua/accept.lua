@@ -1,24 +1,32 @@
--- Accept uploads, each all or nothing, and enqueue the messages that name their jobs.
+-- Accept uploads, each all or nothing, and enqueue the messages that name their jobs. Uploads of one call stand
+-- together: the queue has places for all of them, and their rate limit an image left, or all new ones are rejected.
 -- KEYS: pending of the jobs' lane, pending of the other lane, ledgers, cameras, service rate, expiring, queue,
 --       then the idempotency key of each upload that has one
 -- ARGV: idempotency seconds, most pending jobs for this lane, most cameras, most cameras that one
---       owner brings, installation or '', number of uploads,
+--       owner brings, installation or '', number of uploads, '1' if they are of one call,
 --       per upload: idempotency value or '', rate limit ('' or 'name images-per-second burst'), owner or '',
---           number of jobs,
+--           id of the job that its first one repeats or '', number of jobs,
 --         per job: id, hour, camera, format, size, captured ms or '', expires ms or '', shard's suffix or '',
 --       then the messages. They are pushed if any upload is accepted: of what they name besides, there is no
 --       record to settle.
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
--- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, the service rate:
--- jobs, ms, since, jobs of the lane, ms of the lane, and when accepted within a rate limit the images left of it and
--- the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
-local HEAD, WIDTH = 4, 8 -- arguments of an upload before its jobs, and of a job
+-- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, which lanes are paused
+-- (1 this one, 2 the other, 3 both, 0 none), the service rate: jobs, ms, since, jobs of the lane, ms of the lane,
+-- and when accepted within a rate limit the images left of it and the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
+local HEAD, WIDTH = 5, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
+local TIME_DIGITS = 10 -- of an id, as in core.ids
 local most, uploads = tonumber(ARGV[2]), tonumber(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local keyed, messages, written, repeated = 0, 0, false, false
+local keyed, messages, written, repeated, latest = 0, 0, false, false, ''
+-- Of uploads of one call: how many jobs are new, and whether there was room for them.
+local together, demand, admitted = ARGV[7] == '1', 0, false
+local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
+local measures = {
+  'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms', name .. ':paused', neighbour .. ':paused',
+}
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
 local function count(field, hour, camera, by)
@@ -31,6 +39,7 @@ local function count(field, hour, camera, by)
 end
 
 -- Take images from a rate limit; return false and the answer if nothing is left, or true and words for the answer.
+-- It may be overdrawn by a call that was admitted.
 local function allow(limit, images)
   if limit == '' then return true, '' end
   -- One number says it all: when the allowance will be whole again (the generic cell rate algorithm).
@@ -38,7 +47,7 @@ local function allow(limit, images)
   local key, per_image = RATE .. name, 1000 / rate
   local whole = math.max(tonumber(redis.call('GET', key) or 0), now)
   local wait = whole - now - (burst - 1) * per_image
-  if wait > 0 then return false, string.format('limited %.0f', math.ceil(wait)) end
+  if wait > 0 and not admitted then return false, string.format('limited %.0f', math.ceil(wait)) end
   whole = whole + images * per_image
   redis.call('SET', key, string.format('%.3f', whole), 'PX', string.format('%.0f', math.ceil(whole - now)))
   local left = math.max(0, math.floor(burst - (whole - now) / per_image))
@@ -74,7 +83,7 @@ local function note_owner(new, owner)
   redis.call('HINCRBY', KEY_CAMERAS, owner, #new)
 end
 
-local function record(first, jobs, last, owner)
+local function record(first, jobs, last, owner, retry_of)
   -- Scores grow even if the clock is set back, so places in the queue stay what they were.
   local lowest, score = math.max(now, (last or 0) + 0.001)
   local rows = {}
@@ -88,8 +97,17 @@ local function record(first, jobs, last, owner)
       fields[#fields + 1], fields[#fields + 2] = 'expires', ARGV[at + 6]
       redis.call('ZADD', KEYS[6], ARGV[at + 6], id)
     end
-    if ARGV[at + 7] ~= '' then
-      fields[#fields + 1], fields[#fields + 2] = 'shard', ARGV[at + 7]
+    local shard = ARGV[at + 7]
+    if shard == '' then
+      redis.call('XADD', ACCEPTED, '*', 'shard', id)
+    else
+      fields[#fields + 1], fields[#fields + 2] = 'shard', shard
+      -- Once for all its jobs, whose ids its name tells.
+      if shard ~= latest then redis.call('XADD', ACCEPTED, '*', 'shard', id:sub(1, TIME_DIGITS) .. shard) end
+      latest = shard
+    end
+    if retry_of ~= '' and at == first then
+      fields[#fields + 1], fields[#fields + 2] = 'retry_of', retry_of
     end
     if owner ~= '' then
       fields[#fields + 1], fields[#fields + 2] = 'owner', owner
@@ -114,7 +132,7 @@ local function recorded(first)
 end
 
 -- Accept the upload whose jobs begin at this argument, or say why not.
-local function accept(value, limit, owner, jobs, first)
+local function accept(value, limit, owner, retry_of, jobs, first)
   local key
   if value ~= '' then
     keyed = keyed + 1
@@ -125,28 +143,32 @@ local function accept(value, limit, owner, jobs, first)
       if repeated then return 'known ' .. known end
       -- The id made for this call tells it from others: repeated after a broken connection it counts once.
       local new = redis.call('SET', COUNTED .. ARGV[first], '1', 'NX', 'EX', COUNTED_SECONDS)
-      local listed = redis.call('ZSCORE', KEYS[4], ARGV[first + 2]) -- else it was forgotten, and stays so
-      if new and listed and known:match('^%S+') == value:match('^%S+') then
-        count('duplicates', ARGV[first + 1], ARGV[first + 2], jobs)
+      if new and known:match('^%S+') == value:match('^%S+') then
+        for at = first, first + (jobs - 1) * WIDTH, WIDTH do
+          local listed = redis.call('ZSCORE', KEYS[4], ARGV[at + 2]) -- else it was forgotten, and stays so
+          if listed then count('duplicates', ARGV[at + 1], ARGV[at + 2], 1) end
+        end
       end
       return 'known ' .. known
     end
   end
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
-  local name = KEYS[1]:match('[^:]+$')
-  local rate = redis.call('HMGET', KEYS[5], 'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms')
+  local rate = redis.call('HMGET', KEYS[5], unpack(measures))
   local function answer(word, ahead)
+    local pauses = (rate[7] and 1 or 0) + (rate[8] and 2 or 0)
     local measure = {rate[1] or 0, rate[2] or 0, rate[3] or 0, rate[5] or 0, rate[6] or 0}
-    return string.format('%s %.0f %d %d %s %s %s %s %s', word, now, ahead, other, unpack(measure))
+    return string.format('%s %.0f %d %d %d %s %s %s %s %s', word, now, ahead, other, pauses, unpack(measure))
   end
   if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
-  if repeated or lane + other + jobs > most or queued + messages > most then
+  local places = together and demand or jobs
+  if repeated or not admitted and (lane + other + places > most or queued + messages > most) then
     return answer('full', math.max(lane, queued))
   end
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
+  admitted = together
   -- Its allowance has been taken: its image was stored before it is rejected here.
   local cameras = new_cameras(first, jobs)
   local bound = too_many(cameras, owner)
@@ -154,8 +176,8 @@ local function accept(value, limit, owner, jobs, first)
 
   if key then redis.call('SET', key, value, 'EX', ARGV[1]) end
   note_owner(cameras, owner)
-  local last = record(first, jobs, rate[4], owner)
-  if lane + other == 0 then
+  local last = record(first, jobs, rate[4], owner, retry_of)
+  if lane == 0 and (other == 0 or rate[8]) then -- Nobody works on the jobs of a paused lane.
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
     redis.call('HSET', KEYS[5], 'last', last)
@@ -165,20 +187,32 @@ local function accept(value, limit, owner, jobs, first)
 end
 
 if ARGV[5] ~= '' and redis.call('GET', INSTALLATION) ~= ARGV[5] then return {'lost'} end
-local starts, at = {}, 7
+local starts, at = {}, 8
 for upload = 1, uploads do
   starts[upload] = at
-  at = at + HEAD + tonumber(ARGV[at + 3]) * WIDTH
+  at = at + HEAD + tonumber(ARGV[at + HEAD - 1]) * WIDTH
 end
 messages = #ARGV - at + 1
+if together then
+  local seen, number = {}, 0
+  for _, start in ipairs(starts) do
+    local key
+    if ARGV[start] ~= '' then
+      number = number + 1
+      key = KEYS[7 + number]
+    end
+    if not key or not seen[key] and redis.call('EXISTS', key) == 0 then demand = demand + tonumber(ARGV[start + HEAD - 1]) end
+    if key then seen[key] = true end
+  end
+end
 -- A client library repeats a call whose answer was lost. If one of its uploads was accepted, the first call ran to
 -- its end, and this one must change nothing: neither count nor enqueue twice, nor fail for want of memory and so seem to
 -- have accepted nothing. Uploads that it rejected, for whatever reason, are told to come back.
 for _, start in ipairs(starts) do repeated = repeated or recorded(start + HEAD) end
 local answers = {}
 for upload, start in ipairs(starts) do
-  local value, limit, owner, jobs = unpack(ARGV, start, start + 3)
-  answers[upload] = accept(value, limit, owner, tonumber(jobs), start + HEAD)
+  local value, limit, owner, retry_of, jobs = unpack(ARGV, start, start + HEAD - 1)
+  answers[upload] = accept(value, limit, owner, retry_of, tonumber(jobs), start + HEAD)
 end
 if written then
   for message = at, #ARGV do redis.call('LPUSH', KEYS[7], ARGV[message]) end

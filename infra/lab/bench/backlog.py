@@ -22,7 +22,7 @@ from infra.lab.bench.http import Address, Connection, ids_in, parsed, wait_for
 from infra.lab.bench.spread import Latency, latency
 
 _AT_ONCE: Final = 500
-"""Jobs in one call while the queue is filled or drained."""
+"""Jobs in one call while the queue is filled or emptied."""
 
 _PREDICTION: Final = Prediction("non_biodegradable", 0.987654, review=False)
 _NEVER_MS: Final = 2**53  # later than any job was accepted

@@ -13,8 +13,7 @@ from PIL import Image, ImageChops
 
 from core.errors import ImageError
 from core.images import decode
-from infra.client.collect import collect
-from infra.client.errors import CollectError
+from infra.cli.collect import CollectError, collect
 from infra.lab.bench.errors import BenchError
 from infra.lab.bench.plan import Size
 from infra.local.checkout import REPOSITORY

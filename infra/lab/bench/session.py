@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from core.redis.job_store import JobStore
-from core.redis.ledger import TOTALS, Ledger
 from core.settings import PREFIX
 from infra.lab.bench.errors import BrokenPipelineError
 from infra.lab.bench.http import Address
@@ -19,6 +18,7 @@ from infra.lab.bench.stages import StageClock, Stages
 from infra.lab.bench.usage import roles_of, snapshot
 from infra.lab.bench.workload import Workload
 from infra.lab.stack import HOST, Stack, wait_for
+from wastestream import Client
 
 _SETTLE_SECONDS: Final = 120.0  # a slow machine is not a broken pipeline
 _MAX_QUEUED: Final = 10_000_000
@@ -62,20 +62,21 @@ class Session:
             BrokenPipelineError: it says something else.
         """
         wait_for(lambda: not self.jobs.pending(), _SETTLE_SECONDS)
-        balance = Ledger(self.jobs.client).balance()
-        counts = balance.counts
-        if balance.balanced and {counts["received"], counts["classified"]} == {self._images}:
+        with Client(self.stack.url) as client:
+            ledger = client.ledger()
+        counts = asdict(ledger.system) if ledger.system else {}
+        if ledger.balanced and {counts["received"], counts["classified"]} == {self._images}:
             return
-        totals = ", ".join(f"{counts[name]:,} {name}" for name in TOTALS)
+        totals = ", ".join(f"{number:,} {name}" for name, number in counts.items())
         raise BrokenPipelineError(
             f"The ledger does not balance: {self._images:,} images were answered with 202, and it says "
-            f"{totals}, {balance.waiting:,} pending. {self.stack.last_lines()}"
+            f"{totals}. {self.stack.last_lines()}"
         )
 
 
 @contextmanager
 def open_session(folder: Path, workers: int, plan: Plan) -> Iterator[Session]:
-    """Start a stack that rejects no upload, whatever the person's own settings say; give its session.
+    """Start a stack with settings under which it rejects no upload; yield its session.
 
     Raises:
         StackError: the stack does not start.

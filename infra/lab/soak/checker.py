@@ -1,16 +1,13 @@
-"""Checker: the client's own record of its images, compared with the ledger at the end."""
+"""Checker: the sender's own record of its images, compared with the ledger at the end."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final
 
-from core.redis.ledger import TERMINAL, Ledger
-
-_MAX_ROWS: Final = 100_000  # rows (camera and hour): more than any soak creates
+from core.redis.ledger import TERMINAL
+from wastestream import Job, Ledger
 
 
 @dataclass
@@ -40,18 +37,15 @@ class Checker:
         if not intact:
             self.truncated.add(job_id)
 
-    def see(self, jobs: Iterable[dict[str, Any]], unknown: Iterable[str]) -> None:
+    def see(self, jobs: Iterable[Job], unknown: Iterable[str]) -> None:
         """Record a response of `POST /v1/jobs/query`."""
         for job in jobs:
-            state = job["state"]
-            if state not in TERMINAL:
+            if job.settled_at is None:
                 continue
-            known = self.settled.setdefault(
-                job["id"], (state, datetime.fromisoformat(job["settled_at"]).timestamp())
-            )
-            self.outstanding.discard(job["id"])
-            if known[0] != state:
-                self.changed.add(job["id"])
+            state, _ = self.settled.setdefault(job.id, (job.state, job.settled_at.timestamp()))
+            self.outstanding.discard(job.id)
+            if state != job.state:
+                self.changed.add(job.id)
         self.unknown.update(unknown)
 
     def last_settled(self, ids: Iterable[str]) -> float | None:
@@ -81,31 +75,44 @@ class Verdict:
     """Images counted more than once or settled more than once."""
     duplicates: int
     """Repeated uploads that the server recognised by their idempotency key."""
+    unfed: int
+    """Settled jobs that the feed lacks."""
+    refed: int
+    """Entries of the feed beyond one for each settled job."""
     balanced: bool
     """received = classified + failed + expired + cancelled + pending, in every row and in total."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost or doubled and the ledger balances."""
-        return self.balanced and not self.lost and not self.doubled
+        """Whether nothing was lost or doubled, by the jobs and by the feed, and the ledger balances."""
+        return self.balanced and not (self.lost or self.doubled or self.unfed or self.refed)
 
 
-def judge(checker: Checker, ledger: Ledger) -> Verdict:
-    """Compare the client's record with the server's counts."""
-    balance = ledger.balance()
-    rows = ledger.rows(ledger.names("-inf", "+inf", most=_MAX_ROWS))
-    rows_balance = all(row.counts.balanced for row in rows)
-    counted = balance.counts
+def judge(checker: Checker, ledger: Ledger, feed: Iterable[str]) -> Verdict:
+    """Compare the sender's record with the server's counts and feed.
+
+    Args:
+        checker: the record.
+        ledger: one that covers the whole soak.
+        feed: ids in the whole feed.
+    """
+    counted = ledger.system
+    if counted is None:
+        raise ValueError("The ledger was asked with a key that is bound to cameras.")
     states = checker.states()
-    doubled = len(checker.changed) + max(0, counted["received"] - len(checker.accepted))
-    doubled += sum(max(0, counted[state] - states[state]) for state in TERMINAL)
+    doubled = len(checker.changed) + max(0, counted.received - len(checker.accepted))
+    doubled += sum(max(0, getattr(counted, state) - states[state]) for state in TERMINAL)
+    fed = Counter(feed)
+    settled = sum(getattr(counted, state) for state in TERMINAL)
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
         accepted=len(checker.accepted),
         settled=len(checker.settled),
         states=dict(states.most_common()),
-        lost=len(lost) + max(0, len(checker.accepted) - counted["received"]),
+        lost=len(lost) + max(0, len(checker.accepted) - counted.received),
         doubled=doubled,
-        duplicates=counted["duplicates"],
-        balanced=balance.balanced and rows_balance,
+        duplicates=counted.duplicates,
+        unfed=max(len(checker.settled.keys() - fed.keys()), settled - len(fed)),
+        refed=fed.total() - len(fed) + max(0, len(fed) - settled),
+        balanced=ledger.balanced,
     )

@@ -80,6 +80,10 @@ async def _kill_api_child(stack: Stack, rng: random.Random) -> None:
         send_signal(rng.choice(children).pid, SIGKILL)
 
 
+async def _kill_sinks(stack: Stack, _: random.Random) -> None:
+    stack.signal("sinks", SIGKILL)
+
+
 async def _kill_redis(stack: Stack, _: random.Random) -> None:
     stack.signal("redis", SIGKILL)
 
@@ -172,6 +176,7 @@ FAULTS: Final = (
     Fault("SIGKILL of a worker's child", _kill_worker_child, max_recovery=MAX_RECOVERY),
     Fault("SIGKILL of the API", _kill_api, max_recovery=MAX_RECOVERY),
     Fault("SIGKILL of an API child", _kill_api_child, max_recovery=MAX_RECOVERY),
+    Fault("SIGKILL of the sinks", _kill_sinks, max_recovery=MAX_RECOVERY),
     Fault("SIGKILL of Redis", _kill_redis, max_recovery=MAX_RECOVERY),
     Fault("SIGKILL of the S3 server", _kill_s3, max_recovery=MAX_RECOVERY),
     Fault("SIGTERM of the API", _restart_api),

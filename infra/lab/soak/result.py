@@ -109,6 +109,8 @@ class SoakResult:
             ("faults injected", f"{len(self.faults):,}"),
             ("images lost", f"{verdict.lost:,}"),
             ("images doubled", f"{verdict.doubled:,}"),
+            ("settled jobs missing in the feed", f"{verdict.unfed:,}"),
+            ("entries too many in the feed", f"{verdict.refed:,}"),
             ("images rejected", f"{self.rejected:,}"),
             ("faults with a late recovery or upload", f"{self.late:,}"),
             ("ledger balanced", "yes" if verdict.balanced else "NO"),

@@ -6,15 +6,17 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from core.redis.api_keys import Scope
-from core.redis.ledger import Ledger
+from core.redis.feed import Cursor, Feed
 from infra.lab.soak.checker import Checker, judge
 from infra.lab.soak.faults import Fault
 from infra.lab.soak.result import FaultResult, SoakResult
 from infra.lab.soak.workload import MixedWorkload
 from infra.lab.stack import Stack
+from wastestream import AsyncClient
 
 TAIL: Final = 1.0
 """Seconds after a fault in which an accepted image still counts as affected."""
@@ -25,6 +27,7 @@ MAX_RECOVERY: Final = 120.0
 MAX_DRAIN: Final = 900.0
 """The same after an overload, whose backlog depends on the machine's speed."""
 
+_PIECE: Final = 1000  # results of the feed read at a time
 _TICK: Final = 0.25
 _FINISH: Final = 120.0  # seconds for the last results
 _CALM: Final = (1.0, 4.0)  # seconds between a recovery and the next fault
@@ -46,7 +49,7 @@ async def soak(
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
     checker = Checker()
     workload = MixedWorkload(stack.url, key, checker, seed)
-    began = time.monotonic()
+    since, began = datetime.now(UTC), time.monotonic()
     workload.start()
     results: list[FaultResult] = []
     for fault in _shuffled(faults, rng):
@@ -59,8 +62,18 @@ async def soak(
         say(_line(result, checker))
     loaded = time.monotonic() - began
     await workload.finish(_FINISH)
-    verdict = await asyncio.to_thread(lambda: judge(checker, Ledger(stack.redis())))
+    feed = await asyncio.to_thread(lambda: list(_read(Feed(stack.redis()))))
+    async with AsyncClient(stack.url, key=key) as client:
+        verdict = judge(checker, await client.ledger(since=since), feed)
     return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
+
+
+def _read(feed: Feed) -> Iterator[str]:
+    """Yield the ids in the whole feed."""
+    cursor = Cursor(0)
+    while piece := feed.read(cursor, _PIECE):
+        yield from (settled.job_id for settled in piece)
+        cursor = piece[-1].cursor
 
 
 def _shuffled(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from http import HTTPStatus
 from typing import Final
 
-import httpx
-
-from infra.client.client import Client
-from infra.client.errors import RejectedError
-from infra.client.retry import Retry
 from infra.lab.soak.checker import Checker
 from infra.lab.soak.images import make_images, truncate
+from wastestream import ApiError, AsyncClient, GaveUpError, Retry
 
 BURST: Final = 6
 BURST_SECONDS: Final = 0.6
@@ -34,8 +30,7 @@ TRUNCATED_SHARE: Final = 0.02
 CANCELLED_SHARE: Final = 0.01
 
 _QUERY_SECONDS: Final = 0.5
-_MAX_QUERY: Final = 1_000  # ids in one query; the API's limit
-_TIMEOUT: Final = 600.0  # longer than any fault: the fate of an abandoned upload would be unknown
+_RETRY: Final = Retry(600.0)  # longer than any fault: the fate of an abandoned upload would be unknown
 
 
 class MixedWorkload:
@@ -97,61 +92,54 @@ class MixedWorkload:
                 task.result()
 
     async def _send_singles(self, number: int) -> None:
-        async with (
-            self._client(f"soak-{number}") as client,
-            httpx.AsyncClient(
-                base_url=self._url, headers={"Authorization": f"Bearer {self._key}"}, trust_env=False
-            ) as http,
-        ):
+        async with self._client(f"soak-{number}") as client, self._client(retry=Retry(0, 0)) as canceller:
             while not self._stop.is_set():
                 await self._pause(BURST_SECONDS)
-                await asyncio.gather(*(self._send_single(client, http) for _ in range(BURST)))
+                await asyncio.gather(*(self._send_single(client, canceller) for _ in range(BURST)))
 
-    async def _send_single(self, client: Client, http: httpx.AsyncClient) -> None:
+    async def _send_single(self, client: AsyncClient, canceller: AsyncClient) -> None:
         data, intact = self._image()
         began = time.monotonic()
         self._sending.add(began)
         try:
             job = await client.upload(data)
-        except RejectedError:
+        except ApiError:
             self._checker.rejected += 1
             return
         finally:
             self._sending.discard(began)
             self._longest = max(self._longest, time.monotonic() - began)
-        self._checker.accept(job["id"], intact=intact)
+        self._checker.accept(job.id, intact=intact)
         if self._rng.random() < CANCELLED_SHARE:
-            await _cancel(http, job["id"])
+            await _cancel(canceller, job.id)
 
     async def _send_bulks(self, number: int) -> None:
         async with self._client(f"soak-bulk-{number}") as client:
             while not self._stop.is_set():
                 await self._pause(BULK_SECONDS)
                 images = [self._image() for _ in range(BULK)]
-                items = await client.upload_bulk([data for data, _ in images])
-                for item, (_, intact) in zip(items, images, strict=True):
-                    if item["status"] == HTTPStatus.ACCEPTED:
-                        self._checker.accept(item["job"]["id"], intact=intact)
+                async for outcome in client.upload_many([data for data, _ in images]):
+                    if outcome.job is not None:
+                        self._checker.accept(outcome.job.id, intact=images[outcome.index][1])
                     else:
                         self._checker.rejected += 1
 
     async def _read(self) -> None:
-        async with self._client(None) as client:
+        async with self._client() as client:
             while True:
                 await asyncio.sleep(_QUERY_SECONDS)
                 await self._query(client, sorted(self._checker.outstanding))
 
     async def _read_again(self) -> None:
         """Query every job once more: a terminal state never changes, and no record disappears."""
-        async with self._client(None) as client:
+        async with self._client() as client:
             await self._query(client, sorted(self._checker.accepted))
 
-    async def _query(self, client: Client, ids: list[str]) -> None:
-        for start in range(0, len(ids), _MAX_QUERY):
-            self._checker.see(*await client.query(ids[start : start + _MAX_QUERY]))
+    async def _query(self, client: AsyncClient, ids: list[str]) -> None:
+        self._checker.see(*await client.query(ids))
 
-    def _client(self, camera: str | None) -> Client:
-        return Client(self._url, camera=camera, key=self._key, retry=Retry(_TIMEOUT))
+    def _client(self, camera: str | None = None, retry: Retry = _RETRY) -> AsyncClient:
+        return AsyncClient(self._url, camera=camera, key=self._key, retry=retry)
 
     def _image(self) -> tuple[bytes, bool]:
         """Return an image, and whether it is intact."""
@@ -169,9 +157,7 @@ class MixedWorkload:
                     return
 
 
-async def _cancel(http: httpx.AsyncClient, job_id: str) -> None:
+async def _cancel(client: AsyncClient, job_id: str) -> None:
     """Request cancellation once. Whether or not it arrives, the job ends in exactly one terminal state."""
-    try:
-        await http.delete(f"/v1/jobs/{job_id}")
-    except httpx.TransportError:
-        return
+    with contextlib.suppress(ApiError, GaveUpError):
+        await client.cancel(job_id)

@@ -1,4 +1,4 @@
-"""How long the API takes to stop: each part waits longer than the parts that it stops."""
+"""Time limits of the API's stop: each part waits longer than the parts that it stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""core.images: what a browser shows is classified; an image that lacks pixels is refused."""
+"""core.images: images that a browser shows are classified; images with missing pixels are rejected."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
 _MAX_LOST = 64  # bytes at a file's end, of which all that cannot be told from pixels are taken for padding
 
 
-def _distance(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found.astype(int) - expected).mean())
+def _distance(pixels: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(pixels.astype(int) - expected).mean())
 
 
 def test_damage_beside_the_pixels_is_not_seen() -> None:
@@ -43,28 +43,28 @@ _ENDINGS = {"": b"", "half a marker": b"\xff\r\n", "zeros": bytes(40_000), "end 
 
 
 @pytest.mark.parametrize("padding", _ENDINGS.values(), ids=_ENDINGS)
-def test_a_jpeg_that_lacks_pixels_is_refused(padding: bytes) -> None:
-    """Wherever it is cut off; what a few bytes at its end say, nobody sees."""
+def test_a_jpeg_that_lacks_pixels_is_rejected(padding: bytes) -> None:
+    """Cut off anywhere, except for a few bytes at the end without visible effect."""
     for coding, whole in jpegs().items():
         expected = decode(whole)
         cuts = range(len(whole) - 2, whole.index(b"\xff\xda") + 20, -1)
         for end in [*cuts[:80], *cuts[80 :: len(cuts) // 60]]:
-            found = _decoded_unless(whole[:end] + padding, "cut off")
-            if found is not None:
+            pixels = _decoded_unless(whole[:end] + padding, "cut off")
+            if pixels is not None:
                 assert len(whole) - end < _MAX_LOST, (coding, end)
-                assert _distance(found, expected) < 1, (coding, end)
+                assert _distance(pixels, expected) < 1, (coding, end)
 
 
 def _decoded_unless(data: bytes, says: str) -> np.ndarray | None:
     try:
         return decode(data)
     except CorruptImageError as error:
-        assert says in str(error)  # noqa: PT017 - most are refused, and some are not
+        assert says in str(error)  # noqa: PT017 - most are rejected, and some are not
         return None
 
 
 @pytest.mark.parametrize("coding", ["progressive", "progressive restarts", "scan by scan"])
-def test_a_jpeg_that_lacks_a_scan_is_refused(coding: str) -> None:
+def test_a_jpeg_that_lacks_a_scan_is_rejected(coding: str) -> None:
     """A cut between two scans leaves a whole picture, which is blurred or without colours."""
     whole = jpegs()[coding]
     at = whole.index(b"\xff\xda") + 2
@@ -79,17 +79,17 @@ def test_a_jpeg_that_lacks_a_scan_is_refused(coding: str) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "lossless"])
-def test_other_images_that_lack_pixels_are_refused(image_format: str) -> None:
+def test_other_images_that_lack_pixels_are_rejected(image_format: str) -> None:
     """Wherever they are cut off."""
     lossless = {"lossless": True} if image_format == "lossless" else {}
     whole = encoded(noisy(), "PNG" if image_format == "PNG" else "WEBP", **lossless)
     expected = decode(whole)
     for lost in [*range(1, 100), *range(100, len(whole) - 60, len(whole) // 60)]:
-        found = _decoded_unless(whole[:-lost], "send")
-        assert found is not None or lost > 5, lost
-        if found is not None:
+        pixels = _decoded_unless(whole[:-lost], "send")
+        assert pixels is not None or lost > 5, lost
+        if pixels is not None:
             assert lost < _MAX_LOST
-            assert _distance(found, expected) < 1
+            assert _distance(pixels, expected) < 1
 
 
 def _tiff(order: str, kind: int, tag: int) -> bytes:

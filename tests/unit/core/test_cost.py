@@ -1,4 +1,4 @@
-"""core.cost: what decoding costs, estimated before it is done."""
+"""core.cost: estimated cost of decoding."""
 
 from __future__ import annotations
 

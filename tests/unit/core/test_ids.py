@@ -39,9 +39,9 @@ def test_ids_made_at_the_same_time_tell_nothing_of_each_other() -> None:
     """Within one millisecond they do not count up, as ULIDs may."""
     ids = [new_job_id() for _ in range(2000)]
     assert len(set(ids)) == len(ids)
-    neighbours = [(one, two) for one, two in itertools.pairwise(ids) if one[:10] == two[:10]]
+    neighbours = [(first, second) for first, second in itertools.pairwise(ids) if first[:10] == second[:10]]
     assert neighbours
-    assert not [one for one, two in neighbours if one[:24] == two[:24]]
+    assert not [first for first, second in neighbours if first[:24] == second[:24]]
 
 
 def test_other_texts_are_no_ids() -> None:

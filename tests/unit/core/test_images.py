@@ -1,4 +1,4 @@
-"""core.images: whatever an image file looks like, the model gets the same kind of array."""
+"""core.images: every image file becomes the same kind of array."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from core.images import SIDE, decode
 from tests.support.images import encoded, pattern
 
 
-def _close(found: np.ndarray, expected: Image.Image, tolerance: float = 6.0) -> bool:
+def _close(pixels: np.ndarray, expected: Image.Image, tolerance: float = 6.0) -> bool:
     wanted = np.asarray(expected.convert("RGB").resize((SIDE, SIDE)), float)
-    return bool(np.abs(found.astype(float) - wanted).mean() < tolerance)
+    return bool(np.abs(pixels.astype(float) - wanted).mean() < tolerance)
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ def _close(found: np.ndarray, expected: Image.Image, tolerance: float = 6.0) -> 
 def test_every_format_shows_the_same_picture(image_format: str, options: dict[str, int]) -> None:
     """JPEG, PNG and WebP of one picture decode to nearly the same pixels."""
     source = pattern(225, 180)
-    found = decode(encoded(source, image_format, **options))
-    assert found.shape == (SIDE, SIDE, 3)
-    assert found.dtype == np.uint8
-    assert _close(found, source)
+    pixels = decode(encoded(source, image_format, **options))
+    assert pixels.shape == (SIDE, SIDE, 3)
+    assert pixels.dtype == np.uint8
+    assert _close(pixels, source)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_and_looks_the_same() -> None:
-    """A 1280x720 frame, decoded at a quarter, is what decoding all of it gives."""
+    """A 1280x720 frame decoded at a quarter equals a full decode."""
     source = pattern(1280, 720)
     assert _close(decode(encoded(source, quality=95)), source)
 
@@ -43,21 +43,21 @@ def test_other_colour_modes_become_rgb(mode: str) -> None:
     source = pattern(96, 96, mode="L" if mode in {"1", "LA"} else "RGB").convert(
         mode, dither=Image.Dither.NONE
     )
-    found = decode(encoded(source, "JPEG" if mode == "CMYK" else "PNG"))
-    assert _close(found, source, tolerance=12.0)
+    pixels = decode(encoded(source, "JPEG" if mode == "CMYK" else "PNG"))
+    assert _close(pixels, source, tolerance=12.0)
 
 
 def test_sixteen_bit_greyscale_keeps_its_brightness() -> None:
     """A 16-bit PNG is scaled to 8 bits, not cut off at 255."""
     values = np.full((32, 32), 128 * 257, np.uint16)
-    found = decode(encoded(Image.fromarray(values), "PNG"))
-    assert set(np.unique(found)) == {128}
+    pixels = decode(encoded(Image.fromarray(values), "PNG"))
+    assert set(np.unique(pixels)) == {128}
 
 
 def test_transparency_is_shown_over_white() -> None:
-    """A fully transparent pixel is white, whatever colour it hides."""
-    found = decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0)), "PNG"))
-    assert found.min() == 255
+    """A fully transparent pixel of any colour is white."""
+    pixels = decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0)), "PNG"))
+    assert pixels.min() == 255
 
 
 @pytest.mark.parametrize("tag", range(1, 9))
@@ -68,8 +68,8 @@ def test_exif_orientation_is_applied(tag: int) -> None:
     stored = upright if tag == 1 else upright.transpose(Image.Transpose(undo[tag]))
     exif = Image.Exif()
     exif[0x0112] = tag
-    found = decode(encoded(stored, "JPEG", quality=95, exif=exif))
-    assert _close(found, upright)
+    pixels = decode(encoded(stored, "JPEG", quality=95, exif=exif))
+    assert _close(pixels, upright)
 
 
 def test_an_animation_is_classified_by_its_first_frame() -> None:
@@ -80,22 +80,22 @@ def test_an_animation_is_classified_by_its_first_frame() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-def test_a_truncated_image_is_refused(image_format: str) -> None:
+def test_a_truncated_image_is_rejected(image_format: str) -> None:
     """An image whose end is missing is an error of ours, not half a picture."""
     data = encoded(pattern(256, 256), image_format)
     with pytest.raises(CorruptImageError, match=r"send (it|the image) again"):
         decode(data[: len(data) // 2])
 
 
-def test_what_is_no_image_is_refused() -> None:
-    """A text, and a format that is not taken, are named for what they are not."""
+def test_what_is_no_image_is_rejected() -> None:
+    """For a text, and for another format, the error names the valid formats."""
     for data in (b"", b"hello", encoded(image_format="GIF"), encoded(image_format="BMP")):
         with pytest.raises(UnsupportedImageError, match="JPEG, PNG or WebP"):
             decode(data)
 
 
-def test_too_many_pixels_are_refused_before_decoding() -> None:
-    """A 50,000 x 50,000 PNG is refused by its header; its pixels would take 7.5 GB."""
+def test_too_many_pixels_are_rejected_before_decoding() -> None:
+    """A 50,000 x 50,000 PNG is rejected by its header; its pixels would take 7.5 GB."""
     data = bytearray(encoded(Image.new("L", (8, 8)), "PNG"))
     data[16:24] = (50_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""core.images: whatever the bytes, the answer is an array or one of our errors."""
+"""core.images: any bytes become an array or one of our errors."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.support.mutations import case
 
 def test_hostile_images_are_arrays_or_errors_of_ours() -> None:
     """The first of the cases that `python -m tests.fuzz.images` goes on with."""
-    tally = decode_all(range(3_000), seed=0)
-    assert tally.wrong == []
-    assert tally.outcomes["array"] > 500
-    assert tally.outcomes["CorruptImageError"] > 500
+    counts = decode_all(range(3_000), seed=0)
+    assert counts.wrong == []
+    assert counts.outcomes["array"] > 500
+    assert counts.outcomes["CorruptImageError"] > 500
 
 
 def test_a_case_is_known_by_its_number() -> None:
-    """What fails once can be looked at."""
+    """A failing case can be made again."""
     assert [case(number) for number in range(50)] == [case(number) for number in range(50)]
     assert len({case(number) for number in range(50)}) > 40
 
 
 @pytest.mark.parametrize("make", bombs.REJECTED, ids=lambda make: str(make.__name__))
-def test_a_bomb_is_refused_by_its_header(make: Callable[[], bytes]) -> None:
-    """What would keep a decoder busy for up to 50 seconds is told by the header, in milliseconds."""
+def test_a_bomb_is_rejected_by_its_header(make: Callable[[], bytes]) -> None:
+    """The header check rejects in milliseconds an image that takes a decoder up to 50 seconds."""
     data = make()
     assert len(data) <= MAX_BYTES
     began = time.process_time()
@@ -91,14 +91,14 @@ def test_what_follows_the_picture_is_ignored(tail: bytes) -> None:
 def test_every_encoders_header_is_read(
     image_format: str, options: dict[str, int], size: tuple[int, int]
 ) -> None:
-    """Size and format are those that the decoder finds."""
+    """Size and format agree with the decoder's."""
     header = read_header(encoded(pattern(*size), image_format, **options))
     assert (header.format.upper(), header.width, header.height) == (image_format, *size)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 def test_a_header_cut_off_anywhere_is_corrupt(image_format: str) -> None:
-    """Whatever is missing of a header, it is our error."""
+    """A header cut anywhere is an error of ours."""
     data = encoded(image_format=image_format)
     end = data.index({"JPEG": b"\xff\xda", "PNG": b"IDAT", "WEBP": b"VP8"}[image_format])
     for length in range(12, end):

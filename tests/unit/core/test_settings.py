@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from core.errors import SettingsError
 from core.settings import PREFIX, Settings, load_settings
+from tests.support.servers import REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +27,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_wrong_variable_is_named_and_no_secret_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says which variables are wrong, not what they hold."""
+    """The message names the wrong variables, without their values."""
     monkeypatch.setenv("WASTESTREAM_PORT", "hunter2")
     monkeypatch.setenv("WASTESTREAM_S3_ENDPOINT", "ftp://secret@host")
     with pytest.raises(SettingsError, match=r"WASTESTREAM_\w+.*WASTESTREAM_\w+") as caught:
@@ -69,8 +72,30 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(load_settings())
 
 
+_ROW = re.compile(rf"^\| `{PREFIX}(\w+)` \|(?: `(.+?)`)? \| (.+) \|$", flags=re.MULTILINE)
+
+
 def test_every_setting_is_documented() -> None:
-    """docs/settings.md has a row for each variable, with its default."""
-    page = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
-    for name in Settings.model_fields:
-        assert f"`{PREFIX}{name.upper()}`" in page
+    """docs/settings.md has a row for each field, with its default; it begins with its description."""
+    page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = {name.lower(): (default, meaning) for name, default, meaning in _ROW.findall(page)}
+    assert rows.keys() == Settings.model_fields.keys()
+    for name, field in Settings.model_fields.items():
+        default, meaning = rows[name]
+        assert default == _written(field.default)
+        assert f"{meaning}.".startswith(str(field.description)), name
+
+
+def _written(default: object) -> str:
+    """Return a default as the page has it: paths from the repository, whole numbers without a point."""
+    match default:
+        case SecretStr():
+            return default.get_secret_value()
+        case Path():
+            return str(default.relative_to(REPOSITORY))
+        case float():
+            return f"{default:g}"
+        case None:
+            return ""
+        case _:
+            return str(default)

@@ -40,30 +40,30 @@ def unpack(archive: bytes) -> dict[str, bytes]:
 
 @given(st.dictionaries(st.text("0123456789AZ.jpeg", min_size=1, max_size=31), st.binary(max_size=2000)))
 def test_what_was_packed_comes_out(images: dict[str, bytes]) -> None:
-    """Of any size, also sizes that fill the archive's blocks and those that do not."""
+    """Images of any size, multiples of the archive's blocks and others."""
     assert unpack(packed(images)) == images
 
 
 def test_any_tool_reads_an_archive() -> None:
     """It ends as archives end, and its parts are plain files."""
     with tarfile.open(fileobj=io.BytesIO(packed(IMAGES)), mode="r:") as opened:
-        found = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
-        assert {name: file.read() for name, file in found.items() if file is not None} == IMAGES
+        files = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
+        assert {name: file.read() for name, file in files.items() if file is not None} == IMAGES
 
 
 def test_a_damaged_archive_gives_what_is_whole() -> None:
     """Cut off anywhere, it gives no image that is not as it was; the last ones are missing."""
     archive = packed(IMAGES)
     for length in range(0, len(archive), 100):
-        found = unpack(archive[:length])
-        assert found.items() <= IMAGES.items()
-        assert list(found) == list(IMAGES)[: len(found)]
+        images = unpack(archive[:length])
+        assert images.items() <= IMAGES.items()
+        assert list(images) == list(IMAGES)[: len(images)]
     assert unpack(b"no archive, but longer than a block of one" * 50) == {}
 
 
 @given(st.binary(min_size=1, max_size=12), st.integers(0, 511))
 def test_a_damaged_header_names_no_image(rubbish: bytes, at: int) -> None:
-    """Whatever stands in it, reading ends, and gives no image that reaches beyond the archive."""
+    """Reading ends for any bytes, and returns no image that reaches beyond the archive."""
     archive = packed(IMAGES)
     damaged = archive[:at] + rubbish + archive[at + len(rubbish) :]
     assert all(0 <= place.start <= place.stop <= len(damaged) for place in contents(damaged).values())
@@ -90,7 +90,7 @@ def test_images_share_objects_of_bounded_size_and_cost(images: list[tuple[int, i
 
 
 def test_an_image_key_names_camera_day_and_job() -> None:
-    """The key is made of what we know, and gives the job's id back."""
+    """The key follows from the job, and gives the job's id back."""
     key = image_key("01ARZ3NDEKTSV4RRFFQ69G5FAV", "belt-7", "jpeg")
     assert key == object_key(key) == "images/belt-7/2016/07/30/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpeg"
     assert job_id_of(key) == "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -100,7 +100,7 @@ def test_an_image_key_names_camera_day_and_job() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 16])
 def test_the_name_of_an_object_tells_its_jobs(count: int) -> None:
-    """So whoever lists the bucket knows all the jobs; and each job's record knows where its image is."""
+    """A listing of the bucket gives all jobs, and each job's record gives the place of its image."""
     shard = Shard.new([("x.tar", "png")] * count)
     ids = shard.job_ids
     assert len(ids) == count
@@ -144,3 +144,14 @@ def test_the_ids_in_a_shard_tell_nothing_of_each_other() -> None:
     )
     assert [len({job_id[place] for job_id in ids}) for place in range(10, 26)] == [32] * 16
     assert Shard("", shards[0].id, 2).job_ids == ids[:2]
+
+
+def test_an_image_that_its_client_stores_has_a_folder_of_no_camera() -> None:
+    """Its key is known from the job's record, and tells the job, like others."""
+    shard = Shard.direct("png")
+    key = image_key(shard.id, "belt", "png", shard.suffix)
+    assert key == shard.key == shard.image_key(shard.id, "belt", "png") == object_key(key)
+    assert key.startswith("images/_direct/")
+    assert Shard.at(key) == shard
+    assert (job_id_of(key), shard.job_ids) == (shard.id, [shard.id])
+    assert image_key(shard.id, "belt", "png") == image_key(shard.id, "belt", "png", "") != key

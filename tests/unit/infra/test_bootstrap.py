@@ -71,7 +71,7 @@ class Checkout:
         return done.returncode, done.stdout, done.stderr
 
     def installs(self) -> list[str]:
-        """Return what uv was asked to install since the last call."""
+        """Return the installations that uv was asked for since the last call."""
         lines = self.notes.read_text().splitlines() if self.notes.exists() else []
         self.notes.unlink(missing_ok=True)
         return [Path(line.split()[-1]).name for line in lines]
@@ -122,7 +122,7 @@ def test_changed_requirements_are_installed(checkout: Checkout) -> None:
 
 
 def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
-    """A failure is told, ends the run, and what it left is never taken for good."""
+    """A failure is reported and ends the run; its partial files are never used."""
     failing = checkout.notes.with_name("notes.fail")
     failing.touch()
     code, out, err = checkout.run("status")
@@ -158,7 +158,7 @@ def test_it_works_from_any_folder_and_by_a_link(checkout: Checkout, tmp_path: Pa
     elsewhere.mkdir()
     (elsewhere / "link").symlink_to("../notes-root/wastestream")
     code, out, _ = checkout.run("status", script=elsewhere / "link", cwd=elsewhere)
-    assert (code, out) == (0, f"{elsewhere}|{checkout.root}|-P -m infra.cli status\n")
+    assert (code, out) == (0, f"{elsewhere}|{checkout.root}:{checkout.root}/client|-P -m infra.cli status\n")
 
 
 _NOBODY = 65534  # a user who is not the one that runs the tests, if that is root
@@ -176,7 +176,7 @@ def shared() -> Iterator[Checkout]:
 
 
 def test_what_another_user_installed_runs(shared: Checkout) -> None:
-    """Nothing has to be written, so no right to write is needed, whatever mask the other one had."""
+    """Nothing has to be written, so no right to write is needed, with any umask of the other user."""
     assert shared.run("up", umask=0o077)[0] == 0
     code, out, err = shared.run("up", user=_NOBODY)
     assert (code, err) == (0, "")

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from infra.cli.main import COMMANDS, cli
 from infra.local.folder import DataFolder
-from tests.support.servers import REPOSITORY
+from tests.support.servers import REPOSITORY, run_module
 
 
 def test_help_imports_no_command() -> None:
-    """`--help` works in every environment, whatever a command needs."""
+    """`--help` works in every environment, without a command's packages."""
     script = "import sys; from infra.cli.main import cli; cli(['--help'], standalone_mode=False)"
     script += "; print(*sys.modules)"
     done = subprocess.run(
@@ -57,6 +57,7 @@ def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
 _AS_NOBODY = """
 import os, sys
 import infra.cli.down, infra.cli.keys, infra.cli.status  # Python itself may lie where only root can read.
+from tests.support.servers import run_module
 from infra.cli.main import cli
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 cli(sys.argv[1:])
@@ -134,9 +135,7 @@ def test_a_joining_worker_names_a_redis_that_does_not_answer(tmp_path: Path) -> 
     """It does not wait for one that is not there."""
     (tmp_path / "worker.env").write_text("WASTESTREAM_REDIS_URL=redis://:secret@127.0.0.1:1/0\n")
     arguments = ["--env-file", "worker.env", "--data-dir", "data"]
-    command = [sys.executable, "-m", "infra.cli", "worker", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = run_module("infra.cli", "worker", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "Redis at 127.0.0.1:1 does not answer" in done.stderr
     assert "secret" not in done.stderr
@@ -145,10 +144,9 @@ def test_a_joining_worker_names_a_redis_that_does_not_answer(tmp_path: Path) -> 
 
 def test_a_missing_model_ends_the_start(tmp_path: Path) -> None:
     """`up` names a model folder that is not there, and starts nothing."""
-    arguments = [sys.executable, "-m", "infra.cli", "up", "--data-dir", str(tmp_path / "data")]
-    environment = {**os.environ, "WASTESTREAM_MODEL_DIR": str(tmp_path / "no-model")}
-    done = subprocess.run(
-        arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=60
+    model = str(tmp_path / "no-model")
+    done = run_module(
+        "infra.cli", "up", "--data-dir", tmp_path / "data", environment={"WASTESTREAM_MODEL_DIR": model}
     )
     assert done.returncode == 1
     assert "no-model" in done.stderr

@@ -42,4 +42,4 @@ def test_writing_again_replaces_the_whole_text(tmp_path: Path) -> None:
     write_private(path, "one")
     write_private(path, "two")
     assert path.read_text() == "two"
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

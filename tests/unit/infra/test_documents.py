@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
@@ -16,7 +17,11 @@ import pytest
 from infra.cli.main import COMMANDS
 from tests.support.servers import REPOSITORY
 
-_DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+_DOCUMENTS = [
+    *sorted(REPOSITORY.glob("*.md")),
+    REPOSITORY / "client" / "README.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 
 _names = pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 
@@ -26,8 +31,8 @@ _COLUMNS = 119
 def _command_lines(document: Path) -> list[list[str]]:
     """Return the words after each `./wastestream` in the document, comments and redirections cut off."""
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
-    found = re.findall(r"\./wastestream((?: +[^\s`#|>&;)]+)+)", text)
-    return [shlex.split(words) for words in found]
+    commands = re.findall(r"\./wastestream((?: +[^\s`#|>&;)]+)+)", text)
+    return [shlex.split(words) for words in commands]
 
 
 @_names
@@ -47,6 +52,24 @@ def test_commands_in_documents_exist(document: Path) -> None:
         }
         used = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
         assert used <= known | {"--help"}, (words, used - known)
+
+
+_PYTHON = re.compile(r"(docker compose exec \w+ python|\S*python3?) -m ([\w.]+)")
+
+_OUR_PYTHONS = re.compile(r"docker compose exec (api|worker) python|\.wastestream/(serve|test)/bin/python")
+"""In a container, and in the environments that `./wastestream up` and `test` install."""
+
+
+@_names
+def test_modules_in_documents_can_be_run(document: Path) -> None:
+    """`python -m MODULE` says which Python has the module's packages; the module exists and is a program."""
+    for python, module in _PYTHON.findall(document.read_text(encoding="utf-8").replace("`", "")):
+        if module in sys.stdlib_module_names:
+            continue
+        assert _OUR_PYTHONS.fullmatch(python), (python, module)
+        path = REPOSITORY / module.replace(".", "/")
+        program = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        assert '__name__ == "__main__"' in program.read_text(encoding="utf-8"), module
 
 
 def test_the_readme_shows_the_two_commands() -> None:
@@ -85,7 +108,7 @@ def test_lines_end_before_column_120(document: Path) -> None:
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    """What is released has its entry, or `Unreleased` gathers the next one's above it."""
+    """The released version has its entry; `Unreleased` may stand above it."""
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     releases = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert next(release for release in releases if release != "Unreleased") == version
@@ -101,14 +124,21 @@ def test_each_decision_is_in_the_overview() -> None:
         assert f"(decisions/{page.name})" in overview
 
 
+def _text(node: ast.expr) -> str | None:
+    """Return the text of a literal, `…` for each inserted value; None if it is no text."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
 def _raised(module: Path) -> Iterator[str]:
-    """Return the literal words of each error that a module of the local stack raises, `…` for the rest."""
+    """Return the literal words of each error that a module of the local stack raises."""
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
-            for argument in node.args[:1]:
-                parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
-                words = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts]
-                yield "".join(words)
+            yield from (text for argument in node.args[:1] if (text := _text(argument)))
+
+
+_TROUBLESHOOTING = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -116,9 +146,28 @@ def _raised(module: Path) -> Iterator[str]:
 )
 def test_each_error_of_a_start_is_in_troubleshooting(module: Path) -> None:
     """Its first clause stands on the page, with anything where it inserts a name."""
-    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     for sentence in _raised(module):
         clauses = [clause.strip() for clause in re.split(r"[(`;,.:]", sentence)]
         clause = next(clause for clause in clauses if len(clause.replace("…", "").split()) > 1)
         pattern = ".{1,60}?".join(map(re.escape, clause.split("…")))
-        assert re.search(rf"^\| .*{pattern}", page, flags=re.MULTILINE), clause
+        assert re.search(rf"^\| .*{pattern}", _TROUBLESHOOTING, flags=re.MULTILINE), clause
+
+
+_HEADINGS = ("the sentence", "`/readyz` says")
+_BETWEEN = re.compile(r"\([^)]*\)|\b(?:ADDR|FOLDER|FILE|NAME|HOST:PORT|N)\b|\.\.\.|[`;,:]")
+"""Separators of a sentence's words on the page: inserted names, alternatives, omissions."""
+
+
+def test_each_sentence_in_troubleshooting_is_the_programs() -> None:
+    """Its words are in the code; only "No such command" is click's own sentence."""
+    modules = (
+        path for room in ("api", "core", "infra", "worker") for path in (REPOSITORY / room).rglob("*.py")
+    )
+    nodes = (node for path in modules for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    texts = "\n".join(text for node in nodes if isinstance(node, ast.expr) and (text := _text(node)))
+    for sentence in re.findall(r"^\| (.+?) \| ", _TROUBLESHOOTING, flags=re.MULTILINE):
+        if sentence.startswith((*_HEADINGS, "No such command")):
+            continue
+        words = [part.strip() for part in _BETWEEN.split(sentence) if len(part.split()) > 1]
+        assert words
+        assert [part for part in words if part not in texts] == []

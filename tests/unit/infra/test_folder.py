@@ -1,4 +1,4 @@
-"""The data folder: who may use it, and what it says when it cannot be used."""
+"""The data folder: permissions, and errors of an unusable folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _open_to_others(folder: Path) -> list[str]:
 
 
 def test_the_folder_of_an_older_version_is_closed_to_others(tmp_path: Path) -> None:
-    """What lies in it, and then the folder itself; the owner's rights stay."""
+    """Its contents, then the folder itself; the owner's rights stay."""
     folder = _old(tmp_path / "data")
     folder.make()
     assert _open_to_others(folder.path) == []
@@ -59,7 +59,7 @@ def test_the_folder_of_an_older_version_is_closed_to_others(tmp_path: Path) -> N
 
 
 def test_a_folder_of_others_too_stays_theirs(tmp_path: Path) -> None:
-    """In a folder with other things, /tmp say, only what is ours is closed."""
+    """In a folder with other files, such as /tmp, only our files are closed."""
     folder = _old(tmp_path / "data")
     (folder.path / "letter").touch(0o644)
     (folder.path / "letter").chmod(0o644)

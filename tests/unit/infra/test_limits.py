@@ -1,4 +1,4 @@
-"""How many files the stack's processes may open."""
+"""Limit on open files of the stack's processes."""
 
 from __future__ import annotations
 

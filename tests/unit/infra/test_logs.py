@@ -23,7 +23,7 @@ def test_a_small_or_missing_log_is_left_alone(tmp_path: Path) -> None:
     rotate(tmp_path / "none.log")
     (tmp_path / "a.log").write_text("few")
     rotate(tmp_path / "a.log", limit=99)
-    assert [found.name for found in tmp_path.iterdir()] == ["a.log"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.log"]
 
 
 def test_the_end_of_a_log_begins_at_the_last_start(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from infra.local.ports import check_free, dial, dial_from_elsewhere, in_url
 
 
 def test_a_port_in_use_is_named_with_who_needs_it() -> None:
-    """The sentence says which port, which service and what to do."""
+    """The sentence names port, service and remedy."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(PortInUseError, match=rf"Port {port} is in use, and Redis needs it.*--port N"):

@@ -24,7 +24,7 @@ _STUBBORN = "trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
 
 
 class Bench:
-    """A supervisor with what it said, and programs to give it."""
+    """A supervisor, its messages, and programs for it."""
 
     def __init__(self, folder: Path, signals: Signals, guard: Guard) -> None:
         self.folder = folder
@@ -73,7 +73,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_stage_starts_when_the_one_before_is_ready(bench: Bench) -> None:
-    """The second stage finds what the first made before it was ready."""
+    """The second stage finds the file that the first made before it was ready."""
     flag = bench.folder / "flag"
     first = bench.service("first", f"sleep 0.2; touch {flag}; exec sleep 60", ready=flag.exists)
     second = bench.service("second", f"test -e {flag} || exit 9; exec sleep 60")
@@ -163,7 +163,7 @@ def test_a_process_that_never_gets_ready_ends_the_start(bench: Bench) -> None:
 
 
 def test_told_to_stop_while_starting(bench: Bench) -> None:
-    """Ctrl-C during the start stops what has been started."""
+    """Ctrl-C during the start stops the started processes."""
 
     def interrupt() -> bool:
         signal.raise_signal(signal.SIGINT)
@@ -221,13 +221,13 @@ def test_deaths_in_a_row_make_it_wait_longer(bench: Bench, monkeypatch: pytest.M
     fine.touch()
     supervisor.start()
     fine.unlink()
-    one = supervisor.processes[0]
-    one.signal(signal.SIGTERM)
+    process = supervisor.processes[0]
+    process.signal(signal.SIGTERM)
 
     def recovered() -> bool:
-        if one.quick_deaths > 6:
+        if process.quick_deaths > 6:
             fine.touch()
-        return fine.exists() and one.ready
+        return fine.exists() and process.ready
 
     bench.run_until(supervisor, recovered)
     assert any("5 times in a row. Restarting it every" in line for line in bench.said)
@@ -275,15 +275,15 @@ def test_a_second_request_kills_at_once(bench: Bench) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_children_of_a_dead_process_end_too(bench: Bench) -> None:
-    """What a killed process had started does not outlive it."""
+    """Children of a killed process do not outlive it."""
     note = bench.folder / "child"
     script = f"sleep 61 & echo $! > {note}.new; mv {note}.new {note}; wait"
     supervisor = bench.supervisor([bench.service("one", script, ready=note.exists)])
     supervisor.start()
     child = int(note.read_text())
-    one = supervisor.processes[0]
-    one.signal(signal.SIGKILL)
-    wait_until(lambda: one.ended() is not None, "the process to end")
+    process = supervisor.processes[0]
+    process.signal(signal.SIGKILL)
+    wait_until(lambda: process.ended() is not None, "the process to end")
     wait_until(lambda: not _lives(child), "its child to end")
     supervisor.stop()
 
@@ -296,11 +296,11 @@ def test_the_guard_ends_what_is_left_and_is_replaced_when_it_dies(bench: Bench) 
         [[bench.service("one", "exec sleep 60")]], guard, bench.signals, bench.said.append
     )
     supervisor.start()
-    one = supervisor.processes[0]
+    process = supervisor.processes[0]
     guard._popen.kill()
     guard._popen.wait()
     guard.check()
     assert guard._popen.stdin is not None
     guard._popen.stdin.close()  # As the end of the supervisor does.
-    wait_until(lambda: one.ended() is not None, "the process to end")
+    wait_until(lambda: process.ended() is not None, "the process to end")
     guard.close()

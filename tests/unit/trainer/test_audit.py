@@ -41,50 +41,50 @@ def image_set(split: str, *items: tuple[int, Picture]) -> ImageSet:
 
 def test_unlike_images_are_left_alone() -> None:
     """Random scenes give no finding, and all of them are kept."""
-    found = audit(image_set("TRAIN", *((at % 2, picture(at)) for at in range(40))))
-    assert found.keep.all()
-    assert found.report.near_duplicates == []
-    assert found.report.exact_duplicates == []
-    assert found.report.counts == {"TRAIN": {"O": 20, "R": 20}}
+    result = audit(image_set("TRAIN", *((at % 2, picture(at)) for at in range(40))))
+    assert result.keep.all()
+    assert result.report.near_duplicates == []
+    assert result.report.exact_duplicates == []
+    assert result.report.counts == {"TRAIN": {"O": 20, "R": 20}}
 
 
 def test_identical_files_are_exact_duplicates() -> None:
     """Equal digests make a group, however many files share them."""
     same = picture(1)
-    found = audit(image_set("TRAIN", (0, same), (1, picture(2)), (0, same), (0, same)))
-    assert found.report.exact_duplicates == [["TRAIN/O/0", "TRAIN/O/2", "TRAIN/O/3"]]
-    assert found.groups.tolist() == [0, 1, 0, 0]
-    assert found.keep.all()
+    result = audit(image_set("TRAIN", (0, same), (1, picture(2)), (0, same), (0, same)))
+    assert result.report.exact_duplicates == [["TRAIN/O/0", "TRAIN/O/2", "TRAIN/O/3"]]
+    assert result.groups.tolist() == [0, 1, 0, 0]
+    assert result.keep.all()
 
 
 def test_the_same_scene_stored_again_is_a_near_duplicate() -> None:
     """Files that differ in every byte but look the same share a group."""
-    found = audit(image_set("TRAIN", (0, picture(1)), (1, picture(2)), (0, brighter(picture(1)))))
-    assert found.report.exact_duplicates == []
-    assert found.report.near_duplicates == [["TRAIN/O/0", "TRAIN/O/2"]]
-    assert found.groups.tolist() == [0, 1, 0]
+    result = audit(image_set("TRAIN", (0, picture(1)), (1, picture(2)), (0, brighter(picture(1)))))
+    assert result.report.exact_duplicates == []
+    assert result.report.near_duplicates == [["TRAIN/O/0", "TRAIN/O/2"]]
+    assert result.groups.tolist() == [0, 1, 0]
 
 
 def test_training_images_that_are_also_in_test_are_dropped() -> None:
     """The exact and the near-duplicate of a test image go; the test image is marked as leaked."""
     train = image_set("TRAIN", (0, picture(1)), (1, picture(2)), (1, brighter(picture(3))))
     test = image_set("TEST", (0, picture(9)), (0, picture(1)), (1, picture(3)))
-    found = audit(train, test)
-    assert found.keep.tolist() == [False, True, False]
-    assert found.leaked.tolist() == [False, True, True]
-    assert found.report.in_train_and_test == [["TEST/O/1", "TRAIN/O/0"], ["TEST/R/2", "TRAIN/R/2"]]
-    assert found.report.dropped == ["TRAIN/O/0", "TRAIN/R/2"]
+    result = audit(train, test)
+    assert result.keep.tolist() == [False, True, False]
+    assert result.leaked.tolist() == [False, True, True]
+    assert result.report.in_train_and_test == [["TEST/O/1", "TRAIN/O/0"], ["TEST/R/2", "TRAIN/R/2"]]
+    assert result.report.dropped == ["TRAIN/O/0", "TRAIN/R/2"]
 
 
 def test_conflicting_labels_are_dropped_and_named() -> None:
     """Two copies of one scene in both classes teach nothing; neither is kept."""
-    found = audit(image_set("TRAIN", (0, picture(1)), (1, brighter(picture(1))), (1, picture(2))))
-    assert found.report.conflicting_labels == [["TRAIN/O/0", "TRAIN/R/1"]]
-    assert found.keep.tolist() == [False, False, True]
+    result = audit(image_set("TRAIN", (0, picture(1)), (1, brighter(picture(1))), (1, picture(2))))
+    assert result.report.conflicting_labels == [["TRAIN/O/0", "TRAIN/R/1"]]
+    assert result.keep.tolist() == [False, False, True]
 
 
 def test_the_summary_names_files() -> None:
-    """What a person reads before training says how much is wrong, and where."""
+    """The report before training gives number and place of the faults."""
     train = image_set("TRAIN", (0, picture(1)), (1, picture(1)))
     train = ImageSet(train.names, train.labels, train.digests, train.pixels, ("TRAIN/O/x.jpg: cut off",))
     text = "\n".join(audit(train).report.lines())
@@ -94,7 +94,7 @@ def test_the_summary_names_files() -> None:
 
 @given(st.data())
 def test_a_group_is_never_split(data: st.DataObject) -> None:
-    """Whatever the groups and the share, all images of a group are on one side."""
+    """For any groups and any share, all images of a group are on one side."""
     count = data.draw(st.integers(8, 60))
     groups = np.array(data.draw(st.lists(st.integers(0, 15), min_size=count, max_size=count)), np.int64)
     labels = groups % 2

@@ -21,17 +21,17 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint
 
 def changed(config: AugmentConfig, seed: int, side: int = 40) -> npt.NDArray[Any]:
     """The images after augmentation."""
-    found = augment(tf.constant(IMAGES), tf.constant([7, seed]), config, side=side)
-    return np.asarray(found.numpy())
+    result = augment(tf.constant(IMAGES), tf.constant([7, seed]), config, side=side)
+    return np.asarray(result.numpy())
 
 
 def test_shape_and_range() -> None:
     """The result has the side asked for and stays in 0..255."""
-    found = changed(FULL, 1, side=32)
-    assert found.shape == (6, 32, 32, 3)
-    assert found.min() >= 0
-    assert found.max() <= 255
-    assert np.isfinite(found).all()
+    images = changed(FULL, 1, side=32)
+    assert images.shape == (6, 32, 32, 3)
+    assert images.min() >= 0
+    assert images.max() <= 255
+    assert np.isfinite(images).all()
 
 
 def test_the_seed_decides() -> None:
@@ -42,19 +42,19 @@ def test_the_seed_decides() -> None:
 
 def test_nothing_asked_only_flips() -> None:
     """With every strength at zero each image is itself or its mirror image."""
-    for image, found in zip(IMAGES.astype(np.float32), changed(NONE, 3), strict=True):
-        differences = [np.abs(found - wanted).max() for wanted in (image, image[:, ::-1])]
+    for image, result in zip(IMAGES.astype(np.float32), changed(NONE, 3), strict=True):
+        differences = [np.abs(result - wanted).max() for wanted in (image, image[:, ::-1])]
         assert min(differences) < 0.01
 
 
 def test_greyscale_has_equal_channels() -> None:
     """Without colour the three channels agree."""
-    found = changed(NONE.model_copy(update={"greyscale": 1.0}), 3)
-    np.testing.assert_allclose(found[..., 0], found[..., 2], atol=0.1)
+    images = changed(NONE.model_copy(update={"greyscale": 1.0}), 3)
+    np.testing.assert_allclose(images[..., 0], images[..., 2], atol=0.1)
 
 
 def test_hue_keeps_greys() -> None:
-    """Turning colours leaves what has none as it is."""
+    """Turning colours leaves grey pixels as they are."""
     grey = np.repeat(IMAGES[..., :1], 3, axis=-1)
     turned = augment(
         tf.constant(grey), tf.constant([7, 1]), NONE.model_copy(update={"hue": 90.0}), side=40

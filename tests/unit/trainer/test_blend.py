@@ -1,4 +1,4 @@
-"""One head from two: the shares are those that images of unseen kinds want."""
+"""One head from two, with the shares that fit images of unseen kinds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_blend_is_the_head_that_was_fitted() -> None:
 
 @pytest.mark.parametrize(("truth", "kept"), [(1.0, True), (-1.0, False)])
 def test_a_prior_counts_only_if_it_helps(truth: float, *, kept: bool) -> None:
-    """Where it is right it gets a share; where it is wrong it gets none, not a negative one."""
+    """A helpful prior gets a share; a misleading one gets none, not a negative share."""
     rng = np.random.default_rng(2)
     opinions = rng.normal(0, 2, (4000, 2)).astype(np.float32)
     odds = opinions[:, 0] + truth * opinions[:, 1] + 1

@@ -31,14 +31,14 @@ def test_the_temperature_undoes_a_scale(scale: float) -> None:
 
 
 def test_probabilities_are_those_of_the_manifest() -> None:
-    """Evaluation computes what the worker computes, also far out."""
+    """Evaluation and worker compute the same, also for extreme logits."""
     logits = np.array([-1e4, -3.0, 0.0, 0.5, 7.0, 1e4], np.float32)
     expected = [calibrated(float(logit), 1.7) for logit in logits]
     np.testing.assert_allclose(to_probabilities(logits, 1.7), expected, rtol=1e-12)
 
 
 def test_the_threshold_moves_only_for_a_gain() -> None:
-    """Where many thresholds are equally good, it stays at 0.5; where one is better, it moves there."""
+    """Among equally good thresholds it stays at 0.5; to a better one it moves."""
     labels = np.array([0] * 50 + [1] * 50)
     assert choose_threshold(np.where(labels == 1, 0.9, 0.1), labels, np.ones(100)) == 0.5
     assert choose_threshold(np.where(labels == 1, 0.62, 0.58), labels, np.ones(100)) == pytest.approx(
@@ -73,8 +73,8 @@ def test_a_perfect_model_needs_no_review() -> None:
 def test_a_hopeless_model_is_reviewed_throughout() -> None:
     """When no band keeps the promise, every image is for a person."""
     labels = np.array([0, 1, 0, 1])
-    found = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
-    assert found.review_band == (0.0, 1.0)
+    calibration = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
+    assert calibration.review_band == (0.0, 1.0)
 
 
 def test_small_sources_count_as_much_as_large_ones() -> None:

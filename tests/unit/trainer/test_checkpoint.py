@@ -72,20 +72,20 @@ def test_the_best_epoch_is_the_last_of_equals() -> None:
     assert Position(epoch=4, history=history).best["epoch"] == 3
 
 
-def test_another_configuration_is_refused(written: Path) -> None:
+def test_another_configuration_is_rejected(written: Path) -> None:
     """Half a run with one configuration and half with another would be neither."""
     other = CONFIG.model_copy(update={"seed": CONFIG.seed + 1})
     with pytest.raises(CheckpointError, match="another configuration"):
         restore(written, variables(0), config=other, data_digest="abc", weights=WEIGHTS)
 
 
-def test_other_images_are_refused(written: Path) -> None:
+def test_other_images_are_rejected(written: Path) -> None:
     """With other images the validation part would be another one, too."""
     with pytest.raises(CheckpointError, match="other images"):
         restore(written, variables(0), config=CONFIG, data_digest="xyz", weights=WEIGHTS)
 
 
-def test_other_weights_are_refused(written: Path) -> None:
+def test_other_weights_are_rejected(written: Path) -> None:
     """The manifest would name weights that the run did not begin with."""
     with pytest.raises(CheckpointError, match="other weights"):
         restore(
@@ -94,7 +94,7 @@ def test_other_weights_are_refused(written: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 200])
-def test_a_damaged_file_is_refused(written: Path, kept: int) -> None:
+def test_a_damaged_file_is_rejected(written: Path, kept: int) -> None:
     """A file that is empty or breaks off is named, not half read."""
     written.write_bytes(written.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""A configuration that cannot work is refused with the name of its key."""
+"""A configuration that cannot work is rejected with the name of its key."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_a_file_overrides_single_keys(tmp_path: Path) -> None:
     """Keys left out keep their defaults."""
     path = tmp_path / "mine.toml"
     path.write_text("[fine_tune]\nsides = [64]\n")
-    found = load_config(path)
-    assert found.fine_tune.sides == (64,)
-    assert found.head == load_config().head
+    config = load_config(path)
+    assert config.fine_tune.sides == (64,)
+    assert config.head == load_config().head
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_epoch_costs_what_its_pixels_do() -> None:
 
 
 def test_colours_settle_in_the_last_epochs() -> None:
-    """Those that [settle] names replace [augment]'s there; everything else stays."""
+    """The values in [settle] replace those of [augment] there; everything else stays."""
     config = load_config()
     first, last = config.augmentation(0), config.augmentation(len(config.sides) - 1)
     assert len(config.sides) == len(config.fine_tune.sides) + config.settle.epochs

@@ -1,4 +1,4 @@
-"""Folders and archives are read alike; data that cannot be trained on is refused in one sentence."""
+"""Folders and archives are read alike; data that cannot be trained on is rejected in one sentence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("make", [folder, archive])
 
 @both
 def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
-    """O is 0 and R is 1, sorted by name, whatever wraps the layout; hidden files are passed over."""
+    """O is 0 and R is 1, sorted by name, below any folders; hidden files are skipped."""
     source = make(
         tmp_path,
         {
@@ -57,8 +57,8 @@ def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
             "DATASET/TEST/O/c.png": png(3),
         },
     )
-    found = read_files([source], "TRAIN")
-    assert [(file.name, file.label) for file in found] == [
+    files = read_files([source], "TRAIN")
+    assert [(file.name, file.label) for file in files] == [
         ("DATASET/TRAIN/O/a.png", 0),
         ("DATASET/TRAIN/R/b.png", 1),
     ]
@@ -66,7 +66,7 @@ def test_classes_and_order(make: Maker, tmp_path: Path) -> None:
 
 
 @both
-def test_an_empty_class_is_refused(make: Maker, tmp_path: Path) -> None:
+def test_an_empty_class_is_rejected(make: Maker, tmp_path: Path) -> None:
     """One class alone cannot be trained on; the error names the empty one."""
     source = make(tmp_path, {"TRAIN/O/a.png": png(1)})
     with pytest.raises(DatasetError, match=r"TRAIN/R .* holds no images"):
@@ -74,26 +74,26 @@ def test_an_empty_class_is_refused(make: Maker, tmp_path: Path) -> None:
 
 
 @both
-def test_something_else_is_refused(make: Maker, tmp_path: Path) -> None:
+def test_something_else_is_rejected(make: Maker, tmp_path: Path) -> None:
     """Files outside the layout are no image set."""
     source = make(tmp_path, {"notes/readme.txt": b"hello"})
     with pytest.raises(DatasetError, match="No TRAIN images"):
         read_files([source], "TRAIN")
 
 
-def test_an_unknown_class_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_class_is_rejected(tmp_path: Path) -> None:
     """A third class is a mistake worth stopping for, not to be passed over."""
     with pytest.raises(DatasetError, match="TRAIN/N is not a class"):
         read_files([folder(tmp_path, {"TRAIN/N/a.png": png(1)})], "TRAIN")
 
 
-def test_a_missing_path_is_refused(tmp_path: Path) -> None:
+def test_a_missing_path_is_rejected(tmp_path: Path) -> None:
     """The error names the path."""
     with pytest.raises(DatasetError, match="nowhere does not exist"):
         read_files([tmp_path / "nowhere"], "TRAIN")
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_rejected(tmp_path: Path) -> None:
     """Any other file is neither folder nor archive."""
     path = tmp_path / "data.tar"
     path.write_bytes(b"not a tar archive" * 100)
@@ -104,14 +104,14 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
 def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:
     """A broken file costs itself only; the others keep their labels and digests."""
     source = folder(tmp_path, {"TRAIN/O/a.png": b"broken", "TRAIN/O/b.png": png(7), "TRAIN/R/c.png": png(9)})
-    found = decode_files(read_files([source], "TRAIN"), side=16)
-    assert found.names == ("set/TRAIN/O/b.png", "set/TRAIN/R/c.png")
-    assert found.unreadable[0].startswith("set/TRAIN/O/a.png: ")
-    assert found.pixels.shape == (2, 16, 16, 3)
-    assert found.pixels[:, 0, 0, 0].tolist() == [7, 9]
+    images = decode_files(read_files([source], "TRAIN"), side=16)
+    assert images.names == ("set/TRAIN/O/b.png", "set/TRAIN/R/c.png")
+    assert images.unreadable[0].startswith("set/TRAIN/O/a.png: ")
+    assert images.pixels.shape == (2, 16, 16, 3)
+    assert images.pixels[:, 0, 0, 0].tolist() == [7, 9]
 
 
-def test_a_class_of_broken_files_is_refused(tmp_path: Path) -> None:
+def test_a_class_of_broken_files_is_rejected(tmp_path: Path) -> None:
     """When no image of a class can be read there is nothing to train on."""
     source = folder(tmp_path, {"TRAIN/O/a.png": b"broken", "TRAIN/R/c.png": png(9)})
     with pytest.raises(DatasetError, match="None of the images in O can be read"):
@@ -127,7 +127,7 @@ def test_many_processes_decode_as_one_does(tmp_path: Path) -> None:
     )
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_rejected(tmp_path: Path) -> None:
     """Else the one that is held out could be trained on in the other's place."""
     files = {"TRAIN/O/a.png": png(1), "TRAIN/R/b.png": png(2), "nested/set/TRAIN/O/a.png": png(3)}
     with pytest.raises(DatasetError, match=r"set/TRAIN/O/a\.png is in .* more than once"):
@@ -139,25 +139,25 @@ def test_an_archive_may_hold_several_sources(make: Maker, tmp_path: Path) -> Non
     """The folder around TRAIN names the source; files of one name in two sources are two images."""
     files = {f"{source}/TRAIN/{label}/1.png": png(at) for at, source in enumerate("ab") for label in "OR"}
     source = make(tmp_path, files | {"TRAIN/O/1.png": png(9)})
-    found = decode_files(read_files([source], "TRAIN", [0.5]), side=8)
-    assert sorted(set(found.sources.tolist())) == ["a", "b", "set"]
-    assert found.take(found.sources == "a").weights is not None
-    assert found.weights is not None
-    assert found.weights.tolist() == [0.5] * 5
+    images = decode_files(read_files([source], "TRAIN", [0.5]), side=8)
+    assert sorted(set(images.sources.tolist())) == ["a", "b", "set"]
+    assert images.take(images.sources == "a").weights is not None
+    assert images.weights is not None
+    assert images.weights.tolist() == [0.5] * 5
 
 
 def test_classes_count_alike_whatever_the_sources_hold() -> None:
     """A source of one class alone must not shift the balance; a heavier source keeps counting more."""
     labels = np.array([0, 0, 1, 1, 1, 1])
-    found = balanced(labels, np.array([1.0, 1.0, 1.0, 1.0, 2.0, 2.0]))
-    assert found.mean() == pytest.approx(1)
-    assert found[labels == 0].sum() == pytest.approx(found[labels == 1].sum())
-    assert found[4] == pytest.approx(2 * found[3])
+    weights = balanced(labels, np.array([1.0, 1.0, 1.0, 1.0, 2.0, 2.0]))
+    assert weights.mean() == pytest.approx(1)
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum())
+    assert weights[4] == pytest.approx(2 * weights[3])
 
 
 @pytest.mark.parametrize("compression", ["gz", "xz"])
 def test_a_damaged_archive_is_named(tmp_path: Path, compression: str) -> None:
-    """Whatever the decompressor raises, it is one sentence with the file's name."""
+    """Every error of the decompressor becomes one sentence with the file's name."""
     path = tmp_path / f"set.tar.{compression}"
     with tarfile.open(path, f"w:{compression}") as tar:  # type: ignore[call-overload]
         entry = tarfile.TarInfo("TRAIN/O/a.png")

@@ -95,7 +95,7 @@ def test_a_network_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatc
 
 
 def test_weights_decide_whose_labels_count() -> None:
-    """Of two groups with opposite labels the heavier one is what the head follows."""
+    """The head follows the heavier one of two groups with opposite labels."""
     inputs = np.ones((400, 2), np.float32)
     labels = np.repeat([0, 1], 200)
     head = load_config().head.model_copy(update={"batch": 100, "learning_rate": 0.05})
@@ -114,7 +114,7 @@ def test_linear_regression_finds_a_line() -> None:
 
 
 def test_the_teacher_pulls_on_both_outputs() -> None:
-    """What the network says of prior and classes costs the more the further it is from the teacher."""
+    """The loss grows with the distance of prior and classes from the teacher's."""
     config = load_config().knowledge
     classes = np.zeros((2, 1000), np.float32)
     classes[:, 7] = 20
@@ -122,10 +122,10 @@ def test_the_teacher_pulls_on_both_outputs() -> None:
     def loss(prior: float, sure: float) -> float:
         said = np.zeros((2, 1000), np.float32)
         said[:, 7] = sure
-        found = fit._knowledge_loss(
+        loss = fit._knowledge_loss(
             config, np.full(2, prior, np.float32), said, np.full(2, 3, np.float32), classes
         )
-        return float(found)
+        return float(loss)
 
     assert loss(3, 20) < loss(0, 20) < loss(0, 0)
     assert loss(3, 20) == pytest.approx(0, abs=1e-3)

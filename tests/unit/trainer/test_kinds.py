@@ -1,4 +1,4 @@
-"""Accuracy by kind of object: what an average over images hides."""
+"""Accuracy by kind of object, which an average over images hides."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from trainer.kinds import by_kind, kind_lines, kind_of
     ],
 )
 def test_a_name_tells_the_kind(name: str, kind: str) -> None:
-    """What stands before the number; of the public collection, what is known of the number."""
+    """The name before the number; in the public collection, the known ranges of numbers."""
     assert kind_of(name)[2] == kind
 
 
 def test_the_worst_kind_comes_first() -> None:
-    """Kinds of one name in two sources are two; each has its images and those that were right."""
+    """One name in two sources is two kinds; each has its number of images and of right ones."""
     names = ["a/TEST/R/can_1.png", "a/TEST/R/can_2.png", "b/TEST/R/can_1.png", "b/TEST/O/egg_1.png"]
-    found = by_kind(names, np.array([False, True, True, True]))
-    assert (found[0].source, found[0].name, found[0].images, found[0].right) == ("a", "can", 2, 1)
-    assert len(found) == 3
-    assert "50.00 % right" in kind_lines(found)[0]
+    kinds = by_kind(names, np.array([False, True, True, True]))
+    assert (kinds[0].source, kinds[0].name, kinds[0].images, kinds[0].right) == ("a", "can", 2, 1)
+    assert len(kinds) == 3
+    assert "50.00 % right" in kind_lines(kinds)[0]

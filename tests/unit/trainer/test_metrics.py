@@ -29,19 +29,19 @@ FOUND = figures(LABELS, PROBABILITIES, threshold=0.5, review_band=(0.3, 0.75))
     ],
 )
 def test_figures(name: str, expected: float) -> None:
-    """Each figure of six images is what counting on paper gives."""
+    """Each figure of six images equals a count on paper."""
     assert FOUND[name] == pytest.approx(expected)
 
 
 def test_unequal_classes() -> None:
     """Balanced accuracy weighs the classes alike, accuracy weighs the images alike."""
-    found = figures(
+    values = figures(
         np.array([0, 0, 0, 1]), np.array([0.1, 0.1, 0.1, 0.1]), threshold=0.5, review_band=(0.5, 0.5)
     )
-    assert found["accuracy"] == 0.75
-    assert found["balanced_accuracy"] == 0.5
-    assert found["precision_non_biodegradable"] == 0.0
-    assert found["error_outside_review"] == 0.25
+    assert values["accuracy"] == 0.75
+    assert values["balanced_accuracy"] == 0.5
+    assert values["precision_non_biodegradable"] == 0.0
+    assert values["error_outside_review"] == 0.25
 
 
 def test_ties_count_half_in_roc_auc() -> None:
@@ -55,10 +55,10 @@ def test_the_threshold_itself_is_non_biodegradable() -> None:
 
 
 def test_calibration_error() -> None:
-    """Ten images stated at 0.8, of which six are right, are off by 0.2."""
+    """Ten images at 0.8, six of them right, give an error of 0.2."""
     labels = np.array([1] * 6 + [0] * 4)
-    found = expected_calibration_error(labels, np.full(10, 0.8), np.ones(10, np.int64))
-    assert found == pytest.approx(0.2)
+    error = expected_calibration_error(labels, np.full(10, 0.8), np.ones(10, np.int64))
+    assert error == pytest.approx(0.2)
 
 
 def test_intervals_enclose_the_value() -> None:
@@ -66,11 +66,13 @@ def test_intervals_enclose_the_value() -> None:
     rng = np.random.default_rng(0)
     labels = np.array([0, 1] * 200)
     probabilities = np.where(rng.random(400) < 0.9, labels * 0.8 + 0.1, 0.9 - labels * 0.8)
-    found = measure(labels, probabilities, threshold=0.5, review_band=(0.5, 0.5), resamples=500)["accuracy"]
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.value < found.high
-    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.9 * 0.1 / 400), rel=0.3)
+    accuracy = measure(labels, probabilities, threshold=0.5, review_band=(0.5, 0.5), resamples=500)[
+        "accuracy"
+    ]
+    assert accuracy.low is not None
+    assert accuracy.high is not None
+    assert accuracy.low < accuracy.value < accuracy.high
+    assert accuracy.high - accuracy.low == pytest.approx(2 * 1.96 * np.sqrt(0.9 * 0.1 / 400), rel=0.3)
 
 
 def test_measuring_twice_gives_the_same() -> None:

@@ -55,7 +55,7 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
         build_backbone("imagenet")
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_rejected(tmp_path: Path) -> None:
     """Weights of another network never load by halves."""
     path = tmp_path / "other.weights.h5"
     inputs = keras.Input((4,))
@@ -64,8 +64,8 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         build_backbone(path)
 
 
-def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
-    """Any other file is refused in the same words."""
+def test_a_file_that_holds_no_weights_is_rejected(tmp_path: Path) -> None:
+    """Any other file is rejected in the same words."""
     path = tmp_path / "text.weights.h5"
     path.write_text("not HDF5")
     with pytest.raises(WeightsError, match="do not fit MobileNetV2"):
@@ -89,7 +89,7 @@ def test_layers_before_the_named_one_stay_frozen(network: Any) -> None:
     assert network.get_layer("head").trainable
 
 
-def test_an_unknown_layer_is_refused(network: Any) -> None:
+def test_an_unknown_layer_is_rejected(network: Any) -> None:
     """A mistyped layer would silently train everything or nothing."""
     with pytest.raises(ConfigError, match="no layer 'block_99'"):
         unfreeze_after(network, "block_99", batch_norm_momentum=0.9)
@@ -107,7 +107,7 @@ def test_folding_keeps_the_function(network: Any) -> None:
         np.testing.assert_array_equal(values, values.astype(np.float16))
 
 
-def test_a_classifier_of_another_network_is_refused(tmp_path: Path) -> None:
+def test_a_classifier_of_another_network_is_rejected(tmp_path: Path) -> None:
     """Files of another form, or of other features, are named."""
     path = tmp_path / "top.npz"
     path.write_text("not NumPy")

@@ -37,15 +37,15 @@ def test_the_archive_is_trained_on_like_the_data(images: Path, tmp_path: Path) -
     result = CliRunner().invoke(main, ["--data", str(images), "--out", str(out), "--mebibytes", "1"])
     assert result.exit_code == 0, result.output
     assert out.stat().st_size <= 1 << 20
-    found = decode_files(read_files([out], "TRAIN"), side=128)
+    packed = decode_files(read_files([out], "TRAIN"), side=128)
     names = [f"set/TRAIN/{'OR'[label]}/{at:02}.webp" for label in (0, 1) for at in range(label, 20, 2)]
-    assert list(found.names) == names
+    assert list(packed.names) == names
     before = decode_files(read_files([images], "TRAIN"), side=128)
-    assert np.abs(found.pixels.astype(int) - before.pixels.astype(int)).mean() < 30
+    assert np.abs(packed.pixels.astype(int) - before.pixels.astype(int)).mean() < 30
     assert "quality" in result.output
 
 
-def test_images_that_cannot_fit_are_refused(
+def test_images_that_cannot_fit_are_rejected(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is written."""

@@ -11,7 +11,7 @@ from trainer.progress import Reporter
 
 
 def reporter(*, terminal: bool) -> tuple[Reporter, io.StringIO]:
-    """A reporter and what it wrote."""
+    """A reporter and its output."""
     stream = io.StringIO()
     return Reporter(Console(file=stream, force_terminal=terminal, width=120)), stream
 

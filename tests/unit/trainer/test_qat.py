@@ -1,4 +1,4 @@
-"""The quantisation-aware finish: what it imitates, and what it brings."""
+"""The quantisation-aware finish: its imitation of rounding, and its gain."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Logits = npt.NDArray[np.float32]
 def pictures(count: int, seed: int) -> Pixels:
     """Smooth random pictures, with black and white among them, uint8 (count, 128, 128, 3)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    found = coarse.repeat(16, axis=1).repeat(16, axis=2)
-    found[0, 0, 0], found[0, 0, 1] = 0, 255
-    return found
+    images = coarse.repeat(16, axis=1).repeat(16, axis=2)
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def ranges(network: Any) -> Ranges:
 
 
 def int8_logits(network: Any, ranges: Ranges, pixels: Pixels) -> Logits:
-    """What the network in 8 bits says of pictures."""
+    """Logits of pictures from the network in 8 bits."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=to_int8_tflite(network, ranges))
@@ -73,25 +73,28 @@ def int8_logits(network: Any, ranges: Ranges, pixels: Pixels) -> Logits:
 
 
 def imitated_logits(network: Any, ranges: Ranges, pixels: Pixels) -> Logits:
-    """What the network says of pictures when its weights and activations are rounded in float arithmetic."""
+    """Logits of pictures with weights and activations rounded in float arithmetic."""
     imitation = rounded(network, ranges)
     weights = [
-        rounded_kernel(each) if len(each.shape) == 4 else each for each in imitation.trainable_variables
+        rounded_kernel(variable) if len(variable.shape) == 4 else variable
+        for variable in imitation.trainable_variables
     ]
     features, _ = imitation.stateless_call(weights, [], scaled(pixels))
     return np.asarray(network.get_layer("head")(features))[:, 0]
 
 
-def difference(one: Logits, other: Logits) -> float:
+def difference(first: Logits, second: Logits) -> float:
     """The root of the mean squared difference."""
-    return float(np.sqrt(np.mean(np.square(one - other))))
+    return float(np.sqrt(np.mean(np.square(first - second))))
 
 
 def test_the_imitation_rounds_as_the_converter_does(network: Any, ranges: Ranges) -> None:
     """It differs far less from the 8-bit model than that does from the float model."""
     pixels = pictures(24, 3)
-    exact, found = fit.logits(network, pixels), int8_logits(network, ranges, pixels)
-    assert difference(imitated_logits(network, ranges, pixels), found) < 0.1 * difference(exact, found)
+    exact, converted = fit.logits(network, pixels), int8_logits(network, ranges, pixels)
+    assert difference(imitated_logits(network, ranges, pixels), converted) < 0.1 * difference(
+        exact, converted
+    )
 
 
 def test_the_finish_brings_the_8_bit_model_nearer(network: Any, ranges: Ranges) -> None:
@@ -110,7 +113,7 @@ def test_the_finish_brings_the_8_bit_model_nearer(network: Any, ranges: Ranges) 
 
 
 def test_without_steps_weights_are_only_rounded(network: Any, ranges: Ranges) -> None:
-    """The network itself is what is converted."""
+    """The network itself is converted."""
     config = QuantizeConfig(steps=0, batch=8, learning_rate=3e-3)
     steps: list[float] = []
     assert finish(network, pictures(8, 4), ranges, config, seed=0, on_step=steps.append) is network
@@ -123,6 +126,6 @@ def test_kernels_are_rounded_for_each_output_channel(shape: tuple[int, ...]) -> 
     kernel = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
     axes = (0, 1, 3) if shape[-1] == 1 else (0, 1, 2)
     largest = np.abs(kernel).max(axes, keepdims=True)
-    found = np.asarray(rounded_kernel(kernel))
-    np.testing.assert_allclose(np.abs(found).max(axes, keepdims=True), largest, rtol=1e-6)
-    assert np.all(np.abs(found - kernel) <= largest / 127 / 2 * 1.001)
+    rounded = np.asarray(rounded_kernel(kernel))
+    np.testing.assert_allclose(np.abs(rounded).max(axes, keepdims=True), largest, rtol=1e-6)
+    assert np.all(np.abs(rounded - kernel) <= largest / 127 / 2 * 1.001)

@@ -1,4 +1,4 @@
-"""The teacher: its file is read without running what it holds, and its prior tells artefacts from food."""
+"""The teacher: its file is read without running code in it, and its prior separates artefacts from food."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_tensors_are_read_as_they_were_written(tmp_path: Path) -> None:
     """Names, shapes and numbers."""
     arrays = tiny_teacher()
     write_pth(tmp_path / "lite.pth", arrays)
-    found = read_weights(tmp_path / "lite.pth")
-    assert found.keys() == arrays.keys()
+    tensors = read_weights(tmp_path / "lite.pth")
+    assert tensors.keys() == arrays.keys()
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(tensors[name], array)
 
 
 def test_nothing_else_is_unpickled(tmp_path: Path) -> None:
-    """A file that would run a program is refused, and the program does not run."""
+    """A file that would run a program is rejected, and the program does not run."""
 
     class Harm:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -52,7 +52,7 @@ def test_nothing_else_is_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "harmed").exists()
 
 
-def test_other_weights_are_refused(tmp_path: Path) -> None:
+def test_other_weights_are_rejected(tmp_path: Path) -> None:
     """A missing file, and the weights of another network, each in a sentence."""
     with pytest.raises(WeightsError, match=r"nowhere\.pth cannot be read"):
         build_teacher(tmp_path / "nowhere.pth", 32)
@@ -62,17 +62,17 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_it_says_the_same_of_each_image_in_any_batch(tmp_path: Path) -> None:
-    """On LiteRT as in Keras, whatever shares the call with an image."""
+    """On LiteRT as in Keras, with any other images in the call."""
     write_pth(tmp_path / "lite.pth", tiny_teacher())
     files = [png(at) for at in range(9)]
-    found = teach(tmp_path / "lite.pth", files, side=32, threads=1)
-    assert found.shape == (9, 1000)
-    np.testing.assert_array_equal(found[8], teach(tmp_path / "lite.pth", files[8:], side=32, threads=1)[0])
+    outputs = teach(tmp_path / "lite.pth", files, side=32, threads=1)
+    assert outputs.shape == (9, 1000)
+    np.testing.assert_array_equal(outputs[8], teach(tmp_path / "lite.pth", files[8:], side=32, threads=1)[0])
     from core.images import decode
 
     model = build_teacher(tmp_path / "lite.pth", 32)
     pixels = np.stack([decode(file, side=32) for file in files]).astype(np.float32)
-    np.testing.assert_allclose(found, np.asarray(model(pixels)), rtol=0.01, atol=0.05)
+    np.testing.assert_allclose(outputs, np.asarray(model(pixels)), rtol=0.01, atol=0.05)
 
 
 def test_the_prior_tells_artefacts_from_food() -> None:

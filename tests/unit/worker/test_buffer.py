@@ -93,7 +93,7 @@ def test_a_batch_costs_no_more_than_it_may() -> None:
 
 
 def test_huge_images_and_others_alternate() -> None:
-    """A single image waits for one huge one at most, and the huge ones go on whatever comes."""
+    """A single image waits for one huge image at most, and the huge ones always continue."""
     huge = 3 * MAX_TOGETHER_MS
     buffer = _costing(*[("bulk", huge)] * 4)
     assert _names(buffer.take(32)) == ["b0"]

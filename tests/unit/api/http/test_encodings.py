@@ -70,7 +70,7 @@ def test_unsupported_or_broken_encodings_are_rejected(
 
 
 def test_a_bomb_is_not_inflated() -> None:
-    """A kilobyte that stands for a megabyte gives no more than the limit, whatever follows."""
+    """A kilobyte that stands for a megabyte gives no more than the limit."""
     with pytest.raises(RequestError, match="more than"):
         decode(gzip.compress(bytes(10**7)), "gzip", "", LIMIT)
 
@@ -94,7 +94,7 @@ def test_a_body_without_encoding_is_not_copied() -> None:
     ],
 )
 def test_a_data_uri_is_its_image(uri: bytes, declared: str, media_type: str) -> None:
-    """Whatever text it was declared as; another image type stays, to be refused."""
+    """With any type of text declared; another image type stays, to be rejected."""
     assert unwrap(memoryview(uri), declared) == (jpeg(), media_type)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multipart import MultipartError, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.http.multipart import File, parse_files
+from api.http.multipart import File, parse_form
 from api.http.problems import RequestError
 from tests.support.images import jpeg
 
@@ -35,23 +35,24 @@ def form(*parts: bytes, end: bytes = b"--") -> bytes:
 
 def read(body: bytes) -> list[tuple[str, str, bytes]]:
     """Name, type and content of each file."""
-    return [(file.name, file.media_type, bytes(file.data)) for file in parse_files(body, EDGE, max_parts=9)]
+    files = parse_form(body, EDGE, max_parts=9).files
+    return [(file.name, file.media_type, bytes(file.data)) for file in files]
 
 
 def pushed(body: bytes) -> list[tuple[str, str, bytes]]:
     """The same, as the parser of `multipart` reads it; a part without a name is a file if it has a type."""
-    found: list[tuple[str | None, str, list[bytes]]] = []
+    parts: list[tuple[str | None, str, list[bytes]]] = []
     with PushMultipartParser(EDGE) as parser:
         for event in parser.parse(body):
             if event is None:
                 continue
             if isinstance(event, bytes | bytearray):
-                found[-1][2].append(bytes(event))
+                parts[-1][2].append(bytes(event))
             else:
                 kind = event.content_type or ""
                 name = event.name if event.filename is None and kind else event.filename
-                found.append((name, kind, []))
-    return [(name, kind, b"".join(pieces)) for name, kind, pieces in found if name is not None]
+                parts.append((name, kind, []))
+    return [(name, kind, b"".join(pieces)) for name, kind, pieces in parts if name is not None]
 
 
 @given(st.lists(contents, max_size=4))
@@ -70,7 +71,7 @@ def test_files_come_out_as_they_went_in(files: list[bytes]) -> None:
 def test_contents_are_views() -> None:
     """Nothing is copied: a change of the body is a change of the file."""
     body = bytearray(form(NAMED % b"a.jpg" + b"\r\n\r\nabc"))
-    (file,) = parse_files(body, EDGE, max_parts=1)
+    (file,) = parse_form(body, EDGE, max_parts=1).files
     body[body.index(b"abc")] = ord("x")
     assert file == File("a.jpg", "", memoryview(b"xbc"))
 
@@ -108,7 +109,7 @@ def test_other_parts_are_left_out() -> None:
     "content", [jpeg(), b64encode(jpeg()), b"data:image/jpeg;base64," + b64encode(jpeg())]
 )
 def test_an_image_without_a_name_is_a_file(content: bytes, kind: bytes) -> None:
-    """Known by its bytes, whatever it says of itself; its name is the field's."""
+    """Recognised by its bytes, not by its headers; its name is the field's."""
     media_type = kind.decode().partition(" ")[2]
     assert read(form(FIELD + kind + b"\r\n\r\n" + content)) == [("a", media_type, content)]
 
@@ -125,10 +126,33 @@ def test_a_part_is_decoded_as_its_header_says() -> None:
     part = header % b"BASE64" + b64encode(jpeg())
     plain = header % b"binary" + jpeg()
     zipped = header.replace(b"Transfer-", b"") % b"gzip" + gzip.compress(jpeg())
-    files = parse_files(form(part, plain, zipped), EDGE, max_parts=3)
+    files = parse_form(form(part, plain, zipped), EDGE, max_parts=3).files
     assert [file.image() for file in files[:2]] == [(jpeg(), "image/jpeg")] * 2
     with pytest.raises(RequestError, match="'gzip' is not supported in a form's part"):
         files[2].image()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"", b"; filename=m.json", b"\r\nContent-Type: application/json", b"; filename=m\r\nContent-Type: a/b"],
+)
+def test_metadata_are_no_file(more: bytes) -> None:
+    """However a client writes the part; its content is a view."""
+    part = b'Content-Disposition: form-data; name="metadata"' + more + b'\r\n\r\n{"files": []}'
+    read = parse_form(form(part, NAMED % b"a" + b"\r\n\r\ny"), EDGE, max_parts=2)
+    assert bytes(read.metadata or b"") == b'{"files": []}'
+    assert [file.name for file in read.files] == ["a"]
+
+
+def test_metadata_come_first_and_once() -> None:
+    """Before files and fields, so that they can be read before the files; an image may be called so."""
+    metadata = b'Content-Disposition: form-data; name="metadata"\r\n\r\n'
+    field = b'Content-Disposition: form-data; name="f"\r\n\r\nx'
+    for parts in ((NAMED % b"a" + b"\r\n\r\ny", metadata), (field, metadata), (metadata, metadata)):
+        with pytest.raises(RequestError, match="is not the form's first, or there are two"):
+            parse_form(form(*parts), EDGE, max_parts=2)
+    named_so = parse_form(form(field, metadata + jpeg()), EDGE, max_parts=2)
+    assert ([file.name for file in named_so.files], named_so.metadata) == (["metadata"], None)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +178,7 @@ def test_a_malformed_form_is_rejected(body: bytes) -> None:
 def test_a_form_without_a_boundary_is_rejected() -> None:
     """An empty one would be found everywhere."""
     with pytest.raises(RequestError, match="declares no boundary"):
-        parse_files(b"----\r\n", "", max_parts=1)
+        parse_form(b"----\r\n", "", max_parts=1)
 
 
 def test_a_form_cut_off_anywhere_is_rejected() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.timestamps import captured_ms, parse_number
 
@@ -29,7 +30,7 @@ QUARTER_PAST = 1_769_847_300_000
 )
 def test_a_time_may_be_written_in_several_ways(text: str, milliseconds: int) -> None:
     """As RFC 3339 allows, with a leap second, and in seconds or milliseconds since 1970."""
-    assert captured_ms(text) == QUARTER_PAST + milliseconds
+    assert captured_ms(text, "X-Captured-At", ProblemType.INVALID_HEADER) == QUARTER_PAST + milliseconds
 
 
 @pytest.mark.parametrize(
@@ -55,12 +56,12 @@ def test_a_time_may_be_written_in_several_ways(text: str, milliseconds: int) -> 
 def test_malformed_times_are_rejected(text: str) -> None:
     """Also digits that could be a date, a count since the camera's start, or one of another unit."""
     with pytest.raises(RequestError, match="is not a time with its zone; send RFC 3339"):
-        captured_ms(text)
+        captured_ms(text, "X-Captured-At", ProblemType.INVALID_HEADER)
 
 
 def test_a_header_that_is_absent_says_nothing() -> None:
     """And so no time."""
-    assert captured_ms(None) is None
+    assert captured_ms(None, "X-Captured-At", ProblemType.INVALID_HEADER) is None
 
 
 @pytest.mark.parametrize(("text", "number"), [("5", 5), ("0.5", 0.5), (".5", 0.5), ("5.", 5), ("1e3", 1000)])

@@ -22,9 +22,9 @@ def test_uploads_are_rejected_for_a_moment_after_one_was(
     admission.check_lane(BULK)
     admission.shed(BULK, why)
     now += SHED_SECONDS * 0.9
-    with pytest.raises(type(why), match=str(why)) as found:
+    with pytest.raises(type(why), match=str(why)) as caught:
         admission.check_lane(BULK)
-    assert vars(found.value) == vars(why)
+    assert vars(caught.value) == vars(why)
     now += SHED_SECONDS * 0.2
     admission.check_lane(BULK)
 
@@ -47,7 +47,7 @@ def _rejected(admission: Admission) -> weakref.ref[_Upload]:
 
 
 def test_a_rejected_upload_is_not_kept_in_memory() -> None:
-    """What is remembered does not hold the upload."""
+    """The remembered rejection does not keep the upload in memory."""
     admission = Admission()
     upload = _rejected(admission)
     assert upload() is None

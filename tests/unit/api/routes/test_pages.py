@@ -26,11 +26,11 @@ class _Elements(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.inline = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
         if self.cdata_elem:
@@ -47,7 +47,7 @@ def elements(client: FlaskClient) -> _Elements:
 
 def test_nothing_is_inline(elements: _Elements) -> None:
     """No script, style or handler stands in the HTML, so that the policy can forbid them all."""
-    attributes = {name for _, attributes in elements.found for name in attributes}
+    attributes = {name for _, attributes in elements.elements for name in attributes}
     assert elements.inline == ""
     assert not any(name == "style" or name.startswith("on") for name in attributes)
 
@@ -56,7 +56,7 @@ def test_everything_comes_from_this_server(client: FlaskClient, elements: _Eleme
     """Every file that the page loads is one of its own and exists; none comes from elsewhere."""
     loaded = {
         attributes[name]
-        for tag, attributes in elements.found
+        for tag, attributes in elements.elements
         for name in ("src", "href")
         if tag in {"script", "link", "img"} and attributes.get(name)
     }
@@ -83,7 +83,7 @@ def test_every_module_of_the_script_is_preloaded(client: FlaskClient, elements: 
     """So browsers fetch all modules at once; each import is one of them."""
     preloaded = {
         attributes["href"]
-        for tag, attributes in elements.found
+        for tag, attributes in elements.elements
         if tag == "link" and attributes.get("rel") == "modulepreload"
     }
     imported: set[str] = set()

@@ -49,8 +49,8 @@ def test_an_empty_line_after_a_request_begins_no_other(monkeypatch: pytest.Monke
 
     async def use() -> None:
         async with _client(Settings(auth="off")) as client:
-            for together, later in [(b"\r\n", b""), (b"", b"\r\n"), (b"\r\n\r\n", b"\r\n"), (b"", b"")]:
-                head = await client.call(_FIELDS + b"Content-Length: 1\r\n\r\nx" + together)
+            for with_body, later in [(b"\r\n", b""), (b"", b"\r\n"), (b"\r\n\r\n", b"\r\n"), (b"", b"")]:
+                head = await client.call(_FIELDS + b"Content-Length: 1\r\n\r\nx" + with_body)
                 assert head.startswith(b"HTTP/1.1 200 ")
                 client.writer.write(later)
                 await asyncio.sleep(0.02)  # for the server to take it; what is too late is asked next

@@ -10,7 +10,7 @@ from core.model.cpu import multiplies_bytes
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("flags\t\t: fpu avx2 avx512_vnni\n", True),
         ("flags\t\t: fpu avx2 avx_vnni\nflags\t\t: fpu avx2 amx_int8\n", True),
@@ -21,12 +21,12 @@ from core.model.cpu import multiplies_bytes
         ("processor\t: 0\n", False),
     ],
 )
-def test_every_core_must_have_the_instructions(text: str, *, found: bool, tmp_path: Path) -> None:
+def test_every_core_must_have_the_instructions(text: str, *, expected: bool, tmp_path: Path) -> None:
     """The kernel may move a worker to any of them."""
     (tmp_path / "cpuinfo").write_text(text)
-    assert multiplies_bytes(tmp_path / "cpuinfo") is found
+    assert multiplies_bytes(tmp_path / "cpuinfo") is expected
 
 
 def test_elsewhere_the_float_model_runs(tmp_path: Path) -> None:
-    """Where nothing describes the CPU."""
+    """On a system without a description of the CPU."""
     assert not multiplies_bytes(tmp_path / "nowhere")

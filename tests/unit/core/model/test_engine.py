@@ -25,13 +25,13 @@ def engine() -> LiteRtEngine:
 
 @pytest.mark.parametrize("count", [1, SUB_BATCH - 1, SUB_BATCH, SUB_BATCH + 3, 2 * SUB_BATCH])
 def test_an_image_has_the_same_logit_in_any_batch(engine: LiteRtEngine, count: int) -> None:
-    """Full sub-batches and the remainder give what each image gives alone."""
+    """Full sub-batches and the remainder give each image the same logit as alone."""
     pixels = np.stack([decode(jpeg(seed)) for seed in range(count)])
     alone = [float(engine.logits(pixels[at : at + 1])[0]) for at in range(count)]
-    together = engine.logits(pixels)
-    assert together.shape == (count,)
-    assert together.dtype == np.float32
-    assert together.tolist() == pytest.approx(alone, abs=1e-3)
+    batched = engine.logits(pixels)
+    assert batched.shape == (count,)
+    assert batched.dtype == np.float32
+    assert batched.tolist() == pytest.approx(alone, abs=1e-3)
 
 
 def test_no_images_have_no_logits(engine: LiteRtEngine) -> None:
@@ -39,7 +39,7 @@ def test_no_images_have_no_logits(engine: LiteRtEngine) -> None:
     assert engine.logits(np.empty((0, 128, 128, 3), np.uint8)).shape == (0,)
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_rejected(tmp_path: Path) -> None:
     """A manifest may fit a file that LiteRT cannot load."""
     (tmp_path / TFLITE_NAME).write_bytes(b"no model" * 100)
     manifest = json.loads((SHIPPED_MODEL / MANIFEST_NAME).read_text())
@@ -50,7 +50,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_shipped_model_is_small_and_whole(tmp_path: Path) -> None:
-    """Under 6 MB, as its manifest says, and refused once a byte differs."""
+    """Under 6 MB, as its manifest says, and rejected once a byte differs."""
     assert (SHIPPED_MODEL / TFLITE_NAME).stat().st_size < 6_000_000
     shutil.copytree(SHIPPED_MODEL, tmp_path / "model")
     weights = bytearray((tmp_path / "model" / TFLITE_NAME).read_bytes())

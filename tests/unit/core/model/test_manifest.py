@@ -72,7 +72,7 @@ def test_a_model_is_named_by_version_and_weights(manifest: ModelManifest) -> Non
     assert manifest.model_id == f"1.2.3+{manifest.files[TFLITE_NAME].sha256[:12]}"
 
 
-def test_an_altered_file_is_refused(tmp_path: Path) -> None:
+def test_an_altered_file_is_rejected(tmp_path: Path) -> None:
     """The message names the file and both digests' beginnings."""
     folder = _folder(tmp_path)
     (folder / TFLITE_NAME).write_bytes(b"other")

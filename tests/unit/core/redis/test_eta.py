@@ -1,4 +1,4 @@
-"""core.redis.eta: what follows from how fast the queue drains."""
+"""core.redis.eta: service rate, places in the queue, and times until jobs settle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.redis.eta import Place, QueueState
 NOW = 1_700_000_000_000
 
 
-def _drain(
+def _queue(
     single: int = 0, bulk: int = 0, jobs: float = 100, ms: float = 1000, since: int = NOW
 ) -> QueueState:
     return QueueState.measured({"single": single, "bulk": bulk}, NOW, [jobs, ms, since])
@@ -17,24 +17,24 @@ def _drain(
 
 def test_the_rate_is_jobs_over_the_time_in_which_there_was_work() -> None:
     """A hundred in one second; a quiet time since then changes nothing."""
-    assert _drain(single=1).rate == 100
-    assert _drain(since=NOW - 3_600_000).rate == 100
+    assert _queue(single=1).rate == 100
+    assert _queue(since=NOW - 3_600_000).rate == 100
 
 
 def test_standing_still_counts() -> None:
     """While jobs wait and none settles, the rate falls; after long enough nothing is said any more."""
-    rates = [_drain(single=1, since=NOW - still).rate for still in (0, 1_000, 10_000, 60_000)]
+    rates = [_queue(single=1, since=NOW - still).rate for still in (0, 1_000, 10_000, 60_000)]
     assert rates == sorted(rates, key=lambda rate: rate or 0, reverse=True)
     assert rates[1] == pytest.approx(50, rel=0.05)
-    assert _drain(single=1, since=NOW - 3_600_000).rate is None
+    assert _queue(single=1, since=NOW - 3_600_000).rate is None
 
 
 @pytest.mark.parametrize("measure", [[0, 0, 0], [0, 0, NOW]])
 def test_nothing_is_known_at_first(measure: list[float]) -> None:
     """No rate, and places without a time."""
-    drain = QueueState.measured({"single": 3, "bulk": 0}, NOW, measure)
-    assert (drain.rate, drain.seconds_for(5)) == (None, None)
-    assert drain.place("single", 2) == Place(2, None)
+    queue = QueueState.measured({"single": 3, "bulk": 0}, NOW, measure)
+    assert (queue.rate, queue.seconds_for(5)) == (None, None)
+    assert queue.place("single", 2) == Place(2, None)
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,19 @@ def test_a_lane_gets_its_share_until_the_other_is_empty(
     single: int, bulk: int, lane: str, ahead: int, jobs: int
 ) -> None:
     """The time is that of all jobs that will be done until then."""
-    assert _drain(single, bulk).place(lane, ahead).eta_seconds == pytest.approx(jobs / 100)
+    assert _queue(single, bulk).place(lane, ahead).eta_seconds == pytest.approx(jobs / 100)
 
 
 def test_a_clock_set_back_is_no_standing_still() -> None:
     """A measure of the future counts as one of now."""
-    assert _drain(single=1, since=NOW + 3_600_000).rate == 100
+    assert _queue(single=1, since=NOW + 3_600_000).rate == 100
 
 
 def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
-    """Twenty cheap jobs a second say nothing of bulk uploads of which one takes two seconds."""
+    """Twenty cheap jobs a second predict nothing about bulk jobs of two seconds each."""
     measures = {"single": [20_000, 1_000_000], "bulk": [500, 1_000_000]}
-    drain = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
-    assert drain.place("bulk", 99).eta_seconds == pytest.approx(200)
-    assert drain.place("single", 0).eta_seconds == pytest.approx(1 / 15, rel=0.05)
+    queue = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
+    assert queue.place("bulk", 99).eta_seconds == pytest.approx(200)
+    assert queue.place("single", 0).eta_seconds == pytest.approx(1 / 15, rel=0.05)
     still = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW - 30_000], measures)
     assert (still.place("bulk", 99).eta_seconds or 0) > 200

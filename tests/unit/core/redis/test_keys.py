@@ -11,7 +11,7 @@ from tests.support.servers import REPOSITORY
 
 
 def _patterns() -> list[re.Pattern[str]]:
-    """What the keys in the table look like."""
+    """Form of the keys in the table."""
     names = re.findall(r"^\| `([^`]+)` \|", keys.__doc__ or "", re.MULTILINE)
     return [re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(name))) for name in names]
 
@@ -21,14 +21,14 @@ def _known(key: str) -> bool:
 
 
 def test_every_name_is_in_the_table() -> None:
-    """Constants, and what the functions return."""
+    """Constants and results of the functions."""
     constants = {value for name, value in vars(keys).items() if isinstance(value, str) and name.isupper()}
     beginnings = {keys.PREFIX, keys.LEDGER, keys.TOTALS, keys.BINDING, keys.CONTROL}
     beginnings |= {keys._JOB, keys._RATE, keys._COUNTED}
-    made = {keys.job("x"), keys.idempotency("x", "y"), keys.worker("x"), keys.leader("x")}
-    made |= {keys.binding("x"), keys.control_channel(0), *keys.PENDING.values()}
-    made |= {name + "x:y" for name in beginnings - {keys.PREFIX, keys.BINDING, keys.CONTROL}}
-    assert [key for key in (constants - beginnings) | made if not _known(key)] == []
+    names = {keys.job("x"), keys.idempotency("x", "y"), keys.worker("x"), keys.leader("x")}
+    names |= {keys.binding("x"), keys.control_channel(0), *keys.PENDING.values()}
+    names |= {name + "x:y" for name in beginnings - {keys.PREFIX, keys.BINDING, keys.CONTROL}}
+    assert [key for key in (constants - beginnings) | names if not _known(key)] == []
 
 
 @pytest.mark.parametrize("suffix", ["py", "lua"])

@@ -1,4 +1,4 @@
-"""infra.lab.bench.frames: what is sent looks, and weighs, like a camera's frames."""
+"""infra.lab.bench.frames: frames with the look and the bytes of a camera's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""infra.lab.bench.spread and sizing: what measured values come to."""
+"""infra.lab.bench.spread and sizing: statistics and sizes from measured values."""
 
 from __future__ import annotations
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import fields
+from datetime import UTC, datetime
 
 import pytest
 
-from core.redis.ledger import Balance, Counts, Ledger, LedgerRow
 from infra.lab.soak.checker import Checker, Verdict, judge
 from infra.lab.soak.result import FaultResult, SoakResult
+from wastestream import Counts, Job, Ledger, Row, State
+
+_TIME = datetime(2026, 1, 31, 7, 15, 1, tzinfo=UTC)
 
 
-def _job(job_id: str, state: str = "classified") -> dict[str, Any]:
-    return {"id": job_id, "state": state, "settled_at": "2026-01-31T07:15:01.000Z"}
+def _job(job_id: str, state: State = "classified") -> Job:
+    return Job(job_id, state, "belt", None, _TIME, None, _TIME, None, None)
 
 
-def _judge(checker: Checker, waiting: int = 0, **moved: int) -> Verdict:
-    class Counted:
-        def balance(self) -> Balance:
-            return Balance(Counts(moved), waiting)
-
-        def names(self, *_: Any, **__: Any) -> list[str]:
-            return ["row"]
-
-        def rows(self, _: Any) -> list[LedgerRow]:
-            return [LedgerRow("2026013107", "belt", Counts({**moved, "pending": waiting}))]
-
-    return judge(checker, cast(Ledger, Counted()))
+def _judge(checker: Checker, waiting: int = 0, fed: str | None = None, /, **moved: int) -> Verdict:
+    """Judge against these counts and a feed of these ids, of one letter each."""
+    counts = Counts(**{field.name: 0 for field in fields(Counts)} | moved | {"pending": waiting})
+    settled = counts.classified + counts.failed + counts.expired + counts.cancelled
+    balanced = counts.received == settled + counts.pending
+    row = Row("belt", _TIME, counts, balanced)
+    ledger = Ledger(None, _TIME, _TIME, (row,), counts, counts, balanced)
+    return judge(checker, ledger, list(checker.settled) if fed is None else fed)
 
 
 @pytest.fixture
@@ -47,10 +46,19 @@ def test_a_record_that_agrees_with_the_ledger_is_good(checker: Checker) -> None:
     assert (verdict.lost, verdict.doubled, verdict.settled) == (0, 0, 3)
 
 
+@pytest.mark.parametrize(
+    ("fed", "unfed", "refed"), [("ac", 1, 0), ("abcc", 0, 1), ("aac", 1, 1), ("abcd", 0, 1)]
+)
+def test_the_feed_has_every_settled_job_once(checker: Checker, fed: str, unfed: int, refed: int) -> None:
+    """Neither fewer nor more, nor others."""
+    verdict = _judge(checker, 0, fed, received=3, classified=2, failed=1)
+    assert (verdict.unfed, verdict.refed, verdict.good) == (unfed, refed, False)
+
+
 def test_a_job_that_never_settles_is_lost(checker: Checker) -> None:
     """Though the ledger balances."""
     checker.accept("d")
-    verdict = _judge(checker, waiting=1, received=4, classified=2, failed=1)
+    verdict = _judge(checker, 1, received=4, classified=2, failed=1)
     assert (verdict.lost, verdict.balanced, verdict.good) == (1, True, False)
 
 
@@ -82,7 +90,7 @@ def test_a_job_that_was_never_counted_is_lost(checker: Checker) -> None:
 )
 def test_what_is_counted_twice_is_doubled(checker: Checker, moved: dict[str, int]) -> None:
     """Received or settled more often than there were images."""
-    verdict = _judge(checker, **moved)
+    verdict = _judge(checker, 0, None, **moved)
     assert verdict.doubled
     assert not verdict.good
 

@@ -9,13 +9,21 @@ from infra.lab.soak.result import FaultResult, SoakResult
 def result(*faults: FaultResult) -> SoakResult:
     """A soak in which nothing was lost."""
     verdict = Verdict(
-        accepted=3, settled=3, states={"classified": 3}, lost=0, doubled=0, duplicates=0, balanced=True
+        accepted=3,
+        settled=3,
+        states={"classified": 3},
+        lost=0,
+        doubled=0,
+        duplicates=0,
+        unfed=0,
+        refed=0,
+        balanced=True,
     )
     return SoakResult(seconds=60, seed=1, verdict=verdict, rejected=0, faults=list(faults))
 
 
 def test_the_max_memory_of_each_service_is_told() -> None:
-    """A service that was away for a while counts with what it had otherwise."""
+    """A service that was down for a while counts with its other samples."""
     soaked = result(
         FaultResult("a", 1, 0.5, {"api": 50_000_000, "redis": 9_000_000}),
         FaultResult("b", 1, 0.5, {"api": 70_000_000}),

@@ -1,0 +1,55 @@
+"""Retries of jobs: which, and their outcomes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from api.schemas.base import Output
+from api.schemas.job_lists import JobSelection, NextCursor
+from api.schemas.jobs import QueuedJob
+from api.schemas.problems import Problem
+
+MAX_RETRIES: Final = 100
+"""Maximum jobs that one call retries."""
+
+OldId = Annotated[str, Field(description="Id of the job that was to be retried.")]
+
+
+class RetrySelection(JobSelection):
+    """Jobs to retry."""
+
+    states: Annotated[
+        list[Literal["failed", "expired"]],
+        Field(description="States of the jobs.", min_length=1, examples=[["failed", "expired"]]),
+    ]
+    limit: Annotated[
+        int,
+        Field(description="Maximum jobs of this call.", ge=1, le=MAX_RETRIES, strict=True, examples=[100]),
+    ] = MAX_RETRIES
+
+
+class RetriedJob(Output):
+    """Outcome of a job that was retried, now or before."""
+
+    job_id: OldId
+    status: Literal[202]
+    job: Annotated[QueuedJob, Field(description="The new job.")]
+
+
+class FailedRetry(Output):
+    """Outcome of a job that could not be retried."""
+
+    job_id: OldId
+    status: Annotated[int, Field(description="Status that its retry alone would have had.", ge=400, le=499)]
+    error: Problem
+
+
+class RetryOutcome(Output):
+    """Outcome of each job that was to be retried."""
+
+    items: Annotated[
+        list[RetriedJob | FailedRetry], Field(description="Outcomes, in the order of acceptance.")
+    ]
+    next: NextCursor

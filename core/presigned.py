@@ -1,0 +1,43 @@
+"""Presigned URLs: with one, a client without keys of the S3 server puts one object into the bucket."""
+
+from __future__ import annotations
+
+from core.settings import Settings
+
+
+class PutUrls:
+    """Makes URLs for the address at which clients reach the S3 server. No call to the server is needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bucket_url = f"{settings.s3_public_endpoint.rstrip('/')}/{settings.s3_bucket}"
+        self._settings = settings
+
+    def sign(self, key: str, media_type: str, size: int, seconds: int) -> str:
+        """Return the URL with which an object can be put for some seconds.
+
+        The signature covers `Content-Type` and `Content-Length`: S3 servers reject another type or size.
+
+        Args:
+            key: of the object; letters, digits and `/._-`.
+            media_type: of the object.
+            size: bytes of the object.
+            seconds: during which the server takes it.
+        """
+        # Imported late: 0.13 s, which only processes with direct uploads pay. Signing takes 0.15 ms; a boto3
+        # client would take 0.4 s to make and 30 MB.
+        from botocore.auth import S3SigV4QueryAuth  # noqa: PLC0415
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+        from botocore.credentials import Credentials  # noqa: PLC0415
+
+        request = AWSRequest(
+            "PUT",
+            f"{self._bucket_url}/{key}",
+            headers={"Content-Type": media_type, "Content-Length": str(size)},
+        )
+        credentials = Credentials(
+            self._settings.s3_access_key.get_secret_value(),
+            self._settings.s3_secret_key.get_secret_value(),
+            self._settings.s3_session_token.get_secret_value() or None,
+        )
+        S3SigV4QueryAuth(credentials, "s3", self._settings.s3_region, expires=seconds).add_auth(request)
+        return str(request.url)

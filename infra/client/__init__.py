@@ -1,1 +1,0 @@
-"""The HTTP client of `wastestream classify`: collects images, uploads them, shows results."""

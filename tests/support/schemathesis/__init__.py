@@ -1,0 +1,1 @@
+"""Configuration and hooks of schemathesis, which runs as a program."""

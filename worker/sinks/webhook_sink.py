@@ -1,0 +1,150 @@
+"""The sink of one webhook: posts the results that it wants, signed, in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from standardwebhooks import Webhook as Signer
+
+from core.job_document import job_document
+from core.jobs import Job
+from core.redis.feed import Cursor, Feed
+from core.redis.job_store import JobStore
+from core.redis.webhooks import Webhook, WebhookStore
+from core.times import optional_timestamp
+from core.webhook_target import Network, parse_target
+from worker.sinks.runner import DeliveryError
+from worker.sinks.webhook_client import GoneError, WebhookClient
+
+MAX_RESULTS: Final = 100
+"""Maximum results in a batch."""
+
+RETRY_SECONDS: Final = 24 * 3600
+"""Seconds after its first failure at which a delivery, and with it the webhook, is given up."""
+
+_MAX_SCANNED: Final = 2_000  # results looked at for a batch, whatever the webhook wants of them
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Results between two cursors, as they are sent; `body` is empty if none of them is wanted.
+
+    Kept until it is accepted, so that each attempt sends the same bytes under the same id, though more
+    results settle meanwhile.
+    """
+
+    id: str
+    before: Cursor
+    after: Cursor
+    body: str
+
+
+class WebhookSink:
+    """Sends the results of one webhook. Used by one thread.
+
+    Args:
+        webhook: to send.
+        store: keeps what becomes of it.
+        feed: of the results.
+        jobs: their records.
+        networks: as of `core.webhook_target.allowed_addresses`.
+    """
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        store: WebhookStore,
+        feed: Feed,
+        jobs: JobStore,
+        networks: Sequence[Network],
+    ) -> None:
+        self.name = webhook.sink
+        self._webhook = webhook
+        self._store = store
+        self._feed = feed
+        self._jobs = jobs
+        self._client = WebhookClient(parse_target(webhook.url), networks)
+        self._signer = Signer(webhook.secret)
+        self._failing_ms = webhook.failing_ms
+        self._batch: _Batch | None = None
+
+    def deliver(self, cursor: Cursor) -> Cursor | None:
+        """Send the next results; see `worker.sinks.runner.Sink`."""
+        if self._batch is None or self._batch.before != cursor:
+            self._batch = self._next_batch(cursor)
+        batch = self._batch
+        if batch is None:
+            return None
+        if batch.body:
+            self._send(batch)
+        self._batch = None
+        return batch.after
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _next_batch(self, cursor: Cursor) -> _Batch | None:
+        wanted: list[Job] = []
+        scanned, after = 0, cursor
+        while len(wanted) < MAX_RESULTS and scanned < _MAX_SCANNED:
+            piece = self._feed.read(after, MAX_RESULTS - len(wanted))
+            jobs = self._jobs.read_many([settled.job_id for settled in piece])
+            wanted += [job for job in jobs if job is not None and self._webhook.wants(job)]
+            scanned += len(piece)
+            if not piece:
+                break
+            after = piece[-1].cursor
+        if not scanned:
+            return None
+        return _Batch(self._batch_id(cursor, after), cursor, after, _body(wanted, after) if wanted else "")
+
+    def _batch_id(self, before: Cursor, after: Cursor) -> str:
+        """Return the same id for the same results, also from another process."""
+        return "msg_" + hashlib.sha256(f"{self._webhook.id} {before} {after}".encode()).hexdigest()[:32]
+
+    def _send(self, batch: _Batch) -> None:
+        now = datetime.now(UTC)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "wastestream",
+            "webhook-id": batch.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(batch.id, now, batch.body),
+        }
+        try:
+            self._client.post(headers, batch.body.encode())
+        except GoneError:
+            self._store.bury(self._webhook)
+            raise
+        except DeliveryError:
+            self._note_failure()
+            raise
+        if self._failing_ms is not None:
+            self._store.recover(self._webhook)
+            self._failing_ms = None
+
+    def _note_failure(self) -> None:
+        if self._failing_ms is None:
+            self._failing_ms = self._store.fail(self._webhook)
+        if time.time() * 1000 - self._failing_ms >= RETRY_SECONDS * 1000:
+            self._store.bury(self._webhook)
+
+
+def _body(jobs: Sequence[Job], after: Cursor) -> str:
+    """Return the payload (Standard Webhooks): when its latest result settled, and the results."""
+    return json.dumps(
+        {
+            "type": "results",
+            "timestamp": optional_timestamp(jobs[-1].settled_ms),
+            "data": {"results": [job_document(job) for job in jobs], "cursor": str(after)},
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
