@@ -179,6 +179,8 @@ def _operation(app: Flask, rule: Rule, described: Operation, schemas: Mapping[st
     if scope is not None:
         document["description"] = f"{document['description']} Scope: `{scope.value}`.".strip()
         document["x-scope"] = scope.value
+    if described.item_problems:
+        document["x-item-problems"] = sorted(kind.uri for kind in described.item_problems)
     document["security"] = [] if scope is None else [{"key": []}, {"session": []}]
     parameters = [*_path_parameters(rule), *_parameters(described.query, "query")]
     parameters += [*_parameters(described.headers, "header"), *_parameters(AnyRequest, "header")]

@@ -58,7 +58,9 @@ def curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
     for each in given:
         if each["in"] == "path":
             path = path.replace(f"{{{each['name']}}}", quote(str(each["example"])))
-    query = urlencode({each["name"]: each["example"] for each in given if each["in"] == "query"}, safe=":")
+    query = urlencode(
+        {each["name"]: each["example"] for each in given if each["in"] == "query"}, doseq=True, safe=":"
+    )
     return " ".join([*words, shlex.quote(f"{SERVER}{path}{'?' if query else ''}{query}")])
 
 

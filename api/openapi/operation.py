@@ -54,6 +54,7 @@ class Operation:
         answers: by status.
         problems: types that the route itself responds with; `api.openapi.document` adds those of all routes,
             of routes with a scope and of routes with a body.
+        item_problems: types of the `error` of items in a successful response.
         query: parameters in the address; None for none. Others are rejected.
         headers: header fields that it reads.
         body: None for none.
@@ -61,6 +62,7 @@ class Operation:
 
     answers: Mapping[int, Answer]
     problems: Sequence[ProblemType] = ()
+    item_problems: Sequence[ProblemType] = ()
     query: type[BaseModel] | None = None
     headers: type[BaseModel] | None = None
     body: Body | None = None
@@ -70,12 +72,13 @@ def operation(
     answers: Mapping[int, Answer],
     *,
     problems: Sequence[ProblemType] = (),
+    item_problems: Sequence[ProblemType] = (),
     query: type[BaseModel] | None = None,
     headers: type[BaseModel] | None = None,
     body: Body | None = None,
 ) -> Callable[[View], View]:
     """Describe a route; see `Operation`. A route without a description is not part of the contract."""
-    described = Operation(answers, problems, query, headers, body)
+    described = Operation(answers, problems, item_problems, query, headers, body)
 
     def mark(view: View) -> View:
         view.operation = described  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ _BOUNDS: Final = {
 
 
 def code(text: str) -> Markup:
-    """Return a text as HTML."""
+    """Return a text as HTML, with elements for code and links."""
     html = _CODE.sub(r"<code>\1</code>", str(escape(text)))
     return Markup(_LINK.sub(r'<a href="\2">\1</a>', html))  # noqa: S704 - escaped before
 

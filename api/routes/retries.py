@@ -67,6 +67,11 @@ def retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
 @operation(
     {202: Answer("Outcome of each job.", schemas.RetryOutcome)},
     problems=_OVERLOAD,
+    item_problems=[
+        ProblemType.IMAGE_GONE,
+        ProblemType.TOO_MANY_CAMERAS,
+        ProblemType.IDEMPOTENCY_CONFLICT,
+    ],
     body=Body(schemas.RetrySelection),
 )
 def retry_all() -> tuple[Response, int]:

@@ -92,7 +92,8 @@ def announce() -> tuple[Response, int]:
             headers=["Retry-After", "RateLimit-Policy", "RateLimit"],
         )
     },
-    problems=[*_PROBLEMS, *_UPLOAD_PROBLEMS],
+    problems=_PROBLEMS,
+    item_problems=[*_UPLOAD_PROBLEMS, ProblemType.QUEUE_FULL, ProblemType.RATE_LIMIT_EXCEEDED],
     body=Body(schemas.Completion),
 )
 def complete() -> tuple[Response, int, dict[str, str]]:

@@ -70,6 +70,22 @@ class UploadHeaders(Input):
     ] = None
 
 
+class EncodedUploadHeaders(UploadHeaders):
+    """Header fields of an upload whose body may be encoded. `api.http.encodings` reads them."""
+
+    content_encoding: Annotated[
+        Literal["gzip", "x-gzip", "deflate", "identity"] | None,
+        Field(
+            alias="Content-Encoding",
+            description="Compression of the body. The limits apply before and after decompression.",
+        ),
+    ] = None
+    transfer_encoding: Annotated[
+        Literal["base64", "binary", "8bit", "7bit"] | None,
+        Field(alias="Content-Transfer-Encoding", description="`base64`, if the body is base64 text."),
+    ] = None
+
+
 class FileMetadata(Input):
     """Metadata of one file of a bulk upload. Where a member is absent or null, the header field counts."""
 
@@ -107,22 +123,6 @@ class BulkMetadata(Input):
             examples=[[{"camera": "belt-1", "captured_at": "2026-01-31T07:15:00Z", "max_age": 60}, {}]],
         ),
     ]
-
-
-class EncodedUploadHeaders(UploadHeaders):
-    """Header fields of an upload whose body may be encoded. `api.http.encodings` reads them."""
-
-    content_encoding: Annotated[
-        Literal["gzip", "x-gzip", "deflate", "identity"] | None,
-        Field(
-            alias="Content-Encoding",
-            description="Compression of the body. The limits apply before and after decompression.",
-        ),
-    ] = None
-    transfer_encoding: Annotated[
-        Literal["base64", "binary", "8bit", "7bit"] | None,
-        Field(alias="Content-Transfer-Encoding", description="`base64`, if the body is base64 text."),
-    ] = None
 
 
 class Conditional(Input):

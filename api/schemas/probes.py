@@ -29,13 +29,18 @@ class RunningModel(Output):
 class Sink(Output):
     """A reader of the feed that carries results out of the system."""
 
-    name: Annotated[str, Field(examples=["archive"])]
+    name: Annotated[str, Field(description="Its name.", examples=["archive"])]
     behind: Annotated[
         float,
-        Field(description="Seconds since the oldest result was due that it has not carried out; 0 without."),
+        Field(
+            description="Seconds since the oldest result was due that it has not carried out; 0 without.",
+            examples=[0.0],
+        ),
     ]
-    error: Annotated[str, Field(description="Why it does not get on; empty while it does.")]
-    gaps: Annotated[int, Field(description="How often it came too late for results, which it has missed.")]
+    error: Annotated[str, Field(description="Why it does not get on; empty while it does.", examples=[""])]
+    gaps: Annotated[
+        int, Field(description="How often it came too late for results, which it has missed.", examples=[0])
+    ]
 
 
 class Readiness(Output):

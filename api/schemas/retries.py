@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.schemas.base import Output
 from api.schemas.job_lists import JobSelection, NextCursor
@@ -14,11 +14,26 @@ from api.schemas.problems import Problem
 MAX_RETRIES: Final = 100
 """Maximum jobs that one call retries."""
 
-OldId = Annotated[str, Field(description="Id of the job that was to be retried.")]
+OldId = Annotated[
+    str, Field(description="Id of the job that was to be retried.", examples=["01K9Z1V9WS0M4E6Q1B3ZC6XJ7D"])
+]
 
 
 class RetrySelection(JobSelection):
     """Jobs to retry."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "states": ["failed", "expired"],
+                    "camera": "belt-1",
+                    "from": "2026-01-31T07:00:00Z",
+                    "to": "2026-01-31T08:00:00Z",
+                }
+            ]
+        }
+    )
 
     states: Annotated[
         list[Literal["failed", "expired"]],
@@ -42,7 +57,9 @@ class FailedRetry(Output):
     """Outcome of a job that could not be retried."""
 
     job_id: OldId
-    status: Annotated[int, Field(description="Status that its retry alone would have had.", ge=400, le=499)]
+    status: Annotated[
+        int, Field(description="Status that its retry alone would have had.", ge=400, le=499, examples=[410])
+    ]
     error: Problem
 
 

@@ -25,7 +25,9 @@ UploadId = Annotated[
 class AnnouncedFile(Input):
     """An image that the client is going to put into storage. Members except the first two may be null."""
 
-    size: Annotated[int, Field(strict=True, description="Bytes of the image.", ge=1, le=MAX_BYTES)]
+    size: Annotated[
+        int, Field(strict=True, description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281])
+    ]
     media_type: Annotated[
         Literal["image/jpeg", "image/png", "image/webp"], Field(description="Type of the image.")
     ]
@@ -134,7 +136,7 @@ class RejectedUpload(Output):
     """Outcome of an upload that was rejected."""
 
     upload: UploadId
-    status: Annotated[int, Field(description="Status of the error.", ge=400, le=499)]
+    status: Annotated[int, Field(description="Status of the error.", ge=400, le=499, examples=[409])]
     error: Problem
 
 

@@ -98,7 +98,6 @@ class Replay(Input):
             alias="from",
             description="Instead of `after`: time of settling from which to go on, a date (midnight UTC) or "
             "an RFC 3339 time with zone.",
-            examples=["2026-01-31T07:00:00Z"],
         ),
     ] = None
 
@@ -118,16 +117,28 @@ class WebhookStatus(Output):
             "it is replayed."
         ),
     ]
-    cursor: Annotated[str, Field(description="Cursor of the feed: it has got everything before it.")]
+    cursor: Annotated[
+        str,
+        Field(
+            description="Cursor of the feed: it has got everything before it.", examples=["1769843700412-0-1"]
+        ),
+    ]
     behind: Annotated[
         float,
-        Field(description="Seconds since the oldest result that it has not got; 0 without one."),
+        Field(
+            description="Seconds since the oldest result that it has not got; 0 without one.", examples=[0.0]
+        ),
     ]
     failing_since: Annotated[
-        Timestamp | None, Field(description="When the delivery that is tried again first failed.")
+        Timestamp | None,
+        Field(description="When the delivery that is tried again first failed.", examples=[None]),
     ]
-    error: Annotated[str, Field(description="Why the last attempt failed; empty if it did not.")]
-    gaps: Annotated[int, Field(description="How often results were no longer kept when it came to them.")]
+    error: Annotated[
+        str, Field(description="Why the last attempt failed; empty if it did not.", examples=[""])
+    ]
+    gaps: Annotated[
+        int, Field(description="How often results were no longer kept when it came to them.", examples=[0])
+    ]
 
     @classmethod
     def of(cls, webhook: Webhook, sink: SinkState) -> Self:

@@ -96,10 +96,10 @@ class Image:
                 return Path(self.content).stat().st_size
             except OSError:
                 return 0  # `read` says why.
-        if isinstance(self.content, PillowImage):
-            width, height = self.content.size
-            return 3 * width * height
-        return memoryview(self.content).nbytes
+        if isinstance(self.content, (bytes, bytearray, memoryview)):
+            return memoryview(self.content).nbytes
+        width, height = self.content.size
+        return 3 * width * height
 
     def read(self) -> bytes:
         """Return the bytes to send.
@@ -109,10 +109,10 @@ class Image:
         """
         if isinstance(self.content, (str, os.PathLike)):
             data = _read_path(self.content)
-        elif isinstance(self.content, PillowImage):
-            data = _encode(self.content)
-        else:
+        elif isinstance(self.content, (bytes, bytearray, memoryview)):
             data = bytes(self.content)
+        else:
+            data = _encode(self.content)
         if len(data) > MAX_BYTES:
             raise ImageError(
                 f"{self.path or 'The image'} is too large; send at most {MAX_BYTES:,} bytes (10 MiB)."

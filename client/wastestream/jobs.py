@@ -25,7 +25,7 @@ class Prediction:
     label: str
     probability: float
     review: bool
-    model: str
+    model: str | None
 
 
 @dataclass(frozen=True)

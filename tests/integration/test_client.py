@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,14 @@ from infra.lab.stack import Stack
 from tests.support.both_clients import Awaited, Connect
 from tests.support.images import jpeg, pattern
 from tests.support.servers import REPOSITORY
-from wastestream import ApiError, Client, Image, Job, KeyRejectedError, Outcome
-from wastestream.problems import JobNotFoundError, JobSettledError, UnsupportedImageError
+from wastestream import ApiError, Client, Image, Job, KeyRejectedError, Outcome, requests
+from wastestream.problems import (
+    InvalidCameraIdError,
+    JobNotFoundError,
+    JobNotRetryableError,
+    JobSettledError,
+    UnsupportedImageError,
+)
 
 _EXAMPLES = [
     code
@@ -54,8 +60,6 @@ def test_the_examples_run(
     for name in ("apple.jpg", "can.jpg"):
         shutil.copy(examples / name, tmp_path)
     monkeypatch.chdir(tmp_path)
-    if "client.jobs(" in example:
-        pytest.skip("this server has no list of jobs")
     exec(example.replace("http://127.0.0.1:8000", stack.url), {"__name__": "__main__"})  # noqa: S102 - our own
     assert capsys.readouterr().out
 
@@ -93,6 +97,40 @@ def test_uploads_now_results_later(client: Client) -> None:
     assert {job.captured_at for job in settled} == {taken}
     jobs, unknown = client.query([*sent, "0" * 26])
     assert (jobs, unknown) == ([*settled], ["0" * 26])
+
+
+def test_frames_of_several_cameras_go_together(client: Client) -> None:
+    """Each keeps its camera and time; a wrong one fails alone."""
+    times = [datetime(2026, 1, 31, hour, tzinfo=UTC) for hour in range(3)]
+    frames = [Image(jpeg(), camera=f"client-{time.hour}", captured_at=time) for time in times]
+    frames += [Image(jpeg(), camera="gate/7"), Image(jpeg())]
+    outcomes = sorted(client.classify_many(frames), key=lambda outcome: outcome.index)
+    jobs = jobs_of(outcomes[:3])
+    assert [(job.camera, job.captured_at) for job in jobs] == [
+        (f"client-{time.hour}", time) for time in times
+    ]
+    assert isinstance(outcomes[3].error, InvalidCameraIdError)
+    assert jobs_of(outcomes[4:])[0].camera == "client"
+
+
+def test_jobs_are_listed_and_repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By camera, state and time; more of them than fit one page. A failed one gets a new job, once."""
+    monkeypatch.setattr(requests, "PAGE", 20)
+    whole, camera = jpeg(8), f"listed-{datetime.now(UTC).timestamp():.0f}"
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    frames = [
+        Image(whole[: len(whole) // 2] if number == 7 else whole, camera=camera) for number in range(70)
+    ]
+    sent = {job.id for job in jobs_of(list(client.classify_many(frames)))}
+    listed = list(client.jobs(camera=camera, since=since))
+    assert (len(listed), {job.id for job in listed}) == (70, sent)
+    (failed,) = client.jobs(state=["failed", "expired"], camera=camera)
+    new = client.retry(failed)
+    assert (new.retry_of, new.camera, client.retry(failed.id).id) == (failed.id, camera, new.id)
+    assert client.wait(new).state == "failed"
+    assert list(client.jobs(camera=camera, until=since)) == []
+    with pytest.raises(JobNotRetryableError):
+        client.retry(next(job for job in listed if job.id != failed.id))
 
 
 def test_an_image_is_taken_once(client: Client) -> None:

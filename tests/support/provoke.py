@@ -6,7 +6,7 @@ import contextlib
 import socket
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from core.redis import keys
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
+from core.redis.webhooks import MAX_WEBHOOKS, WebhookStore
 from core.settings import Settings
 from core.storage import ObjectStore
 from tests.support.contract import Seen
@@ -55,10 +56,10 @@ class Parts:
         """Return a client of an application with other settings."""
         return create_app(self.settings.model_copy(update=settings)).test_client()
 
-    def key(self, *scopes: Scope, burst: int | None = None) -> dict[str, str]:
+    def key(self, *scopes: Scope, burst: int | None = None, cameras: Sequence[str] = ()) -> dict[str, str]:
         """Return the header field with a new API key."""
         rate = None if burst is None else 0.001  # images a second: nothing comes back meanwhile
-        _, token = KeyStore(self.jobs.client).create("key", scopes, rate=rate, burst=burst)
+        _, token = KeyStore(self.jobs.client).create("key", scopes, rate=rate, burst=burst, cameras=cameras)
         return {"Authorization": f"Bearer {token}"}
 
 
@@ -91,6 +92,10 @@ def _insufficient_scope(parts: Parts) -> Seen:
     return _seen(_upload(parts.client(), jpeg(), **parts.key(Scope.READ)))
 
 
+def _camera_forbidden(parts: Parts) -> Seen:
+    return _seen(_upload(parts.client(), X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"])))
+
+
 def _key_required(parts: Parts) -> Seen:
     return _seen(_upload(parts.client(auth="required")))
 
@@ -100,6 +105,19 @@ def _job_settled(parts: Parts) -> Seen:
     job = _upload(client).get_json()["id"]
     parts.jobs.settle([Outcome(job, JobState.FAILED, error="x")], "m")
     return _seen(client.delete(f"/v1/jobs/{job}"))
+
+
+def _job_not_retryable(parts: Parts) -> Seen:
+    client = parts.client()
+    job = _upload(client).get_json()["id"]
+    return _seen(client.post(f"/v1/jobs/{job}/retry"))
+
+
+def _too_many_webhooks(parts: Parts) -> Seen:
+    store = WebhookStore(parts.jobs.client)
+    for _ in range(MAX_WEBHOOKS):
+        store.create("http://127.0.0.1/", ["*"], [JobState.FAILED])
+    return _seen(parts.client().post("/v1/webhooks", json={"url": "http://127.0.0.1/"}))
 
 
 def _image_gone(parts: Parts) -> Seen:
@@ -203,6 +221,7 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.KEY_REQUIRED: _key_required,
     ProblemType.INVALID_KEY: _bad_call("POST", "/session", json={"key": "ws_wrong"}),
     ProblemType.INSUFFICIENT_SCOPE: _insufficient_scope,
+    ProblemType.CAMERA_FORBIDDEN: _camera_forbidden,
     ProblemType.CROSS_SITE_REQUEST: _bad_upload(Origin="https://evil.example"),
     ProblemType.FOREIGN_HOST: _bad_upload(Host="evil.example"),
     ProblemType.ROUTE_NOT_FOUND: _bad_call("GET", "/v2/images"),
@@ -210,6 +229,10 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.METHOD_NOT_ALLOWED: _bad_call("PUT", "/v1/images"),
     ProblemType.CURSOR_EXPIRED: _bad_call("GET", "/v1/results?after=1-0-0"),
     ProblemType.UPLOADS_OFF: _uploads_off,
+    ProblemType.WEBHOOK_NOT_FOUND: _bad_call("DELETE", f"/v1/webhooks/{new_job_id()}"),
+    ProblemType.TARGET_REFUSED: _bad_call("POST", "/v1/webhooks", json={"url": "http://10.1.2.3/"}),
+    ProblemType.TOO_MANY_WEBHOOKS: _too_many_webhooks,
+    ProblemType.JOB_NOT_RETRYABLE: _job_not_retryable,
     ProblemType.JOB_SETTLED: _job_settled,
     ProblemType.IMAGE_GONE: _image_gone,
     ProblemType.BODY_TOO_LARGE: _bad_upload(bytes(MAX_BYTES + 1)),

@@ -205,6 +205,8 @@ def test_it_has_every_problem() -> None:
         if media_type == "application/problem+json"
         for uri in content["schema"]["allOf"][1]["properties"]["type"]["enum"]
     }
+    for _, _, operation in contract().operations():
+        documented |= set(operation.get("x-item-problems", ()))
     assert documented | {kind.uri for kind in ELSEWHERE} == {kind.uri for kind in ProblemType}
 
 

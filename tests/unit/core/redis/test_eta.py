@@ -66,3 +66,13 @@ def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
     assert queue.place("single", 0).eta_seconds == pytest.approx(1 / 15, rel=0.05)
     still = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW - 30_000], measures)
     assert (still.place("bulk", 99).eta_seconds or 0) > 200
+
+
+def test_a_paused_lane_is_no_work() -> None:
+    """It does not stand still, its jobs have no time, and those of the other lane do not wait for them."""
+    measure, paused = [100, 1000, NOW - 3_600_000], frozenset({"bulk"})
+    drain = QueueState.measured({"single": 0, "bulk": 1000}, NOW, measure, paused=paused)
+    assert drain.rate == 100
+    assert drain.place("bulk", 3) == Place(3, None)
+    assert drain.place("single", 8).eta_seconds == pytest.approx(9 / 100)
+    assert QueueState.measured({"single": 1, "bulk": 1000}, NOW, measure, paused=paused).rate is None
