@@ -34,7 +34,20 @@ def sinks_of(settings: Settings, client: redis.Redis, feed: Feed) -> list[Sink]:
     if settings.archive == "on":
         objects = ObjectStore(settings)
         sinks.append(ArchiveSink(feed, jobs, objects, retention_hours=settings.retention_hours))
+    if url := settings.mqtt_url.get_secret_value():
+        sinks.append(_mqtt(feed, jobs, url, settings.site))
     return sinks
+
+
+def _mqtt(feed: Feed, jobs: JobStore, url: str, site: str) -> Sink:
+    try:
+        from worker.sinks.mqtt import MqttSink  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"WASTESTREAM_MQTT_URL needs a package that is not installed here, {error.name}: pip install "
+            "'WHEEL[mqtt]', where WHEEL is the file that wastestream was installed from."
+        ) from error
+    return MqttSink(feed, jobs, url=url, site=site)
 
 
 def run(settings: Settings, stop: threading.Event) -> int:
@@ -73,7 +86,11 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    return run(settings, stop)
+    try:
+        return run(settings, stop)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 if __name__ == "__main__":
