@@ -93,7 +93,8 @@ def _insufficient_scope(parts: Parts) -> Seen:
 
 
 def _camera_forbidden(parts: Parts) -> Seen:
-    return _seen(_upload(parts.client(), X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"])))
+    key = parts.key(Scope.INGEST, cameras=["belt-1"])
+    return _seen(_upload(parts.client(), jpeg(), X_Camera_Id="belt-2", **key))
 
 
 def _key_required(parts: Parts) -> Seen:
