@@ -66,7 +66,7 @@ def retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
     {202: Answer("Outcome of each job.", schemas.RetryOutcome)},
-    problems=_OVERLOAD,
+    problems=[ProblemType.CAMERA_FORBIDDEN, *_OVERLOAD],
     item_problems=[
         ProblemType.IMAGE_GONE,
         ProblemType.TOO_MANY_CAMERAS,
