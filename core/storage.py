@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import obstore
 from obstore.exceptions import BaseError, GenericError, NotFoundError
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 Content = ImageBytes | list[ImageBytes]
 """Bytes of an object, in one piece or several."""
 
-_TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
+_TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar", "gz": "application/gzip"}
+_PART: Final = 8 * 1024 * 1024  # bytes of a part of a large object
 _PROBE: Final = ".ping"
 _PROBE_BYTES: Final = 1024 * 1024  # at most
 _PROBE_PUT_INTERVAL: Final = 10
@@ -238,6 +239,31 @@ class ObjectStore:
         """Store one object as it is, given in one piece or several."""
         with self._putting(name, data):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
+
+    def put_file(self, name: str, file: IO[bytes]) -> None:
+        """Store a file as one object, a large one in parts, so that memory stays bounded."""
+        file.seek(0)
+        with self._putting(name, b""):
+            obstore.put(
+                self._store, name, file, attributes=_attributes(name), chunk_size=_PART, max_concurrency=2
+            )
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of an object; None if there is none."""
+        with suppress(ObjectNotFoundError), _translated(name):
+            return int(obstore.head(self._store, name)["size"])
+        return None
+
+    def pieces(self, name: str, length: int) -> Iterator[bytes]:
+        """Yield an object in pieces of `length` bytes. Each is a request: the reader may take its time."""
+        size = self.size(name) or 0
+        if size <= length:  # rclone answers 200, not 206, when the range is all.
+            yield self.get(name)
+            return
+        for start in range(0, size, length):
+            with _translated(name):
+                piece = obstore.get_range(self._store, name, start=start, end=min(start + length, size))
+            yield bytes(piece)
 
     @contextmanager
     def _putting(self, name: str, data: Content) -> Iterator[None]:

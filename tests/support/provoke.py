@@ -117,7 +117,7 @@ def _too_many_webhooks(parts: Parts) -> Seen:
     store = WebhookStore(parts.jobs.client)
     for _ in range(MAX_WEBHOOKS):
         store.create("http://127.0.0.1/", ["*"], [JobState.FAILED])
-    return _seen(parts.client().post("/v1/webhooks", json={"url": "http://127.0.0.1/"}))
+    return _seen(parts.client().post("/v1/webhooks", json={"url": "http://1.1.1.1/"}))
 
 
 def _image_gone(parts: Parts) -> Seen:
