@@ -29,7 +29,9 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 @requires(Scope.READ)
 @by_camera
 @operation(
-    {200: Answer("A page of jobs.", JobPage)}, problems=[ProblemType.CAMERA_FORBIDDEN], query=JobListQuery
+    {200: Answer("A page of jobs.", JobPage)},
+    problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN],
+    query=JobListQuery,
 )
 def list_jobs() -> Response:
     """List jobs.
