@@ -208,9 +208,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def locked_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own that lets nobody in without an API key, and takes direct uploads."""
+    """A stack of its own that needs an API key, takes direct uploads, and sends webhooks to loopback."""
     locked = Stack(tmp_path_factory.mktemp("locked") / "data")
     locked.environment["WASTESTREAM_S3_PUBLIC_ENDPOINT"] = f"http://127.0.0.1:{locked.port + 2}"
+    locked.environment["WASTESTREAM_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
     with locked as running:
         running.make_key("first", "admin")
         yield running

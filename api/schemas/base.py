@@ -48,6 +48,10 @@ CAMERA_PATTERN: Final = (
 """
 
 
+CAMERAS_PATTERN: Final = r"^[A-Za-z0-9*][A-Za-z0-9 ._:,()@*-]{0,63}$"
+"""Patterns of ids of cameras that are sure to fit."""
+
+
 class Input(BaseModel):
     """Base of what clients send. Unknown members are errors."""
 

@@ -6,10 +6,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import Input, Output, Timestamp, WebhookId
+from api.schemas.base import CAMERAS_PATTERN, Input, Output, Timestamp, WebhookId
 from api.schemas.ledger import Moment
 from api.schemas.results import FeedCursor
-from core.cameras import MAX_LENGTH, camera_pattern
+from core.cameras import camera_pattern
 from core.errors import CameraPatternError, TargetError
 from core.jobs import JobState
 from core.redis.ledger import TERMINAL
@@ -57,7 +57,7 @@ Cameras = Annotated[
         Annotated[
             str,
             AfterValidator(_pattern),
-            WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_LENGTH}),
+            WithJsonSchema({"type": "string", "pattern": CAMERAS_PATTERN}),
         ]
     ],
     Field(

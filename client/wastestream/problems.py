@@ -24,7 +24,7 @@ class ApiError(WastestreamError):
         type: the problem's type, a path on the server with a page about it, such as `/problems/queue-full`.
         title: a short text, the same for every problem of the type.
         status: of the response.
-        detail: what is wrong, then what to do; the text of the error.
+        detail: the cause, then the remedy; the text of the error.
         request_id: for the server's log; None for one image of a bulk upload.
     """
 

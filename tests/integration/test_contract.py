@@ -35,6 +35,17 @@ _PRINTED: Final = {
 }
 """Guide to a pattern of what its script prints."""
 
+_TARGET: Final = "http://127.0.0.1:9/"  # nobody listens there
+_WEBHOOK: Final = "5f2b8c0d9e7a4136"  # in examples
+
+_PARTS: Final = {
+    "jobs_cancel": "queued",
+    "retries_retry": "expired",
+    "webhooks_delete": "webhook",
+    "webhooks_replay": "webhook",
+}
+"""Operation to the fixture with the id that its example takes; others take the id of a classified job."""
+
 
 @pytest.fixture(scope="module")
 def key(locked_stack: Stack) -> str:
@@ -86,6 +97,23 @@ def queued(api: httpx.Client, locked_stack: Stack) -> Iterator[str]:
     locked_stack.signal(worker, signal.SIGCONT)
 
 
+@pytest.fixture
+def expired(api: httpx.Client) -> str:
+    """The id of an expired job."""
+    long_ago = {"X-Captured-At": "2026-01-31T07:15:00Z", "X-Max-Age": "1"}
+    answer = api.post("/v1/images?wait=30", content=_EXAMPLES[0].read_bytes(), headers=long_ago)
+    assert answer.json()["state"] == "expired"
+    return str(answer.json()["id"])
+
+
+@pytest.fixture
+def webhook(api: httpx.Client) -> Iterator[str]:
+    """The id of a webhook to which nobody listens."""
+    made = api.post("/v1/webhooks", json={"url": _TARGET}).json()["id"]
+    yield made
+    api.delete(f"/v1/webhooks/{made}")
+
+
 def _calls() -> list[Any]:
     return [
         pytest.param(path, method, operation, id=operation["operationId"])
@@ -106,8 +134,10 @@ def test_every_example_works(
 ) -> None:
     """The line of curl in the reference gets the first documented status, and a response as documented."""
     (sample,) = operation["x-codeSamples"]
-    job = request.getfixturevalue("queued") if method == "delete" and "job_id" in path else jobs[0]
-    line = sample["source"].replace(SERVER, locked_stack.url).replace(EXAMPLE_ID, job).replace("ws_...", key)
+    parts = _PARTS.get(operation["operationId"])
+    part = request.getfixturevalue(parts) if parts else jobs[0]
+    line = sample["source"].replace(SERVER, locked_stack.url).replace("ws_...", key)
+    line = line.replace(EXAMPLE_ID, part).replace(_WEBHOOK, part).replace("https://example.com/", _TARGET)
     line = re.sub("(?<=Idempotency-Key: )[^']+", operation["operationId"], line)
     options = "--silent --show-error --dump-header head --output body --write-out '%{http_code}'"
     (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
@@ -117,7 +147,7 @@ def test_every_example_works(
     fields = [(name, value) for name, _, value in (field.partition(": ") for field in head[1:])]
     body = tmp_path / "body"
     content = body.read_bytes() if body.exists() else b""
-    address = path.replace("{job_id}", job).replace("{slug}", "queue-full")
+    address = re.sub(r"{\w+_id}", part, path).replace("{slug}", "queue-full")
     assert contract().violations(Seen.of(method.upper(), address, status, fields, content)) == []
 
 
@@ -138,8 +168,8 @@ def test_every_guide_works(locked_stack: Stack, key: str, tmp_path: Path, name: 
 
 
 def test_every_guide_is_run() -> None:
-    """One that is added fails here until it is run above."""
-    assert set(_PRINTED) == {path.stem for path in GUIDES.glob("*.md")}
+    """One that is added fails here until it is run above, or in tests/integration/test_webhook_guide.py."""
+    assert set(_PRINTED) | {"receive-webhooks"} == {path.stem for path in GUIDES.glob("*.md")}
 
 
 def test_node_packages_are_locked_by_hash_and_have_no_address() -> None:

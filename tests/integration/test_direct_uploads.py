@@ -22,6 +22,7 @@ from ulid import ULID
 from api.app import create_app
 from api.ingest.announcement import Announcement
 from core.errors import ObjectNotFoundError, StorageUnavailableError
+from core.ids import TIME_DIGITS
 from core.image_header import MAX_BYTES
 from core.jobs import JobState, Outcome
 from core.messages import QUEUES
@@ -352,6 +353,27 @@ def test_a_key_announces_for_its_cameras_only(client: FlaskClient, jobs: JobStor
         assert (response.status_code, response.get_json()["type"]) == (403, "/problems/camera-forbidden")
     assert put(slot, jpeg()) == 200
     assert kinds(complete(client, [slot["id"]], **key)) == [(202, "")]
+
+
+def test_a_late_upload_is_listed_and_can_be_sent_again(
+    client: FlaskClient, objects: ObjectStore, jobs: JobStore
+) -> None:
+    """By the time of its announcement, which is long before that of its completion."""
+    (slot,) = announce(client, described(jpeg(), camera="belt"))
+    secret = UploadSecret(jobs.client).read()
+    announcement = Announcement.opened(slot["id"], secret)
+    assert announcement is not None
+    early = str(ULID.from_timestamp(time.time() - 1500))
+    late = replace(announcement, job_id=early, shard=early[TIME_DIGITS:])
+    objects.put(late.object_key, jpeg())
+    (item,) = complete(client, [late.sealed(secret)])
+    before = (datetime.now(UTC) - timedelta(minutes=20)).isoformat()
+    page = client.get("/v1/jobs", query_string={"to": before}).get_json()
+    assert [job["id"] for job in page["jobs"]] == [item["job"]["id"]] == [early]
+    jobs.settle([Outcome(early, JobState.FAILED, error="x")], "m")
+    again = client.post(f"/v1/jobs/{early}/retry")
+    assert (again.status_code, again.get_json()["retry_of"]) == (202, early)
+    assert client.get(f"/v1/jobs/{again.get_json()['id']}/image").data == jpeg()
 
 
 def test_limits_hold(client: FlaskClient, settings: Settings, jobs: JobStore) -> None:

@@ -109,5 +109,6 @@ def test_duckdb_asks_a_year(objects: ObjectStore, tmp_path: Path) -> None:
         Archive(objects).store(start, packed)
     hour.write_bytes(objects.get("results/2026/01/31/07.jsonl.gz"))
     asked = _ARCHIVE.replace("'results/", f"'{tmp_path}/results/")
-    assert duckdb.sql(asked).fetchall() == [("Bänd 2", "biodegradable", 2)]
+    with duckdb.connect() as database:
+        assert database.execute(asked).fetchall() == [("Bänd 2", "biodegradable", 2)]
     objects.delete_many(["results/2026/01/31/07.jsonl.gz"])

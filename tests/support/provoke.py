@@ -89,11 +89,13 @@ def _huge_png() -> bytes:
 
 
 def _insufficient_scope(parts: Parts) -> Seen:
-    return _seen(_upload(parts.client(), jpeg(), **parts.key(Scope.READ)))
+    return _seen(_upload(parts.client(), None, **parts.key(Scope.READ)))
 
 
 def _camera_forbidden(parts: Parts) -> Seen:
-    return _seen(_upload(parts.client(), X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"])))
+    return _seen(
+        _upload(parts.client(), None, X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"]))
+    )
 
 
 def _key_required(parts: Parts) -> Seen:
@@ -117,7 +119,7 @@ def _too_many_webhooks(parts: Parts) -> Seen:
     store = WebhookStore(parts.jobs.client)
     for _ in range(MAX_WEBHOOKS):
         store.create("http://127.0.0.1/", ["*"], [JobState.FAILED])
-    return _seen(parts.client().post("/v1/webhooks", json={"url": "http://127.0.0.1/"}))
+    return _seen(parts.client().post("/v1/webhooks", json={"url": "http://1.1.1.1/"}))
 
 
 def _image_gone(parts: Parts) -> Seen:
