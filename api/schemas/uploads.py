@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from api.schemas.base import Input, Output, Timestamp
 from api.schemas.jobs import QueuedJob
@@ -17,6 +17,13 @@ MAX_UPLOADS: Final = 1000
 
 _EXAMPLE: Final = "wS0c1rVq2..."
 
+
+def _number(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError("is not a number; send the size of the image in bytes")  # noqa: TRY004 - pydantic wants it
+    return value
+
+
 UploadId = Annotated[
     str, Field(description="Id of a direct upload: keep it as it is; it says nothing.", examples=[_EXAMPLE])
 ]
@@ -26,7 +33,9 @@ class AnnouncedFile(Input):
     """An image that the client is going to put into storage. Members except the first two may be null."""
 
     size: Annotated[
-        int, Field(strict=True, description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281])
+        int,
+        Field(description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281]),
+        BeforeValidator(_number),
     ]
     media_type: Annotated[
         Literal["image/jpeg", "image/png", "image/webp"], Field(description="Type of the image.")

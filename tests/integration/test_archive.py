@@ -7,8 +7,10 @@ import gzip
 import io
 import json
 import os
+import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -180,6 +182,16 @@ def test_an_hour_written_again_is_the_same_object(
         assert again.deliver(begin) == Cursor(hours.last + HOUR_MS)
         assert objects.get(key) == whole
     assert ids_in(archive, hours.last) == settled
+
+
+def test_a_large_hour_is_stored_in_parts_and_read_in_pieces(archive: Archive) -> None:
+    """More than one part and one piece; the lines that a piece cuts are whole."""
+    lines = [secrets.token_hex(4000).encode() for _ in range(5000)]
+    with tempfile.TemporaryFile() as file:
+        file.write(gzip.compress(b"".join(line + b"\n" for line in lines), 1))
+        assert file.tell() > 16 * 1024 * 1024
+        archive.store(0, file)
+    assert list(archive.lines(0)) == lines
 
 
 def test_a_redis_restored_from_a_backup_takes_nothing_from_the_archive(

@@ -490,6 +490,8 @@ def test_what_replaces_an_image_later_is_not_read(
         ({"files": [{"media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [{"size": 0, "media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [{"size": "1", "media_type": "image/jpeg"}]}, "files[0].size"),
+        ({"files": [{"size": True, "media_type": "image/jpeg"}]}, "files[0].size"),
+        ({"files": [{"size": 1.5, "media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [{"size": MAX_BYTES + 1, "media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [described(b"x"), {"size": 1, "media_type": "image/gif"}]}, "files[1].media_type"),
         ({"files": [described(b"x", camera="a/b")]}, "files[0].camera"),
@@ -517,7 +519,9 @@ def test_other_mistakes_say_what_to_do(client: FlaskClient, settings: Settings) 
     future = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     late = client.post("/v1/uploads", json={"files": [described(b"x", captured_at=future)]})
     assert (late.status_code, late.get_json()["type"]) == (422, "/problems/invalid-time")
-    assert client.post("/v1/uploads/complete", json={"uploads": []}).status_code == 400
+    for ids in ([], [[None]], ["\ud800"]):
+        wrong = client.post("/v1/uploads/complete", json={"uploads": ids})
+        assert (wrong.status_code, wrong.get_json()["type"]) == (400, "/problems/invalid-body")
     off = create_app(settings.model_copy(update={"s3_public_endpoint": ""})).test_client()
     for path, body in (("", {"files": [described(b"x")]}), ("/complete", {"uploads": ["x"]})):
         response = off.post(f"/v1/uploads{path}", json=body)
