@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import obstore
@@ -53,6 +54,7 @@ _REQUEST_TIMEOUT: Final = 10
 _RETRY_TIMEOUT: Final = 3
 """Timeouts of calls, seconds, the last one of all attempts; the caller waits out longer outages."""
 
+_SLOW_TIMEOUT: Final = 3600  # of a request whose response is read while it is worked on
 _PROBE_TIMEOUT: Final = 3
 _PROBE_RETRY_TIMEOUT: Final = 1
 """The same for a probe: a readiness check names the failing part before its client gives up."""
@@ -103,12 +105,17 @@ class ObjectStore:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_TIMEOUT)
         self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_TIMEOUT)
         self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._probed = -math.inf  # when storage last took one, on the monotonic clock
         self._kept: StoredObject | None = None
         self._has_ranges = True  # until the server answers one with the whole object
+
+    @cached_property
+    def _slow_store(self) -> S3Store:
+        return _store(self._settings, _SLOW_TIMEOUT, _RETRY_TIMEOUT)
 
     def put_many(self, objects: Sequence[tuple[str, Content]]) -> None:
         """Store objects, given as key and bytes; when this returns, the server has them.
@@ -255,14 +262,17 @@ class ObjectStore:
         return None
 
     def pieces(self, name: str, length: int) -> Iterator[bytes]:
-        """Yield an object in pieces of `length` bytes. Each is a request: the reader may take its time."""
-        size = self.size(name) or 0
-        if size <= length:  # rclone answers 200, not 206, when the range is all.
-            yield self.get(name)
-            return
-        for start in range(0, size, length):
+        """Yield an object in pieces of at least `length` bytes; the reader may take its time.
+
+        It is one request, because rclone answers those of ranges wrongly.
+        """
+        with _translated(name):
+            pieces = iter(obstore.get(self._slow_store, name).stream(min_chunk_size=length))
+        while True:
             with _translated(name):
-                piece = obstore.get_range(self._store, name, start=start, end=min(start + length, size))
+                piece = next(pieces, None)
+            if piece is None:
+                return
             yield bytes(piece)
 
     @contextmanager
@@ -330,6 +340,7 @@ def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
             "allow_http": True,
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT),
             "timeout": timedelta(seconds=seconds),
+            "read_timeout": timedelta(seconds=_REQUEST_TIMEOUT),
             **({"root_certificate": ca.read_bytes()} if ca else {}),
         },
         retry_config={
