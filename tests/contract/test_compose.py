@@ -127,7 +127,7 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """In the API, the workers or the sinks, but for storage of your own, the model's folder and the host's disk."""
+    """But for storage of your own, the model's folder and the host's disk."""
     passed = {key for name in ("api", "worker", "sinks") for key in SERVICES[name]["environment"]}
     own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir", "disk"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed

@@ -89,11 +89,13 @@ def _huge_png() -> bytes:
 
 
 def _insufficient_scope(parts: Parts) -> Seen:
-    return _seen(_upload(parts.client(), jpeg(), **parts.key(Scope.READ)))
+    return _seen(_upload(parts.client(), None, **parts.key(Scope.READ)))
 
 
 def _camera_forbidden(parts: Parts) -> Seen:
-    return _seen(_upload(parts.client(), X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"])))
+    return _seen(
+        _upload(parts.client(), None, X_Camera_Id="belt-2", **parts.key(Scope.INGEST, cameras=["belt-1"]))
+    )
 
 
 def _key_required(parts: Parts) -> Seen:
