@@ -135,6 +135,10 @@ class UploadMissingError(ApiError):
     """404: the image of a direct upload has not arrived in storage."""
 
 
+class WebhookNotFoundError(ApiError):
+    """404: the webhook was never made, or it was deleted."""
+
+
 class MethodNotAllowedError(ApiError):
     """405: the path has another method."""
 
@@ -201,6 +205,14 @@ class InvalidTimeError(ApiError):
 
 class TooManyCamerasError(ApiError):
     """422: the upload names a new camera, and the limit of cameras is reached."""
+
+
+class TargetRefusedError(ApiError):
+    """422: the webhook's host has no address, or none that webhooks may be sent to."""
+
+
+class TooManyWebhooksError(ApiError):
+    """422: there are as many webhooks as there may be."""
 
 
 class IdempotencyConflictError(ApiError):
