@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 EXAMPLE_ID: Final = "01K9Z3NDEKTSV4RRFFQ69G5FAV"
 """A job's id in examples."""
@@ -17,6 +17,14 @@ JobId = Annotated[
         examples=[EXAMPLE_ID],
     ),
 ]
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+"""A number without a fraction in JSON, which some languages write as `1.0`. A text is none."""
 
 Timestamp = Annotated[
     str,
