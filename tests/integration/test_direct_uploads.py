@@ -21,6 +21,7 @@ from ulid import ULID
 
 from api.app import create_app
 from api.ingest.announcement import Announcement
+from core.bucket import ensure_bucket
 from core.errors import ObjectNotFoundError, StorageUnavailableError
 from core.ids import TIME_DIGITS
 from core.image_header import MAX_BYTES
@@ -33,7 +34,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.upload_secret import UploadSecret
 from core.settings import Settings
-from core.storage import ObjectStore, ensure_bucket
+from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support import seaweedfs
 from tests.support.images import encoded, jpeg, pattern
