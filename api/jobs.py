@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -12,48 +10,22 @@ from typing import Any, Final
 import click
 
 from api.commands import CommandGroup, print_table
-from api.http.timestamps import parse_moment
 from api.ingest.retries import REJECTIONS, RETRYABLE, Failed, Retried
+from api.options import camera, moment
 from api.schemas import jobs as schemas
 from api.services import Services
-from core.cameras import camera_id
-from core.errors import CameraIdError, JobNotFoundError
+from core.errors import JobNotFoundError
 from core.ids import accepted_ms
 from core.jobs import Job, JobState
 from core.redis.job_index import Cursor, JobFilter
 from core.settings import Settings, load_settings
 from core.times import timestamp
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}  # seconds
 _PAGE: Final = 1000
 _RETRIES: Final = 100  # in one call
 
 Opener = Callable[[], Services]
 Command = Callable[..., Any]
-
-
-def _moment(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """Parse `2h`, a date or a time with its zone; return milliseconds since 1970."""
-    del context, option
-    if text is None:
-        return None
-    if ago := re.fullmatch(r"(\d{1,9})([smhd])", text):
-        return max(0, time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS[ago[2]] * 1000)
-    moment = parse_moment(text)
-    if moment is None:
-        raise click.BadParameter(
-            f"{text!r} is not a time; write how long ago, such as 30m, 2h or 7d, or a time such as "
-            "2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z."
-        )
-    return round(moment.timestamp() * 1000)
-
-
-def _camera(context: click.Context, option: click.Parameter, text: str | None) -> str:
-    del context, option
-    try:
-        return "" if text is None else camera_id(text)
-    except CameraIdError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def _filters(states: Iterable[JobState]) -> Callable[[Command], Command]:
@@ -71,18 +43,16 @@ def _filters(states: Iterable[JobState]) -> Callable[[Command], Command]:
                 )
                 for state in states
             ),
-            click.option("--camera", callback=_camera, metavar="ID", help="Jobs of this camera [all]."),
+            click.option("--camera", callback=camera, metavar="ID", help="Jobs of this camera [all]."),
             click.option(
                 "--since",
-                callback=_moment,
+                callback=moment,
                 default="24h",
                 show_default=True,
                 metavar="TIME",
                 help="Jobs accepted since then: 30m, 2h or 7d ago, 2026-01-31 or 2026-01-31T08:00:00Z.",
             ),
-            click.option(
-                "--until", callback=_moment, metavar="TIME", help="Jobs accepted before then [now]."
-            ),
+            click.option("--until", callback=moment, metavar="TIME", help="Jobs accepted before then [now]."),
         ]
         for option in reversed(options):
             command = option(command)

@@ -63,6 +63,10 @@ class RedisFullError(RedisUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
 
+class ArchiveError(WastestreamError):
+    """Raised when an archived hour of results is damaged."""
+
+
 class DataLostError(WastestreamError):
     """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
 

@@ -7,6 +7,7 @@ import ssl
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -24,6 +25,12 @@ _FASTEST: Final = 1e6
 
 RATE_RULE: Final = "use 0 for no limit, or from 0.001 to 1,000,000 images a second"
 """Valid rates, for messages."""
+
+
+MQTT_URL_RULE: Final = (
+    "use mqtt://USER:PASSWORD@HOST:PORT or mqtts://..., with / ? # [ ] @ % in the password percent-encoded"
+)
+"""Valid URLs of a broker, for messages."""
 
 
 def is_rate(value: float) -> bool:
@@ -137,6 +144,17 @@ class Settings(BaseSettings):
         168.0, ge=1, description="Retention of images in hours, from acceptance."
     )
     ledger_retention_days: float = Field(92.0, ge=1, description="Retention of the ledger's rows in days.")
+    mqtt_url: SecretStr = Field(
+        SecretStr(""), description="URL of the MQTT broker that results are published to; empty for none."
+    )
+    site: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of this installation in MQTT topics.",
+    )
+    archive: Literal["on", "off"] = Field(
+        "on", description="Archive of results: an object in the bucket for each hour, below `results/`."
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Minimum severity of log lines."
     )
@@ -145,6 +163,19 @@ class Settings(BaseSettings):
     @classmethod
     def _is_redis_url(cls, value: SecretStr) -> SecretStr:
         check_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _is_mqtt_url(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in {"mqtt", "mqtts"} and parts.hostname and parts.port != 0
+        except ValueError:
+            valid = False
+        if url and not (valid and parts.path in {"", "/"} and not parts.query):
+            raise ValueError(MQTT_URL_RULE)
         return value
 
     @field_validator("s3_ca_file", mode="before")

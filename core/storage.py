@@ -1,7 +1,6 @@
 """Image bytes in S3-compatible storage: `ObjectStore`.
 
-obstore moves the bytes (a put costs 0.16 ms of CPU time, boto3's 2.8); boto3 makes the bucket.
-`python -m core.storage` makes the bucket and exits.
+obstore moves the bytes: a put costs 0.16 ms of CPU time, boto3's 2.8.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import ssl
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Final
 
 import obstore
 from obstore.exceptions import BaseError, GenericError, NotFoundError
@@ -24,8 +22,8 @@ from obstore.store import S3Store
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
 from core.formats.layout import ImageBytes
 from core.image_header import MAX_BYTES, MEDIA_TYPES
-from core.settings import Settings, load_settings
-from core.shards import ARCHIVE, IMAGES, StoredObject, object_key
+from core.settings import Settings
+from core.shards import ARCHIVE, StoredObject, object_key
 
 if TYPE_CHECKING:
     from obstore import GetResult  # types only
@@ -34,7 +32,8 @@ if TYPE_CHECKING:
 Content = ImageBytes | list[ImageBytes]
 """Bytes of an object, in one piece or several."""
 
-_TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar"}
+_TYPES: Final = {**MEDIA_TYPES, ARCHIVE[1:]: "application/x-tar", "gz": "application/gzip"}
+_PART: Final = 8 * 1024 * 1024  # bytes of a part of a large object
 _PROBE: Final = ".ping"
 _PROBE_BYTES: Final = 1024 * 1024  # at most
 _PROBE_PUT_INTERVAL: Final = 10
@@ -45,19 +44,19 @@ _EMPTY: Final = "InvalidRange"  # as servers say that an object is empty
 
 _MAX_PUTS: Final = 4
 _MAX_DELETED: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
-_LIFECYCLE_ID: Final = "wastestream-images"
 
 _CONNECT_TIMEOUT: Final = 2
 _REQUEST_TIMEOUT: Final = 10
 _RETRY_TIMEOUT: Final = 3
 """Timeouts of calls, seconds, the last one of all attempts; the caller waits out longer outages."""
 
+_SLOW_TIMEOUT: Final = 3600  # of a request whose response is read while it is worked on
 _PROBE_TIMEOUT: Final = 3
 _PROBE_RETRY_TIMEOUT: Final = 1
 """The same for a probe: a readiness check names the failing part before its client gives up."""
 
 _CAUSES: Final = (
-    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.storage`"),
+    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.bucket`"),
     ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
     (
         "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",
@@ -91,7 +90,7 @@ def _translated(key: str) -> Iterator[None]:
         if isinstance(error, NotFoundError | FileNotFoundError) and _CAUSES[0][0] not in text:
             raise ObjectNotFoundError(f"Storage has no object {key}.") from error
         # Access denied, timed out, answered 5xx, no bucket: not this image's fault, so never final.
-        raise StorageUnavailableError(f"{_cause(text)} ({_summary(text)}).") from error
+        raise StorageUnavailableError(f"{cause(text)} ({_summary(text)}).") from error
 
 
 class ObjectStore:
@@ -102,12 +101,17 @@ class ObjectStore:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_TIMEOUT)
         self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_TIMEOUT)
         self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._probed = -math.inf  # when storage last took one, on the monotonic clock
         self._kept: StoredObject | None = None
         self._has_ranges = True  # until the server answers one with the whole object
+
+    @cached_property
+    def _slow_store(self) -> S3Store:
+        return _store(self._settings, _SLOW_TIMEOUT, _RETRY_TIMEOUT)
 
     def put_many(self, objects: Sequence[tuple[str, Content]]) -> None:
         """Store objects, given as key and bytes; when this returns, the server has them.
@@ -239,6 +243,34 @@ class ObjectStore:
         with self._putting(name, data):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
 
+    def put_file(self, name: str, file: IO[bytes]) -> None:
+        """Store a file as one object, a large one in parts, so that memory stays bounded."""
+        file.seek(0)
+        with self._putting(name, b""):
+            obstore.put(
+                self._store, name, file, attributes=_attributes(name), chunk_size=_PART, max_concurrency=2
+            )
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of an object; None if there is none."""
+        with suppress(ObjectNotFoundError), _translated(name):
+            return int(obstore.head(self._store, name)["size"])
+        return None
+
+    def pieces(self, name: str, length: int) -> Iterator[bytes]:
+        """Yield an object in pieces of at least `length` bytes; the reader may take its time.
+
+        It is one request, because rclone answers those of ranges wrongly.
+        """
+        with _translated(name):
+            pieces = iter(obstore.get(self._slow_store, name).stream(min_chunk_size=length))
+        while True:
+            with _translated(name):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield bytes(piece)
+
     @contextmanager
     def _putting(self, name: str, data: Content) -> Iterator[None]:
         """Translate errors of a put, and remember how much storage did not take."""
@@ -304,6 +336,7 @@ def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
             "allow_http": True,
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT),
             "timeout": timedelta(seconds=seconds),
+            "read_timeout": timedelta(seconds=_REQUEST_TIMEOUT),
             **({"root_certificate": ca.read_bytes()} if ca else {}),
         },
         retry_config={
@@ -339,90 +372,15 @@ def _image(stored: StoredObject | WastestreamError, key: str) -> memoryview | Wa
         return error
 
 
-def ensure_bucket(settings: Settings) -> None:
-    """Make the bucket if the server does not have it, and let it forget old images if it can.
-
-    Raises:
-        StorageUnavailableError: the server cannot be reached or denies access.
-    """
-    import boto3  # noqa: PLC0415 - takes 0.4 s and 30 MB, which only this one-shot pays
-    from botocore.config import Config  # noqa: PLC0415
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-
-    try:
-        client = boto3.client(
-            "s3",
-            endpoint_url=settings.s3_endpoint,
-            region_name=settings.s3_region,
-            aws_access_key_id=settings.s3_access_key.get_secret_value(),
-            aws_secret_access_key=settings.s3_secret_key.get_secret_value(),
-            aws_session_token=settings.s3_session_token.get_secret_value() or None,
-            # Else the system's authorities, as obstore; boto3's own are a copy of Mozilla's.
-            verify=str(settings.s3_ca_file or ssl.get_default_verify_paths().cafile or "") or True,
-            config=Config(
-                signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 5}
-            ),
-        )
-        if settings.s3_bucket not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
-            client.create_bucket(Bucket=settings.s3_bucket)
-        with suppress(ClientError):  # Servers without lifecycles have errors of their own.
-            _set_lifecycle(client, settings)
-    except (BotoCoreError, ClientError) as error:
-        raise StorageUnavailableError(
-            f"The bucket {settings.s3_bucket} at {settings.s3_endpoint} cannot be made. "
-            f"{_cause(str(error))} ({error})."
-        ) from error
-
-
-def _set_lifecycle(client: Any, settings: Settings) -> None:
-    """Have images removed a day after workers would, should none run; keep the rules of others."""
-    rule = {
-        "ID": _LIFECYCLE_ID,
-        "Status": "Enabled",
-        "Filter": {"Prefix": f"{IMAGES}/"},
-        "Expiration": {"Days": math.ceil(settings.image_retention_hours / 24) + 1},
-    }
-    rules = _lifecycle_rules(client, settings.s3_bucket)
-    if rule not in rules:
-        others = [other for other in rules if other.get("ID") != _LIFECYCLE_ID]
-        client.put_bucket_lifecycle_configuration(
-            Bucket=settings.s3_bucket, LifecycleConfiguration={"Rules": [*others, rule]}
-        )
-
-
-def _lifecycle_rules(client: Any, bucket: str) -> list[dict[str, Any]]:
-    from botocore.exceptions import ClientError  # noqa: PLC0415 - as in ensure_bucket
-
-    try:
-        return list(client.get_bucket_lifecycle_configuration(Bucket=bucket).get("Rules", []))
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
-            raise
-        return []
-
-
 def _attributes(key: str) -> dict[str, str]:
     return {"Content-Type": _TYPES.get(key.rpartition(".")[2], "application/octet-stream")}
 
 
-def _cause(text: str) -> str:
+def cause(text: str) -> str:
+    """Return the cause in a client's error text, a sentence for the operator."""
     return next(sentence for pattern, sentence in _CAUSES if re.search(pattern, text))
 
 
 def _summary(text: str) -> str:
     """Return obstore's message with the server's words, without the dump of its objects."""
     return " ".join(text.partition("\n\nDebug source")[0].split())[:400]
-
-
-def main() -> int:
-    """Make the bucket; return the exit code."""
-    try:
-        ensure_bucket(load_settings())
-    except WastestreamError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from api import readiness
 from api.app import create_app
+from core.bucket import ensure_bucket
 from core.errors import RedisUnavailableError
 from core.redis.api_keys import KeyStore
 from core.redis.client import connect
@@ -22,7 +23,7 @@ from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
-from core.storage import ObjectStore, ensure_bucket
+from core.storage import ObjectStore
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
 from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
+from core.times import parse_rfc3339
 
 _CLOCK_SKEW_SECONDS: Final = 300
 
 _NUMBER: Final = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 """A decimal number. Python's own `float` also takes `1_000`, `inf` and digits of all scripts."""
-
-_LEAP_SECOND: Final = re.compile(r"(?<=:\d\d:)60(?=\D|$)", re.ASCII)
 
 _EPOCH: Final = re.compile(r"(?:(\d{9,10})|(\d{12,13}))(?:\.\d+)?", re.ASCII)
 """Seconds since 1970, or milliseconds. 8 or 14 digits are more likely a date without a zone."""
@@ -25,41 +24,10 @@ _COMPACT_DATES: Final = ("%Y%m%d%H%M", "%y%m%d%H%M%S")
 
 _COMPACT_DIGITS: Final = 12
 
-_FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 9000  # leaves room to add hours: years end with 9999
-
 
 def parse_number(text: str) -> float | None:
     """Return the decimal number; None if the text is not one."""
     return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def parse_rfc3339(text: str) -> datetime | None:
-    """Return the time, with its zone; None if the text is not a time, or has no zone.
-
-    RFC 3339 (section 5.6) also allows two things that Python does not parse: lower-case `t` and `z`, and a
-    leap second, which is read as the first second of the next minute.
-    """
-    text, leap = _LEAP_SECOND.subn("59", text, count=1)
-    try:
-        moment = datetime.fromisoformat(text.upper()) + timedelta(seconds=leap)
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo else None
-
-
-def parse_moment(text: str) -> datetime | None:
-    """Return a date (midnight UTC) or a time with its zone, in UTC; None if the text is neither."""
-    try:
-        if "T" not in text.upper():
-            moment: datetime | None = datetime.combine(date.fromisoformat(text), time(), UTC)
-        else:
-            # An unescaped plus sign in a URL is decoded as a space.
-            moment = parse_rfc3339(text.replace(" ", "+"))
-            moment = moment and moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment and _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
 
 
 def captured_ms(text: str | None, name: str, kind: ProblemType) -> int | None:

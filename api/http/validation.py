@@ -66,7 +66,9 @@ def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
     """
     request.max_content_length = max_bytes
     try:
-        return model.model_validate(request.get_json())
+        document = request.get_json()
+        json.dumps(document, ensure_ascii=False).encode()  # Else a response that repeats a text would fail.
+        return model.model_validate(document)
     except UnsupportedMediaType as error:
         raise RequestError(
             ProblemType.UNSUPPORTED_BODY,
@@ -76,6 +78,8 @@ def read_document(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
         raise _invalid_body("The JSON is nested too deeply", model) from error
     except BadRequest as error:
         raise _invalid_body("The body is not JSON", model) from error
+    except UnicodeEncodeError as error:
+        raise _invalid_body(r"The JSON has half of a surrogate pair, such as \ud800", model) from error
     except ValidationError as error:
         raise _invalid_body(_reason(error, with_value=False), model) from error
 
@@ -123,14 +127,14 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
         case "model_type" | "model_attributes_type":
             return f"{place or 'The document'} is not an object"
     reason = first["msg"].removeprefix("Value error, ")
-    value = f"={_as_sent(first['input'])[:_SHOWN]!r}" if with_value else ""
+    value = f"={_sent(first['input'])[:_SHOWN]!r}" if with_value else ""
     joint = " " if first["type"] == "value_error" else ": "
     return f"{place}{value}{joint}{reason[0].lower()}{reason[1:]}"
 
 
-def _as_sent(parameter: str | list[str]) -> str:
-    """Return a parameter's value as it was in the address; of one that was repeated, all."""
-    return parameter if isinstance(parameter, str) else ",".join(parameter)
+def _sent(value: object) -> str:
+    """Return a parameter's value as it was sent."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _place(location: tuple[int | str, ...]) -> str:

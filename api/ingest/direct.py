@@ -32,7 +32,10 @@ from core.shards import split
 from core.storage import ObjectStore
 
 URL_SECONDS: Final = 900
-"""Seconds for which a presigned URL is valid. For as long again the upload can be completed."""
+"""Seconds for which a presigned URL is valid. For as long again the upload can be completed.
+
+`core.redis.job_index` reads the list of jobs so much further.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from api.ingest.check import check
 from api.ingest.commit import Origin, Upload
 from api.ingest.upload import Ingest
 from core.errors import (
+    CorruptImageError,
     DataLostError,
     DiskFullError,
     ImageError,
@@ -162,7 +163,13 @@ class _Attempts:
         if known := self._jobs.known(idempotency):
             return _retried(old, self._ingest.existing(known), known=True)
         origin = Origin(old.camera, old.captured_ms, retry_of=old.id)
-        image = check(self._image(old), MEDIA_TYPES[old.format], origin)
+        data = self._image(old)
+        try:
+            image = check(data, MEDIA_TYPES[old.format], origin)
+        except (ImageError, RequestError) as error:
+            raise CorruptImageError(
+                f"The stored image of job {old.id} is not accepted now: {error}"
+            ) from error
         accepted = self._ingest.submit(Upload([image], self._lane, idempotency, self._limit, old.owner))
         return _retried(old, accepted)
 

@@ -28,7 +28,11 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 @blueprint.get("")
 @requires(Scope.READ)
 @by_camera
-@operation({200: Answer("A page of jobs.", JobPage)}, query=JobListQuery)
+@operation(
+    {200: Answer("A page of jobs.", JobPage)},
+    problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN],
+    query=JobListQuery,
+)
 def list_jobs() -> Response:
     """List jobs.
 

@@ -24,6 +24,12 @@ from core.jobs import Job, JobState
 from core.redis.api_keys import Scope
 from core.redis.eta import Place
 
+_OF_A_JOB: Final = (
+    ProblemType.IMAGE_GONE,
+    ProblemType.DAMAGED_IMAGE,
+    ProblemType.TOO_MANY_CAMERAS,
+    ProblemType.IDEMPOTENCY_CONFLICT,
+)
 _OVERLOAD: Final = (
     ProblemType.QUEUE_FULL,
     ProblemType.RATE_LIMIT_EXCEEDED,
@@ -33,7 +39,7 @@ _OVERLOAD: Final = (
 blueprint = Blueprint("retries", __name__, url_prefix="/v1/jobs")
 
 
-@blueprint.post("/<job_id>/retry")
+@blueprint.post("/<job:job_id>/retry")
 @requires(Scope.INGEST)
 @by_camera
 @operation(
@@ -41,9 +47,7 @@ blueprint = Blueprint("retries", __name__, url_prefix="/v1/jobs")
     problems=[
         ProblemType.JOB_NOT_FOUND,
         ProblemType.JOB_NOT_RETRYABLE,
-        ProblemType.IMAGE_GONE,
-        ProblemType.TOO_MANY_CAMERAS,
-        ProblemType.IDEMPOTENCY_CONFLICT,
+        *_OF_A_JOB,
         *_OVERLOAD,
     ],
 )
@@ -66,12 +70,8 @@ def retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
     {202: Answer("Outcome of each job.", schemas.RetryOutcome)},
-    problems=_OVERLOAD,
-    item_problems=[
-        ProblemType.IMAGE_GONE,
-        ProblemType.TOO_MANY_CAMERAS,
-        ProblemType.IDEMPOTENCY_CONFLICT,
-    ],
+    problems=[ProblemType.CAMERA_FORBIDDEN, *_OVERLOAD],
+    item_problems=_OF_A_JOB,
     body=Body(schemas.RetrySelection),
 )
 def retry_all() -> tuple[Response, int]:

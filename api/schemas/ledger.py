@@ -8,12 +8,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.http.timestamps import parse_moment
 from api.schemas.base import CAMERA_PATTERN, Input, Output, Timestamp
 from core.cameras import camera_id
 from core.errors import CameraIdError
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
-from core.times import hour_timestamp, written
+from core.times import hour_timestamp, parse_moment, written
 
 
 def _moment(text: object) -> datetime:

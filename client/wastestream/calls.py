@@ -181,7 +181,7 @@ class Calls:
 
     def _with_camera(self, image: Image) -> Image:
         """Return the image with the client's camera, unless it has its own."""
-        return image if image.camera or self._camera is None else replace(image, camera=self._camera)
+        return replace(image, camera=self._camera) if image.camera is None and self._camera else image
 
     async def _call(
         self,

@@ -79,7 +79,9 @@ class Client:
 
         Images are taken from the iterable when they can be sent, in this thread, and are sent in groups of up
         to 64 images and 16 MiB. At most `concurrency` groups are in memory, and about 1,000 accepted images
-        wait for their results at a time. A bad image is an outcome with an error, and the others go on.
+        wait for their results at a time. A bad image is an outcome with an error, and the others go on. An
+        iterable that waits, perhaps for a camera, delays the outcomes of earlier images: send such images
+        with `upload` or `classify`.
 
         Args:
             images: as `classify` accepts them.

@@ -1,4 +1,4 @@
-"""Making of a client's calls from what its user states."""
+"""Set-up of a client: its address, key and proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that the client raises itself. What the server rejects is in `wastestream.problems`."""
+"""Errors of the client itself. Rejections by the server are in `wastestream.problems`."""
 
 from __future__ import annotations
 

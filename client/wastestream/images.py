@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import re
 import stat
@@ -25,7 +26,7 @@ _READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O
 
 @runtime_checkable
 class PillowImage(Protocol):
-    """What is used of a `PIL.Image.Image`."""
+    """The used part of a `PIL.Image.Image`."""
 
     @property
     def mode(self) -> str:
@@ -45,7 +46,7 @@ Content = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, PillowIma
 
 @dataclass(frozen=True)
 class Image:
-    """An image with what is known of it. None: as the client's default, or nothing.
+    """An image and its origin. Every member but `content` may be None: unknown, or the client's default.
 
     Attributes:
         content: a path, the bytes of a JPEG, PNG or WebP file, or a Pillow image, which is sent as JPEG of
@@ -57,8 +58,8 @@ class Image:
             job, even by another program; without one, each call of this client has a key of its own.
 
     Raises:
-        TypeError: `content` is nothing of that.
-        ValueError: the time has no zone, or the key is no key.
+        TypeError: `content` is of another type.
+        ValueError: the time has no zone, the age is no number of seconds, or the key is no key.
     """
 
     content: Content
@@ -78,6 +79,8 @@ class Image:
                 f"captured_at={self.captured_at.isoformat()} has no zone; use an aware datetime, such as "
                 "datetime.now(timezone.utc)."
             )
+        if self.max_age is not None and not 0 <= self.max_age < math.inf:
+            raise ValueError(f"max_age={self.max_age} is no number of seconds; use 0 or more.")
         if self.idempotency_key is not None and not _KEY.fullmatch(self.idempotency_key):
             raise ValueError(
                 f"{self.idempotency_key[:40]!r} is no idempotency key; use 1 to 128 visible ASCII characters."

@@ -43,13 +43,13 @@ Images = Iterable["Image | Content"] | AsyncIterable["Image | Content"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one of many images.
+    """Outcome of one of many images.
 
     Attributes:
         index: its place in the iterable, from 0.
         path: its path, None for an image that is none.
         job: its job; None if it was not accepted.
-        error: why there is no job, or why it was not waited for.
+        error: why there is no job, or no result of it.
     """
 
     index: int
@@ -71,7 +71,7 @@ class Run:
 
     Args:
         calls: of the server.
-        images: what to send.
+        images: the images to send.
         settle: whether to wait for the results.
         concurrency: number of concurrent uploads.
         progress: called after each step; True for a bar.

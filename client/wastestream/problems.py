@@ -24,7 +24,7 @@ class ApiError(WastestreamError):
         type: the problem's type, a path on the server with a page about it, such as `/problems/queue-full`.
         title: a short text, the same for every problem of the type.
         status: of the response.
-        detail: what is wrong, then what to do; the text of the error.
+        detail: the cause, then the remedy; the text of the error.
         request_id: for the server's log; None for one image of a bulk upload.
     """
 
@@ -135,6 +135,10 @@ class UploadMissingError(ApiError):
     """404: the image of a direct upload has not arrived in storage."""
 
 
+class WebhookNotFoundError(ApiError):
+    """404: the webhook was never made, or it was deleted."""
+
+
 class MethodNotAllowedError(ApiError):
     """405: the path has another method."""
 
@@ -201,6 +205,14 @@ class InvalidTimeError(ApiError):
 
 class TooManyCamerasError(ApiError):
     """422: the upload names a new camera, and the limit of cameras is reached."""
+
+
+class TargetRefusedError(ApiError):
+    """422: the webhook's host has no address, or none that webhooks may be sent to."""
+
+
+class TooManyWebhooksError(ApiError):
+    """422: there are as many webhooks as there may be."""
 
 
 class IdempotencyConflictError(ApiError):

@@ -1,4 +1,4 @@
-"""Requests to the server, from what callers pass."""
+"""Requests to the server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def upload(image: Image, data: bytes, *, wait: float = 0.0) -> Request:
 def upload_bulk(images: Sequence[tuple[Image, bytes]]) -> Request:
     """Return the upload of up to 64 images.
 
-    What is the same for all images stands in the call's header, otherwise in its part `metadata`.
+    Cameras, times and ages that all images share stand in the call's header, others in its part `metadata`.
     """
     origins = [_origin(image) for image, _ in images]
     alike = all(origin == origins[0] for origin in origins)

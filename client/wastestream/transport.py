@@ -1,7 +1,7 @@
-"""The two ways to do what calls wait for: with asyncio, or blocking in threads.
+"""The two ways to send, wait and read files: with asyncio, or blocking in threads.
 
-The calls themselves are coroutines, written once. With `BlockingTransport` they never suspend: whatever they
-await has happened when it returns. So `run` gets a coroutine's result without an event loop.
+The calls themselves are coroutines, written once. With `BlockingTransport` they never suspend, because each
+of its methods has done its work when it returns. So `run` gets a coroutine's result without an event loop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Task(Protocol[T_co]):
 
 
 class Transport(ABC):
-    """What calls wait for."""
+    """Sends requests, waits, reads files and runs coroutines side by side."""
 
     @abstractmethod
     async def send(self, request: Request) -> httpx.Response:

@@ -27,6 +27,9 @@ _SLACK_MS: Final = 60_000
 """By how much an entry's time may differ from its jobs' `accepted_at`, which is the API's time before it
 stored the image: the longest attempt to store it, and the difference of the clocks."""
 
+_MAX_DELAY_MS: Final = 1_800_000 + _SLACK_MS
+"""By how much an entry's time may be later: a direct upload's `accepted_at` is that of its announcement."""
+
 _ENTRIES: Final = 250  # entries read in one call
 _PIECE: Final = 1000  # jobs looked at in one call: 2 ms, for which other clients of Redis wait
 _CURSOR: Final = re.compile(r"(\d{1,15})-(\d{1,10})-(\d{1,3})-(\d{1,15})", re.ASCII)
@@ -161,7 +164,7 @@ class JobIndex:
         with translated():
             seconds, microseconds = self._client.time()
         now = seconds * 1000 + microseconds // 1000
-        until = now if wanted.to_ms is None else min(now, wanted.to_ms + _SLACK_MS)
+        until = now if wanted.to_ms is None else min(now, wanted.to_ms + _MAX_DELAY_MS)
         return Cursor(max(0, wanted.from_ms - _SLACK_MS), 0, 0, max(0, until))
 
     def _entries(self, first: str, last: str) -> list[tuple[str, Shard | None]]:

@@ -6,7 +6,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -72,7 +72,7 @@ class WebhookStore:
     """Keeps webhooks. Every method raises `RedisUnavailableError` while Redis is down.
 
     The record of a webhook never changes, and a process that sends it writes nothing into it, so nothing
-    that is deleted comes back. What such a process writes elsewhere after that is removed by `sweep`.
+    that is deleted comes back. What is left of it elsewhere is removed by `sweep`.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -127,8 +127,9 @@ class WebhookStore:
         raise WebhookNotFoundError(webhook_id)
 
     def delete(self, webhook: Webhook) -> None:
-        """Delete a webhook. A delivery in progress may still end."""
-        self._forget([webhook.id])
+        """Delete a webhook. Its cursor stays until nothing can be sending it, or that would begin anew."""
+        with translated():
+            self._client.hdel(keys.WEBHOOKS, webhook.id)
 
     def replay(self, webhook: Webhook, cursor: Cursor | None) -> None:
         """Have a webhook, dead or not, go on from a cursor at once; None for where it stopped."""
@@ -170,8 +171,8 @@ class WebhookStore:
         with translated():
             self._client.hset(keys.WEBHOOKS_DEAD, webhook.id, time.time_ns() // 1_000_000)
 
-    def sweep(self) -> None:
-        """Remove what a process wrote of webhooks that were deleted meanwhile."""
+    def sweep(self, running: Collection[str]) -> None:
+        """Remove what is left of webhooks that were deleted, except of those that may still be sent."""
         with translated(), self._client.pipeline() as pipe:
             for key in (keys.WEBHOOKS, keys.WEBHOOKS_FAILING, keys.WEBHOOKS_DEAD, keys.WEBHOOK_REPLAYS):
                 pipe.hgetall(key)
@@ -179,17 +180,13 @@ class WebhookStore:
                 pipe.hgetall(key)
             known, *states, cursors, errors = pipe.execute()
         named = {name.removeprefix(_SINK) for name in (*cursors, *errors) if name.startswith(_SINK)}
-        if ghosts := named.union(*states) - set(known):
-            self._forget(sorted(ghosts))
-
-    def _forget(self, webhook_ids: Sequence[str]) -> None:
-        sinks = [_SINK + webhook_id for webhook_id in webhook_ids]
-        with translated(), self._client.pipeline() as pipe:
-            for key in (keys.WEBHOOKS, keys.WEBHOOKS_FAILING, keys.WEBHOOKS_DEAD, keys.WEBHOOK_REPLAYS):
-                pipe.hdel(key, *webhook_ids)
-            for key in (keys.SINKS, keys.SINK_ERRORS, keys.SINK_GAPS):
-                pipe.hdel(key, *sinks)
-            pipe.execute()
+        if ghosts := named.union(*states).difference(known, running):
+            with translated(), self._client.pipeline() as pipe:
+                for key in (keys.WEBHOOKS_FAILING, keys.WEBHOOKS_DEAD, keys.WEBHOOK_REPLAYS):
+                    pipe.hdel(key, *ghosts)
+                for key in (keys.SINKS, keys.SINK_ERRORS, keys.SINK_GAPS):
+                    pipe.hdel(key, *(_SINK + webhook_id for webhook_id in ghosts))
+                pipe.execute()
 
     @staticmethod
     def _revive(pipe: redis.client.Pipeline, webhook_id: str) -> None:

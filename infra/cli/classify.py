@@ -118,7 +118,8 @@ class _Classification:
 
     def run(self) -> None:
         """Send the images; give the output a result of each."""
-        logging.getLogger("wastestream").addHandler(_Sentences(self._output))
+        sentences, logger = _Sentences(self._output), logging.getLogger("wastestream")
+        logger.addHandler(sentences)
         try:
             for outcome in self._client.classify_many(self._contents(), progress=self._output.count):
                 self._take(outcome)
@@ -127,6 +128,8 @@ class _Classification:
             self._output.say(sentence)
             for source in list(self._left.values()):
                 self._add(unfinished(source, self._jobs.get(source.position), sentence))
+        finally:
+            logger.removeHandler(sentences)
 
     def _contents(self) -> Iterator[bytes]:
         """Yield the bytes of each image that can be sent."""

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "resume": "Resume a paused lane.",
     "keys": "Create, list and revoke API keys.",
     "cameras": "List and forget cameras.",
+    "export": "Write results to CSV, JSON Lines or Parquet.",
     "installation": "Report data loss; continue with the remaining data.",
     "worker": "Run workers on this machine for a stack on another machine.",
     "train": "Train a model on labelled images.",

@@ -177,7 +177,7 @@ def _s3(plan: StackPlan, credentials: Credentials) -> Service:
 def _bucket(plan: StackPlan, environment: Mapping[str, str]) -> Service:
     return Service(
         name="bucket",
-        command=[*_PYTHON, "core.storage"],
+        command=[*_PYTHON, "core.bucket"],
         folder=REPOSITORY,
         log=plan.folder.logs / "bucket.log",
         environment=environment,

@@ -127,8 +127,8 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """In the API or in the workers, but for storage of your own, the model's folder and the host's disk."""
-    passed = {key for name in ("api", "worker") for key in SERVICES[name]["environment"]}
+    """But for storage of your own, the model's folder and the host's disk."""
+    passed = {key for name in ("api", "worker", "sinks") for key in SERVICES[name]["environment"]}
     own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir", "disk"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed
 
@@ -270,7 +270,7 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
         for variable, value in service.get("environment", {}).items():
             if value is None:
                 default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
-                taken[variable] = f"{default:g}" if isinstance(default, float) else str(default)
+                taken[variable] = f"{default:g}" if isinstance(default, float) else str(default).strip("()")
     assert optional == taken
 
 

@@ -50,6 +50,13 @@ ACCESS = {
     "jobs.cancel": Scope.INGEST,
     "jobs.query": Scope.READ,
     "jobs.image": Scope.READ,
+    "jobs.list_jobs": Scope.READ,
+    "retries.retry": Scope.INGEST,
+    "retries.retry_all": Scope.INGEST,
+    "webhooks.create": Scope.ADMIN,
+    "webhooks.show": Scope.ADMIN,
+    "webhooks.delete": Scope.ADMIN,
+    "webhooks.replay": Scope.ADMIN,
     "ledger.show": Scope.READ,
     "results.show": Scope.READ,
     "metrics.show": Scope.READ,
@@ -570,7 +577,7 @@ def test_a_key_of_broken_characters_is_rejected(settings: Settings, body: str) -
     hashed = settings.model_copy(update={"admin_key_sha256": "0" * 64})
     client = create_app(hashed).test_client()
     response = client.post("/session", data=body, content_type="application/json", headers=OWN_PAGE)
-    assert_problem(response, 400, "valid string")
+    assert_problem(response, 400, "half of a surrogate pair")
 
 
 @pytest.mark.parametrize("body", [0, [], {}, {"key": 1}, {"key": " "}, {"key": "x" * 300}])

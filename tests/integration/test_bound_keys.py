@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api.app import create_app
 from api.auth.policy import is_by_camera, scope_of
 from core.errors import KeyBindingError
 from core.ids import new_job_id
@@ -51,6 +53,13 @@ class World:
 
 
 @pytest.fixture
+def client(settings: Settings) -> FlaskClient:
+    """The API with every route open, direct uploads too."""
+    public = settings.s3_endpoint.replace("127.0.0.1", "localhost")
+    return create_app(settings.model_copy(update={"s3_public_endpoint": public})).test_client()
+
+
+@pytest.fixture
 def world(client: FlaskClient, settings: Settings, jobs: JobStore) -> World:
     """The world of these tests."""
     keys = KeyStore(connect(settings.redis_url.get_secret_value()))
@@ -72,6 +81,18 @@ def upload(client: FlaskClient, headers: dict[str, str], camera: str) -> str:
     response = client.post("/v1/images", data=jpeg(), headers=sent)
     assert response.status_code == 202, response.text
     return str(response.get_json()["id"])
+
+
+SLOT = {"size": len(jpeg()), "media_type": "image/jpeg"}
+
+
+def announced(world: World, headers: dict[str, str], camera: str) -> str:
+    """Announce an image and put it into storage; return the id of the upload."""
+    made = world.client.post("/v1/uploads", json={"files": [{**SLOT, "camera": camera}]}, headers=headers)
+    (slot,) = made.get_json()["uploads"]
+    stored = httpx.put(slot["url"], content=jpeg(), headers=slot["headers"], trust_env=False)
+    assert stored.status_code == 200
+    return str(slot["id"])
 
 
 def refused(response: TestResponse, status: int, kind: str) -> str:
@@ -116,6 +137,23 @@ def bulk_uploads(world: World) -> None:
     mixed = send({}, {"files": [{"camera": OWN}, {"camera": FOREIGN}, {}]}).get_json()["items"]
     assert [item["status"] for item in mixed] == [202, 403, 403]
     assert [item["error"]["type"] for item in mixed[1:]] == ["/problems/camera-forbidden"] * 2
+
+
+def announcing(world: World) -> None:
+    """One image of another camera, or of the one that counts without a camera, refuses the call."""
+    assert announced(world, world.bound, OWN)
+    for camera in ({"camera": FOREIGN}, {}):
+        files = [{**SLOT, "camera": OWN}, {**SLOT, **camera}]
+        refused(world.call("POST", "/v1/uploads", json={"files": files}), 403, "camera-forbidden")
+
+
+def completing(world: World) -> None:
+    """What others announced is unknown, of own cameras too."""
+    senders = ((world.bound, OWN), (world.free, OWN), (world.free, FOREIGN))
+    ids = [announced(world, headers, camera) for headers, camera in senders]
+    items = world.call("POST", "/v1/uploads/complete", json={"uploads": ids}).get_json()["items"]
+    assert ["job" in item for item in items] == [True, False, False]
+    assert len({(item["status"], item["error"]["type"]) for item in items[1:]}) == 1
 
 
 def job(world: World) -> None:
@@ -180,6 +218,17 @@ def metrics(world: World) -> None:
     refused(world.call("GET", "/metrics"), 403, "camera-forbidden")
 
 
+def webhooks(world: World) -> None:
+    """They carry everything out, so they need admin, which cannot be bound."""
+    for method, path in (
+        ("POST", "/v1/webhooks"),
+        ("GET", "/v1/webhooks"),
+        ("DELETE", "/v1/webhooks/1"),
+        ("POST", "/v1/webhooks/1/replay"),
+    ):
+        refused(world.call(method, path), 403, "insufficient-scope")
+
+
 def readiness(world: World) -> None:
     """What it says of the whole system it says to no bound key."""
     assert set(world.call("GET", "/readyz").get_json()) <= {"status", "checks", "warnings", "paused"}
@@ -222,6 +271,8 @@ def session(world: World) -> None:
 CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "images.upload": uploads,
     "images.upload_bulk": bulk_uploads,
+    "uploads.announce": announcing,
+    "uploads.complete": completing,
     "jobs.list_jobs": job_list,
     "jobs.show": job,
     "retries.retry": retrying,
@@ -232,6 +283,7 @@ CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "results.show": results,
     "ledger.show": ledger,
     "metrics.show": metrics,
+    **dict.fromkeys(("webhooks.create", "webhooks.show", "webhooks.delete", "webhooks.replay"), webhooks),
     "probes.readyz": readiness,
     "session.show": session,
     "session.sign_in": session,

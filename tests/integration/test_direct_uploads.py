@@ -21,7 +21,9 @@ from ulid import ULID
 
 from api.app import create_app
 from api.ingest.announcement import Announcement
+from core.bucket import ensure_bucket
 from core.errors import ObjectNotFoundError, StorageUnavailableError
+from core.ids import TIME_DIGITS
 from core.image_header import MAX_BYTES
 from core.jobs import JobState, Outcome
 from core.messages import QUEUES
@@ -32,7 +34,7 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.upload_secret import UploadSecret
 from core.settings import Settings
-from core.storage import ObjectStore, ensure_bucket
+from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support import seaweedfs
 from tests.support.images import encoded, jpeg, pattern
@@ -354,6 +356,27 @@ def test_a_key_announces_for_its_cameras_only(client: FlaskClient, jobs: JobStor
     assert kinds(complete(client, [slot["id"]], **key)) == [(202, "")]
 
 
+def test_a_late_upload_is_listed_and_can_be_sent_again(
+    client: FlaskClient, objects: ObjectStore, jobs: JobStore
+) -> None:
+    """By the time of its announcement, which is long before that of its completion."""
+    (slot,) = announce(client, described(jpeg(), camera="belt"))
+    secret = UploadSecret(jobs.client).read()
+    announcement = Announcement.opened(slot["id"], secret)
+    assert announcement is not None
+    early = str(ULID.from_timestamp(time.time() - 1500))
+    late = replace(announcement, job_id=early, shard=early[TIME_DIGITS:])
+    objects.put(late.object_key, jpeg())
+    (item,) = complete(client, [late.sealed(secret)])
+    before = (datetime.now(UTC) - timedelta(minutes=20)).isoformat()
+    page = client.get("/v1/jobs", query_string={"to": before}).get_json()
+    assert [job["id"] for job in page["jobs"]] == [item["job"]["id"]] == [early]
+    jobs.settle([Outcome(early, JobState.FAILED, error="x")], "m")
+    again = client.post(f"/v1/jobs/{early}/retry")
+    assert (again.status_code, again.get_json()["retry_of"]) == (202, early)
+    assert client.get(f"/v1/jobs/{again.get_json()['id']}/image").data == jpeg()
+
+
 def test_limits_hold(client: FlaskClient, settings: Settings, jobs: JobStore) -> None:
     """Of the queue, of the key, and of cameras: what goes beyond says so and can be completed later."""
     _, token = KeyStore(jobs.client).create("slow", [Scope.INGEST], rate=0.01, burst=20)
@@ -468,6 +491,8 @@ def test_what_replaces_an_image_later_is_not_read(
         ({"files": [{"media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [{"size": 0, "media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [{"size": "1", "media_type": "image/jpeg"}]}, "files[0].size"),
+        ({"files": [{"size": True, "media_type": "image/jpeg"}]}, "files[0].size"),
+        ({"files": [{"size": 1.5, "media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [{"size": MAX_BYTES + 1, "media_type": "image/jpeg"}]}, "files[0].size"),
         ({"files": [described(b"x"), {"size": 1, "media_type": "image/gif"}]}, "files[1].media_type"),
         ({"files": [described(b"x", camera="a/b")]}, "files[0].camera"),
@@ -495,7 +520,9 @@ def test_other_mistakes_say_what_to_do(client: FlaskClient, settings: Settings) 
     future = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     late = client.post("/v1/uploads", json={"files": [described(b"x", captured_at=future)]})
     assert (late.status_code, late.get_json()["type"]) == (422, "/problems/invalid-time")
-    assert client.post("/v1/uploads/complete", json={"uploads": []}).status_code == 400
+    for ids in ([], [[None]], ["\ud800"]):
+        wrong = client.post("/v1/uploads/complete", json={"uploads": ids})
+        assert (wrong.status_code, wrong.get_json()["type"]) == (400, "/problems/invalid-body")
     off = create_app(settings.model_copy(update={"s3_public_endpoint": ""})).test_client()
     for path, body in (("", {"files": [described(b"x")]}), ("/complete", {"uploads": ["x"]})):
         response = off.post(f"/v1/uploads{path}", json=body)

@@ -171,7 +171,7 @@ def test_what_cannot_be_retried_is_named(client: FlaskClient, jobs: JobStore, ob
         ("01K9Z3NDEKTSV4RRFFQ69G5FAV", 404, "job-not-found", "There is no job 01K9Z3NDEKTSV4RRFFQ69G5FAV"),
         ("nonsense", 404, "job-not-found", "'nonsense' is not a job id"),
         (gone, 410, "image-gone", f"The image of job {gone} is no longer stored"),
-        (cut, 422, "damaged-image", ""),
+        (cut, 422, "damaged-image", f"The stored image of job {cut} is not accepted now"),
     ):
         answer = _problem(client.post(f"/v1/jobs/{job_id}/retry"))
         assert answer[:2] == (status, f"/problems/{kind}")

@@ -13,12 +13,13 @@ from pydantic import SecretStr
 from ulid import ULID
 
 from api.app import create_app
+from core.bucket import ensure_bucket
 from core.errors import StorageUnavailableError
 from core.jobs import Job
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.shards import image_key, job_id_of
-from core.storage import ObjectStore, ensure_bucket
+from core.storage import ObjectStore
 from tests.support import seaweedfs
 from tests.support.images import jpeg
 from tests.support.servers import Server, wait_until

@@ -18,10 +18,11 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from api.app import create_app
+from core.bucket import ensure_bucket
 from core.errors import StorageUnavailableError
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from core.storage import ObjectStore, ensure_bucket
+from core.storage import ObjectStore
 from tests.support.images import encoded, jpeg, pattern
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import finish, upload

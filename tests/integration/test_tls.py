@@ -12,12 +12,13 @@ import trustme
 from pydantic import SecretStr
 
 from api.app import create_app
+from core.bucket import ensure_bucket
 from core.errors import RedisUnavailableError, StorageUnavailableError
 from core.messages import make_app
 from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.settings import Settings
-from core.storage import ObjectStore, ensure_bucket
+from core.storage import ObjectStore
 from infra.local import redis_probes
 from tests.conftest import environment_of
 from tests.support.images import jpeg
@@ -158,7 +159,7 @@ def test_both_clients_of_storage_trust_an_authority_of_its_own(
             "WASTESTREAM_S3_BUCKET": known.s3_bucket,
             "WASTESTREAM_S3_CA_FILE": str(authority.file),
         }
-        done = run_module("core.storage", environment=environment)
+        done = run_module("core.bucket", environment=environment)
         assert (done.returncode, done.stderr) == (0, "")
         ObjectStore(known).put_many([("images/belt/a.jpeg", jpeg())])
         assert ObjectStore(known).get("images/belt/a.jpeg") == jpeg()

@@ -12,7 +12,7 @@ from tests.support.servers import REPOSITORY
 
 _GROUPS = {
     "api": (
-        ["core.redis.job_store", "core.storage", "core.messages", "api.app", "api.__main__"],
+        ["core.redis.job_store", "core.bucket", "core.messages", "api.app", "api.__main__"],
         ["ai_edge_litert", "tensorflow"],
     ),
     "worker": (["core.redis.job_store", "worker.app", "worker.__main__"], ["flask", "tensorflow"]),

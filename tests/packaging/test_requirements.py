@@ -13,14 +13,15 @@ from tests.support.servers import REPOSITORY
 
 _FILES = {
     "api": ["api"],
-    "worker": ["worker"],
+    "worker": ["worker", "mqtt"],
     "trainer": ["trainer"],
     "infra": ["infra"],
     "servers": ["servers"],
-    "serve": ["api", "worker", "infra"],
+    "serve": ["api", "worker", "mqtt", "infra"],
     "train": ["trainer", "infra"],
-    "bench": ["api", "worker", "infra", "bench"],
-    "test": ["api", "worker", "trainer", "infra", "bench", "servers", "test"],
+    "bench": ["api", "worker", "mqtt", "infra", "bench"],
+    "export": ["api", "infra", "export"],
+    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "servers", "test"],
 }
 """File to the dependency groups that it installs."""
 

@@ -8,11 +8,16 @@ import sys
 import threading
 from typing import Final
 
+import redis
+
 from core.errors import SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
+from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
+from core.storage import ObjectStore
+from worker.sinks.archive import ArchiveSink
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import Runner, Sink
 from worker.sinks.webhook_manager import WebhookManager
@@ -22,9 +27,27 @@ logger = logging.getLogger(__name__)
 _STOP_SECONDS: Final = 15.0  # for the deliveries in progress
 
 
-def sinks_of(settings: Settings) -> list[Sink]:  # noqa: ARG001 - the first sinks come with the next commits
+def sinks_of(settings: Settings, client: redis.Redis, feed: Feed) -> list[Sink]:
     """Return the sinks that the settings turn on."""
-    return []
+    jobs = JobStore(client)
+    sinks: list[Sink] = []
+    if settings.archive == "on":
+        objects = ObjectStore(settings)
+        sinks.append(ArchiveSink(feed, jobs, objects, retention_hours=settings.retention_hours))
+    if url := settings.mqtt_url.get_secret_value():
+        sinks.append(_mqtt(feed, jobs, url, settings.site))
+    return sinks
+
+
+def _mqtt(feed: Feed, jobs: JobStore, url: str, site: str) -> Sink:
+    try:
+        from worker.sinks.mqtt import MqttSink  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"WASTESTREAM_MQTT_URL needs a package that is not installed here, {error.name}: pip install "
+            "'WHEEL[mqtt]', where WHEEL is the file that wastestream was installed from."
+        ) from error
+    return MqttSink(feed, jobs, url=url, site=site)
 
 
 def run(settings: Settings, stop: threading.Event) -> int:
@@ -33,7 +56,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     feed = Feed(client, retention_hours=settings.retention_hours)
     leadership = Leadership(client)
     runners: list[Runner | WebhookManager] = [
-        Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings)
+        Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings, client, feed)
     ]
     runners.append(WebhookManager(client, feed, leadership.held, settings.webhook_networks))
     for thread in (leadership, *runners):
@@ -63,7 +86,11 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    return run(settings, stop)
+    try:
+        return run(settings, stop)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 if __name__ == "__main__":

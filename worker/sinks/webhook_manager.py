@@ -76,7 +76,7 @@ class WebhookManager(threading.Thread):
             if webhook.id not in self._runners:
                 self._begin(webhook, replays)
         if leads:
-            self._store.sweep()
+            self._store.sweep(self._runners)
 
     def _begin(self, webhook: Webhook, replays: dict[str, Cursor | None]) -> None:
         if webhook.id in replays:

@@ -73,9 +73,12 @@ class WebhookSink:
         self._signer = Signer(webhook.secret)
         self._failing_ms = webhook.failing_ms
         self._batch: _Batch | None = None
+        self._dead = False  # It sends no more until its thread is stopped.
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
         """Send the next results; see `worker.sinks.runner.Sink`."""
+        if self._dead:
+            return None
         if self._batch is None or self._batch.before != cursor:
             self._batch = self._next_batch(cursor)
         batch = self._batch
@@ -121,7 +124,7 @@ class WebhookSink:
         try:
             self._client.post(headers, batch.body.encode())
         except GoneError:
-            self._store.bury(self._webhook)
+            self._bury()
             raise
         except DeliveryError:
             self._note_failure()
@@ -134,7 +137,11 @@ class WebhookSink:
         if self._failing_ms is None:
             self._failing_ms = self._store.fail(self._webhook)
         if time.time() * 1000 - self._failing_ms >= RETRY_SECONDS * 1000:
-            self._store.bury(self._webhook)
+            self._bury()
+
+    def _bury(self) -> None:
+        self._dead = True
+        self._store.bury(self._webhook)
 
 
 def _body(jobs: Sequence[Job], after: Cursor) -> str:

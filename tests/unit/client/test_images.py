@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,13 @@ def test_what_is_no_idempotency_key(key: str) -> None:
     """It would break the header."""
     with pytest.raises(ValueError, match="is no idempotency key"):
         Image(b"bytes", idempotency_key=key)
+
+
+@pytest.mark.parametrize("age", [-1, math.nan, math.inf])
+def test_what_is_no_age(age: float) -> None:
+    """It would make the metadata of other images unreadable."""
+    with pytest.raises(ValueError, match="is no number of seconds"):
+        Image(b"bytes", max_age=age)
 
 
 def test_files_that_cannot_be_sent(tmp_path: Path) -> None:

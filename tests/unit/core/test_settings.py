@@ -95,7 +95,7 @@ def _written(default: object) -> str:
             return str(default.relative_to(REPOSITORY))
         case float():
             return f"{default:g}"
-        case None:
+        case None | ():
             return ""
         case _:
             return str(default)
