@@ -76,6 +76,10 @@ class DiscardedBody(io.RawIOBase):
         """Raise `BusyError`: the key became known only after its request was dispatched."""
         raise BusyError("The body was not read; send it again.")
 
+    def readinto(self, _buffer: object, /) -> NoReturn:
+        """Raise `BusyError`, as `read`."""
+        self.read()
+
 
 def read_body(max_bytes: int) -> bytes | bytearray:
     """Return the whole body of the current request, without the encodings that its header declares.

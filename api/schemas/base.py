@@ -23,8 +23,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
-"""A number without a fraction in JSON, which some languages write as `1.0`. A text is none."""
+WHOLE: Final = BeforeValidator(_whole)
+"""Lets a strict integer be `1.0`, as some languages write it; the last annotation, after the bounds."""
 
 Timestamp = Annotated[
     str,

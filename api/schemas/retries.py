@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.base import Output
+from api.schemas.base import WHOLE, Output
 from api.schemas.job_lists import JobSelection, NextCursor
 from api.schemas.jobs import QueuedJob
 from api.schemas.problems import Problem
@@ -41,7 +41,8 @@ class RetrySelection(JobSelection):
     ]
     limit: Annotated[
         int,
-        Field(description="Maximum jobs of this call.", ge=1, le=MAX_RETRIES, strict=True, examples=[100]),
+        Field(strict=True, description="Maximum jobs of this call.", ge=1, le=MAX_RETRIES, examples=[100]),
+        WHOLE,
     ] = MAX_RETRIES
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from api.schemas.base import Input, Output, Timestamp
+from api.schemas.base import WHOLE, Input, Output, Timestamp
 from api.schemas.jobs import QueuedJob
 from api.schemas.ledger import CameraId
 from api.schemas.problems import Problem
@@ -16,13 +16,6 @@ MAX_UPLOADS: Final = 1000
 """Maximum uploads in one call."""
 
 _EXAMPLE: Final = "wS0c1rVq2..."
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool | str):
-        raise ValueError("is not a number; send the size of the image in bytes")  # noqa: TRY004 - pydantic wants it
-    return value
-
 
 UploadId = Annotated[
     str, Field(description="Id of a direct upload: keep it as it is; it says nothing.", examples=[_EXAMPLE])
@@ -34,8 +27,8 @@ class AnnouncedFile(Input):
 
     size: Annotated[
         int,
-        Field(description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281]),
-        BeforeValidator(_number),
+        Field(strict=True, description="Bytes of the image.", ge=1, le=MAX_BYTES, examples=[5281]),
+        WHOLE,
     ]
     media_type: Annotated[
         Literal["image/jpeg", "image/png", "image/webp"], Field(description="Type of the image.")

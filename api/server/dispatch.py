@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs
@@ -38,6 +39,8 @@ _MEMORY: Final = {
 
 _BULK_THREADS: Final = 4  # each uploads up to four shards of 8 MiB to storage at a time
 _SHARE: Final = 4  # Bulk uploads, and requests without a valid key, have a quarter as many threads each.
+
+_ARGUMENT: Final = re.compile(r"<[^>]+>")
 
 _LIVENESS: Final = "/livez"  # An orchestrator ends a process that does not respond here.
 _READINESS: Final = "/readyz"  # Anyone may call it, and each call waits for Redis and storage.
@@ -85,7 +88,7 @@ class Dispatcher:
         self._settings = services.settings
         self._key_cache = services.key_cache
         self._loop = loop
-        self._rules = _rules(app)
+        self._rules = _Rules(app)
         self._budgets = {kind: BodyBudget(total, share) for kind, (total, share) in _MEMORY.items()}
         threads = services.settings.api_threads
         share = max(1, threads // _SHARE)
@@ -112,8 +115,9 @@ class Dispatcher:
         decision = self._dispatch(request, client)
         if decision is not None:
             return decision
-        rule, size = self._rules[_route(request)], self._size(request)
-        memory = await self._budgets[rule.kind].reserve(client.id, size)
+        rule = self._rule(request)
+        assert rule is not None  # noqa: S101 - others are decided on at once
+        memory = await self._budgets[rule.kind].reserve(client.id, _size(request, rule))
         if memory is None:
             response = error_response(ProblemType.SERVER_BUSY, _BUSY[rule.kind])
             return Dispatch(self._default, response=response)
@@ -162,19 +166,13 @@ class Dispatcher:
         pool, rule = self._pool(request, client), self._rule(request)
         if rule is None or not (client.trusted or rule.public):
             return Dispatch(pool)
-        memory = self._budgets[rule.kind].try_reserve(client.id, self._size(request))
+        memory = self._budgets[rule.kind].try_reserve(client.id, _size(request, rule))
         return None if memory is None else Dispatch(pool, rule.max_bytes, memory)
 
     def _rule(self, request: Request) -> _Rule | None:
         """Return the rule for a request's body; None if the body is to be discarded, or there is none."""
-        rule = self._rules.get(_route(request)) if request.method == "POST" and request.has_body else None
+        rule = self._rules.of(request) if request.method == "POST" and request.has_body else None
         return rule if rule is not None and request.length <= rule.max_bytes else None
-
-    def _size(self, request: Request) -> int:
-        """Return the maximum bytes of a request's body, decompressed if its header declares compression."""
-        coding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-        known = request.length if coding in PLAIN else 0
-        return known or self._rules[_route(request)].max_bytes
 
     def _pool(self, request: Request, client: Client) -> ThreadPool:
         """Return the thread pool for a request; only those of one pool may wait for a job."""
@@ -184,7 +182,7 @@ class Dispatcher:
             return self._liveness
         if route == _READINESS or not client.trusted:
             return self._untrusted
-        rule = self._rules.get(route)
+        rule = self._rules.of(request)
         if rule is not None and rule.kind == BULK:
             return self._bulk
         if "wait" in parse_qs(request.environ["QUERY_STRING"]) and self._long_poll.has_free_thread:
@@ -199,17 +197,39 @@ class _Rule(NamedTuple):
     public: bool
 
 
+def _size(request: Request, rule: _Rule) -> int:
+    """Return the maximum bytes of a request's body, decompressed if its header declares compression."""
+    coding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    known = request.length if coding in PLAIN else 0
+    return known or rule.max_bytes
+
+
 def _route(request: Request) -> str:
     """Return a request's path as routes have it: a trailing slash makes no difference."""
     return request.path.rstrip("/")
 
 
-def _rules(app: Flask) -> dict[str, _Rule]:
-    """Return the rules of the routes that accept bodies, by path."""
-    rules = {}
-    for route in app.url_map.iter_rules():
-        rule: BodyRule | None = getattr(app.view_functions[route.endpoint], "body_rule", None)
-        if rule is not None:
+class _Rules:
+    """Rules of the routes that accept bodies."""
+
+    def __init__(self, app: Flask) -> None:
+        self._by_path: dict[str, _Rule] = {}
+        self._by_pattern: list[tuple[re.Pattern[str], _Rule]] = []  # of paths with arguments
+        for route in app.url_map.iter_rules():
+            declared: BodyRule | None = getattr(app.view_functions[route.endpoint], "body_rule", None)
+            if declared is None:
+                continue
             public = scope_of(app, route.endpoint) is None
-            rules[route.rule] = _Rule(rule.max_bytes, _PUBLIC if public else rule.kind, public)
-    return rules
+            rule = _Rule(declared.max_bytes, _PUBLIC if public else declared.kind, public)
+            if route.arguments:
+                self._by_pattern.append((re.compile(_ARGUMENT.sub("[^/]+", route.rule)), rule))
+            else:
+                self._by_path[route.rule] = rule
+
+    def of(self, request: Request) -> _Rule | None:
+        """Return the rule of a request's route; None if it accepts no body."""
+        path = _route(request)
+        rule = self._by_path.get(path)
+        if rule is not None:
+            return rule
+        return next((rule for pattern, rule in self._by_pattern if pattern.fullmatch(path)), None)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from api.app import create_app
+from api.http.body import MAX_JSON_BYTES
 from api.routes.long_poll import MAY_WAIT
 from api.server.dispatch import Dispatch, Dispatcher
 from api.server.request import parse_head
@@ -74,6 +75,13 @@ def test_a_key_to_sign_in_takes_little_memory() -> None:
     memory = dispatch("POST /session", "Transfer-Encoding: chunked")[0].memory
     assert memory is not None
     assert memory.size == 4096
+
+
+def test_a_body_for_a_path_with_an_argument_is_read() -> None:
+    """As long as its route allows; the body of a path that takes none is discarded."""
+    decision = dispatch("POST /v1/webhooks/5f2b8c0d9e7a4136/replay", "Content-Length: 2")[0]
+    assert decision.max_body == MAX_JSON_BYTES
+    assert dispatch("POST /v1/webhooks/a/b/replay", "Content-Length: 2")[0].max_body == 0
 
 
 def test_each_client_behind_a_proxy_has_a_share_of_its_own() -> None:
