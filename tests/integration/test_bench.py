@@ -185,7 +185,7 @@ def _check(result: dict[str, Any]) -> None:
     assert size["baseline"] in size["baselines"].values()
     assert size["baseline"]["images_per_second"]["median"] > 0
     assert set(size["workloads"]) == {"single", "bulk", "awaited"}
-    roles = {"supervisor", "redis", "s3", "api", "worker parent", "worker child", "load generator"}
+    roles = {"supervisor", "redis", "s3", "api", "sinks", "worker parent", "worker child", "load generator"}
     for workload in size["workloads"].values():
         assert workload["images_per_second"]["median"] > 0
         assert set(workload["cpu_ms"]) == roles
