@@ -56,7 +56,7 @@ def test_a_bucket_that_does_not_exist(
     gone = settings.model_copy(update={"s3_bucket": "nobody-made-it"})
     without = create_app(gone).test_client()
     _rejected(without)
-    assert "The bucket does not exist: make it with `python -m core.storage`" in _storage(without)
+    assert "The bucket does not exist: make it with `python -m core.bucket`" in _storage(without)
     job = upload(client)
     assert without.get(f"/v1/jobs/{job}/image").status_code == 503
     lost = start_worker("lost", WASTESTREAM_S3_BUCKET=gone.s3_bucket)
