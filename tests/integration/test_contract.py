@@ -86,7 +86,12 @@ def test_schemathesis_finds_no_fault(locked_stack: Stack, jobs: list[str], key: 
     done = subprocess.run(
         [program, "--config-file", config, "run", f"{locked_stack.url}/openapi.json"],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "API_KEY": key, "JOB_IDS": " ".join(jobs)},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'client'}",
+            "API_KEY": key,
+            "JOB_IDS": " ".join(jobs),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -302,6 +302,9 @@ def _exchange(port: int, data: bytes) -> Seen:
 def _one_body_too_many(port: int, token: str) -> Seen:
     """Begin bodies of unknown length until a key's share of the memory is reserved, and send one more."""
     with contextlib.ExitStack() as opened:
+        first = opened.enter_context(contextlib.closing(_begin(port, token)))
+        first.send(b'b\r\n{"ids": []}\r\n0\r\n\r\n')
+        first.getresponse().read()  # Now the process knows the key, and serves the others in their order.
         for _ in range(_BODIES):
             opened.enter_context(contextlib.closing(_begin(port, token))).send(b"1\r\n[\r\n")
         late = opened.enter_context(contextlib.closing(_begin(port, token)))

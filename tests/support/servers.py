@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from infra.lab.stack import HOST, free_ports, wait_for
 from infra.local.checkout import REPOSITORY
@@ -40,6 +41,9 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) 
         raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
 
 
+_PATH: Final = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "client")])
+
+
 def run_module(
     module: str,
     *arguments: object,
@@ -51,7 +55,7 @@ def run_module(
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        env={**os.environ, "PYTHONPATH": _PATH, **environment},
         capture_output=True,
         text=True,
         check=False,
