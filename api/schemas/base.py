@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from core.cameras import camera_id
+from core.errors import CameraIdError
+from core.times import parse_moment
 
 EXAMPLE_ID: Final = "01K9Z3NDEKTSV4RRFFQ69G5FAV"
 """A job's id in examples."""
@@ -84,3 +89,37 @@ class AnyRequest(Input):
             examples=["8c1f0e6d2b7a4935"],
         ),
     ] = None
+
+
+def _moment(text: object) -> datetime:
+    """Parse a date (midnight UTC) or a time with its zone."""
+    moment = parse_moment(text) if isinstance(text, str) else None
+    if moment is None:
+        raise ValueError(
+            "is not a date, or a time with a zone; send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z"
+        )
+    return moment
+
+
+def _camera(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("is not text")  # noqa: TRY004 - pydantic reports ValueErrors
+    try:
+        return camera_id(text)
+    except CameraIdError as error:
+        raise ValueError(str(error)) from error
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
+    ),
+]
+
+CameraId = Annotated[
+    str,
+    BeforeValidator(_camera),
+    WithJsonSchema({"type": "string", "pattern": CAMERA_PATTERN}),
+]

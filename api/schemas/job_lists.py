@@ -9,9 +9,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from api.schemas.base import Input, Output
+from api.schemas.base import CameraId, Input, Moment, Output
 from api.schemas.jobs import Job
-from api.schemas.ledger import CameraId, Moment
 from core.jobs import JobState
 from core.redis.job_index import Cursor, JobFilter
 from core.times import written

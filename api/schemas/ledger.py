@@ -6,47 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from api.schemas.base import CAMERA_PATTERN, Input, Output, Timestamp
-from core.cameras import camera_id
-from core.errors import CameraIdError
+from api.schemas.base import CameraId, Input, Moment, Output, Timestamp
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
-from core.times import hour_timestamp, parse_moment, written
-
-
-def _moment(text: object) -> datetime:
-    """Parse a date (midnight UTC) or a time with its zone."""
-    moment = parse_moment(text) if isinstance(text, str) else None
-    if moment is None:
-        raise ValueError(
-            "is not a date, or a time with a zone; send 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z"
-        )
-    return moment
-
-
-def _camera(text: object) -> str:
-    if not isinstance(text, str):
-        raise ValueError("is not text")  # noqa: TRY004 - pydantic reports ValueErrors
-    try:
-        return camera_id(text)
-    except CameraIdError as error:
-        raise ValueError(str(error)) from error
-
-
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
-    ),
-]
-
-CameraId = Annotated[
-    str,
-    BeforeValidator(_camera),
-    WithJsonSchema({"type": "string", "pattern": CAMERA_PATTERN}),
-]
+from core.times import hour_timestamp, written
 
 
 class LedgerQuery(Input):

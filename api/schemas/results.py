@@ -6,9 +6,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import Output
+from api.schemas.base import CameraId, Moment, Output
 from api.schemas.jobs import Job
-from api.schemas.ledger import CameraId, Moment
 from api.schemas.wait import WaitQuery
 from core.jobs import JobState
 from core.redis.feed import CURSOR_PATTERN, Cursor

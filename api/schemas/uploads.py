@@ -6,9 +6,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from api.schemas.base import WHOLE, Input, Output, Timestamp
+from api.schemas.base import WHOLE, CameraId, Input, Output, Timestamp
 from api.schemas.jobs import QueuedJob
-from api.schemas.ledger import CameraId
 from api.schemas.problems import Problem
 from core.image_header import MAX_BYTES
 

@@ -6,8 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import CAMERAS_PATTERN, Input, Output, Timestamp, WebhookId
-from api.schemas.ledger import Moment
+from api.schemas.base import CAMERAS_PATTERN, Input, Moment, Output, Timestamp, WebhookId
 from api.schemas.results import FeedCursor
 from core.cameras import camera_pattern
 from core.errors import CameraPatternError, TargetError
