@@ -76,6 +76,8 @@ class Calls:
         self._server = server
         self._camera = camera
         self._in_trouble = False
+        self.on_answer: Callable[[httpx.Response], None] = _ignore
+        """Called with each of the server's answers."""
 
     async def upload(
         self, image: Image, data: bytes | None = None, *, wait: float = 0.0, stall: StallClock | None = None
@@ -218,13 +220,15 @@ class Calls:
                 busy = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
             pause, limit = attempt.pause(retry_after, busy=busy), self.retry_limits.limit(busy=busy)
             if pause is None:
-                raise GaveUpError(f"{trouble}; given up after {limit:.0f} s without progress.") from cause
+                text = f"{trouble}; given up after {limit:.0f} s without progress."
+                raise GaveUpError(text, trouble, retry_after) from cause
             self._report(trouble, limit)
             await self.transport.sleep(pause)
 
     def _parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any], httpx.Response], T]) -> T:
         try:
             body = response.json()
+            self.on_answer(response)
             if response.is_success:
                 return parse(body, response)
             rejection = problem_of(body, response.status_code)
@@ -237,6 +241,10 @@ class Calls:
         if not self._in_trouble:
             self._in_trouble = True
             logger.warning("%s; trying again for up to %.0f s.", trouble, limit)
+
+
+def _ignore(_: httpx.Response) -> None:
+    """Take an answer that nobody asks for."""
 
 
 def _answer(body: dict[str, Any], response: httpx.Response) -> Answer:

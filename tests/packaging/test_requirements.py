@@ -21,7 +21,9 @@ _FILES = {
     "train": ["trainer", "infra"],
     "bench": ["api", "worker", "mqtt", "infra", "bench"],
     "export": ["api", "infra", "export"],
-    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "servers", "test"],
+    "camera": ["infra", "camera"],
+    "gateway": ["camera"],
+    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "camera", "servers", "test"],
 }
 """File to the dependency groups that it installs."""
 

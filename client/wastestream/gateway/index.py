@@ -1,0 +1,196 @@
+"""The spool's index: a SQLite database of the frames on disk, their counts, and the files that were read."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from wastestream.gateway.clock import Stamp
+from wastestream.gateway.counts import COUNTERS, Changes, Row
+
+logger = logging.getLogger(__name__)
+
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS frames (
+    id TEXT PRIMARY KEY, camera TEXT NOT NULL, hour TEXT NOT NULL, size INTEGER NOT NULL,
+    wall REAL NOT NULL, boot TEXT NOT NULL, elapsed REAL NOT NULL,
+    gone INTEGER NOT NULL DEFAULT 0 -- counted as what became of it; its file may be there still
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_time ON frames (gone, wall);
+CREATE INDEX IF NOT EXISTS by_elapsed ON frames (gone, boot, elapsed);
+CREATE TABLE IF NOT EXISTS counts (
+    camera TEXT NOT NULL, hour TEXT NOT NULL,
+    {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in COUNTERS)},
+    PRIMARY KEY (camera, hour)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    camera TEXT NOT NULL, path TEXT NOT NULL, mark TEXT NOT NULL, PRIMARY KEY (camera, path)
+) WITHOUT ROWID;
+"""
+
+_COLUMNS: Final = "id, camera, hour, size, wall, boot, elapsed"
+
+_INSERT: Final = f"INSERT INTO frames ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+
+_ADD: Final = (
+    "INSERT INTO counts (camera, hour, {0}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET {0} = {0} + ?"
+)
+
+Order = Literal["newest", "oldest"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A frame in the index, without its bytes."""
+
+    id: str
+    camera: str
+    hour: str
+    size: int
+    stamp: Stamp
+
+
+class Index:
+    """The database. Each method that writes is one transaction, on disk when it returns.
+
+    Raises:
+        sqlite3.Error: the database cannot be read or written; then nothing has changed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        (verdict,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            self._database.close()
+            raise sqlite3.DatabaseError(verdict)
+        self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def write(
+        self,
+        *,
+        added: Iterable[Entry] = (),
+        gone: Iterable[str] = (),
+        changes: Changes | None = None,
+        files: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        """Add frames, mark frames as gone, move counters and note files, all or nothing."""
+        execute, many = self._database.execute, self._database.executemany
+        execute("BEGIN IMMEDIATE")
+        try:
+            many(_INSERT, map(_values, added))
+            many("UPDATE frames SET gone = 1 WHERE id = ?", ((frame,) for frame in gone))
+            for (camera, hour, counter), number in (changes or Changes()).items():
+                execute(_ADD.format(counter), (camera, hour, number, number))
+            many("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", files)
+            execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    def forget(self, frames: Sequence[str]) -> None:
+        """Forget frames whose files are deleted."""
+        self._many("DELETE FROM frames WHERE id = ?", ((frame,) for frame in frames))
+
+    def forget_hours(self, since: str, before: str) -> None:
+        """Forget the counts of hours between these."""
+        self._database.execute("DELETE FROM counts WHERE hour >= ? AND hour < ?", (since, before))
+
+    def entries(self, order: Order, without: Sequence[str] = (), *, gone: bool = False) -> Iterator[Entry]:
+        """Yield frames that wait, or those that are gone, by their time, without those of some cameras."""
+        direction = "DESC" if order == "newest" else "ASC"
+        cameras = ", ".join("?" * len(without))
+        where = f"gone = ? AND camera NOT IN ({cameras}) ORDER BY wall {direction}"
+        yield from self._entries(where, int(gone), *without)
+
+    def entries_since(self, boot: str, elapsed: float) -> Iterator[Entry]:
+        """Yield frames that wait and were captured since a moment after a start of the machine, in order."""
+        yield from self._entries("gone = 0 AND boot = ? AND elapsed >= ? ORDER BY elapsed", boot, elapsed)
+
+    def _entries(self, where: str, *values: str | float) -> Iterator[Entry]:
+        query = f"SELECT {_COLUMNS} FROM frames WHERE {where}"  # noqa: S608 - made of constants
+        with closing(self._database.execute(query, values)) as rows:
+            for name, camera, hour, size, *times in rows:
+                yield Entry(name, camera, hour, size, Stamp(*times))
+
+    def ids(self) -> set[str]:
+        """Return the ids of all frames, the gone ones too."""
+        return {name for (name,) in self._database.execute("SELECT id FROM frames")}
+
+    def rows(self, elsewhere: Counter[tuple[str, str]]) -> list[Row]:
+        """Return the counts by camera and hour; frames that wait elsewhere count as spooled too."""
+        spooled = elsewhere.copy()
+        query = "SELECT camera, hour, count(*) FROM frames WHERE gone = 0 GROUP BY camera, hour"
+        for camera, hour, number in self._database.execute(query):
+            spooled[camera, hour] += number
+        names = ", ".join(COUNTERS)
+        query = f"SELECT camera, hour, {names} FROM counts ORDER BY camera, hour"  # noqa: S608 - constants
+        return [
+            Row(
+                camera,
+                hour,
+                {**dict(zip(COUNTERS, numbers, strict=True)), "spooled": spooled[camera, hour]},
+            )
+            for camera, hour, *numbers in self._database.execute(query)
+        ]
+
+    def mark_of(self, camera: str, path: str) -> str | None:
+        """Return the mark of a camera's file that was read."""
+        query = "SELECT mark FROM files WHERE camera = ? AND path = ?"
+        row = self._database.execute(query, (camera, path)).fetchone()
+        return None if row is None else str(row[0])
+
+    def files(self, camera: str) -> dict[str, str]:
+        """Return the marks of a camera's files that were read, by path."""
+        return dict(self._database.execute("SELECT path, mark FROM files WHERE camera = ?", (camera,)))
+
+    def forget_files(self, camera: str, paths: Iterable[str]) -> None:
+        """Forget files that are no longer there."""
+        self._many("DELETE FROM files WHERE camera = ? AND path = ?", ((camera, path) for path in paths))
+
+    def _many(self, statement: str, values: Iterable[tuple[str, ...]]) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._database.executemany(statement, values)
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+
+def open_index(path: Path) -> Index:
+    """Return the index; a damaged one is put aside, and the files of the frames make a new one.
+
+    Raises:
+        sqlite3.Error: the disk cannot be read or written.
+    """
+    try:
+        return Index(path)
+    except sqlite3.OperationalError:  # the disk, not the database
+        raise
+    except sqlite3.DatabaseError as error:
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+        path.rename(aside)
+        for extra in ("-wal", "-shm"):
+            path.with_name(path.name + extra).unlink(missing_ok=True)
+        logger.error("The spool's index is damaged (%s); it is now %s, and counts begin anew.", error, aside)  # noqa: TRY400 - a sentence
+        return Index(path)
+
+
+def _values(entry: Entry) -> tuple[str | int | float, ...]:
+    times = entry.stamp
+    return entry.id, entry.camera, entry.hour, entry.size, times.wall, times.boot, times.elapsed
