@@ -214,10 +214,10 @@ def test_retry_after_is_obeyed(
 
 
 def test_half_a_camera_is_no_configuration(tmp_path: Path) -> None:
-    """Exit code 2 for wrong options, 1 for a spool in use, with a sentence."""
+    """Exit code 2 for wrong options, 1 for a spool or address in use, with a sentence."""
     wrong = run_module("wastestream.gateway", "--id", "belt-1", cwd=tmp_path)
     assert wrong.returncode == 2
-    assert "name a camera with --id and --source, or a file with --config." in wrong.stderr
+    assert "Name a camera with --id and --source, or a file with --config." in wrong.stderr
     with gateway(tmp_path, NOWHERE, camera("one", "none.mkv")) as running:
         second = run_module(
             "wastestream.gateway",
@@ -232,8 +232,20 @@ def test_half_a_camera_is_no_configuration(tmp_path: Path) -> None:
         )
         assert second.returncode == 1
         assert "Another gateway uses the spool" in second.stderr
+        third = run_module(
+            "wastestream.gateway",
+            "--id",
+            "a",
+            "--source",
+            "x",
+            "--listen",
+            f"127.0.0.1:{running.port}",
+            cwd=tmp_path,
+        )
+        assert third.returncode == 1
+        assert "cannot be used (Address already in use)" in third.stderr
         shown = run_module("wastestream.gateway", "status", "--listen", f"127.0.0.1:{running.port}")
         assert "one" in shown.stdout
         assert "takes frames" in shown.stdout
     missing = run_module("wastestream.gateway", "status", "--listen", f"127.0.0.1:{running.port}")
-    assert (missing.returncode, missing.stderr[:18]) == (1, "No gateway answers")
+    assert (missing.returncode, missing.stderr[:18]) == (1, "Error: No gateway ")

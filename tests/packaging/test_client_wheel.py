@@ -99,15 +99,8 @@ def test_the_gateway_runs_with_its_extra_alone(wheel: Path, tmp_path: Path) -> N
     """Without the extra, `wastestream-camera` says which one is missing."""
     pinned = ("--constraint", REPOSITORY / "requirements" / "test.txt")
     python = make_environment(tmp_path / "venv", *pinned, wheel)
-    command = [
-        python.with_name("wastestream-camera"),
-        "--id",
-        "belt-1",
-        "--source",
-        "none.mkv",
-        "--server",
-        "x",
-    ]
+    program = os.fspath(python.with_name("wastestream-camera"))
+    command = [program, "--id", "belt-1", "--source", "none.mkv", "--server", "x"]
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -121,7 +114,7 @@ def test_the_gateway_runs_with_its_extra_alone(wheel: Path, tmp_path: Path) -> N
     wrong = run()
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        "server is no address; write http://HOST:PORT or https://HOST.\n",
+        "Error: server is no address; write http://HOST:PORT or https://HOST.\n",
     )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import logging
 import signal
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import click
 import httpx
 
+from wastestream.errors import WastestreamError
 from wastestream.gateway.config import DEFAULT_LISTEN, Config, load_config, make_config
-from wastestream.gateway.errors import ConfigError, SpoolError
+from wastestream.gateway.errors import ConfigError
 from wastestream.gateway.gateway import Gateway
 from wastestream.gateway.local_api import serving
 from wastestream.gateway.log import set_up_logs
@@ -23,136 +23,110 @@ from wastestream.version import __version__
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTION: Final = """\
-Read cameras, keep their frames on disk until a wastestream server has accepted them, and count each.
-
-One camera:      %(prog)s --id belt-1 --source rtsp://10.0.0.5/stream --fps 5
-Several:         %(prog)s --config cameras.yaml
-A look at it:    %(prog)s status
-"""
-
-_EPILOG: Final = """\
-The API key is in the variable WASTESTREAM_API_KEY, or in the file that the configuration's key_file names.
-Other users of this machine can read command lines: put addresses with passwords into a file.
-"""
+_NO_GATEWAY: Final = "No gateway answers at {}; start it, or give its --listen address."
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code.
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YAML file with every setting; SIGHUP reads it again.",
+)
+@click.option("--id", metavar="ID", help="Id of the camera.")
+@click.option(
+    "--source", metavar="SOURCE", help="rtsp://, http:// (MJPEG), a video file, /dev/video0, or a folder."
+)
+@click.option("--fps", help="Frames a second to sample, such as 5 or 1/60 [1].")
+@click.option("--server", metavar="URL", help="Address of the server [http://127.0.0.1:8000].")
+@click.option("--spool", metavar="DIR", help="Folder for frames [wastestream-spool].")
+@click.option("--listen", metavar="HOST:PORT", help=f"Address for status and triggers [{DEFAULT_LISTEN}].")
+@click.version_option(__version__, message="%(version)s")
+@click.pass_context
+def camera(context: click.Context, /, file: Path | None, **given: str | None) -> None:
+    """Read cameras, keep their frames on disk until a server has accepted them, and count each.
 
-    Raises:
-        ConfigError: the configuration has mistakes.
+    One camera: --id belt-1 --source /dev/video0 --fps 5. Several: --config cameras.yaml.
+
+    The API key is in the variable WASTESTREAM_API_KEY, or in the file that key_file names. Other users of
+    this machine can read command lines: put addresses with passwords into a file.
     """
-    if arguments[:1] == ["status"]:
-        return _status(arguments[1:])
-    options = _parser().parse_args(arguments)
-    config = _config(options)
-    set_up_logs()
+    if context.invoked_subcommand is not None:
+        return
+    options = {option: value for option, value in given.items() if value is not None}
     try:
-        return _run(config, options.config)
-    except SpoolError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        config = _config(file, options)
+        set_up_logs()
+        healthy = _run(config, file)
+    except WastestreamError as error:
+        raise click.ClickException(str(error)) from error
+    context.exit(0 if healthy else 1)
 
 
-def _run(config: Config, path: Path | None) -> int:
+@camera.command()
+@click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="The gateway's address.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(listen: str, *, as_json: bool) -> None:
+    """Show a running gateway: its cameras, and what became of their frames."""
+    try:
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            document: dict[str, Any] = client.get(f"http://{listen}/status").raise_for_status().json()
+            text = json.dumps(document) if as_json else to_text(document)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+        raise click.ClickException(_NO_GATEWAY.format(listen)) from error
+    click.echo(text)
+
+
+def _run(config: Config, file: Path | None) -> bool:
+    """Run until a signal comes; return whether nothing failed."""
     gateway = Gateway(config)
     with gateway.running(), serving(gateway, config.listen) as port:
 
         def reload(_: int, __: FrameType | None) -> None:
-            _reload(gateway, path)
+            _reload(gateway, file)
+
+        def stop(_: int, __: FrameType | None) -> None:
+            gateway.stop()
 
         signal.signal(signal.SIGHUP, reload)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda _, __: gateway.stop())
-        logger.info(
-            "Reading %d cameras for %s; status at http://127.0.0.1:%d.",
-            len(config.cameras),
-            config.server,
-            port,
-        )
-        return 0 if gateway.wait() else 1
+            signal.signal(number, stop)
+        cameras = len(config.cameras)
+        logger.info("Reading %d cameras for %s; status at http://127.0.0.1:%d.", cameras, config.server, port)
+        return gateway.wait()
 
 
-def _reload(gateway: Gateway, path: Path | None) -> None:
+def _reload(gateway: Gateway, file: Path | None) -> None:
     """Read the file again; with mistakes in it, everything goes on as before."""
-    if path is None:
+    if file is None:
         logger.warning("There is no configuration file to read again.")
         return
     try:
-        gateway.reload(load_config(path))
+        gateway.reload(load_config(file))
     except ConfigError as error:
         logger.error("The configuration stays as it is. %s", error)  # noqa: TRY400 - a sentence
     else:
         logger.info("The configuration was read again: %d cameras.", len(gateway.cameras))
 
 
-def _status(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="wastestream-camera status", description="Show a running gateway.")
-    parser.add_argument("--listen", default=DEFAULT_LISTEN, help="its address [%(default)s]")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    options = parser.parse_args(arguments)
-    url = f"http://{options.listen}/status"
-    try:
-        with httpx.Client(trust_env=False, timeout=10) as client:
-            document: dict[str, Any] = client.get(url).raise_for_status().json()
-            text = client.get(url).text if options.json else to_text(document) + "\n"
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
-        sys.stderr.write(f"No gateway answers at {options.listen}; start it, or give its --listen address.\n")
-        return 1
-    sys.stdout.write(text)
-    return 0
+def _config(file: Path | None, options: dict[str, str]) -> Config:
+    """Return the configuration of a file or of one camera's options: not both, and not half of one.
 
-
-def _config(options: argparse.Namespace) -> Config:
-    if options.config is not None:
-        return load_config(options.config)
-    document: dict[str, Any] = {"cameras": [{"id": options.id, "source": options.source}]}
-    if options.fps is not None:
-        document["cameras"][0]["fps"] = options.fps
-    for name in ("server", "listen"):
-        if getattr(options, name) is not None:
-            document[name] = getattr(options, name)
-    if options.spool is not None:
-        document["spool"] = {"folder": options.spool}
+    Raises:
+        ConfigError: it has mistakes.
+    """
+    if file is not None:
+        if options:
+            name = next(iter(options))
+            raise click.UsageError(f"--config and --{name} contradict each other; put it into the file.")
+        return load_config(file)
+    if not {"id", "source"} <= options.keys():
+        raise click.UsageError("Name a camera with --id and --source, or a file with --config.")
+    document: dict[str, Any] = {
+        "cameras": [{member: options[member] for member in ("id", "source", "fps") if member in options}],
+        **{member: options[member] for member in ("server", "listen") if member in options},
+    }
+    if "spool" in options:
+        document["spool"] = {"folder": options["spool"]}
     return make_config(document)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="wastestream-camera",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file with every setting; SIGHUP reads it again"
-    )
-    parser.add_argument("--id", help="id of the camera")
-    parser.add_argument("--source", help="rtsp://, http:// (MJPEG), a video file, /dev/video0, or a folder")
-    parser.add_argument("--fps", help="frames a second to sample, such as 5 or 1/60 [1]")
-    parser.add_argument("--server", metavar="URL", help="address of the server [http://127.0.0.1:8000]")
-    parser.add_argument("--spool", metavar="DIR", help="folder for frames [wastestream-spool]")
-    parser.add_argument(
-        "--listen", metavar="HOST:PORT", help=f"address for status and triggers [{DEFAULT_LISTEN}]"
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Options of one camera, or a file: not both, and not half of one."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See `argparse`."""
-        options = super().parse_args(args, namespace)
-        one = [
-            name
-            for name in ("id", "source", "fps", "server", "spool", "listen")
-            if getattr(options, name) is not None
-        ]
-        if options.config is not None and one:
-            self.error(f"--config and --{one[0]} contradict each other; put it into the file.")
-        if options.config is None and (options.id is None or options.source is None):
-            self.error("name a camera with --id and --source, or a file with --config.")
-        return options
