@@ -11,7 +11,7 @@ from wastestream.gateway.camera import State
 from wastestream.gateway.counts import Row, total
 from wastestream.gateway.gateway import Gateway
 
-_METRICS: Final = {
+METRICS: Final = {
     "wastestream_camera_frames_total": ("counter", "Sampled frames by camera and what became of them."),
     "wastestream_camera_spooled_frames": (
         "gauge",
@@ -158,11 +158,11 @@ def _rows_of(camera: str, rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _text(samples: Iterable[tuple[str, dict[str, str], float]]) -> Iterator[str]:
-    by_name: dict[str, list[str]] = {name: [] for name in _METRICS}
+    by_name: dict[str, list[str]] = {name: [] for name in METRICS}
     for name, labels, value in samples:
         inner = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         by_name[name].append(f"{name}{{{inner}}} {value:.15g}\n" if inner else f"{name} {value:.15g}\n")
-    for name, (kind, meaning) in _METRICS.items():
+    for name, (kind, meaning) in METRICS.items():
         yield f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n"
         yield from by_name[name]
 
