@@ -10,6 +10,7 @@ from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
 from api.routes import (
     arguments,
+    cameras,
     images,
     jobs,
     ledger,
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         retries,
         results,
         webhooks,
+        cameras,
         ledger,
         metrics,
         probes,

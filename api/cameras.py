@@ -14,6 +14,7 @@ from core.cameras import camera_id
 from core.errors import CameraBusyError, KeyNotFoundError
 from core.hours import start_of
 from core.redis.api_keys import KeyStore
+from core.redis.camera_reports import CameraReports
 from core.redis.client import connect
 from core.redis.ledger import Camera, Ledger
 from core.settings import Settings, load_settings
@@ -24,13 +25,17 @@ class CameraRegistry:
     """The cameras in Redis, and the API keys that introduced them."""
 
     ledger: Ledger
+    reports: CameraReports
     keys: KeyStore
 
     @classmethod
     def of(cls, settings: Settings) -> CameraRegistry:
         """Return the cameras in the Redis of the settings."""
         client = connect(settings.redis_url.get_secret_value())
-        return cls(Ledger(client), KeyStore(client))
+        reports = CameraReports(
+            client, max_cameras=settings.max_cameras, retention=settings.ledger_retention_days * 86_400
+        )
+        return cls(Ledger(client), reports, KeyStore(client))
 
     def names_introduced_by(self, name_or_id: str) -> list[str]:
         """Return the cameras that a key introduced; it may be revoked.
@@ -90,6 +95,7 @@ def forget(opened: Callable[[], CameraRegistry], *, names: tuple[str, ...], key:
     for name in registry.names_introduced_by(key) if key else map(camera_id, names):
         try:
             images = registry.ledger.forget_camera(name)
+            registry.reports.forget(name)
         except CameraBusyError as error:
             click.echo(str(error), err=True)
             busy = True

@@ -18,6 +18,7 @@ from api.readiness import ReadinessCheck
 from core.disk import Disk
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
+from core.redis.camera_reports import CameraReports
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.installation import Installation
@@ -45,6 +46,7 @@ class Services:
     index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
+    camera_reports: CameraReports
     feed: Feed
     sinks: SinkStore
     webhooks: WebhookStore
@@ -82,6 +84,11 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
+            camera_reports=CameraReports(
+                client,
+                max_cameras=settings.max_cameras,
+                retention=settings.ledger_retention_days * 86_400,
+            ),
             feed=feed,
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),

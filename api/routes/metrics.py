@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -49,6 +50,7 @@ def _lines() -> Iterator[str]:
     images = [*_images(deps)]
     deps.integrity.check(max_age=0)  # as in api.routes.ledger
     yield from images
+    yield from _cameras(deps)
     yield from _queue(deps)
     yield from _workers(deps)
     yield from _sinks(deps)
@@ -90,6 +92,34 @@ def _images(deps: Services) -> Iterator[str]:
         "gauge",
         "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
         [Sample(int(balance.balanced), {})],
+    )
+
+
+def _cameras(deps: Services) -> Iterator[str]:
+    now = time.time()
+    cameras = {
+        camera: status
+        for camera, status in deps.camera_reports.cameras().items()
+        if status.report is not None
+    }
+    yield from _metric(
+        "wastestream_camera_silent",
+        "gauge",
+        "1 if a camera that a gateway reads should send and does not, or its gateway is away.",
+        (
+            Sample(int(status.state(now) == "silent"), {"camera": camera})
+            for camera, status in cameras.items()
+        ),
+    )
+    yield from _metric(
+        "wastestream_camera_backlog_frames",
+        "gauge",
+        "Frames of a camera that wait on its gateway's disk, by its latest report.",
+        (
+            Sample(status.report.spooled, {"camera": camera})
+            for camera, status in cameras.items()
+            if status.report is not None
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from wastestream.errors import (
 )
 from wastestream.images import Image
 from wastestream.jobs import Job, Place, Prediction, State
-from wastestream.ledger import Counts, Ledger, Row
+from wastestream.ledger import Counts, GatewayCounts, Ledger, Row
 from wastestream.many import Outcome
 from wastestream.problems import ApiError, KeyRejectedError
 from wastestream.progress import Progress
@@ -27,6 +27,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Counts",
+    "GatewayCounts",
     "GaveUpError",
     "Image",
     "ImageError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -172,6 +172,10 @@ class Calls:
     async def ledger(self, camera: str | None, since: Moment | None, until: Moment | None) -> Ledger:
         """Return the ledger."""
         return await self._call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
+
+    async def report(self, camera: str, document: Mapping[str, Any]) -> None:
+        """Report a camera, as a gateway does."""
+        await self._call(requests.report(camera, document), lambda _, __: None)
 
     async def workers(self) -> int:
         """Return the number of workers; 0 also if the server does not report it."""

@@ -105,6 +105,11 @@ def ledger(camera: str | None, since: Moment | None, until: Moment | None) -> Re
     return Request("GET", "/v1/ledger", parameters=_stated(parameters))
 
 
+def report(camera: str, document: Mapping[str, Any]) -> Request:
+    """Return a gateway's report of a camera."""
+    return _json(f"/v1/cameras/{quote(camera, safe='')}/report", document)
+
+
 def readiness() -> Request:
     """Return the request for the server's readiness."""
     return Request("GET", "/readyz")

@@ -22,6 +22,10 @@
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | cameras, by the last hour in which they sent something |
 | `ws:cameras:key` | hash | camera to the id of the API key that brought it |
+| `ws:cameras:about` | hash | camera to what an operator says of it (`core.redis.camera_reports`) |
+| `ws:cameras:report` | hash | camera to the latest report of its gateway (JSON) |
+| `ws:sampled:{hour}:{camera}` | hash | a gateway's counts of frames captured in that hour; expires |
+| `ws:sampled` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:keys:cameras` | hash | id of an API key to the number of known cameras that it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of the upload that used the idempotency key |
 | `ws:counted:{token}` | string | mark of a call that has counted its duplicates; expires after a minute |
@@ -77,6 +81,9 @@ LEDGERS: Final = PREFIX + "ledgers"
 TOTALS: Final = PREFIX + "totals:"
 CAMERAS: Final = PREFIX + "cameras"
 CAMERA_KEYS: Final = PREFIX + "cameras:key"
+CAMERAS_ABOUT: Final = PREFIX + "cameras:about"
+CAMERA_REPORTS: Final = PREFIX + "cameras:report"
+SAMPLED: Final = PREFIX + "sampled"
 KEY_CAMERAS: Final = PREFIX + "keys:cameras"
 
 API_KEYS: Final = PREFIX + "keys"
@@ -125,6 +132,11 @@ def job(job_id: str) -> str:
 def idempotency(owner: str, key: str) -> str:
     """Return the key of an upload's idempotency key; `owner` is the id of the API key that sent it."""
     return f"{PREFIX}idempotency:{owner}:{key}"
+
+
+def sampled(row: str) -> str:
+    """Return the key of a gateway's counts; `row` is `{hour}:{camera}`."""
+    return f"{SAMPLED}:{row}"
 
 
 def worker(name: str) -> str:

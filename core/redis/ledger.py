@@ -56,6 +56,11 @@ class LedgerRow:
     camera: str
     counts: Counts
 
+    @property
+    def name(self) -> str:
+        """Its name, `hour:camera`."""
+        return f"{self.hour}:{self.camera}"
+
 
 @dataclass(frozen=True, slots=True)
 class Camera:

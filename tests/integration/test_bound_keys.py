@@ -213,6 +213,18 @@ def ledger(world: World) -> None:
         refused(world.call("GET", f"/v1/ledger?camera={camera}"), 403, "camera-forbidden")
 
 
+def cameras(world: World) -> None:
+    """Own cameras are shown; only they are reported. Describing cameras needs admin."""
+    document = {"gateway": "0123456789abcdef", "silent_after": 15, "spooled": 0, "hours": []}
+    for camera in (OWN, FOREIGN):
+        world.client.post(f"/v1/cameras/{camera}/report", json=document, headers=world.free)
+    shown = world.call("GET", "/v1/cameras").get_json()["cameras"]
+    assert {camera["id"] for camera in shown} == {OWN, ALSO_OWN}
+    assert world.call("POST", f"/v1/cameras/{OWN}/report", json=document).status_code == 202
+    refused(world.call("POST", f"/v1/cameras/{FOREIGN}/report", json=document), 403, "camera-forbidden")
+    refused(world.call("PUT", f"/v1/cameras/{OWN}", json={}), 403, "insufficient-scope")
+
+
 def metrics(world: World) -> None:
     """They are of all cameras."""
     refused(world.call("GET", "/metrics"), 403, "camera-forbidden")
@@ -282,6 +294,7 @@ CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "jobs.image": image,
     "results.show": results,
     "ledger.show": ledger,
+    **dict.fromkeys(("cameras.show", "cameras.report", "cameras.describe"), cameras),
     "metrics.show": metrics,
     **dict.fromkeys(("webhooks.create", "webhooks.show", "webhooks.delete", "webhooks.replay"), webhooks),
     "probes.readyz": readiness,

@@ -38,6 +38,10 @@ _PRINTED: Final = {
 _ELSEWHERE: Final = {
     "receive-webhooks": "tests/integration/test_webhook_guide.py",
     "export-results": "tests/integration/test_export_guide.py",
+    **dict.fromkeys(
+        ("read-a-camera", "read-a-folder", "trigger-from-a-plc", "connect-several-sites"),
+        "tests/unit/gateway/test_documents.py: their configurations",
+    ),
     "publish-by-mqtt": "not run: settings of a broker, Node-RED and Home Assistant",
 }
 """Other guides, and where they are run."""

@@ -82,6 +82,10 @@ def test_killed_again_and_again_it_sends_every_frame_once(stack: Stack, name: st
         sums = counts(running, name)
         assert sums["sampled"] == sums["accepted"] == received(stack, name)[0]
         assert running.stop() == 0
+    with Client(stack.url) as client:
+        reported = client.ledger(camera=name).gateway
+    assert reported is not None
+    assert (reported.sampled, reported.accepted) == (sums["sampled"], sums["accepted"])
 
 
 def test_times_of_capture_arrive(stack: Stack, name: str, folder: Path, tmp_path: Path) -> None:

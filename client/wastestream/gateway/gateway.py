@@ -19,6 +19,7 @@ from wastestream.gateway.config import Config
 from wastestream.gateway.errors import ConfigError, TriggerError
 from wastestream.gateway.folder_camera import FolderCamera
 from wastestream.gateway.intake import Intake
+from wastestream.gateway.reporter import Reporter
 from wastestream.gateway.sender import Sender
 from wastestream.gateway.source import Kind
 from wastestream.gateway.spool import Limits, Spool
@@ -57,6 +58,7 @@ class Gateway:
         self.spool = Spool(config.spool.folder, limits)
         self.sender = Sender(self.spool, self._calls, self.clock, config.spool.backfill)
         self._intake = Intake(self.spool)
+        self._reporter = Reporter(self.spool, self._calls, config.site, lambda: dict(self.cameras))
         self.cameras: dict[str, Camera] = {}
         self._stopped = threading.Event()
         self._failed = False
@@ -66,6 +68,7 @@ class Gateway:
         """Run; stop at the end, when what was sampled is safe."""
         intake = self._start(self._intake.run, "intake")
         lanes = [self._start(lane, "sender") for lane in self.sender.lanes]
+        reporter = self._start(self._reporter.run, "reporter")
         self.reload(self.config)
         watch = self._start(self._watch, "watch")
         try:
@@ -80,6 +83,8 @@ class Gateway:
             self._intake.close()
             for thread in (intake, watch, *lanes):
                 thread.join(_STOP)
+            self._reporter.stop()
+            reporter.join(_STOP)
             run(self._calls.transport.close())
             self.spool.close()
 

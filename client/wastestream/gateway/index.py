@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS counts (
     {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in COUNTERS)},
     PRIMARY KEY (camera, hour)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gateway (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (
     camera TEXT NOT NULL, path TEXT NOT NULL, mark TEXT NOT NULL, PRIMARY KEY (camera, path)
 ) WITHOUT ROWID;
@@ -73,6 +75,13 @@ class Index:
             self._database.close()
             raise sqlite3.DatabaseError(verdict)
         self._database.executescript(_SCHEMA)
+        if self._database.execute("SELECT 1 FROM gateway").fetchone() is None:
+            self._database.execute("INSERT INTO gateway VALUES (?)", (secrets.token_hex(8),))
+
+    @property
+    def gateway(self) -> str:
+        """Id of the gateway whose counts these are."""
+        return str(self._database.execute("SELECT id FROM gateway").fetchone()[0])
 
     def close(self) -> None:
         """Close the database."""

@@ -72,6 +72,9 @@ class Spool:
         folder: its folder, used by one gateway at a time.
         limits: its bounds.
 
+    Attributes:
+        gateway: id of the gateway, made with the spool: what it counts is kept under this id.
+
     Raises:
         SpoolError: the folder cannot be used, or another gateway uses it.
     """
@@ -89,6 +92,7 @@ class Spool:
         try:
             self._files = FrameFiles(folder)
             self._index = open_index(folder / "index.db")
+            self.gateway = self._index.gateway
             self._recover()
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(

@@ -26,6 +26,7 @@ def test_every_name_is_in_the_table() -> None:
     beginnings = {keys.PREFIX, keys.LEDGER, keys.TOTALS, keys.BINDING, keys.CONTROL}
     beginnings |= {keys._JOB, keys._RATE, keys._COUNTED}
     names = {keys.job("x"), keys.idempotency("x", "y"), keys.worker("x"), keys.leader("x")}
+    names |= {keys.sampled("x:y")}
     names |= {keys.binding("x"), keys.control_channel(0), *keys.PENDING.values()}
     names |= {name + "x:y" for name in beginnings - {keys.PREFIX, keys.BINDING, keys.CONTROL}}
     assert [key for key in (constants - beginnings) | names if not _known(key)] == []
