@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -22,6 +23,8 @@ from wastestream.gateway.overview import to_text
 from wastestream.version import __version__
 
 logger = logging.getLogger(__name__)
+
+_POLL: Final = 0.5  # seconds
 
 _NO_GATEWAY: Final = "No gateway answers at {}; start it, or give its --listen address."
 
@@ -80,11 +83,11 @@ def status(listen: str, *, as_json: bool) -> None:
 
 def _run(config: Config, file: Path | None) -> bool:
     """Run until a signal comes; return whether nothing failed."""
-    gateway = Gateway(config)
+    gateway, reloading = Gateway(config), threading.Event()
     with gateway.running(), serving(gateway, config.listen) as port:
 
         def reload(_: int, __: FrameType | None) -> None:
-            _reload(gateway, file)
+            reloading.set()
 
         def stop(_: int, __: FrameType | None) -> None:
             gateway.stop()
@@ -94,7 +97,11 @@ def _run(config: Config, file: Path | None) -> bool:
             signal.signal(number, stop)
         cameras = len(config.cameras)
         logger.info("Reading %d cameras for %s; status at http://127.0.0.1:%d.", cameras, config.server, port)
-        return gateway.wait()
+        while not gateway.wait(_POLL):
+            if reloading.is_set():
+                reloading.clear()
+                _reload(gateway, file)
+    return gateway.healthy
 
 
 def _reload(gateway: Gateway, file: Path | None) -> None:

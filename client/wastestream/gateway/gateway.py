@@ -88,10 +88,9 @@ class Gateway:
             run(self._calls.transport.close())
             self.spool.close()
 
-    def wait(self) -> bool:
-        """Return when `stop` was called, whether nothing failed until then."""
-        self._stopped.wait()
-        return not self._failed
+    def wait(self, timeout: float) -> bool:
+        """Return whether `stop` was called, as soon as it was, or after some seconds."""
+        return self._stopped.wait(timeout)
 
     def stop(self) -> None:
         """End `wait`."""

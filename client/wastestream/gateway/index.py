@@ -125,6 +125,11 @@ class Index:
         where = f"gone = ? AND camera NOT IN ({cameras}) ORDER BY wall {direction}"
         yield from self._entries(where, int(gone), *without)
 
+    def oldest(self) -> dict[str, Stamp]:
+        """Return for each camera when the oldest frame that waits was captured."""
+        query = "SELECT camera, min(wall), boot, elapsed FROM frames WHERE gone = 0 GROUP BY camera"
+        return {camera: Stamp(*times) for camera, *times in self._database.execute(query)}
+
     def entries_since(self, boot: str, elapsed: float) -> Iterator[Entry]:
         """Yield frames that wait and were captured since a moment after a start of the machine, in order."""
         yield from self._entries("gone = 0 AND boot = ? AND elapsed >= ? ORDER BY elapsed", boot, elapsed)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -171,7 +171,7 @@ class Spool:
     def tidy(self) -> None:
         """Drop frames that are too old; write what could not be written; delete files that are done with."""
         with self._lock:
-            for entry in self._waiting("oldest"):
+            for entry in list(takewhile(self._may_be_old, self._waiting("oldest"))):
                 if entry.stamp.age() > self.limits.max_age and entry.id not in self._taken:
                     self._let_go(entry, Fate.DROPPED)
             if self._memory:
@@ -189,10 +189,11 @@ class Spool:
 
     def oldest(self) -> dict[str, float]:
         """Return the seconds since the capture of each camera's oldest frame that waits."""
-        oldest: dict[str, float] = {}
         with self._lock:
-            for entry in chain(map(_entry, self._memory.values()), self._waiting("oldest")):
-                oldest.setdefault(entry.camera, entry.stamp.age())
+            self._write()
+            oldest = {camera: stamp.age() for camera, stamp in self._index.oldest().items()}
+            for frame in self._memory.values():
+                oldest[frame.camera] = max(oldest.get(frame.camera, 0.0), frame.stamp.age())
         return oldest
 
     def mark_of(self, camera: str, path: str) -> str | None:
@@ -274,6 +275,10 @@ class Spool:
         if self._memory.pop(entry.id, None) is None:
             self._unwritten.gone[entry.id] = None
             self._bytes -= entry.size
+
+    def _may_be_old(self, entry: Entry) -> bool:
+        """Return False for a frame if it and those after it are young, by the clock that sorts them."""
+        return entry.stamp.wall < max(SET_SINCE, time.time() - self.limits.max_age)
 
     def _lose(self, entry: Entry, reason: str) -> None:
         """Count a frame that was safe and is not there."""

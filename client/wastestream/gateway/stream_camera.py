@@ -132,6 +132,8 @@ class StreamCamera(Camera):
             stderr=subprocess.DEVNULL,  # what libraries print there may have the address
             env=environment,
         )
+        if self._stopped.is_set():  # `stop` may have come before there was a process to kill.
+            self._kill()
         with self._process as process:
             if process.stdin is None or process.stdout is None:
                 raise RuntimeError("A process without pipes.")
