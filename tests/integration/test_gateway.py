@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from core.redis.api_keys import KeyStore, Scope
+from infra.lab.soak.clock_pictures import make_picture, to_jpeg
 from infra.lab.stack import Stack
-from tests.support.cameras import mjpeg_camera, picture, to_jpeg
+from tests.support.cameras import mjpeg_camera
 from tests.support.gateways import NOWHERE, GatewayProcess, gateway
 from tests.support.servers import run_module, wait_until
 from wastestream import Client
@@ -56,7 +57,7 @@ def put(folder: Path, name: str, data: bytes, *, age: float = 0.0) -> Path:
 
 def frame(number: float = 0.0) -> bytes:
     """Return a JPEG file of its own."""
-    return to_jpeg(picture(time.time() + number))
+    return to_jpeg(make_picture(time.time() + number))
 
 
 @pytest.fixture

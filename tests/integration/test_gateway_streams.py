@@ -15,7 +15,8 @@ import av
 import PIL.Image
 import pytest
 
-from tests.support.cameras import MjpegCamera, mjpeg_camera, picture, rtsp_camera, shown_time
+from infra.lab.soak.clock_pictures import make_picture, read_picture
+from tests.support.cameras import MjpegCamera, mjpeg_camera, rtsp_camera
 from tests.support.gateways import NOWHERE, GatewayProcess, gateway
 from tests.support.servers import free_port, wait_until
 from wastestream.gateway.frames import Frame
@@ -108,7 +109,7 @@ def write_clip(path: Path) -> None:
         stream = container.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
         for number in range(40):
-            rgb = picture(float(number)).convert("RGBA").tobytes()
+            rgb = make_picture(float(number)).convert("RGBA").tobytes()
             frame = av.VideoFrame.from_bytes(rgb, 320, 240).reformat(format="yuvj420p")
             frame.pts = number
             container.mux(stream.encode(frame))
@@ -164,13 +165,13 @@ def test_passwords_are_nowhere(hall: Hall) -> None:
 def test_times_of_capture_are_those_of_the_pictures(frames: dict[str, list[Frame]]) -> None:
     """Within a second, though the camera was silent, its server frozen, or its pictures changed."""
     for name in ("changing", "frozen", "fast", "mjpeg"):
-        errors = [frame.stamp.wall - shown_time(frame.data) for frame in frames[name]]
+        errors = [frame.stamp.wall - read_picture(frame.data) for frame in frames[name]]
         assert max(map(abs, errors)) < 1.0, (name, errors)
 
 
 def test_frames_are_sampled_at_their_rate(frames: dict[str, list[Frame]]) -> None:
     """Of 60 frames a second, 5."""
-    times = [shown_time(frame.data) for frame in frames["fast"]]
+    times = [read_picture(frame.data) for frame in frames["fast"]]
     assert (len(times) - 1) / (times[-1] - times[0]) == pytest.approx(5, rel=0.15)
 
 
@@ -187,13 +188,13 @@ def test_mjpeg_passes_untouched(hall: Hall, frames: dict[str, list[Frame]]) -> N
 
 def test_frames_that_nearly_equal_the_last_are_skipped(frames: dict[str, list[Frame]]) -> None:
     """But every fifth of them is kept."""
-    times = [shown_time(frame.data) for frame in frames["still"]]
+    times = [read_picture(frame.data) for frame in frames["still"]]
     assert min(later - earlier for earlier, later in pairwise(times)) > 0.4
 
 
 def test_a_video_file_is_read_once(frames: dict[str, list[Frame]]) -> None:
     """As fast as it goes, sampled by its own clock."""
-    assert [round(shown_time(frame.data)) for frame in frames["clip"]] == [0, 5, 10, 15, 20, 25, 30, 35]
+    assert [round(read_picture(frame.data)) for frame in frames["clip"]] == [0, 5, 10, 15, 20, 25, 30, 35]
     begin = frames["clip"][0].stamp.wall
     assert [frame.stamp.wall - begin for frame in frames["clip"]] == pytest.approx(
         [n / 2 for n in range(8)], abs=0.11

@@ -22,6 +22,7 @@ _FILES = {
     "bench": ["api", "worker", "mqtt", "infra", "bench"],
     "export": ["api", "infra", "export"],
     "camera": ["infra", "camera"],
+    "soak": ["api", "worker", "mqtt", "infra", "camera"],
     "gateway": ["camera"],
     "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "camera", "servers", "test"],
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -15,12 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
-import PIL.Image
 import pytest
+
+from infra.lab.soak.clock_pictures import make_picture, to_jpeg
 
 _PYTHON: Final = "/usr/bin/python3"  # Debian's has the bindings of GStreamer.
 _SERVER: Final = Path(__file__).with_name("rtsp_server.py")
-_CELLS: Final = 8
 
 
 @dataclass
@@ -91,30 +90,6 @@ def _miss(why: str) -> None:
     pytest.skip(text)
 
 
-def picture(moment: float, width: int = 320, height: int = 240) -> PIL.Image.Image:
-    """Return a picture that shows a time: eight white cells, eight black ones, and milliseconds in binary."""
-    bits = "1" * 8 + "0" * 8 + f"{round(moment * 1000):048b}"
-    small = PIL.Image.new("L", (_CELLS, _CELLS))
-    small.putdata([255 if bit == "1" else 0 for bit in bits])
-    return small.resize((width, height), PIL.Image.Resampling.NEAREST)
-
-
-def shown_time(data: bytes) -> float:
-    """Return the time that a JPEG file shows, seconds since 1970."""
-    image = PIL.Image.open(io.BytesIO(data)).convert("L")
-    cells = image.resize((_CELLS, _CELLS), PIL.Image.Resampling.BOX).tobytes()
-    bits = "".join("1" if cell > 127 else "0" for cell in cells)
-    assert bits.startswith("1" * 8 + "0" * 8), bits
-    return int(bits[16:], 2) / 1000
-
-
-def to_jpeg(image: PIL.Image.Image) -> bytes:
-    """Return a picture as JPEG."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG")
-    return stream.getvalue()
-
-
 def without_tables(data: bytes) -> bytes:
     """Return a JPEG file without its Huffman tables, as many USB cameras send it."""
     at, kept = 2, [data[:2]]
@@ -165,7 +140,7 @@ def mjpeg_camera(*, fps: float = 10) -> Iterator[MjpegCamera]:
         def _send_part(self) -> None:
             if self.path == "/silent":
                 return
-            data = to_jpeg(picture(time.time()))
+            data = to_jpeg(make_picture(time.time()))
             if self.path == "/bare":
                 data = without_tables(data)
             elif self.path == "/garbage":
