@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import PIL.Image
+import psutil
 import pytest
 
 from infra.lab.soak.clock_pictures import make_picture, read_picture
@@ -205,3 +206,29 @@ def test_a_video_file_is_read_once(frames: dict[str, list[Frame]]) -> None:
 def size_of(frame: Frame) -> tuple[int, int]:
     """Return width and height."""
     return PIL.Image.open(io.BytesIO(frame.data)).size
+
+
+def test_a_process_that_hangs_is_started_again(tmp_path: Path) -> None:
+    """As FFmpeg may in any call; nobody else is disturbed."""
+    with (
+        mjpeg_camera() as mjpeg,
+        gateway(tmp_path, NOWHERE, camera("hung", mjpeg.url("/video"), silent_after=2)) as it,
+    ):
+        wait_until(lambda: it.camera("hung")["counts"]["sampled"] > 0, it.log)
+        assert it.process is not None
+        (process,) = psutil.Process(it.process.pid).children()
+        process.suspend()
+        seen = it.camera("hung")["counts"]["sampled"]
+        wait_until(lambda: it.camera("hung")["restarts"] == 1, it.log)
+        wait_until(lambda: it.camera("hung")["counts"]["sampled"] > seen + 1, it.log)
+        assert not process.is_running()
+        assert "sends no frames; it is started again" in it.log
+
+
+def test_a_process_that_grows_is_started_again(tmp_path: Path) -> None:
+    """Its pictures, of 12 million pixels, do not fit into the memory that it may have."""
+    with mjpeg_camera() as mjpeg:
+        large = camera("large", mjpeg.url("/large"), rotate=90, max_memory_mb=100)
+        with gateway(tmp_path, NOWHERE, large) as it:
+            wait_until(lambda: it.camera("large")["restarts"] > 0, it.log)
+            assert "its process has more than 100 MB; it is started again" in it.log

@@ -103,7 +103,7 @@ def without_tables(data: bytes) -> bytes:
 
 @dataclass
 class MjpegCamera:
-    """A camera with an HTTP server: `/video`, `/bare` without Huffman tables, `/garbage` and `/silent`.
+    """A camera with an HTTP server: `/video`, `/large`, `/bare` (no Huffman tables), `/garbage`, `/silent`.
 
     Attributes:
         port: its port.
@@ -140,7 +140,8 @@ def mjpeg_camera(*, fps: float = 10) -> Iterator[MjpegCamera]:
         def _send_part(self) -> None:
             if self.path == "/silent":
                 return
-            data = to_jpeg(make_picture(time.time()))
+            size = (4000, 3000) if self.path == "/large" else (320, 240)
+            data = to_jpeg(make_picture(time.time(), *size))
             if self.path == "/bare":
                 data = without_tables(data)
             elif self.path == "/garbage":

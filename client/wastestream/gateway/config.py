@@ -147,7 +147,7 @@ class SpoolConfig(_Model):
     Attributes:
         folder: its folder.
         max_gb: bytes of its frames, in 10**9.
-        max_days: age of its frames.
+        max_days: days for which it keeps a frame.
         backfill: which frames of the backlog are sent first.
     """
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from wastestream.gateway import clock
 from wastestream.gateway.clock import Stamp
 
 _MAX_HEADER: Final = 4096  # bytes
@@ -26,12 +27,14 @@ class Frame:
         camera: id of the camera.
         stamp: when it was captured.
         data: bytes of the image.
+        kept: when it was sampled; long after it was captured if it comes from a file.
     """
 
     id: str
     camera: str
     stamp: Stamp
     data: bytes
+    kept: Stamp = field(default_factory=clock.stamp)
 
     @property
     def hour(self) -> str:
@@ -46,6 +49,8 @@ class Frame:
             "wall": self.stamp.wall,
             "boot": self.stamp.boot,
             "elapsed": self.stamp.elapsed,
+            "kept_wall": self.kept.wall,
+            "kept_elapsed": self.kept.elapsed,
             "size": len(self.data),
             "crc32": zlib.crc32(self.data),
         }
@@ -68,6 +73,7 @@ def from_file(content: bytes) -> Frame:
             header["camera"],
             Stamp(header["wall"], header["boot"], header["elapsed"]),
             data,
+            Stamp(header["kept_wall"], header["boot"], header["kept_elapsed"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFrameError("its first line describes no frame") from error

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS frames (
     id TEXT PRIMARY KEY, camera TEXT NOT NULL, hour TEXT NOT NULL, size INTEGER NOT NULL,
-    wall REAL NOT NULL, boot TEXT NOT NULL, elapsed REAL NOT NULL,
+    wall REAL NOT NULL, boot TEXT NOT NULL, elapsed REAL NOT NULL, -- when it was captured
+    kept_wall REAL NOT NULL, kept_elapsed REAL NOT NULL, -- when it was sampled
     gone INTEGER NOT NULL DEFAULT 0 -- counted as what became of it; its file may be there still
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_time ON frames (gone, wall);
@@ -37,9 +38,9 @@ CREATE TABLE IF NOT EXISTS files (
 ) WITHOUT ROWID;
 """
 
-_COLUMNS: Final = "id, camera, hour, size, wall, boot, elapsed"
+_COLUMNS: Final = "id, camera, hour, size, wall, boot, elapsed, kept_wall, kept_elapsed"
 
-_INSERT: Final = f"INSERT INTO frames ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+_INSERT: Final = f"INSERT INTO frames ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 
 _ADD: Final = (
     "INSERT INTO counts (camera, hour, {0}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET {0} = {0} + ?"
@@ -57,6 +58,7 @@ class Entry:
     hour: str
     size: int
     stamp: Stamp
+    kept: Stamp
 
 
 class Index:
@@ -137,8 +139,9 @@ class Index:
     def _entries(self, where: str, *values: str | float) -> Iterator[Entry]:
         query = f"SELECT {_COLUMNS} FROM frames WHERE {where}"  # noqa: S608 - made of constants
         with closing(self._database.execute(query, values)) as rows:
-            for name, camera, hour, size, *times in rows:
-                yield Entry(name, camera, hour, size, Stamp(*times))
+            for name, camera, hour, size, wall, boot, elapsed, kept_wall, kept_elapsed in rows:
+                captured, kept = Stamp(wall, boot, elapsed), Stamp(kept_wall, boot, kept_elapsed)
+                yield Entry(name, camera, hour, size, captured, kept)
 
     def ids(self) -> set[str]:
         """Return the ids of all frames, the gone ones too."""
@@ -206,5 +209,6 @@ def open_index(path: Path) -> Index:
 
 
 def _values(entry: Entry) -> tuple[str | int | float, ...]:
-    times = entry.stamp
-    return entry.id, entry.camera, entry.hour, entry.size, times.wall, times.boot, times.elapsed
+    captured, kept = entry.stamp, entry.kept
+    times = captured.wall, captured.boot, captured.elapsed, kept.wall, kept.elapsed
+    return entry.id, entry.camera, entry.hour, entry.size, *times

@@ -46,7 +46,7 @@ _HOURS_KEPT: Final = 24 * 35
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the spool: bytes of its frames, and seconds since their capture."""
+    """Bounds of the spool: bytes of its frames, and seconds for which it keeps them."""
 
     max_bytes: int
     max_age: float
@@ -169,10 +169,10 @@ class Spool:
             self._arrived.wait(seconds)
 
     def tidy(self) -> None:
-        """Drop frames that are too old; write what could not be written; delete files that are done with."""
+        """Drop frames that were kept for too long; write what could not be written; delete what is gone."""
         with self._lock:
             for entry in list(takewhile(self._may_be_old, self._waiting("oldest"))):
-                if entry.stamp.age() > self.limits.max_age and entry.id not in self._taken:
+                if entry.kept.age() > self.limits.max_age and entry.id not in self._taken:
                     self._let_go(entry, Fate.DROPPED)
             if self._memory:
                 self._store([frame for frame in self._memory.values() if frame.id not in self._taken])
@@ -277,7 +277,7 @@ class Spool:
             self._bytes -= entry.size
 
     def _may_be_old(self, entry: Entry) -> bool:
-        """Return False for a frame if it and those after it are young, by the clock that sorts them."""
+        """Return False for a frame if it and those after it were captured, and so kept, lately."""
         return entry.stamp.wall < max(SET_SINCE, time.time() - self.limits.max_age)
 
     def _lose(self, entry: Entry, reason: str) -> None:
@@ -369,7 +369,7 @@ class Spool:
 
 
 def _entry(frame: Frame) -> Entry:
-    return Entry(frame.id, frame.camera, frame.hour, len(frame.data), frame.stamp)
+    return Entry(frame.id, frame.camera, frame.hour, len(frame.data), frame.stamp, frame.kept)
 
 
 def _is_live(entry: Entry) -> bool:

@@ -99,16 +99,26 @@ def test_beyond_its_bounds_the_oldest_go_first(folder: Path) -> None:
     spool.close()
 
 
-def test_frames_that_are_too_old_are_dropped(folder: Path) -> None:
-    """Their age counts by the machine's start, so a clock that was set does not make them old."""
+def test_frames_that_waited_for_too_long_are_dropped(folder: Path) -> None:
+    """Time counts by the machine's start: a clock that was set makes no frame old, nor does an old file."""
     spool = Spool(folder, Limits(10**9, 50))
     now = stamp()
-    clock_never_set = Frame(uuid.uuid4().hex, "belt-1", Stamp(0.0, now.boot, now.elapsed), b"1")
-    another_start = Frame(uuid.uuid4().hex, "belt-1", Stamp(5.0, "another", 3.0), b"1")
-    spool.add([frame(age=60), frame(age=40), clock_never_set, another_start])
+
+    def kept(kept: Stamp) -> Frame:
+        return Frame(uuid.uuid4().hex, "belt-1", kept, b"1", kept)
+
+    young = [
+        kept(stamp(now.wall - 40)),
+        kept(Stamp(0.0, now.boot, now.elapsed)),  # The clock was never set.
+        kept(Stamp(5.0, "another", 3.0)),  # Nor was it before the machine was started again.
+        frame(age=1000),  # of a file
+    ]
+    old = [kept(stamp(now.wall - 60)), kept(Stamp(now.wall - 60, "another", 3.0))]
+    spool.add([*young, *old])
     spool.tidy()
-    sums = total(spool.rows())
-    assert (sums["dropped"], sums["spooled"]) == (1, 3)
+    left = spool.take_live(99, 10**6) + spool.take_backlog(99, 10**6, "oldest")
+    assert sorted(ids(left)) == sorted(ids(young))
+    assert total(spool.rows())["dropped"] == 2
     spool.close()
 
 
