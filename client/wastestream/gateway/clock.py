@@ -82,6 +82,11 @@ class ServerClock:
             return 0.0
         return time.time() - elapsed() - self._ahead_of_boot
 
+    def corrected(self, wall: float) -> float:
+        """Return a time of this machine's clock, which was read lately, by the server's if it is wrong."""
+        skew = self.skew()
+        return wall - skew if abs(skew) > MAX_SKEW else wall
+
     def captured_at(self, moment: Stamp) -> float:
         """Return the time of an event in seconds since 1970, by the machine's clock unless that is wrong."""
         if self._ahead_of_boot is None or moment.boot != _BOOT or abs(self._wrong_by(moment)) <= MAX_SKEW:

@@ -58,7 +58,9 @@ class Gateway:
         self.spool = Spool(config.spool.folder, limits)
         self.sender = Sender(self.spool, self._calls, self.clock, config.spool.backfill)
         self._intake = Intake(self.spool)
-        self._reporter = Reporter(self.spool, self._calls, config.site, lambda: dict(self.cameras))
+        self._reporter = Reporter(
+            self.spool, self._calls, self.clock, config.site, lambda: dict(self.cameras)
+        )
         self.cameras: dict[str, Camera] = {}
         self._stopped = threading.Event()
         self._failed = False

@@ -12,6 +12,7 @@ from typing import Any, Final
 from wastestream.calls import Calls
 from wastestream.errors import WastestreamError
 from wastestream.gateway.camera import Camera
+from wastestream.gateway.clock import ServerClock
 from wastestream.gateway.counts import Row
 from wastestream.gateway.spool import Spool
 from wastestream.problems import ApiError
@@ -33,15 +34,22 @@ class Reporter:
     Args:
         spool: has the counts.
         calls: of the server; each tries once.
+        clock: the server's.
         site: name of the place.
         cameras: returns the cameras that are read.
     """
 
     def __init__(
-        self, spool: Spool, calls: Calls, site: str, cameras: Callable[[], Mapping[str, Camera]]
+        self,
+        spool: Spool,
+        calls: Calls,
+        clock: ServerClock,
+        site: str,
+        cameras: Callable[[], Mapping[str, Camera]],
     ) -> None:
         self._spool = spool
         self._calls = calls
+        self._clock = clock
         self._site = site
         self._cameras = cameras
         self._reported: dict[tuple[str, str], Mapping[str, int]] = {}
@@ -94,12 +102,13 @@ class Reporter:
             "site": self._site,
             "detail": "" if camera is None else camera.health.detail[:_MAX_DETAIL],
             "silent_after": _SILENT_AFTER if camera is None else camera.config.silence,
-            "last_frame_at": None if camera is None else _time(camera.health.last_frame_at),
-            "oldest_spooled_at": None if oldest is None else _time(time.time() - oldest),
+            "last_frame_at": self._time(None if camera is None else camera.health.last_frame_at),
+            "oldest_spooled_at": self._time(None if oldest is None else time.time() - oldest),
             "spooled": sum(row.counts["spooled"] for row in rows),
             "hours": [{"hour": row.hour, **row.counts} for row in changed],
         }
 
-
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+    def _time(self, wall: float | None) -> str | None:
+        if wall is None:
+            return None
+        return datetime.fromtimestamp(self._clock.corrected(wall), timezone.utc).isoformat()

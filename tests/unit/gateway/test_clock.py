@@ -33,6 +33,15 @@ def test_frames_of_a_wrong_clock_get_times_by_the_servers(clock: ServerClock, wr
     assert clock.captured_at(moment) == pytest.approx(now.wall - 100, abs=2)
 
 
+@pytest.mark.parametrize(("wrong_by", "corrected_by"), [(3600, 3600), (-3600, -3600), (3, 0)])
+def test_times_of_a_wrong_clock_are_corrected(wrong_by: float, corrected_by: float) -> None:
+    """Seen by the server, whose clock is behind or ahead."""
+    clock = ServerClock()
+    clock.observe(formatdate(time.time() - wrong_by, usegmt=True))
+    now = time.time()
+    assert now - clock.corrected(now) == pytest.approx(corrected_by, abs=1)
+
+
 def test_of_an_earlier_start_only_the_clock_is_known(clock: ServerClock) -> None:
     """So it is believed."""
     assert clock.captured_at(Stamp(1.0, "another", elapsed())) == 1.0
