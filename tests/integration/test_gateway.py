@@ -79,6 +79,7 @@ def test_killed_again_and_again_it_sends_every_frame_once(stack: Stack, name: st
             running.start()
         running.config["cameras"] = [camera(name, mjpeg.url("/none"), fps=0)]
         running.reload()
+        wait_until(lambda: "was read again" in running.log, running.log)
         wait_until(lambda: counts(running, name)["spooled"] == 0, f"the spool to empty: {running.log}")
         sums = counts(running, name)
         assert sums["sampled"] == sums["accepted"] == received(stack, name)[0]
