@@ -106,16 +106,16 @@ class Gateway:
     def reload(self, config: Config) -> None:
         """Read the cameras of another configuration; those that are the same go on undisturbed."""
         wanted = {camera.id: camera for camera in config.cameras}
-        gone = [camera for name, camera in self.cameras.items() if wanted.get(name) != camera.config]
+        kept = {name: camera for name, camera in self.cameras.items() if wanted.get(name) == camera.config}
+        gone = [camera for name, camera in self.cameras.items() if name not in kept]
         for camera in gone:
             camera.stop()
         for camera in gone:
             camera.join(_STOP)
-            del self.cameras[camera.config.id]
-        for name, camera_config in wanted.items():
-            if name not in self.cameras:
-                self.cameras[name] = self._make(camera_config)
-                self.cameras[name].start()
+        new = {name: self._make(camera) for name, camera in wanted.items() if name not in kept}
+        for camera in new.values():
+            camera.start()
+        self.cameras = kept | new  # Other threads look at it: it is replaced, never changed.
         fixed = {"cameras": self.config.cameras}
         if config.model_copy(update=fixed) != self.config:
             logger.warning("Changes beside the cameras take effect when the gateway is started again.")

@@ -74,6 +74,28 @@ def test_the_first_frame_of_an_idle_stream_is_fresh() -> None:
     assert Timeline(NOW).place(0.0, None, NOW + 1800).fresh
 
 
+def test_without_time_stamps_a_burst_after_a_stall_is_not_fresh() -> None:
+    """Nobody knows when its frames were captured; nor when the first one after a pause was."""
+    timeline = Timeline(NOW)
+    arrivals = [number / 10 for number in range(50)]
+    arrivals += [8.0 + number / 1000 for number in range(30)]
+    arrivals += [8.13 + number / 10 for number in range(20)]
+    fresh = [timeline.place(None, None, NOW + arrival).fresh for arrival in arrivals]
+    assert fresh == [False] + [True] * 49 + [False] * 30 + [True] * 20
+
+
+def test_a_slow_stream_without_time_stamps_is_fresh() -> None:
+    """A frame an hour is no stall, as soon as that is known."""
+    timeline = Timeline(NOW)
+    assert [timeline.place(None, None, NOW + 3600 * n).fresh for n in range(5)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("pts", [None, 5.0])
 def test_without_time_stamps_or_with_still_ones_arrival_counts(pts: float | None) -> None:
     """Frames are sampled by the clock then."""

@@ -34,8 +34,7 @@ _AT_ONCE: Final = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0
 
 _OPTIONS: Final[dict[Kind, dict[str, str]]] = {
     Kind.RTSP: {"rtsp_transport": "tcp", **_AT_ONCE},
-    # The parts have no times of their own, only those that FFmpeg makes up at 25 frames a second.
-    Kind.HTTP: {"use_wallclock_as_timestamps": "1", "strict_mime_boundary": "0", **_AT_ONCE},
+    Kind.HTTP: {"strict_mime_boundary": "0", **_AT_ONCE},
     Kind.DEVICE: {"input_format": "mjpeg"},
     Kind.FILE: {"protocol_whitelist": "file"},
 }
@@ -158,6 +157,8 @@ class Stream:
         if self._source.kind is Kind.FILE:
             position = pts or 0.0
             return Place(position, self._begin + position)
+        if self._source.kind is Kind.HTTP:
+            pts = None  # The parts have no times: FFmpeg makes some up, at 25 frames a second.
         return self._timeline.place(pts, reported, time.time())
 
 

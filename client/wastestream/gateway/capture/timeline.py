@@ -27,6 +27,14 @@ _MAX_SKEW: Final = 5.0
 _BURST: Final = 5.0
 """Seconds after the first frame in which servers may send kept frames, faster than time passes."""
 
+_STALL: Final = 1.0
+"""Seconds without a frame after which those of a stream without time stamps may come late, in a burst."""
+
+_FIRST_GAP: Final = 0.04
+"""Seconds between frames, while that is not known."""
+
+_SMOOTHING: Final = 0.05
+
 _IDLE: Final = 1.0
 """Seconds without a frame after which the first one is no kept one."""
 
@@ -38,7 +46,7 @@ class Place:
     Attributes:
         position: seconds of the stream.
         captured_at: seconds since 1970.
-        fresh: False for frames at the begin that the server had kept: when they were captured is unknown.
+        fresh: False for frames that were kept back on their way, and do not say when they were captured.
     """
 
     position: float
@@ -60,6 +68,8 @@ class Timeline:
         self._position = 0.0
         self._pts: float | None = None
         self._arrival: float | None = None
+        self._gap = _FIRST_GAP
+        self._stalled = False
         self._delays = _LeastDelay()
         self._drifts = 0
         self.camera_skew = 0.0
@@ -74,7 +84,7 @@ class Timeline:
             arrival: time of arrival, seconds since 1970.
         """
         step = self._step(pts, arrival)
-        self._fresh = self._fresh or self._is_fresh(step, arrival)
+        self._fresh = self._is_fresh(step, arrival, timed=pts is not None)
         self._position += step
         self._pts, self._arrival = pts, arrival
         delay = self._delays.least(self._position, arrival)
@@ -88,12 +98,24 @@ class Timeline:
         self.camera_skew = skew if abs(skew) > _MAX_SKEW else 0.0
         return Place(self._position, captured_at if self.camera_skew else reported, self._fresh)
 
-    def _is_fresh(self, step: float, arrival: float) -> bool:
-        """Return whether frames now come as they are captured."""
+    def _is_fresh(self, step: float, arrival: float, *, timed: bool) -> bool:
+        """Return whether the frame comes as it is captured, or has a time stamp that says when that was."""
         if self._first is None or self._arrival is None:
             self._first = arrival
             return arrival - self._opened > _IDLE
-        return arrival - self._arrival >= step / 2 or arrival - self._first > _BURST
+        passed = arrival - self._arrival
+        if timed:
+            return self._fresh or passed >= step / 2 or arrival - self._first > _BURST
+        stalled, self._stalled = self._stalled, passed > max(_STALL, 3 * self._gap)
+        if self._stalled:
+            self._first = arrival
+            if stalled:  # twice, without a burst between: the stream is slow
+                self._gap = passed
+            return stalled
+        if not self._fresh:
+            return passed >= self._gap / 2 or arrival - self._first > _BURST
+        self._gap += _SMOOTHING * (passed - self._gap)
+        return True
 
     def _step(self, pts: float | None, arrival: float) -> float:
         """Return the seconds since the frame before."""
