@@ -27,7 +27,7 @@ _MAX_SKEW: Final = 5.0
 _BURST: Final = 5.0
 """Seconds after the first frame in which servers may send kept frames, faster than time passes."""
 
-_STALL: Final = 1.0
+_STALL: Final = 0.5
 """Seconds without a frame after which those of a stream without time stamps may come late, in a burst."""
 
 _FIRST_GAP: Final = 0.04
