@@ -10,6 +10,7 @@ from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
 from api.routes import (
     arguments,
+    events,
     images,
     jobs,
     ledger,
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         jobs,
         retries,
         results,
+        events,
         webhooks,
         ledger,
         metrics,

@@ -1,10 +1,8 @@
 """The feed: every settled job, once, in the order of settling, read by cursor.
 
 `settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins
-with the
-time of settling; the jobs' records have the rest, so an id in the feed takes 16 bytes. Entries and records
-go when
-results have been kept long enough.
+with the time of settling; the jobs' records have the rest, so an id in the feed takes 16 bytes. Entries and
+records go when results have been kept long enough.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import redis
 from redis.client import NEVER_DECODE
 
 from core.errors import CursorExpiredError
-from core.ids import unpacked_ids
+from core.ids import PACKED_BYTES, unpacked_ids
 from core.redis.client import translated
 from core.redis.keys import FEED
 
@@ -67,10 +65,8 @@ class Window(NamedTuple):
     Attributes:
         oldest: before the oldest results that are kept.
         middle: a reader that has met the feed's end can go on from here, whatever settles later: only a
-        clock that
-            is set back by half of the retention would put results before it. So the cursor of a reader that
-            asks
-            now and then never becomes too old, though nothing settles.
+            clock that is set back by half of the retention would put results before it. So the cursor of a
+            reader that asks now and then never becomes too old, though nothing settles.
     """
 
     oldest: Cursor
@@ -109,6 +105,30 @@ class Feed:
             seconds, microseconds = self._client.time()
         now = seconds * 1000 + microseconds // 1000
         return Window(Cursor(now - self._retention_ms), Cursor(now - self._retention_ms // 2))
+
+    def end(self) -> Cursor:
+        """Return the cursor after everything that is in the feed now."""
+        entries: _Entries = self._ask("XREVRANGE", FEED, "+", "-", "COUNT", 1)
+        for entry, fields in entries:
+            return Cursor.of_entry(entry)._replace(taken=len(fields[b""]) // PACKED_BYTES)
+        return Cursor(0)
+
+    def wait(self, cursor: Cursor, seconds: float) -> list[Settled]:
+        """Return the settled jobs of the entries after that of a cursor, waiting for one if there is none.
+
+        Args:
+            cursor: after all jobs of an entry, such as `end` or that of the last job returned here.
+            seconds: to wait at most; less than the time-out of the client.
+        """
+        after = f"{cursor.ms}-{cursor.seq}"
+        words = ("XREAD", "COUNT", _PIECE, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
+        answer: list[tuple[bytes, _Entries]] | None = self._ask(*words)
+        return [
+            Settled(job_id, Cursor.of_entry(entry)._replace(taken=number))
+            for _, entries in answer or ()
+            for entry, fields in entries
+            for number, job_id in enumerate(unpacked_ids(fields[b""]), 1)
+        ]
 
     def read(self, cursor: Cursor, limit: int) -> list[Settled]:
         """Return the next settled jobs, at most so many; see `Window.check`."""
