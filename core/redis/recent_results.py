@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Final
 
 from core.errors import RedisUnavailableError
-from core.redis.feed import Cursor, Window
+from core.redis.feed import Cursor, Feed, Window
 from core.redis.results import Result, ResultReader
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,11 @@ class RecentResults:
         self._start: Cursor | None = None  # Everything after it is kept; None while nothing is.
         self._window: Window | None = None
         self._window_at = 0.0  # on the monotonic clock
+
+    @property
+    def feed(self) -> Feed:
+        """The feed."""
+        return self._reader.feed
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Have a function called, in another thread, after each change; it must not block or raise."""

@@ -33,6 +33,7 @@ from core.settings import Settings
 from core.storage import ObjectStore
 from core.times import timestamp
 from tests.conftest import environment_of
+from tests.integration.test_feed import recent_of
 from tests.support.servers import REPOSITORY, Server, wait_until
 from worker.sinks.__main__ import sinks_of
 from worker.sinks.archive import GRACE_MS, ArchiveSink
@@ -102,7 +103,7 @@ def sink(jobs: JobStore, objects: ObjectStore, archive: Archive) -> Iterator[Arc
 
 def new_sink(jobs: JobStore, objects: ObjectStore, *, retention_hours: float = 168.0) -> ArchiveSink:
     """Return a sink of a process that has just started."""
-    return ArchiveSink(Feed(jobs.client), jobs, objects, retention_hours=retention_hours)
+    return ArchiveSink(recent_of(jobs), jobs, objects, retention_hours=retention_hours)
 
 
 def deliver_all(sink: ArchiveSink, cursor: Cursor) -> Cursor:
@@ -248,10 +249,10 @@ def test_results_that_are_kept_too_briefly_are_no_silent_loss(jobs: JobStore, ob
 
 def test_the_archive_can_be_off(settings: Settings, jobs: JobStore) -> None:
     """It is on by default."""
-    feed = Feed(jobs.client)
+    recent = recent_of(jobs)
     off = settings.model_copy(update={"archive": "off"})
-    assert [sink.name for sink in sinks_of(settings, jobs.client, feed)] == [ARCHIVE]
-    assert [sink.name for sink in sinks_of(off, jobs.client, feed)] == []
+    assert [sink.name for sink in sinks_of(settings, jobs.client, recent)] == [ARCHIVE]
+    assert [sink.name for sink in sinks_of(off, jobs.client, recent)] == []
 
 
 @pytest.fixture

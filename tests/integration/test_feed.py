@@ -14,6 +14,8 @@ from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
+from core.redis.recent_results import RecentResults
+from core.redis.results import ResultReader
 from tests.support.cuts import lose_answer
 
 QUEUE = "test.queue"
@@ -32,6 +34,11 @@ def settle(jobs: JobStore, ids: list[str], state: JobState = JobState.CLASSIFIED
     good = state is JobState.CLASSIFIED
     jobs.settle([Outcome(i, state, GOOD if good else None, None if good else "x") for i in ids], "m")
     return ids
+
+
+def recent_of(jobs: JobStore) -> RecentResults:
+    """Return what the readers of a process share."""
+    return RecentResults(ResultReader(Feed(jobs.client), jobs))
 
 
 def read_all(client: FlaskClient, query: str = "", after: str | None = None) -> list[dict[str, Any]]:
