@@ -79,10 +79,10 @@ def filter_of(query: FeedQuery) -> ResultFilter:
     Raises:
         RequestError: 403, it names another camera.
     """
-    if query.camera is not None:
-        caller().check_camera(query.camera)
+    for camera in query.camera:
+        caller().check_camera(camera)
     key = caller().key
-    return ResultFilter(query.camera, query.state, None if key is None else key.cameras)
+    return ResultFilter(frozenset(query.camera), query.state, None if key is None else key.cameras)
 
 
 def next_cursor(page: Page) -> Cursor:

@@ -59,8 +59,9 @@ class FeedQuery(Input):
         ),
     ] = None
     camera: Annotated[
-        CameraId | None, Field(description="Only results of this camera.", examples=["belt-1"])
-    ] = None
+        tuple[CameraId, ...],
+        Field(description="Only results of this camera; repeat it for several.", examples=[["belt-1"]]),
+    ] = ()
     state: Annotated[
         frozenset[JobState] | None,
         BeforeValidator(_states),

@@ -41,12 +41,12 @@ class ResultFilter(NamedTuple):
     """Results that a reader wants.
 
     Attributes:
-        camera: of this camera; None for all.
+        cameras: of these cameras; empty for all.
         states: with these states; None for all.
         patterns: of the cameras that it may see (`core.cameras.camera_pattern`); None for all.
     """
 
-    camera: str | None = None
+    cameras: frozenset[str] = frozenset()
     states: frozenset[JobState] | None = None
     patterns: tuple[str, ...] | None = None
 
@@ -60,7 +60,7 @@ class ResultFilter(NamedTuple):
         job = result.job
         return (
             job is not None
-            and (self.camera is None or job.camera == self.camera)
+            and (not self.cameras or job.camera in self.cameras)
             and (self.states is None or job.state in self.states)
             and (self.patterns is None or matches(job.camera, self.patterns))
         )

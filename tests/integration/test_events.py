@@ -95,7 +95,7 @@ def test_readers_get_what_they_want_and_may_see(open_stream: Open, jobs: JobStor
     }
     everything = open_stream(headers=tokens["all"])
     bound, failed = (open_stream(query, tokens["bound"]) for query in ("", "?state=failed,expired"))
-    line = open_stream("?camera=line", tokens["all"])
+    line, both = (open_stream(f"?camera=line{more}", tokens["all"]) for more in ("", "&camera=belt-1"))
     ids = [
         *settle(jobs, accept(jobs, 2, "belt-1")),
         *settle(jobs, accept(jobs, 2, "line")),
@@ -105,6 +105,7 @@ def test_readers_get_what_they_want_and_may_see(open_stream: Open, jobs: JobStor
     bound.expect([*ids[:2], *ids[4:]])
     failed.expect(ids[4:])
     line.expect(ids[2:4])
+    both.expect([*ids[:2], *ids[2:4]])
     forbidden = open_stream("?camera=line", tokens["bound"])
     assert (forbidden.status, forbidden.body["type"]) == (403, "/problems/camera-forbidden")
     assert open_stream().status == 401
