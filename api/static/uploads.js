@@ -20,7 +20,6 @@ let queue = [];
 export const currentSignal = () => session.signal;
 
 export function enqueue(item) {
-  events.start();
   queue.push(item);
   if (running < MAX_CONCURRENT) void runQueue(session.signal);
 }
@@ -42,6 +41,7 @@ async function runQueue(signal) {
 async function process(item, signal) {
   try {
     if (item.file.size > maxBytes) throw new ApiError(tooLarge(item.file.size));
+    events.start();
     setState(item, "sending", "Sending…");
     const isTold = events.isLive(); // before the upload: its result can come before its response
     let job = await upload(item, signal);

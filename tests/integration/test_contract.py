@@ -38,7 +38,7 @@ _PRINTED: Final = {
 _ELSEWHERE: Final = {
     "receive-webhooks": "tests/integration/test_webhook_guide.py",
     "export-results": "tests/integration/test_export_guide.py",
-    "publish-by-mqtt": "not run: settings of a broker, Node-RED and Home Assistant",
+    "publish-by-mqtt": "tests/integration/test_mqtt_guide.py",
 }
 """Other guides, and where they are run."""
 

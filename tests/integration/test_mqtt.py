@@ -33,7 +33,8 @@ GOOD = Prediction("biodegradable", 0.9, review=False)
 BEGIN = Cursor(round(time.time() - 3600) * 1000)
 
 pytestmark = pytest.mark.skipif(
-    MOSQUITTO is None and "CI" not in os.environ, reason="mosquitto is not installed"
+    (MOSQUITTO is None or shutil.which("mosquitto_sub") is None) and "CI" not in os.environ,
+    reason="mosquitto or mosquitto-clients is not installed",
 )
 
 
