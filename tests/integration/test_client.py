@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_frames_of_several_cameras_go_together(client: Client) -> None:
 def test_jobs_are_listed_and_repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """By camera, state and time; more of them than fit one page. A failed one gets a new job, once."""
     monkeypatch.setattr(requests, "PAGE", 20)
-    whole, camera = jpeg(8), f"listed-{datetime.now(UTC).timestamp():.0f}"
+    whole, camera = jpeg(8), f"listed-{uuid4().hex}"
     since = datetime.now(UTC) - timedelta(minutes=1)
     frames = [
         Image(whole[: len(whole) // 2] if number == 7 else whole, camera=camera) for number in range(70)
@@ -135,7 +136,7 @@ def test_jobs_are_listed_and_repeated(client: Client, monkeypatch: pytest.Monkey
 
 def test_an_image_is_taken_once(client: Client) -> None:
     """Under one key of the caller's, however often it is sent."""
-    image = Image(jpeg(), idempotency_key=f"client-{datetime.now(UTC).timestamp()}")
+    image = Image(jpeg(), idempotency_key=f"client-{uuid4().hex}")
     before = client.ledger(camera="client").sum
     assert client.classify(image).id == client.upload(image).id
     after = client.ledger(camera="client", since=date(2026, 1, 1)).sum
