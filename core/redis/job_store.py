@@ -245,15 +245,6 @@ class JobStore:
             times = self.client.zmscore(keys.WITHDRAWN, list(job_ids))
         return {job_id for job_id, since in zip(job_ids, times, strict=True) if since is not None}
 
-    def overdue(self, limit: int) -> list[str]:
-        """Return ids of jobs that have become too old and have not settled, the oldest first."""
-        now = self.now_ms()
-        with translated():
-            return cast(
-                list[str],
-                self.client.zrange(keys.EXPIRING, "-inf", f"({now}", byscore=True, offset=0, num=limit),
-            )
-
     def _settle_all(
         self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
     ) -> list[JobState | None]:
@@ -324,33 +315,6 @@ class JobStore:
         at = len(LANES) * len(job_ids)
         state, ranks = QueueState.read(answers[at:]), iter(answers[:at])
         return [state.place_of([next(ranks) for _ in LANES]) for _ in job_ids]
-
-    def newest_ms(self, lane: str) -> int | None:
-        """Return when the latest of the jobs not settled was accepted, as `accepted_at`; None without any."""
-        with translated():
-            newest = self.client.zrange(keys.PENDING[lane], 0, 0, desc=True, withscores=True)
-        return int(newest[0][1]) if newest else None
-
-    def accepted_at(self, lane: str, job_id: str) -> int | None:
-        """Return when a job not yet settled was accepted, ms by Redis' clock; None once it has settled."""
-        with translated():
-            score = self.client.zscore(keys.PENDING[lane], job_id)
-        return None if score is None else int(score)
-
-    def pending_before(self, lane: str, milliseconds: int, limit: int) -> list[str]:
-        """Return ids of jobs not settled that were accepted before that time, oldest first."""
-        with translated():
-            return cast(
-                list[str],
-                self.client.zrange(
-                    keys.PENDING[lane],
-                    "-inf",
-                    f"({milliseconds}",
-                    byscore=True,
-                    offset=0,
-                    num=limit,
-                ),
-            )
 
     def now_ms(self) -> int:
         """Return Redis' clock, milliseconds since 1970."""
