@@ -113,7 +113,7 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
 
     Args:
         error: of a model.
-        with_value: whether to show the value sent; not those of bodies, which can be secret.
+        with_value: whether to show the value sent; values of bodies can be secret.
     """
     first = error.errors(include_url=False)[0]
     place = _place(first["loc"])
@@ -138,7 +138,7 @@ def _sent(value: object) -> str:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Return where a member is, such as `files[3].camera`."""
+    """Return the path of a member, such as `files[3].camera`."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return place.removeprefix(".")
 

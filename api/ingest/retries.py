@@ -38,7 +38,7 @@ RETRYABLE: Final = frozenset({JobState.FAILED, JobState.EXPIRED})
 """States of jobs that can be retried."""
 
 MAX_SECONDS: Final = 10.0
-"""Seconds after which `retry_all` begins no further job; its caller goes on where it ended."""
+"""Seconds after which `retry_all` begins no further job; another call continues."""
 
 _OUTAGES: Final = (
     DataLostError,
@@ -107,7 +107,7 @@ class Retries:
         """Retry jobs of the list, in the lane of bulk uploads.
 
         Args:
-            wanted: which, with `states` of `RETRYABLE` only.
+            wanted: filter, with `states` of `RETRYABLE` only.
             after: where to begin, None for the beginning.
             most: maximum jobs.
             limit: as of `retry`.

@@ -21,7 +21,7 @@ from core.redis.job_store import JobStore
 from core.redis.server import RedisServer
 
 Outcome = Accepted | Rejection | RequestError
-"""The jobs that stand for an upload, or the error that concerns it alone."""
+"""The jobs of an upload, or the error of that upload alone."""
 
 Result = TypeVar("Result")
 
@@ -64,7 +64,7 @@ class Ingest:
         """Submit the uploads of one bulk call as `submit` does, but each with its own outcome.
 
         Returns:
-            What became of each, in order.
+            The outcome of each, in order.
 
         Raises:
             QueueFullError, RateLimitError: none of them was accepted.
@@ -87,7 +87,7 @@ class Ingest:
         return outcome
 
     def _admit(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection | None]:
-        """Return what is known of uploads of one client and lane before they are stored; None for new ones.
+        """Return the outcomes of uploads of one client and lane that are known; None for new uploads.
 
         Raises as `submit`.
         """
@@ -127,7 +127,7 @@ class Ingest:
             raise
 
     def _read_known(self, outcomes: Sequence[Accepted | Rejection]) -> list[Outcome]:
-        """Return the outcomes with the jobs of those that were known before."""
+        """Return the outcomes, with the jobs of known uploads."""
         ids = [job_id for outcome in outcomes if isinstance(outcome, Accepted) for job_id in outcome.known]
         if not ids:
             return list(outcomes)
@@ -142,7 +142,7 @@ class Ingest:
 
 
 def _existing(found: Sequence[tuple[Job | None, Place | None]]) -> Accepted | RequestError:
-    """Return the jobs that an idempotency key stands for, or the error that one is no longer known."""
+    """Return the jobs of an idempotency key, or the error that a record has expired."""
     jobs = [job for job, _ in found if job is not None]
     if len(jobs) == len(found):
         return Accepted(jobs, [place for _, place in found])

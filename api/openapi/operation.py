@@ -22,7 +22,7 @@ class Answer:
     """A successful response.
 
     Attributes:
-        description: when it is sent.
+        description: meaning of the response.
         model: of its JSON; None for another media type, or no body.
         media_types: of a body that is not JSON.
         headers: names of header fields, from `api.openapi.headers`.

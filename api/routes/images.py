@@ -69,7 +69,7 @@ _FORM: Final = {
             },
             "required": ["files"],
             "additionalProperties": False,
-            "description": "JSON, the first part: for each file what it has instead of the header fields.",
+            "description": "JSON, the first part: for each file the values that replace the header fields.",
         },
         "files": {
             "type": "array",

@@ -138,7 +138,7 @@ def _sinks(deps: Services) -> Iterator[str]:
     yield from _metric(
         "wastestream_sink_behind_seconds",
         "gauge",
-        "Seconds since the oldest result was due that a sink has not carried out; 0 without one.",
+        "Seconds since the oldest undelivered result of a sink was due; 0 without one.",
         (Sample(state.behind, {"sink": state.name}) for state in states),
     )
     yield from _metric(
@@ -150,7 +150,7 @@ def _sinks(deps: Services) -> Iterator[str]:
     yield from _metric(
         "wastestream_sink_gaps_total",
         "counter",
-        "Times that a sink came too late for results, which it has missed.",
+        "Times that results expired before a sink read them.",
         (Sample(state.gaps, {"sink": state.name}) for state in states),
     )
 

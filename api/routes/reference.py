@@ -58,7 +58,7 @@ def docs() -> Response:
     problems=[ProblemType.ROUTE_NOT_FOUND],
 )
 def problem(slug: str) -> Response:
-    """Read what a type of problem means."""
+    """Read the explanation of a type of problem."""
     for kind in ProblemType:
         if kind.slug == slug:
             return _page("problem.html", problem=kind)

@@ -23,7 +23,7 @@ from core.redis.feed import Cursor, Window
 _PIECE: Final = 1000  # jobs read in one pipeline
 
 MAX_SCANNED: Final = 10_000
-"""Maximum jobs that one call looks at, whatever its filter leaves of them."""
+"""Maximum jobs that one call examines, before its filter."""
 
 blueprint = Blueprint("results", __name__, url_prefix="/v1/results")
 
@@ -66,7 +66,7 @@ def _start(query: ResultsQuery, window: Window) -> Cursor:
 
 @dataclass(slots=True)
 class _Page:
-    """Results of a query so far, and the cursor after what was looked at."""
+    """Results of a query so far, and the cursor behind the examined jobs."""
 
     query: ResultsQuery
     cursor: Cursor

@@ -1,4 +1,4 @@
-"""Lists of jobs: what to list, and a page."""
+"""Lists of jobs: filter and page."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NextCursor = Annotated[
 
 
 class JobSelection(Input):
-    """Which jobs, besides their states."""
+    """Filter of jobs, besides their states."""
 
     model_config = ConfigDict(populate_by_name=False)  # `from` is a member of bodies, `first` is none.
 

@@ -1,4 +1,4 @@
-"""Long polling's parameter."""
+"""Parameter of long polling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _seconds(text: str) -> float:
 
 
 class WaitQuery(Input):
-    """How long to wait for the job to settle."""
+    """Time to wait for the job to settle."""
 
     wait: Annotated[
         float,

@@ -47,7 +47,7 @@ _TRANSIENT: Final = frozenset(
 
 
 class Query(NamedTuple):
-    """Answer about many jobs: those that the server knows, in the order of the ids, and the other ids."""
+    """Jobs of a query: the known jobs, in the order of the ids, and the unknown ids."""
 
     jobs: list[Job]
     unknown: list[str]
@@ -189,12 +189,12 @@ class Calls:
         parse: Callable[[dict[str, Any], httpx.Response], T],
         stall: StallClock | None = None,
     ) -> T:
-        """Send a request until it is answered; return what `parse` makes of the answer.
+        """Send a request until it is answered; return the parsed answer.
 
         Raises:
             ApiError: the server rejects the call, and a retry is useless.
             GaveUpError: the time of `Retry` is over.
-            NotWastestreamError: the answer is none of wastestream's.
+            NotWastestreamError: another server answers.
         """
         attempt = Attempt(self.retry_limits, stall)
         while True:

@@ -56,7 +56,7 @@ class Client:
         run(self._calls.transport.close())
 
     def classify(self, image: Image | Content, *, timeout: float = TIMEOUT) -> Job:
-        """Send one image and return its job when it has settled, in whatever state.
+        """Send one image and return its job when it has settled, in any terminal state.
 
         Args:
             image: a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or one of these as `Image`.

@@ -13,10 +13,10 @@ from typing import Final
 from core.errors import CorruptImageError
 
 MAX_SEGMENTS: Final = 500
-"""Most segments or chunks that a decoder reads before the pixels. A picture needs 2-20."""
+"""Maximum segments or chunks that a decoder reads before the pixels. A picture needs 2-20."""
 
 MAX_PARTS: Final = 10_000
-"""Most segments or chunks that are walked over, those included that no decoder gets to see.
+"""Maximum segments or chunks of a file, including those that the decoder does not get.
 
 10 MiB of metadata in pieces of 1 kB; walking takes 4 ms.
 """

@@ -139,7 +139,7 @@ class JobStore:
         ]
 
     def _outcome(self, submission: Submission, lane: str, answer: str, demand: int) -> Accepted | Rejection:
-        """Read an answer of `accept.lua`; `demand` is how many places the queue had to have."""
+        """Read an answer of `accept.lua`; `demand` is the number of places that the call needs."""
         jobs = submission.jobs
         word, _, rest = answer.partition(" ")
         if word == "known" and submission.idempotency:
@@ -163,7 +163,7 @@ class JobStore:
     def admit(
         self, used: Sequence[Idempotency], lane: str, images: int
     ) -> list[Accepted | IdempotencyConflictError | None]:
-        """Look before a call's images are stored: which are known, and has the queue places for the others?
+        """Check a call before its images are stored: known idempotency keys, and places in the queue.
 
         Args:
             used: the idempotency keys of the call, each with its images.
@@ -235,7 +235,7 @@ class JobStore:
         return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", cancels=True, owner=owner)[0]
 
     def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
-        """Return which of the jobs were cancelled while their messages were queued.
+        """Return the jobs that were cancelled while their messages were queued.
 
         Settling such a job `cancelled` once more says that its message has been received.
         """
@@ -295,11 +295,11 @@ class JobStore:
         ]
 
     def pending(self) -> int:
-        """Return how many accepted jobs have not settled."""
+        """Return the number of jobs that have not settled."""
         return self.queue().total
 
     def queue(self) -> QueueState:
-        """Return how many jobs are queued, and the service rate."""
+        """Return the state of the queue: jobs not settled, and the service rate."""
         with translated(), self.client.pipeline(transaction=False) as pipe:
             QueueState.ask(pipe)
             return QueueState.read(pipe.execute())
@@ -323,13 +323,13 @@ class JobStore:
         return seconds * 1000 + microseconds // 1000
 
     def ping(self) -> None:
-        """Return if Redis answers and can write."""
+        """Check that Redis answers and can write."""
         with translated():
             self.client.set(keys.PING, "1", ex=_PING_TTL)
 
 
 def _known(idempotency: Idempotency, value: str) -> Accepted | IdempotencyConflictError:
-    """Return what an idempotency key stands for, or the error that it was used with other bytes."""
+    """Return the jobs of an idempotency key, or the error that it was used with other bytes."""
     try:
         return Accepted(known=idempotency.known_ids(value))
     except IdempotencyConflictError as error:

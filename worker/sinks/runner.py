@@ -1,4 +1,4 @@
-"""A thread that runs one sink, while no other process does."""
+"""Thread that runs one sink while its process leads."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _MAX_PAUSE: Final = 60.0
 
 
 class DeliveryError(WastestreamError):
-    """Raised when results cannot be carried out now; a sentence for the operator."""
+    """Raised when results cannot be delivered now; a sentence for the operator."""
 
 
 class Sink(Protocol):
-    """Something that carries results out."""
+    """Delivers results somewhere."""
 
     name: str
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
-        """Carry out results after a cursor, a bounded number.
+        """Deliver results after a cursor, a bounded number.
 
         Returns:
             The cursor after them; None if nothing is due.
@@ -53,7 +53,7 @@ class Runner(threading.Thread):
     Args:
         sink: to run; used by this thread alone.
         client: Redis.
-        feed: what is read.
+        feed: of the results.
         leads: returns whether this process is the one whose sinks work.
     """
 
@@ -102,7 +102,11 @@ class Runner(threading.Thread):
         try:
             window.check(cursor)
         except CursorExpiredError:
-            logger.warning("The sink %s came too late: it has missed results before %s", name, window.restart)
+            logger.warning(
+                "The sink %s has missed results before %s: they expired before it read them",
+                name,
+                window.restart,
+            )
             self._store.skip(name, window.restart)
             return 0.0
         after = self._sink.deliver(cursor)
@@ -123,7 +127,7 @@ class Runner(threading.Thread):
 
     def _pause(self, error: WastestreamError) -> float:
         if self._failures == 0:
-            logger.warning("The sink %s does not get on: %s", self._sink.name, error)
+            logger.warning("The sink %s stands still: %s", self._sink.name, error)
         pause = min(_MAX_PAUSE, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
         self._failures += 1
         # Spread, so that sinks that failed together do not come back together.

@@ -1,4 +1,4 @@
-"""The thread that keeps a runner for each active webhook, so that a slow one holds no other up."""
+"""Thread that keeps a runner for each active webhook, so that a slow webhook delays no other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHECK_SECONDS: Final = 1.0  # between looks at the list of webhooks
 
 
 class WebhookManager(threading.Thread):
-    """Starts and stops runners as webhooks come, die, are replayed and go.
+    """Starts and stops runners as webhooks are made, die, are replayed and deleted.
 
     Args:
         client: Redis.
