@@ -158,12 +158,12 @@ class CameraPatternError(WastestreamError):
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and the bound of cameras is reached."""
 
-    def __init__(self, most: int, whose: str) -> None:
-        """Name the bound: `most` cameras in all, or of one API key if `whose` is "owner"."""
+    def __init__(self, limit: int, whose: str) -> None:
+        """Name the bound: `limit` cameras in all, or of one API key if `whose` is "owner"."""
         why, setting = (
-            (f"this API key has brought {most:,} already", "WASTESTREAM_KEY_CAMERAS")
+            (f"this API key has brought {limit:,} already", "WASTESTREAM_KEY_CAMERAS")
             if whose == "owner"
-            else (f"there are {most:,} already", "WASTESTREAM_MAX_CAMERAS")
+            else (f"there are {limit:,} already", "WASTESTREAM_MAX_CAMERAS")
         )
         super().__init__(
             f"The camera is new, and {why}; use the id of a known one, or let the operator "

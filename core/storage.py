@@ -56,7 +56,7 @@ _PROBE_RETRY_TIMEOUT: Final = 1
 """The same for a probe: a readiness check names the failing part before its client gives up."""
 
 _CAUSES: Final = (
-    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.bucket`"),
+    ("NoSuchBucket", "The bucket does not exist: start the stack again, or make it (docs/operations.md)"),
     ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
     (
         "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",

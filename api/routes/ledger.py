@@ -57,7 +57,7 @@ def show() -> Response:
     query = read_query(LedgerQuery)
     cameras, span = _cameras(query.camera), _span(query)
     ledger = services().ledger
-    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), cameras, most=MAX_ROWS + 1)
+    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), cameras, max_rows=MAX_ROWS + 1)
     if len(names) > MAX_ROWS:
         raise _bad(f"The result has more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(ledger.rows(names))

@@ -85,7 +85,7 @@ class UploadSlot(Output):
     url: Annotated[
         str,
         Field(
-            description="Presigned URL. Whoever has it can put this image, so keep it secret.",
+            description="Presigned URL. Anyone with it can put this image, so keep it secret.",
             json_schema_extra={"format": "uri"},
             examples=["https://s3.example.com/wastestream/images/_direct/2026/01/31/x.jpeg?X-Amz-..."],
         ),

@@ -62,6 +62,6 @@ def unreadable(name: str) -> CorruptImageError:
     return CorruptImageError(f"The {name} header cannot be read; send the image again.")
 
 
-def too_many_parts(name: str, most: int) -> CorruptImageError:
+def too_many_parts(name: str, max_parts: int) -> CorruptImageError:
     """Return the error for a file that consists of more parts than a picture needs."""
-    return CorruptImageError(f"The {name} image has more than {most:,} parts; save it in a usual way.")
+    return CorruptImageError(f"The {name} image has more than {max_parts:,} parts; save it in a usual way.")

@@ -123,20 +123,20 @@ class JobIndex:
         It examines at most `MAX_READ` jobs, so a page may be short although more jobs follow.
         """
         place = after or self._beginning(wanted)
-        found: list[tuple[Cursor, str]] = []
+        matches: list[tuple[Cursor, str]] = []
         read = 0
         while read < MAX_READ:
             entries = self._entries(place.entry, str(place.until_ms))
             candidates = [*self._candidates(entries, place, wanted)]
             read += len(candidates) + len(entries)
             for piece in _pieces(candidates):
-                found += self._matches(piece, wanted)
-                if len(found) > limit:
-                    return _page(found[:limit], found[limit][0])
+                matches += self._matches(piece, wanted)
+                if len(matches) > limit:
+                    return _page(matches[:limit], matches[limit][0])
             if len(entries) < _ENTRIES:
-                return _page(found, None)
+                return _page(matches, None)
             place = place.behind(entries[-1][0])
-        return _page(found, place)
+        return _page(matches, place)
 
     def forget(self, before_ms: int) -> int:
         """Forget the oldest entries up to one of which a job has a record; return how many.
@@ -195,8 +195,8 @@ class JobIndex:
         return [candidates[number] for number in cast(list[int], numbers)]
 
 
-def _page(found: Sequence[tuple[Cursor, str]], following: Cursor | None) -> JobPage:
-    return JobPage([job_id for _, job_id in found], [place for place, _ in found], following)
+def _page(matches: Sequence[tuple[Cursor, str]], following: Cursor | None) -> JobPage:
+    return JobPage([job_id for _, job_id in matches], [place for place, _ in matches], following)
 
 
 def _pieces(candidates: Sequence[tuple[Cursor, str]]) -> Iterator[Sequence[tuple[Cursor, str]]]:

@@ -92,18 +92,20 @@ class Ledger:
         self._forget = client.register_script(load_script("forget"))
         self._forget_one = client.register_script(load_script("forget_camera"))
 
-    def names(self, first: str, last: str, cameras: Iterable[str] | None = None, *, most: int) -> list[str]:
+    def names(
+        self, first: str, last: str, cameras: Iterable[str] | None = None, *, max_rows: int
+    ) -> list[str]:
         """Return the names of rows, `hour:camera`, by hour and camera.
 
         Args:
             first: the first hour wanted, yyyymmddhh.
             last: the last one.
             cameras: only theirs.
-            most: maximum rows returned.
+            max_rows: maximum rows returned.
         """
         if cameras is None:
-            return self._names(first, last, most)
-        return sorted(islice(self._names_of(cameras, first, last), most))
+            return self._names(first, last, max_rows)
+        return sorted(islice(self._names_of(cameras, first, last), max_rows))
 
     def camera_names(self) -> list[str]:
         """Return every camera."""
@@ -184,13 +186,13 @@ class Ledger:
             forgotten += gone
             kept += seen - gone
 
-    def _names(self, first: str, last: str, most: int, *, latest: bool = False) -> list[str]:
-        """Return at most so many names of these hours, all if it is -1."""
+    def _names(self, first: str, last: str, max_rows: int, *, latest: bool = False) -> list[str]:
+        """Return at max_rows so many names of these hours, all if it is -1."""
         ends = (last, first) if latest else (first, last)
         with translated():
             return cast(
                 list[str],
-                self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
+                self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=max_rows),
             )
 
     def _names_of(self, cameras: Iterable[str], first: str, last: str) -> Iterator[str]:

@@ -111,7 +111,7 @@ def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeySt
     settle_all(jobs)
     assert ledger.forget_camera("gone") == 1
     assert names_of(jobs) == {"kept"}
-    assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", most=10))] == ["kept"]
+    assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", max_rows=10))] == ["kept"]
     assert ledger.balance().counts["received"] == 1
     assert_balanced(jobs)
 

@@ -236,7 +236,7 @@ def test_uploads_of_two_calls_at_a_time_are_all_accepted(
 def test_an_api_that_is_killed_loses_and_doubles_nothing(
     settings: Settings, jobs: JobStore, tmp_path: Path
 ) -> None:
-    """Killed while it accepts: whoever repeats the call has a job for each upload, and each is queued."""
+    """Killed while it accepts: a repeated call has a job for each upload, and each is queued."""
     variables = environment_of(settings) | {"WASTESTREAM_S3_PUBLIC_ENDPOINT": settings.s3_public_endpoint}
     client = create_app(settings).test_client()
     ids = send_many(client, settings, [described(jpeg())] * 200)
