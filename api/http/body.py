@@ -122,11 +122,11 @@ def release_body() -> None:
 
 
 def read_form(max_bytes: int, *, max_parts: int) -> Form:
-    """Return the files of the current request's form, and their metadata; other parts are left out.
+    """Return the files of the current request's form, and their metadata.
 
     Args:
         max_bytes: limit of the body.
-        max_parts: limit of the parts, files or not.
+        max_parts: limit of the parts.
 
     Raises:
         ClientDisconnected: the connection was closed before the end of the body.

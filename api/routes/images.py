@@ -76,8 +76,7 @@ _FORM: Final = {
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
             "maxItems": MAX_FILES,
-            "description": "The images. Fields may have any name but `metadata`; other text fields are "
-            "ignored.",
+            "description": "The images. Fields may have any name but `metadata`; text fields are rejected.",
         },
     },
     "required": ["files"],
