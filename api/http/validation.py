@@ -25,8 +25,6 @@ def check_query(model: type[BaseModel] | None) -> None:
     Raises:
         RequestError: 400, naming the parameter.
     """
-    if not request.environ.get("QUERY_STRING"):
-        return
     names = [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
     for name, values in request.args.lists():
         if name not in names:
