@@ -25,8 +25,6 @@ def check_query(model: type[BaseModel] | None) -> None:
     Raises:
         RequestError: 400, naming the parameter.
     """
-    if not request.environ.get("QUERY_STRING"):
-        return
     names = [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
     for name, values in request.args.lists():
         if name not in names:
@@ -42,13 +40,8 @@ def read_query(model: type[Model]) -> Model:
     Raises:
         RequestError: 400, naming the parameter.
     """
-    args: MultiDict[str, str] = request.args
-    lists = _lists(model)
-    sent: dict[str, str | list[str]] = {}
-    if request.environ.get("QUERY_STRING"):
-        sent = {name: values if name in lists else values[0] for name, values in args.lists()}
     try:
-        return model.model_validate(sent)
+        return model.model_validate(_sent_parameters(model) if request.environ.get("QUERY_STRING") else {})
     except ValidationError as error:
         raise _invalid_parameter(f"{_reason(error, with_value=True)}.") from error
 
@@ -100,6 +93,12 @@ def read_part(model: type[Model], content: memoryview, name: str) -> Model:
     except ValidationError as error:
         reason = _reason(error, with_value=False)
         raise _invalid_body(f"The part {name} is wrong: {reason}", model) from error
+
+
+def _sent_parameters(model: type[BaseModel]) -> dict[str, str | list[str]]:
+    args: MultiDict[str, str] = request.args
+    lists = _lists(model)
+    return {name: values if name in lists else values[0] for name, values in args.lists()}
 
 
 def _lists(model: type[BaseModel] | None) -> set[str]:

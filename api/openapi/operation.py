@@ -104,6 +104,8 @@ def register(app: Flask) -> None:
 
 
 def _check_query() -> None:
-    described = operation_of(current_app, request.endpoint) if request.endpoint else None
+    if not request.environ.get("QUERY_STRING") or request.endpoint is None:
+        return
+    described = operation_of(current_app, request.endpoint)
     if described is not None:
         check_query(described.query)
