@@ -25,6 +25,7 @@ COLUMNS: Final = {
     "review": "BOOLEAN",
     "model": "VARCHAR",
     "error": "VARCHAR",
+    "retry_of": "VARCHAR",
 }
 """Columns of tables to their types in DuckDB: the members of a job, `prediction` as its members."""
 

@@ -80,6 +80,7 @@ def test_export_as_a_table(
     duckdb = pytest.importorskip("duckdb")
     now = jobs.now_ms()
     good, bad = hours.settle(now - 2, 2, "Bänd 2"), hours.settle(now - 1, 1, "a, b", JobState.FAILED)
+    jobs.client.hset(keys.job(good[1]), "retry_of", bad[0])
     done = export()
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["id"] for row in rows] == [*good, *bad]
@@ -89,6 +90,7 @@ def test_export_as_a_table(
         "true",
     )
     assert (rows[2]["camera"], rows[2]["label"], rows[2]["error"]) == ("a, b", "", "x")
+    assert [row["retry_of"] for row in rows] == ["", bad[0], ""]
     assert export("--output", str(tmp_path / "results.csv")).stderr == "3 results exported\n"
     assert (tmp_path / "results.csv").read_text() == done.stdout
     parquet = str(tmp_path / "results.parquet")
