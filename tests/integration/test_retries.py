@@ -349,7 +349,7 @@ def test_a_wrong_command_line_is_named(call: Call) -> None:
     """With exit code 2."""
     for arguments, says in (
         (["retry"], "Name the ids of jobs, or select jobs with --failed, --expired or both"),
-        (["retry", "--failed", "01K9Z3NDEKTSV4RRFFQ69G5FAV"], "Name the ids of jobs, or say which"),
+        (["retry", "--failed", "01K9Z3NDEKTSV4RRFFQ69G5FAV"], "Name the ids of jobs, or select"),
         (["retry", "--queued"], "No such option"),
         (["list", "--since", "lately"], "'lately' is not a time; write how long ago, such as 30m, 2h or 7d"),
         (["list", "--camera", "a/b"], "cannot be a camera's id"),
