@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 
-from wastestream.calls import TIMEOUT, Query
+from wastestream.calls import TIMEOUT, Query, Retried
 from wastestream.connect import connect
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
@@ -95,6 +95,17 @@ class AsyncClient:
     async def retry(self, job: Job | str) -> Job:
         """See `Client.retry`."""
         return await self._calls.retry(job)
+
+    def retry_all(
+        self,
+        *,
+        state: State | Iterable[State] = ("failed", "expired"),
+        camera: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> AsyncIterator[Retried]:
+        """See `Client.retry_all`."""
+        return self._calls.retry_all(state, camera, since, until)
 
     async def ledger(
         self, *, camera: str | None = None, since: Moment | None = None, until: Moment | None = None

@@ -53,6 +53,20 @@ class Query(NamedTuple):
     unknown: list[str]
 
 
+class Retried(NamedTuple):
+    """Outcome of the retry of one job of a list.
+
+    Attributes:
+        old_id: id of the job that is repeated.
+        job: the new job; None if there is none.
+        error: cause of a missing job, such as `ImageGoneError`.
+    """
+
+    old_id: str
+    job: Job | None
+    error: ApiError | None
+
+
 class Answer(NamedTuple):
     """A job, and the seconds to wait before the next question about it, if the server named them."""
 
@@ -167,6 +181,25 @@ class Calls:
         """Repeat a job."""
         return await self._call(requests.retry(id_of(job)), _job)
 
+    async def retry_all(
+        self,
+        state: State | Iterable[State],
+        camera: str | None,
+        since: Moment | None,
+        until: Moment | None,
+    ) -> AsyncIterator[Retried]:
+        """Repeat the jobs of a list, page by page; yield the outcome of each."""
+        states = [state] if isinstance(state, str) else list(state)
+        after: str | None = None
+        while True:
+            outcomes, after = await self._call(
+                requests.retry_all(states, camera, since, until, after), _retries
+            )
+            for outcome in outcomes:
+                yield outcome
+            if after is None:
+                return
+
     async def ledger(self, camera: str | None, since: Moment | None, until: Moment | None) -> Ledger:
         """Return the ledger."""
         return await self._call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
@@ -253,6 +286,15 @@ def _query(body: dict[str, Any], _: httpx.Response) -> Query:
 
 def _page(body: dict[str, Any], _: httpx.Response) -> tuple[list[Job], str | None]:
     return [parse_job(job) for job in body["jobs"]], body["next"]
+
+
+def _retries(body: dict[str, Any], _: httpx.Response) -> tuple[list[Retried], str | None]:
+    outcomes = [(item["job_id"], _item(item)) for item in body["items"]]
+    retried = [
+        Retried(old_id, None, outcome) if isinstance(outcome, ApiError) else Retried(old_id, outcome, None)
+        for old_id, outcome in outcomes
+    ]
+    return retried, body["next"]
 
 
 def _item(item: dict[str, Any]) -> Job | ApiError:

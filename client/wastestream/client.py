@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from wastestream.calls import TIMEOUT, Query
+from wastestream.calls import TIMEOUT, Query, Retried
 from wastestream.connect import connect
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
@@ -159,6 +159,26 @@ class Client:
         The same call again returns the same new job.
         """
         return run(self._calls.retry(job))
+
+    def retry_all(
+        self,
+        *,
+        state: State | Iterable[State] = ("failed", "expired"),
+        camera: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> Iterator[Retried]:
+        """Classify the images of many jobs again; yield the outcome of each, the oldest first.
+
+        Jobs are repeated page by page, as the outcomes are taken. The same call again has the same new jobs.
+
+        Args:
+            state: `failed`, `expired` or both.
+            camera: as of `jobs`.
+            since: as of `jobs`.
+            until: as of `jobs`.
+        """
+        return iterate(self._calls.retry_all(state, camera, since, until))
 
     def ledger(
         self, *, camera: str | None = None, since: Moment | None = None, until: Moment | None = None

@@ -120,15 +120,18 @@ def test_jobs_are_listed_and_repeated(client: Client, monkeypatch: pytest.Monkey
     whole, camera = jpeg(8), f"listed-{uuid4().hex}"
     since = datetime.now(UTC) - timedelta(minutes=1)
     frames = [
-        Image(whole[: len(whole) // 2] if number == 7 else whole, camera=camera) for number in range(70)
+        Image(whole[: len(whole) // 2] if number in {7, 60} else whole, camera=camera) for number in range(70)
     ]
     sent = {job.id for job in jobs_of(list(client.classify_many(frames)))}
     listed = list(client.jobs(camera=camera, since=since))
     assert (len(listed), {job.id for job in listed}) == (70, sent)
-    (failed,) = client.jobs(state=["failed", "expired"], camera=camera)
+    failed, other = client.jobs(state=["failed", "expired"], camera=camera)
     new = client.retry(failed)
     assert (new.retry_of, new.camera, client.retry(failed.id).id) == (failed.id, camera, new.id)
     assert client.wait(new).state == "failed"
+    retried = {each.old_id: each.job and each.job.id for each in client.retry_all(camera=camera, since=since)}
+    assert retried.keys() == {failed.id, other.id, new.id}
+    assert retried[failed.id] == new.id
     assert list(client.jobs(camera=camera, until=since)) == []
     with pytest.raises(JobNotRetryableError):
         client.retry(next(job for job in listed if job.id != failed.id))
