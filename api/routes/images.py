@@ -76,10 +76,12 @@ _FORM: Final = {
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
             "maxItems": MAX_FILES,
-            "description": "The images. Fields may have any name but `metadata`; text fields are rejected.",
+            "description": "The images, as file parts; names other than `files` are accepted. "
+            "Text fields are rejected.",
         },
     },
     "required": ["files"],
+    "additionalProperties": False,
 }
 
 _UPLOAD_PROBLEMS: Final = (

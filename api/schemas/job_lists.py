@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import CameraId, Input, Moment, Output
+from api.schemas.base import Output
 from api.schemas.jobs import Job
+from api.schemas.period import AcceptancePeriod
 from core.jobs import JobState
 from core.redis.job_index import Cursor, JobFilter
-from core.times import written
 
 MAX_JOBS: Final = 1000
 """Maximum jobs in one page."""
@@ -53,31 +53,9 @@ NextCursor = Annotated[
 ]
 
 
-class JobSelection(Input):
+class JobSelection(AcceptancePeriod):
     """Filter of jobs, besides their states."""
 
-    model_config = ConfigDict(populate_by_name=False)  # `from` is a member of bodies, `first` is none.
-
-    camera: Annotated[
-        CameraId | None, Field(description="Only jobs of this camera.", examples=["belt-1"])
-    ] = None
-    first: Annotated[
-        Moment | None,
-        Field(
-            alias="from",
-            description="Jobs accepted at this time or later: a date (midnight UTC), or an RFC 3339 time "
-            "with zone. Default: 24 hours before `to`.",
-            examples=["2026-01-31T07:00:00Z"],
-        ),
-    ] = None
-    last: Annotated[
-        Moment | None,
-        Field(
-            alias="to",
-            description="Jobs accepted before this time, written like `from`. Default: now.",
-            examples=["2026-01-31T08:00:00Z"],
-        ),
-    ] = None
     after: Annotated[
         Annotated[
             Cursor,
@@ -100,15 +78,12 @@ class JobSelection(Input):
         Raises:
             ValueError: `from` is not before `to`.
         """
+        self.check()
         to_ms = None if self.last is None else round(self.last.timestamp() * 1000)
         if self.first is None:
             from_ms = (time.time_ns() // 1_000_000 if to_ms is None else to_ms) - _DAY_MS
         else:
             from_ms = round(self.first.timestamp() * 1000)
-        if self.first and self.last and self.first >= self.last:
-            raise ValueError(
-                f"from={written(self.first)} is not before to={written(self.last)}; send an earlier from."
-            )
         return JobFilter(from_ms, to_ms, frozenset(states), self.camera or "", owner)
 
 
