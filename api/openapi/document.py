@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
 from api.auth.policy import COOKIE, is_by_camera, scope_of
+from api.http.body import BodyRule
 from api.http.default_headers import DEFAULTS
 from api.http.problem_types import ProblemType
 from api.http.request_id import HEADER as REQUEST_ID
@@ -196,7 +197,11 @@ def _operation(
         document["x-item-problems"] = sorted(kind.uri for kind in described.item_problems)
     document["security"] = [] if scope is None else [{"key": []}, {"session": []}]
     if described.body is not None:
-        document["requestBody"] = {"required": True, "content": _content(described.body, schemas)}
+        document["requestBody"] = {
+            "description": f"At most {_max_bytes(app.view_functions[rule.endpoint]):,} bytes.",
+            "required": True,
+            "content": _content(described.body, schemas),
+        }
     problems = problems_of(app, rule.endpoint, described)
     document["responses"] = {
         **{str(status): _response(answer, schemas) for status, answer in described.answers.items()},
@@ -267,6 +272,12 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     if len(choices) == 1:
         return {**choices[0], **schema}
     return {**schema, "anyOf": choices} if choices else schema
+
+
+def _max_bytes(view: Any) -> int:
+    """Return the limit of the bodies that a view accepts; see `api.http.body.accepts_body`."""
+    body_rule: BodyRule = view.body_rule
+    return body_rule.max_bytes
 
 
 def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
