@@ -92,8 +92,12 @@ def test_jobs_are_listed_page_by_page(client: FlaskClient, jobs: JobStore) -> No
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("state=quued", "state='quued' is not a state; use queued, classified, failed, expired, cancelled"),
-        ("state=failed,", "state='failed,' is not a state"),
+        (
+            "state=quued",
+            "has 'quued', which is not a state; use queued, classified, failed, expired, cancelled",
+        ),
+        ("state=failed&state=odd,queued", "state='failed,odd,queued' has 'odd', which is not a state"),
+        ("state=failed,", "state='failed,' has '', which is not a state"),
         ("camera=a/b", "camera='a/b' 'a/b' cannot be a camera's id"),
         ("from=yesterday", "from='yesterday' is not a date, or a time with a zone"),
         ("from=2026-01-02&to=2026-01-01", "is not before to=2026-01-01T00:00:00.000Z; send an earlier from"),
