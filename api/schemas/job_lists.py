@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from api.schemas.base import Output
 from api.schemas.jobs import Job
 from api.schemas.period import AcceptancePeriod
-from api.schemas.states import States
+from api.schemas.states import StateFilter
 from core.jobs import JobState
 from core.redis.job_index import Cursor, JobFilter
 
@@ -84,7 +84,7 @@ class JobListQuery(JobSelection):
     """Jobs to list."""
 
     states: Annotated[
-        States,
+        StateFilter,
         Field(
             alias="state",
             description="Only jobs in one of these states; repeated, or separated by commas.",

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.schemas.base import CameraId, Moment, Output
 from api.schemas.jobs import Job
-from api.schemas.states import TerminalStates
+from api.schemas.states import TerminalStateFilter
 from api.schemas.wait import WaitQuery
 from core.redis.feed import CURSOR_PATTERN, Cursor
 
@@ -56,7 +56,7 @@ class ResultsQuery(WaitQuery):
         CameraId | None, Field(description="Only results of this camera.", examples=["belt-1"])
     ] = None
     state: Annotated[
-        TerminalStates,
+        TerminalStateFilter,
         Field(
             description="Only results with these states; repeated, or separated by commas.",
             examples=[["classified", "failed"]],

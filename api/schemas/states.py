@@ -26,13 +26,13 @@ def _parser(names: Sequence[str], kind: str) -> Callable[[list[str]], frozenset[
     return parse
 
 
-States = Annotated[
+StateFilter = Annotated[
     frozenset[JobState] | None,
     BeforeValidator(_parser(_STATES, "state")),
     WithJsonSchema({"type": "array", "items": {"type": "string", "enum": _STATES}}),
 ]
 
-TerminalStates = Annotated[
+TerminalStateFilter = Annotated[
     frozenset[JobState] | None,
     BeforeValidator(_parser(TERMINAL, "terminal state")),
     WithJsonSchema({"type": "array", "items": {"type": "string", "enum": list(TERMINAL)}}),
