@@ -24,7 +24,7 @@ class UploadHeaders(Input):
             "spaces and "
             "`. _ - : , ( ) @`, beginning with a letter or digit. Send characters beyond ASCII as UTF-8, "
             "raw or "
-            "percent-encoded. It is stored in Unicode's composed form (NFC).",
+            "percent-encoded. It is stored in Unicode's composed form (NFC). Without it: `default`.",
             pattern=CAMERA_PATTERN,
             examples=["belt-1"],
         ),
