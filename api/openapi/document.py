@@ -78,10 +78,9 @@ _PROBLEM_HEADERS: Final = {
 
 _ABOUT: Final = (
     "Classifies images of waste as biodegradable or non-biodegradable. Upload images, then read their jobs. "
-    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only "
-    "gain members "
-    "and problems, and requests only gain optional parameters and members: ignore members that you do "
-    "not know."
+    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only gain "
+    "members and problems, and requests only gain optional parameters and members: ignore members that you "
+    "do not know."
 )
 
 
