@@ -151,6 +151,10 @@ def _invalid_parameter(detail: str) -> RequestError:
 
 
 def _invalid_body(reason: str, model: type[BaseModel]) -> RequestError:
+    # A model's own example leaves out members that most bodies do without.
+    extra = model.model_config.get("json_schema_extra")
     fields = model.model_fields.items()
-    example = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    own = extra.get("examples") if isinstance(extra, dict) else None
+    members = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    example = own[0] if isinstance(own, list) else members
     return RequestError(ProblemType.INVALID_BODY, f"{reason}; send JSON such as {json.dumps(example)}.")

@@ -188,7 +188,7 @@ def test_what_cannot_be_retried_is_named(client: FlaskClient, jobs: JobStore, ob
     ]
 
     for body, says in (
-        ({}, "'states' is missing"),
+        ({}, '\'states\' is missing; send JSON such as {"states": ["failed", "expired"], "camera": "belt-1"'),
         ({"states": []}, "states"),
         ({"states": ["queued"]}, "states[0]"),
         ({"states": ["failed"], "state": "failed"}, "'state' is not a member of this document"),
