@@ -272,7 +272,8 @@ def token_of(environ: Mapping[str, Any]) -> str:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
         return str(token.strip())
-    return parse_cookie(environ.get("HTTP_COOKIE", "")).get(COOKIE, "")
+    cookies = environ.get("HTTP_COOKIE")
+    return parse_cookie(cookies).get(COOKIE, "") if cookies else ""
 
 
 def _find(key_cache: KeyCache, token: str) -> Key | None:
