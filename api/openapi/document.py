@@ -231,7 +231,7 @@ def _parameters(model: type[BaseModel] | None, place: str) -> Iterator[tuple[str
         member = schema["properties"][name]
         member.pop("title", None)
         # Models share the parameters of their base classes.
-        owner = next(base for base in reversed(model.__mro__) if field in inspect.get_annotations(base))
+        owner = next(base for base in model.__mro__ if field in inspect.get_annotations(base))
         yield (
             f"{owner.__name__}.{name}",
             {
