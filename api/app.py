@@ -13,6 +13,7 @@ from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
 from api.routes import (
     arguments,
+    events,
     images,
     jobs,
     ledger,
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         jobs,
         retries,
         results,
+        events,
         webhooks,
         ledger,
         metrics,

@@ -25,8 +25,11 @@ from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.pauses import Pauses
+from core.redis.recent_results import RecentResults
+from core.redis.results import ResultReader
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
+from core.redis.streams import StreamCounts
 from core.redis.upload_secret import UploadSecret
 from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
@@ -46,6 +49,9 @@ class Services:
     workers: WorkerRegistry
     ledger: Ledger
     feed: Feed
+    results: ResultReader
+    recent: RecentResults
+    streams: StreamCounts
     sinks: SinkStore
     webhooks: WebhookStore
     objects: ObjectStore
@@ -72,6 +78,7 @@ class Services:
         feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
+        results = ResultReader(feed, jobs)
         envelope = Envelope(make_app(settings))
         commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
@@ -83,6 +90,9 @@ class Services:
             workers=workers,
             ledger=ledger,
             feed=feed,
+            results=results,
+            recent=RecentResults(results),
+            streams=StreamCounts(client),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     api_waiting: int = Field(
         256, ge=1, le=1024, description="Maximum number of requests that wait for jobs in each API process."
     )
+    api_streams: int = Field(
+        256, ge=1, le=1024, description="Maximum number of event streams of each API process."
+    )
 
     trusted_proxies: int = Field(
         0,

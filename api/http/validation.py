@@ -16,6 +16,7 @@ from api.http.problems import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_LISTS: Final = (tuple, frozenset)  # types of parameters that may be repeated
 _SHOWN: Final = 80  # characters of a wrong value in a sentence
 
 
@@ -107,7 +108,7 @@ def _lists(model: type[BaseModel] | None) -> set[str]:
     return {
         field.alias or name
         for name, field in fields.items()
-        if any(get_origin(each) is frozenset for each in (field.annotation, *get_args(field.annotation)))
+        if any(get_origin(each) in _LISTS for each in (field.annotation, *get_args(field.annotation)))
     }
 
 

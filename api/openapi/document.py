@@ -298,8 +298,10 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 
 def _response(answer: Answer, schemas: Mapping[str, Any]) -> dict[str, Any]:
     response: dict[str, Any] = {"description": answer.description, "headers": _headers(answer.headers)}
+    sample = {"example": answer.example} if answer.example else {}
     content: dict[str, Any] = {
-        kind: {"schema": {"type": "object" if kind == JSON else "string"}} for kind in answer.media_types
+        kind: {"schema": {"type": "object" if kind == JSON else "string"}, **sample}
+        for kind in answer.media_types
     }
     if answer.model is not None:
         content = {JSON: _json(answer.model, schemas), **content}

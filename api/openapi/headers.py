@@ -48,6 +48,10 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "example": '"images";r=224;t=4',
     },
     "Content-Disposition": {"description": "File name, of CSV.", "schema": _TEXT},
+    "X-Accel-Buffering": {
+        "description": "Proxies must pass events on at once.",
+        "schema": {"const": "no"},
+    },
     "ETag": {"description": "Tag of the image, which never changes.", "schema": _TEXT},
     "Set-Cookie": {"description": "Cookie with the key of the page's session.", "schema": _TEXT},
     "WWW-Authenticate": {"description": "Scheme, and what the key lacks.", "schema": _TEXT},

@@ -26,12 +26,14 @@ class Answer:
         model: of its JSON; None for another media type, or no body.
         media_types: of a body that is not JSON.
         headers: names of header fields, from `api.openapi.headers`.
+        example: of a body that is not JSON.
     """
 
     description: str
     model: type[BaseModel] | None = None
     media_types: Sequence[str] = ()
     headers: Sequence[str] = ()
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,9 @@ def _lines() -> Iterator[str]:
     yield from images
     yield from _queue(deps)
     yield from _workers(deps)
+    yield from _metric(
+        "wastestream_event_streams", "gauge", "Event streams open.", [Sample(deps.streams.total(), {})]
+    )
     yield from _sinks(deps)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import CameraId, Moment, Output
+from api.schemas.base import CameraId, Input, Moment, Output
 from api.schemas.jobs import Job
 from api.schemas.states import TerminalStateFilter
 from api.schemas.wait import WaitQuery
@@ -30,15 +30,13 @@ FeedCursor = Annotated[
 ]
 
 
-class ResultsQuery(WaitQuery):
+class FeedQuery(Input):
     """Part of the feed to read."""
 
     after: Annotated[
         FeedCursor | None,
         Field(
-            description="Cursor after which to read: `next` of an earlier response. Default: before the "
-            "oldest "
-            "results that are kept.",
+            description="Cursor after which to read: `next` of an earlier response, or the `id` of an event.",
             examples=[_EXAMPLE],
         ),
     ] = None
@@ -47,14 +45,14 @@ class ResultsQuery(WaitQuery):
         Field(
             alias="from",
             description="Instead of `after`: time of settling from which to read, a date (midnight UTC) "
-            "or an RFC "
-            "3339 time with zone.",
+            "or an RFC 3339 time with zone.",
             examples=["2026-01-31T07:00:00Z"],
         ),
     ] = None
     camera: Annotated[
-        CameraId | None, Field(description="Only results of this camera.", examples=["belt-1"])
-    ] = None
+        tuple[CameraId, ...],
+        Field(description="Only results of this camera; repeat it for several.", examples=[["belt-1"]]),
+    ] = ()
     state: Annotated[
         TerminalStateFilter,
         Field(
@@ -62,7 +60,25 @@ class ResultsQuery(WaitQuery):
             examples=[["classified", "failed"]],
         ),
     ] = None
+
+
+class ResultsQuery(FeedQuery, WaitQuery):
+    """Page of the feed to read."""
+
     limit: Annotated[int, Field(description="Maximum results in the response.", ge=1, le=MAX_RESULTS)] = 100
+
+
+class EventsHeaders(Input):
+    """Where a stream of events goes on."""
+
+    last_event_id: Annotated[
+        FeedCursor | None,
+        Field(
+            alias="Last-Event-ID",
+            description="`id` of the last event that was received, instead of `after`.",
+            examples=[_EXAMPLE],
+        ),
+    ] = None
 
 
 class Results(Output):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from wastestream.images import Image
 from wastestream.jobs import Job, State, parse_job
 from wastestream.ledger import Ledger, parse_ledger
 from wastestream.problems import ApiError, problem_of
-from wastestream.requests import MAX_IDS, Moment, id_of
+from wastestream.requests import EVENT_STREAM, MAX_IDS, Moment, id_of
 from wastestream.retry import Attempt, Retry, StallClock
 from wastestream.transport import Request, Transport
 
@@ -101,7 +101,7 @@ class Calls:
         """
         content = await self.transport.block(image.read) if data is None else data
         request = requests.upload(self._with_camera(image), content, wait=wait)
-        return await self._call(request, _answer, stall)
+        return await self.call(request, _answer, stall)
 
     async def upload_bulk(
         self, images: Sequence[tuple[Image, bytes]], stall: StallClock | None = None
@@ -115,7 +115,7 @@ class Calls:
             return items
 
         request = requests.upload_bulk([(self._with_camera(image), data) for image, data in images])
-        return await self._call(request, parse, stall)
+        return await self.call(request, parse, stall)
 
     async def classify(self, image: Image, timeout: float) -> Job:
         """Send one image; return its job when it has settled."""
@@ -144,14 +144,14 @@ class Calls:
 
     async def peek(self, job_id: str, wait: float = 0.0, stall: StallClock | None = None) -> Answer:
         """Return the job as soon as it settles, or after `wait` seconds as it is."""
-        return await self._call(requests.job(job_id, wait), _answer, stall)
+        return await self.call(requests.job(job_id, wait), _answer, stall)
 
     async def query(self, jobs: Iterable[Job | str], stall: StallClock | None = None) -> Query:
         """Return jobs as they are now."""
         asked = [id_of(job) for job in jobs]
         answer = Query([], [])
         for start in range(0, len(asked), MAX_IDS):
-            part = await self._call(requests.query(asked[start : start + MAX_IDS]), _query, stall)
+            part = await self.call(requests.query(asked[start : start + MAX_IDS]), _query, stall)
             answer.jobs.extend(part.jobs)
             answer.unknown.extend(part.unknown)
         return answer
@@ -167,7 +167,7 @@ class Calls:
         states = [state] if isinstance(state, str) else list(state or ())
         after: str | None = None
         while True:
-            jobs, after = await self._call(requests.jobs(states, camera, since, until, after), _page)
+            jobs, after = await self.call(requests.jobs(states, camera, since, until, after), _page)
             for job in jobs:
                 yield job
             if after is None:
@@ -175,11 +175,11 @@ class Calls:
 
     async def cancel(self, job: Job | str) -> Job:
         """Cancel a job."""
-        return await self._call(requests.cancel(id_of(job)), _job)
+        return await self.call(requests.cancel(id_of(job)), _job)
 
     async def retry(self, job: Job | str) -> Job:
         """Repeat a job."""
-        return await self._call(requests.retry(id_of(job)), _job)
+        return await self.call(requests.retry(id_of(job)), _job)
 
     async def retry_all(
         self,
@@ -192,7 +192,7 @@ class Calls:
         states = [state] if isinstance(state, str) else list(state)
         after: str | None = None
         while True:
-            outcomes, after = await self._call(
+            outcomes, after = await self.call(
                 requests.retry_all(states, camera, since, until, after), _retries
             )
             for outcome in outcomes:
@@ -202,7 +202,7 @@ class Calls:
 
     async def ledger(self, camera: str | None, since: Moment | None, until: Moment | None) -> Ledger:
         """Return the ledger."""
-        return await self._call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
+        return await self.call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
 
     async def workers(self) -> int:
         """Return the number of workers; 0 also if the server does not report it."""
@@ -216,7 +216,7 @@ class Calls:
         """Return the image with the client's camera, unless it has its own."""
         return replace(image, camera=self._camera) if image.camera is None and self._camera else image
 
-    async def _call(
+    async def call(
         self,
         request: Request,
         parse: Callable[[dict[str, Any], httpx.Response], T],
@@ -229,13 +229,36 @@ class Calls:
             GaveUpError: the time of `Retry` is over.
             NotWastestreamError: another server answers.
         """
+        return self._parsed(await self._answered(request, self.transport.send, stall), parse)
+
+    async def open(self, request: Request) -> httpx.Response:
+        """Send a request until it is answered; return the answer, whose body is still to be read.
+
+        Raises as `call`.
+        """
+        response = await self._answered(request, self.transport.open)
+        if response.is_success and response.headers.get("Content-Type", "").startswith(EVENT_STREAM):
+            return response
+        await self.transport.discard(response)
+        raise (
+            NotWastestreamError(self._server, response.status_code)
+            if response.is_success
+            else (self._rejection(response))
+        )
+
+    async def _answered(
+        self,
+        request: Request,
+        send: Callable[[Request], Awaitable[httpx.Response]],
+        stall: StallClock | None = None,
+    ) -> httpx.Response:
         attempt = Attempt(self.retry_limits, stall)
         while True:
             cause: Exception
             retry_after: float | None = None
             busy = False
             try:
-                response = await self.transport.send(request)
+                response = await send(request)
             except httpx.TransportError as error:
                 # No connection, a broken one, or a time-out: whether the call arrived is unknown, and the
                 # idempotency key makes a retry harmless.
@@ -244,7 +267,7 @@ class Calls:
             else:
                 if response.status_code not in _TRANSIENT:
                     self._in_trouble = False
-                    return self._parsed(response, parse)
+                    return response
                 cause = _rejection(response)
                 trouble = f"{self._server} is not ready ({response.status_code}: {cause})"
                 retry_after = _retry_after(response)
@@ -256,14 +279,18 @@ class Calls:
             await self.transport.sleep(pause)
 
     def _parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any], httpx.Response], T]) -> T:
+        if not response.is_success:
+            raise self._rejection(response)
         try:
-            body = response.json()
-            if response.is_success:
-                return parse(body, response)
-            rejection = problem_of(body, response.status_code)
+            return parse(response.json(), response)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotWastestreamError(self._server, response.status_code) from error
-        raise rejection
+
+    def _rejection(self, response: httpx.Response) -> ApiError:
+        try:
+            return problem_of(response.json(), response.status_code)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NotWastestreamError(self._server, response.status_code) from error
 
     def _report(self, trouble: str, limit: float) -> None:
         """Log that calls fail, once until one succeeds."""

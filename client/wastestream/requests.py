@@ -19,6 +19,11 @@ MAX_IDS: Final = 1000
 PAGE: Final = 500
 """Jobs in one answer of a list."""
 
+RESULTS: Final = 1000
+"""Results in one answer of the feed; the server's limit."""
+
+EVENT_STREAM: Final = "text/event-stream"
+
 _BOUNDARY: Final = uuid.uuid4().hex
 _FORM: Final = f"multipart/form-data; boundary={_BOUNDARY}"
 _JSON: Final = "application/json"
@@ -87,6 +92,31 @@ def jobs(
         "limit": str(PAGE),
     }
     return Request("GET", "/v1/jobs", parameters=_stated(parameters))
+
+
+def selection(
+    after: str | None, since: Moment | None, camera: str | None, states: Iterable[str]
+) -> dict[str, str]:
+    """Return the parameters that select results of the feed."""
+    parameters = {
+        "after": after,
+        "from": _written(since),
+        "camera": camera,
+        "state": ",".join(states) or None,
+    }
+    return _stated(parameters)
+
+
+def results(parameters: Mapping[str, str], wait: float = 0.0) -> Request:
+    """Return the request for a page of the feed; with `wait`, the answer comes as soon as there is one."""
+    waiting = {"wait": _seconds(wait)} if wait else {}
+    return Request("GET", "/v1/results", parameters={**parameters, **waiting, "limit": str(RESULTS)})
+
+
+def events(parameters: Mapping[str, str], last_id: str | None) -> Request:
+    """Return the request for a stream of the feed."""
+    headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_id} if last_id else {})
+    return Request("GET", "/v1/events", parameters=dict(parameters), headers=headers)
 
 
 def cancel(job_id: str) -> Request:

@@ -16,7 +16,7 @@ import redis
 from redis.client import NEVER_DECODE
 
 from core.errors import CursorExpiredError
-from core.ids import unpacked_ids
+from core.ids import PACKED_BYTES, unpacked_ids
 from core.redis.client import translated
 from core.redis.keys import FEED
 
@@ -105,6 +105,30 @@ class Feed:
             seconds, microseconds = self._client.time()
         now = seconds * 1000 + microseconds // 1000
         return Window(Cursor(now - self._retention_ms), Cursor(now - self._retention_ms // 2))
+
+    def end(self) -> Cursor:
+        """Return the cursor after everything that is in the feed now."""
+        entries: _Entries = self._ask("XREVRANGE", FEED, "+", "-", "COUNT", 1)
+        for entry, fields in entries:
+            return Cursor.of_entry(entry)._replace(taken=len(fields[b""]) // PACKED_BYTES)
+        return Cursor(0)
+
+    def wait(self, cursor: Cursor, seconds: float) -> list[Settled]:
+        """Return the settled jobs of the entries after that of a cursor, waiting for one if there is none.
+
+        Args:
+            cursor: after all jobs of an entry, such as `end` or that of the last job returned here.
+            seconds: to wait at most; less than the time-out of the client.
+        """
+        after = f"{cursor.ms}-{cursor.seq}"
+        words = ("XREAD", "COUNT", _PIECE, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
+        answer: list[tuple[bytes, _Entries]] | None = self._ask(*words)
+        return [
+            Settled(job_id, Cursor.of_entry(entry)._replace(taken=number))
+            for _, entries in answer or ()
+            for entry, fields in entries
+            for number, job_id in enumerate(unpacked_ids(fields[b""]), 1)
+        ]
 
     def read(self, cursor: Cursor, limit: int) -> list[Settled]:
         """Return the next settled jobs, at most `limit`; see `Window.check`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import redis
 
@@ -26,6 +26,25 @@ from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
 from core.redis.scripts import load_script
 
 _PING_TTL: Final = 60  # seconds
+_PIECE: Final = 250  # records read in one call: some 0.5 ms of Redis
+_FIELDS: Final = (
+    "state",
+    "camera",
+    "format",
+    "size",
+    "captured",
+    "expires",
+    "shard",
+    "settled",
+    "label",
+    "probability",
+    "review",
+    "model",
+    "error",
+    "owner",
+    "retry_of",
+)
+"""Fields of a record that `_job` reads, in its order."""
 
 
 class JobStore:
@@ -57,6 +76,7 @@ class JobStore:
         self._begin = client.register_script(load_script("begin"))
         self._forgive = client.register_script(load_script("forgive"))
         self._duplicate = client.register_script(load_script("duplicate"))
+        self._read = client.register_script(load_script("read"))
 
     def accept(
         self,
@@ -286,13 +306,13 @@ class JobStore:
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Return the jobs in the order asked for, None for each unknown."""
-        with translated(), self.client.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hgetall(keys.job(job_id))
-            records = pipe.execute()
-        return [
-            _job(job_id, record) if record else None for job_id, record in zip(job_ids, records, strict=True)
-        ]
+        jobs: list[Job | None] = []
+        for at in range(0, len(job_ids), _PIECE):
+            piece = job_ids[at : at + _PIECE]
+            with translated():  # A script: a pipeline of as many commands takes ten times the CPU here.
+                records = self._read([keys.job(job_id) for job_id in piece], _FIELDS)
+            jobs += [_job(job_id, record) for job_id, record in zip(piece, records, strict=True)]
+        return jobs
 
     def pending(self) -> int:
         """Return the number of jobs that have not settled."""
@@ -342,24 +362,24 @@ def _prediction_fields(prediction: Prediction | None) -> list[str | int]:
     return [prediction.label, f"{prediction.probability:.6f}", int(prediction.review)]
 
 
-def _job(job_id: str, record: dict[str, Any]) -> Job:
-    label = record.get("label")
-    captured, expires, settled = (record.get(name) for name in ("captured", "expires", "settled"))
+def _job(job_id: str, record: Sequence[str | None]) -> Job | None:
+    (state, camera, form, size, captured, expires, shard, settled) = record[:8]
+    (label, probability, review, model, error, owner, retry_of) = record[8:]
+    if state is None or camera is None:
+        return None
     return Job(
         id=job_id,
-        camera=record["camera"],
-        format=record["format"],
-        size=int(record["size"]),
+        camera=camera,
+        format=form or "",
+        size=int(size or 0),
         captured_ms=int(captured) if captured else None,
         expires_ms=int(expires) if expires else None,
-        shard=record.get("shard", ""),
-        state=JobState(record["state"]),
+        shard=shard or "",
+        state=JobState(state),
         settled_ms=int(settled) if settled else None,
-        prediction=Prediction(label, float(record["probability"]), record["review"] == "1")
-        if label
-        else None,
-        model=record.get("model"),
-        error=record.get("error"),
-        owner=record.get("owner", ""),
-        retry_of=record.get("retry_of"),
+        prediction=Prediction(label, float(probability or 0), review == "1") if label else None,
+        model=model,
+        error=error,
+        owner=owner or "",
+        retry_of=retry_of,
     )

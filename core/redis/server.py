@@ -36,8 +36,9 @@ _COMMANDS: Final = """
     HINCRBY k f 1, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v, LRANGE k 0 0,
     PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s,
     SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, XADD k * f v,
-    XRANGE k - +, XTRIM k MAXLEN 0, ZADD k 1 m, ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0,
-    ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k 0 0, ZSCORE k m
+    XRANGE k - +, XREAD STREAMS k 0, XREVRANGE k + -, XTRIM k MAXLEN 0, ZADD k 1 m, ZCARD k, ZMSCORE k m,
+    ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k 0 0,
+    ZSCORE k m
 """
 """Commands of the programs, their Lua scripts and kombu; `k` is a key, `c` a channel."""
 

@@ -105,7 +105,7 @@ class WebhookStore:
 
     def all(self) -> list[Webhook]:
         """Return every webhook, oldest first."""
-        with translated(), self._client.pipeline() as pipe:
+        with translated(), self._client.pipeline(transaction=False) as pipe:
             for key in (keys.WEBHOOKS, keys.WEBHOOKS_FAILING, keys.WEBHOOKS_DEAD):
                 pipe.hgetall(key)
             records, failing, dead = pipe.execute()

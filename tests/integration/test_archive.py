@@ -25,6 +25,7 @@ from core.storage import ObjectStore
 from core.times import timestamp
 from tests.conftest import environment_of
 from tests.support.archive import Hours, deliver_all, new_sink
+from tests.support.feed import recent_of
 from tests.support.servers import Server, wait_until
 from worker.sinks.__main__ import sinks_of
 from worker.sinks.archive import GRACE_MS, ArchiveSink
@@ -167,10 +168,10 @@ def test_results_that_are_kept_too_briefly_are_no_silent_loss(jobs: JobStore, ob
 
 def test_the_archive_can_be_off(settings: Settings, jobs: JobStore) -> None:
     """It is on by default."""
-    feed = Feed(jobs.client)
+    recent = recent_of(jobs)
     off = settings.model_copy(update={"archive": "off"})
-    assert [sink.name for sink in sinks_of(settings, jobs.client, feed)] == [ARCHIVE]
-    assert [sink.name for sink in sinks_of(off, jobs.client, feed)] == []
+    assert [sink.name for sink in sinks_of(settings, jobs.client, recent)] == [ARCHIVE]
+    assert [sink.name for sink in sinks_of(off, jobs.client, recent)] == []
 
 
 @pytest.fixture

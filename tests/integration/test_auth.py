@@ -50,6 +50,7 @@ ACCESS = {
     "webhooks.replay": Scope.ADMIN,
     "ledger.show": Scope.READ,
     "results.show": Scope.READ,
+    "events.stream": Scope.READ,
     "metrics.show": Scope.READ,
     "probes.livez": None,
     "probes.readyz": None,

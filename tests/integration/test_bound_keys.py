@@ -194,6 +194,15 @@ def image(world: World) -> None:
     assert_rejected(kept, 404, "job-not-found")
 
 
+def events(world: World) -> None:
+    """A stream begins with results of own cameras only; `test_events` reads on."""
+    stream = world.call("GET", "/v1/events?from=2026-01-01").text
+    data = [line[6:] for line in stream.splitlines() if line.startswith("data: ")]
+    own = [json.loads(document)["id"] for document in data]
+    assert own == [world.jobs[OWN][1], world.jobs[ALSO_OWN][1]]
+    assert_rejected(world.call("GET", f"/v1/events?camera={FOREIGN}"), 403, "camera-forbidden")
+
+
 def results(world: World) -> None:
     """The feed has results of own cameras only, and the end is soon reached."""
     page = world.call("GET", "/v1/results").get_json()
@@ -283,6 +292,7 @@ CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "jobs.query": query,
     "jobs.image": image,
     "results.show": results,
+    "events.stream": events,
     "ledger.show": ledger,
     "metrics.show": metrics,
     **dict.fromkeys(("webhooks.create", "webhooks.show", "webhooks.delete", "webhooks.replay"), webhooks),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from infra.lab.stack import Stack
-from tests.support.both_clients import Awaited, Connect
+from tests.support.both_clients import Awaited, Connect, take
 from tests.support.images import jpeg, pattern
 from tests.support.servers import REPOSITORY
 from wastestream import ApiError, Client, Image, Job, KeyRejectedError, Outcome, requests
@@ -135,6 +137,20 @@ def test_jobs_are_listed_and_repeated(client: Client, monkeypatch: pytest.Monkey
     assert list(client.jobs(camera=camera, until=since)) == []
     with pytest.raises(JobNotRetryableError):
         client.retry(next(job for job in listed if job.id != failed.id))
+
+
+def test_results_are_read_and_followed(client: Client, tmp_path: Path) -> None:
+    """Those that are there, and with `follow` or as events those that come."""
+    camera, begun = f"feed-{uuid.uuid4().hex}", datetime.now(UTC)
+    sent = [client.classify(Image(jpeg(seed), camera=camera)) for seed in range(3)]
+    cursor = tmp_path / "cursor"
+    assert list(client.results(camera=camera, cursor_file=cursor)) == sent
+    assert list(client.results(camera=camera, state="failed", since=begun)) == []
+    uploads = Thread(target=lambda: [client.upload(Image(jpeg(seed), camera=camera)) for seed in range(4)])
+    uploads.start()
+    followed = take(client, 4, "results", camera=camera, cursor_file=cursor, follow=True)
+    assert take(client, 7, "events", camera=camera, since=begun) == [*sent, *followed]
+    uploads.join()
 
 
 def test_an_image_is_taken_once(client: Client) -> None:

@@ -106,6 +106,7 @@ def test_results_of_a_camera_and_a_state(client: FlaskClient, jobs: JobStore) ->
     for states in ("state=failed,expired", "state=failed&state=expired"):
         assert ids_of(read_all(client, f"{states}&limit=1")) == [line[2], *belt[20:]]
     assert read_all(client, "camera=nobody") == []
+    assert ids_of(read_all(client, "camera=line%202&camera=belt&state=failed")) == [line[2], *belt[20:]]
 
 
 def test_results_from_a_time_on(client: FlaskClient, jobs: JobStore) -> None:

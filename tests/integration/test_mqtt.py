@@ -8,6 +8,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,20 @@ from paho.mqtt.enums import CallbackAPIVersion
 from core.ids import new_job_id
 from core.job_document import job_document
 from core.jobs import Job, JobState, Outcome, Prediction
-from core.redis.feed import Cursor, Feed
+from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
+from tests.support.feed import recent_of
 from tests.support.servers import Server, free_port, wait_until
 from worker.sinks.mqtt import MqttSink
 from worker.sinks.runner import DeliveryError
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 GOOD = Prediction("biodegradable", 0.9, review=False)
-BEGIN = Cursor(0)
+BEGIN = Cursor(round(time.time() - 3600) * 1000)
 
 pytestmark = pytest.mark.skipif(
-    MOSQUITTO is None and "CI" not in os.environ, reason="mosquitto is not installed"
+    (MOSQUITTO is None or shutil.which("mosquitto_sub") is None) and "CI" not in os.environ,
+    reason="mosquitto or mosquitto-clients is not installed",
 )
 
 
@@ -108,7 +111,7 @@ def sink(jobs: JobStore) -> Iterator[Callable[..., MqttSink]]:
     made: list[MqttSink] = []
 
     def make(url: str) -> MqttSink:
-        made.append(MqttSink(Feed(jobs.client), jobs, url=url, site="plant"))
+        made.append(MqttSink(recent_of(jobs), url=url, site="plant"))
         return made[-1]
 
     yield make

@@ -11,6 +11,7 @@ from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.sinks import ARCHIVE, SinkStore
 from tests.integration.test_feed import HOUR_MS, accept, settle
+from tests.support.feed import recent_of
 from tests.support.servers import wait_until
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import DeliveryError, Runner
@@ -40,7 +41,7 @@ class Recorder:
 @contextmanager
 def running(jobs: JobStore, sink: Recorder, leads: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Run a sink."""
-    runner = Runner(sink, jobs.client, Feed(jobs.client), leads)
+    runner = Runner(sink, jobs.client, recent_of(jobs), leads)
     runner.start()
     try:
         yield
@@ -72,7 +73,7 @@ def test_a_sink_that_fails_says_why_and_goes_on(jobs: JobStore) -> None:
     sink.fails = "The receiver is closed."
     ids = settle(jobs, accept(jobs, 4))
     with running(jobs, sink):
-        wait_until(lambda: store.states()[0].error == sink.fails, "the sentence", 20)
+        wait_until(lambda: [state.error for state in store.states()] == [sink.fails], "the sentence", 20)
         sink.fails = ""
         wait_until(lambda: sink.ids[-4:] == ids, "all results", 20)
         wait_until(lambda: store.states()[0].error == "", "the sentence to go", 20)

@@ -6,9 +6,10 @@ from core.archive import HOUR_MS
 from core.ids import new_job_id, packed_id
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis import keys
-from core.redis.feed import Cursor, Feed
+from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
 from core.storage import ObjectStore
+from tests.support.feed import recent_of
 from worker.sinks.archive import ArchiveSink
 
 PREDICTION = Prediction("biodegradable", 0.912345, review=True)
@@ -53,7 +54,7 @@ class Hours:
 
 def new_sink(jobs: JobStore, objects: ObjectStore, *, retention_hours: float = 168.0) -> ArchiveSink:
     """Return a sink of a process that has just started."""
-    return ArchiveSink(Feed(jobs.client), jobs, objects, retention_hours=retention_hours)
+    return ArchiveSink(recent_of(jobs), jobs, objects, retention_hours=retention_hours)
 
 
 def deliver_all(sink: ArchiveSink, cursor: Cursor) -> Cursor:

@@ -58,6 +58,8 @@ class Server(ThreadingHTTPServer):
         self.forgets = False
         self.workers = 1
         self.page = 2  # jobs in one answer of a list
+        self.feed: list[dict[str, Any]] = []  # settled jobs; cursors are places in it
+        self.events = 2  # in one connection, which is cut then
         self._lock = Lock()
 
     @property
@@ -124,6 +126,10 @@ class Handler(BaseHTTPRequestHandler):
             self._list()
         elif path == "/v1/ledger":
             self._answer(200, LEDGER)
+        elif path == "/v1/results":
+            self._results()
+        elif path == "/v1/events":
+            self._events()
         else:
             self._show(self.server.show(path.removeprefix("/v1/jobs/")))
 
@@ -180,6 +186,31 @@ class Handler(BaseHTTPRequestHandler):
         jobs = list(self.server.jobs.values())[after : after + self.server.page]
         last = after + self.server.page >= len(self.server.jobs)
         self._answer(200, {"jobs": jobs, "next": None if last else str(after + self.server.page)})
+
+    def _cursor(self) -> int:
+        return int(parse_qs(urlsplit(self.path).query).get("after", ["0"])[0])
+
+    def _results(self) -> None:
+        after = self._cursor()
+        following = min(after + self.server.page, len(self.server.feed))
+        jobs, end = self.server.feed[after:following], following == len(self.server.feed)
+        self._answer(200, {"results": jobs, "next": str(following), "end": end})
+
+    def _events(self) -> None:
+        """Send some events in pieces, then cut the connection in the middle of the next."""
+        after = int(self.headers.get("Last-Event-ID", self._cursor()))
+        lines = [f"retry: 10\nid: {after}\n\n", ": heartbeat\n\n", "event: other\ndata: {}\n\n"]
+        for number, job in enumerate(self.server.feed[after : after + self.server.events], after + 1):
+            text = json.dumps(job, ensure_ascii=False)
+            lines.append(f"id: {number}\nevent: result\ndata: {text}\n\n")
+        data = "".join([*lines, "id: 999\nevent: res"]).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for at in range(0, len(data), 7):
+            self.wfile.write(data[at : at + 7])
+        self.close_connection = True
 
     def _show(self, job: dict[str, Any] | None) -> None:
         if job is None:

@@ -15,6 +15,8 @@ from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
+from core.redis.recent_results import RecentResults
+from core.redis.results import ResultReader
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 from worker.sinks.archive import ArchiveSink
@@ -27,19 +29,19 @@ logger = logging.getLogger(__name__)
 _STOP_SECONDS: Final = 15.0  # for the deliveries in progress
 
 
-def sinks_of(settings: Settings, client: redis.Redis, feed: Feed) -> list[Sink]:
+def sinks_of(settings: Settings, client: redis.Redis, recent: RecentResults) -> list[Sink]:
     """Return the sinks that the settings turn on."""
     jobs = JobStore(client)
     sinks: list[Sink] = []
     if settings.archive == "on":
         objects = ObjectStore(settings)
-        sinks.append(ArchiveSink(feed, jobs, objects, retention_hours=settings.retention_hours))
+        sinks.append(ArchiveSink(recent, jobs, objects, retention_hours=settings.retention_hours))
     if url := settings.mqtt_url.get_secret_value():
-        sinks.append(_mqtt(feed, jobs, url, settings.site))
+        sinks.append(_mqtt(recent, url, settings.site))
     return sinks
 
 
-def _mqtt(feed: Feed, jobs: JobStore, url: str, site: str) -> Sink:
+def _mqtt(recent: RecentResults, url: str, site: str) -> Sink:
     try:
         from worker.sinks.mqtt import MqttSink  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
@@ -47,18 +49,19 @@ def _mqtt(feed: Feed, jobs: JobStore, url: str, site: str) -> Sink:
             f"WASTESTREAM_MQTT_URL needs a package that is not installed here, {error.name}: pip install "
             "'WHEEL[mqtt]', where WHEEL is the file that wastestream was installed from."
         ) from error
-    return MqttSink(feed, jobs, url=url, site=site)
+    return MqttSink(recent, url=url, site=site)
 
 
 def run(settings: Settings, stop: threading.Event) -> int:
     """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
     client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
+    recent = RecentResults(ResultReader(feed, JobStore(client)))
     leadership = Leadership(client)
     runners: list[Runner | WebhookManager] = [
-        Runner(sink, client, feed, leadership.held) for sink in sinks_of(settings, client, feed)
+        Runner(sink, client, recent, leadership.held) for sink in sinks_of(settings, client, recent)
     ]
-    runners.append(WebhookManager(client, feed, leadership.held, settings.webhook_networks))
+    runners.append(WebhookManager(client, recent, leadership.held, settings.webhook_networks))
     for thread in (leadership, *runners):
         thread.start()
     while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,10 +10,11 @@ from typing import IO, Final
 
 from core.archive import HOUR_MS, Archive
 from core.errors import DataLostError, StorageUnavailableError
-from core.job_document import job_document
-from core.redis.feed import Cursor, Feed, Settled
+from core.redis.feed import Cursor
 from core.redis.installation import Installation
 from core.redis.job_store import JobStore
+from core.redis.recent_results import RecentResults
+from core.redis.results import Result
 from core.redis.sinks import ARCHIVE
 from core.storage import ObjectStore
 from worker.sinks.runner import DeliveryError
@@ -25,7 +25,7 @@ MIN_RETENTION_HOURS: Final = 2.0
 GRACE_MS: Final = 5_000
 """Time after which an hour is over though nothing has settled since: Redis' clock may be corrected."""
 
-_PIECE: Final = 1000  # results read in one pipeline
+_PIECE: Final = 1000  # results read at a time
 _PIECES: Final = 20  # read in one call, some seconds' work
 
 
@@ -36,16 +36,18 @@ class ArchiveSink:
     object is a function of the results alone: one written again after a kill is the same.
 
     Args:
-        feed: the results.
-        jobs: their records.
+        recent: the results.
+        jobs: on the same Redis.
         objects: storage.
         retention_hours: how long Redis keeps results.
     """
 
     name = ARCHIVE
 
-    def __init__(self, feed: Feed, jobs: JobStore, objects: ObjectStore, *, retention_hours: float) -> None:
-        self._feed = feed
+    def __init__(
+        self, recent: RecentResults, jobs: JobStore, objects: ObjectStore, *, retention_hours: float
+    ) -> None:
+        self._recent = recent
         self._jobs = jobs
         self._archive = Archive(objects)
         self._installation = Installation(jobs.client, objects)
@@ -86,7 +88,7 @@ class ArchiveSink:
         """Return the hour of the first result after a cursor, as collected so far; None without a result."""
         if self._hour is None or self._hour.cursor != cursor:
             self.close()
-            first = self._feed.read(cursor, 1)
+            first = self._recent.read(cursor, 1)
             self._hour = _Hour(cursor, first[0].cursor.ms) if first else None
         return self._hour
 
@@ -95,22 +97,23 @@ class ArchiveSink:
         for _ in range(_PIECES):
             if hour.complete:
                 break
-            now = self._jobs.now_ms()
-            piece = self._feed.read(hour.position, _PIECE)
-            within = [settled for settled in piece if settled.cursor.ms < hour.end]
+            piece = self._recent.read(hour.position, _PIECE)
+            within = [result for result in piece if result.cursor.ms < hour.end]
             self._write(hour, within)
             at_end = len(piece) < _PIECE
-            hour.complete = len(within) < len(piece) or (at_end and now >= hour.end + GRACE_MS)
+            hour.complete = len(within) < len(piece) or (at_end and self._is_over(hour))
             if at_end:
                 break
         return hour.complete
 
-    def _write(self, hour: _Hour, piece: Sequence[Settled]) -> None:
-        if piece:
-            jobs = self._jobs.read_many([settled.job_id for settled in piece])
-            documents = [job_document(job) for job in jobs if job is not None]
-            hour.write("".join(_line(document) for document in documents).encode())
-            hour.position = piece[-1].cursor
+    def _is_over(self, hour: _Hour) -> bool:
+        """Return whether an hour is over by Redis' clock, and Redis has no more of it than was read here."""
+        return self._jobs.now_ms() >= hour.end + GRACE_MS and not self._recent.feed.read(hour.position, 1)
+
+    def _write(self, hour: _Hour, results: Sequence[Result]) -> None:
+        if results:
+            hour.write("".join([f"{result.json}\n" for result in results if result.job]).encode())
+            hour.position = results[-1].cursor
 
 
 class _Hour:
@@ -151,7 +154,3 @@ class _Hour:
             self._packer.close()
         with suppress(OSError):
             self._file.close()
-
-
-def _line(document: dict[str, object]) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import redis
 
 from core.errors import CursorExpiredError, RedisUnavailableError, WastestreamError
-from core.redis.feed import Cursor, Feed
+from core.redis.feed import Cursor
+from core.redis.recent_results import RecentResults
 from core.redis.sinks import SinkStore
 
 logger = logging.getLogger(__name__)
 
 _STANDBY_SECONDS: Final = 1.0  # between looks whether this process leads now
-_IDLE_SECONDS: Final = 0.25  # between looks at a feed without new results
+_IDLE_SECONDS: Final = 2.0  # between deliveries without new results: an hour of the archive may be over
+_GATHER_SECONDS: Final = 0.25  # between two deliveries of a sink that has met the feed's end
 _FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled with each further one
 _MAX_PAUSE: Final = 60.0
 
@@ -39,6 +42,7 @@ class Sink(Protocol):
 
         Raises:
             DeliveryError: to be tried again from the same cursor.
+            CursorExpiredError: results after the cursor are no longer kept.
         """
 
     def close(self) -> None:
@@ -46,29 +50,37 @@ class Sink(Protocol):
 
 
 class Runner(threading.Thread):
-    """Runs one sink until it is stopped: reads its cursor, lets it deliver, stores the cursor after that.
+    """Runs one sink until it is stopped: lets it deliver from its cursor on, stores the cursor after that.
 
-    A process that is killed between delivery and storing delivers again: at least once.
+    A process that is killed between delivery and storing delivers again: at least once. An idle sink asks
+    Redis nothing; it is woken by what all sinks of the process share.
 
     Args:
         sink: to run; used by this thread alone.
         client: Redis.
-        feed: of the results.
+        recent: the results.
         leads: returns whether this process is the one whose sinks work.
     """
 
-    def __init__(self, sink: Sink, client: redis.Redis, feed: Feed, leads: Callable[[], bool]) -> None:
+    def __init__(
+        self, sink: Sink, client: redis.Redis, recent: RecentResults, leads: Callable[[], bool]
+    ) -> None:
         super().__init__(name=f"sink {sink.name}", daemon=True)
         self._sink = sink
-        self._feed = feed
-        self._store = SinkStore(client, feed)
+        self._recent = recent
+        self._store = SinkStore(client, recent.feed)
         self._leads = leads
         self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._follows = False
+        self._cursor: Cursor | None = None  # None: as it is stored
+        self._at_end = 0.0  # when it last met the feed's end, on the monotonic clock
         self._failures = 0
 
     def stop(self) -> None:
         """End the thread after the delivery in progress."""
         self._stopping.set()
+        self._woken.set()
 
     def run(self) -> None:
         """Deliver until stopped."""
@@ -76,12 +88,16 @@ class Runner(threading.Thread):
             while not self._stopping.wait(self._step()):
                 pass
         finally:
+            self._follow(follows=False)
             self._sink.close()
 
     def _step(self) -> float:
         """Deliver once if this process leads; return the seconds until the next step."""
+        self._woken.clear()
+        leads = self._leads()
+        self._follow(follows=leads)
         try:
-            if self._leads():
+            if leads:
                 return self._deliver()
             self._sink.close()
             return _STANDBY_SECONDS
@@ -93,30 +109,59 @@ class Runner(threading.Thread):
             logger.exception("The sink %s has a fault", self._sink.name)
             return self._failed(DeliveryError("The sink has a fault; its log has the cause."))
 
+    def _follow(self, *, follows: bool) -> None:
+        """Be woken by new results, or not. A process that does not lead does not know the cursor."""
+        if follows != self._follows:
+            (self._recent.subscribe if follows else self._recent.unsubscribe)(self._woken.set)
+            self._follows, self._cursor = follows, None
+
     def _deliver(self) -> float:
-        name, window = self._sink.name, self._feed.window()
-        cursor = self._store.cursor(name)
-        if cursor is None:
-            cursor = window.restart
-            self._store.advance(name, cursor)
         try:
-            window.check(cursor)
+            cursor = self._cursor = self._cursor or self._stored()
+            after = self._sink.deliver(cursor)
         except CursorExpiredError:
+            restart = self._recent.feed.window().restart
             logger.warning(
                 "The sink %s has missed results before %s: they expired before it read them",
-                name,
-                window.restart,
+                self._sink.name,
+                restart,
             )
-            self._store.skip(name, window.restart)
+            self._store.skip(self._sink.name, restart)
+            self._cursor = restart
             return 0.0
-        after = self._sink.deliver(cursor)
         self._failures = 0
         if after is not None:
-            self._store.advance(name, after)
+            self._advance(after)
             return 0.0
-        if cursor < window.middle and not self._feed.read(cursor, 1):
-            self._store.advance(name, window.middle)  # A sink without results must not grow too old.
-        return _IDLE_SECONDS
+        self._refresh(cursor)
+        self._at_end = time.monotonic()
+        self._woken.wait(_IDLE_SECONDS)
+        # A result after a pause is delivered at once; those that follow it are gathered for a moment.
+        return max(0.0, self._at_end + _GATHER_SECONDS - time.monotonic())
+
+    def _stored(self) -> Cursor:
+        """Return where the sink goes on, which for a new one is the oldest result.
+
+        Raises:
+            CursorExpiredError: results after it may not be kept any more.
+        """
+        window = self._recent.feed.window()
+        cursor = self._store.cursor(self._sink.name)
+        if cursor is None:
+            cursor = window.restart
+            self._store.advance(self._sink.name, cursor)
+        window.check(cursor)
+        return cursor
+
+    def _advance(self, cursor: Cursor) -> None:
+        self._store.advance(self._sink.name, cursor)
+        self._cursor = cursor
+
+    def _refresh(self, cursor: Cursor) -> None:
+        """Move on the cursor of a sink without results, so that it does not become too old."""
+        window = self._recent.last_window
+        if window is not None and cursor < window.middle and not self._recent.read(cursor, 1):
+            self._advance(window.middle)
 
     def _failed(self, error: DeliveryError) -> float:
         try:

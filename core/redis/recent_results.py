@@ -1,0 +1,149 @@
+"""The latest results, read from the feed once for all readers of a process.
+
+A thread follows the end of the feed while there are readers. Redis answers it as soon as a job settles, so
+that idle readers, however many, cost one command every `_BLOCK_SECONDS`. Readers that are behind what is kept
+here read from Redis themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final
+
+from core.errors import RedisUnavailableError
+from core.redis.feed import Cursor, Feed, Window
+from core.redis.results import Result, ResultReader
+
+logger = logging.getLogger(__name__)
+
+MAX_KEPT: Final = 10_000
+"""Results kept: some 10 MB."""
+
+_BLOCK_SECONDS: Final = 2.0  # less than the time-out of connections
+_RETRY_SECONDS: Final = 0.5
+_CURSOR: Final = attrgetter("cursor")
+
+
+class RecentResults:
+    """A window on the end of the feed. Safe to share between threads, not across a fork.
+
+    Args:
+        reader: reads the feed.
+    """
+
+    def __init__(self, reader: ResultReader) -> None:
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._subscribers: list[Callable[[], None]] = []
+        self._thread: threading.Thread | None = None
+        self._results: list[Result] = []
+        self._start: Cursor | None = None  # Everything after it is kept; None while nothing is.
+        self._window: Window | None = None
+        self._window_at = 0.0  # on the monotonic clock
+
+    @property
+    def feed(self) -> Feed:
+        """The feed."""
+        return self._reader.feed
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Have a function called, in another thread, after each change; it must not block or raise."""
+        with self._lock:
+            self._subscribers.append(callback)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="recent results", daemon=True)
+                self._thread.start()
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """Undo `subscribe`."""
+        with self._lock:
+            self._subscribers.remove(callback)
+
+    @property
+    def last_window(self) -> Window | None:
+        """The times of which results are kept, a few seconds ago; None if they are unknown."""
+        return self._window
+
+    def kept(self, cursor: Cursor, limit: int) -> list[Result] | None:
+        """Return the next results, at most so many; None if those after the cursor are not kept here."""
+        with self._lock:
+            if self._start is None or cursor < self._start:
+                return None
+            at = bisect_right(self._results, cursor, key=_CURSOR)
+            return self._results[at : at + limit]
+
+    def read(self, cursor: Cursor, limit: int) -> list[Result]:
+        """Return the next results, at most so many, from here or else from Redis.
+
+        Raises:
+            CursorExpiredError: some may not be kept any more.
+            RedisUnavailableError: Redis is down.
+        """
+        results = self.kept(cursor, limit)
+        if results is None:
+            results = self._reader.read(cursor, limit)
+            self._reader.feed.window().check(cursor)  # after reading, so that nothing has gone meanwhile
+        return results
+
+    def _run(self) -> None:
+        cursor: Cursor | None = None
+        while self._goes_on():
+            try:
+                cursor = self._begin() if cursor is None else self._follow(cursor)
+            except RedisUnavailableError as error:
+                logger.debug("The feed cannot be followed: %s", error)
+                cursor = None
+                self._forget()
+                time.sleep(_RETRY_SECONDS)
+
+    def _goes_on(self) -> bool:
+        """Return whether there are readers; if not, forget everything: the next reader begins anew."""
+        with self._lock:
+            if not self._subscribers:
+                self._thread = self._start = self._window = None
+                self._results = []
+            return bool(self._subscribers)
+
+    def _begin(self) -> Cursor:
+        """Keep what settles from now on."""
+        self._look_at_clock()
+        end = self._reader.feed.end()
+        with self._lock:
+            self._start = end
+        self._notify()
+        return end
+
+    def _look_at_clock(self) -> None:
+        self._window = self._reader.feed.window()
+        self._window_at = time.monotonic()
+
+    def _follow(self, cursor: Cursor) -> Cursor:
+        results = self._reader.wait(cursor, _BLOCK_SECONDS)
+        if time.monotonic() - self._window_at >= _BLOCK_SECONDS:
+            self._look_at_clock()
+        if not results:
+            return cursor
+        for result in results:
+            _ = result.json  # written here, rather than in a reader's event loop
+        with self._lock:
+            self._results += results
+            if len(self._results) > 2 * MAX_KEPT:
+                self._start = self._results[-MAX_KEPT - 1].cursor
+                del self._results[:-MAX_KEPT]
+        self._notify()
+        return results[-1].cursor
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._results, self._start, self._window = [], None, None
+
+    def _notify(self) -> None:
+        with self._lock:
+            subscribers = list(self._subscribers)
+        for callback in subscribers:
+            callback()
