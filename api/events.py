@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 1.0
 """Interval at which a waiting request reads the job itself, because Redis can lose a publication."""
 
 _ANY: Final = ""
-"""Stands for every job."""
+"""Id that stands for every job."""
 
 _RECONNECT_SECONDS: Final = 0.5  # between attempts to subscribe
 

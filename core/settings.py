@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
             raise ValueError(RATE_RULE)
         return value
 
-    @property
+    @cached_property
     def reachable(self) -> bool:
         """Whether the API listens where other machines can reach it."""
         try:

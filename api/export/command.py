@@ -59,7 +59,7 @@ def export(
     kind: str,
     output: Path | None,
 ) -> None:
-    """Export results, the oldest first: from the archive, and those of the last hours from Redis.
+    """Export results, the oldest first, from the archive and, for the last hours, from Redis.
 
     A TIME is how long ago (30m, 2h, 7d), a date (midnight UTC) or an RFC 3339 time. Exit code 0: results were
     written. 1: the export failed. 2: wrong command line. 3: no result matches.
@@ -111,7 +111,7 @@ def _check_format(kind: str, output: Path | None) -> None:
     if importlib.util.find_spec("duckdb") is None:
         raise click.ClickException(
             "Parquet needs DuckDB, which is not installed here: pip install 'WHEEL[export]', where WHEEL is "
-            "the file that wastestream was installed from. CSV and JSONL need no more than there is."
+            "the file that wastestream was installed from. CSV and JSONL work without it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Results of a time, each once, in the order of settling: archived hours, then the feed."""
+"""Results of a period, each once, in the order of settling: archived hours, then the feed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Selection:
     states: frozenset[str] = frozenset()
 
     def take(self, documents: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the documents that are selected."""
+        """Yield the selected documents."""
         first, end = timestamp(self.first_ms), timestamp(self.end_ms)  # texts of one length compare as times
         return (
             document

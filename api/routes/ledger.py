@@ -21,7 +21,6 @@ from api.services import services
 from core.hours import hour_of
 from core.redis.api_keys import Scope
 from core.redis.ledger import COUNTERS, LedgerRow
-from core.times import written
 
 MAX_ROWS: Final = 100_000
 """Maximum rows in one response: a month of 130 cameras."""
@@ -52,12 +51,13 @@ def show() -> Response:
     """Read the ledger.
 
     Every image received, by outcome, for each camera and hour of acceptance. Each counter changes in the same
-    atomic step as the job's state. At most 100,000 rows. A key that is bound to cameras gets their rows only.
+    atomic step as the job's state. Rows are of whole hours: those that the period touches. At most 100,000
+    rows. A key that is bound to cameras gets their rows only.
     """
     query = read_query(LedgerQuery)
     cameras, span = _cameras(query.camera), _span(query)
     ledger = services().ledger
-    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), cameras, most=MAX_ROWS + 1)
+    names = ledger.names(hour_of(span.first), hour_of(span.last - _HOUR), cameras, max_rows=MAX_ROWS + 1)
     if len(names) > MAX_ROWS:
         raise _bad(f"The result has more than {MAX_ROWS:,} rows; ask for one camera, or a shorter time.")
     rows = list(ledger.rows(names))
@@ -98,14 +98,16 @@ def _wants_csv(query: LedgerQuery) -> bool:
 
 def _span(query: LedgerQuery) -> Span:
     """Return the hours that `from` and `to` touch; by default the last 24, with the current one."""
+    try:
+        query.check()
+    except ValueError as error:
+        raise _bad(str(error)) from error
     first, last = query.first, query.last
     if last is None:
         now = datetime.now(UTC)
         last = now if first is None else max(now, first + _HOUR)
     if first is None:
         first = last - _DEFAULT_SPAN
-    if first >= last:
-        raise _bad(f"from={written(first)} is not before to={written(last)}; send an earlier from.")
     begin = first.replace(minute=0, second=0, microsecond=0)
     end = last.replace(minute=0, second=0, microsecond=0)
     return Span(begin, end if end == last else end + _HOUR)

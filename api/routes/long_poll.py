@@ -1,4 +1,4 @@
-"""Long polling, `?wait=SECONDS`: a response as soon as a job settles."""
+"""Long polling, `?wait=SECONDS`: the response comes as soon as a job settles."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from core.redis.feed import Cursor
 from core.redis.results import Page, ResultFilter, read_page
 
 MAX_SCANNED: Final = 10_000
-"""Maximum jobs that one call looks at, whatever its filter leaves of them."""
+"""Maximum jobs that one call examines, before its filter."""
 
 blueprint = Blueprint("results", __name__, url_prefix="/v1/results")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wastestream import feed
-from wastestream.calls import TIMEOUT, Query
+from wastestream.calls import TIMEOUT, Query, Retried
 from wastestream.connect import connect
 from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
@@ -125,6 +125,17 @@ class AsyncClient:
     async def retry(self, job: Job | str) -> Job:
         """See `Client.retry`."""
         return await self._calls.retry(job)
+
+    def retry_all(
+        self,
+        *,
+        state: State | Iterable[State] = ("failed", "expired"),
+        camera: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> AsyncIterator[Retried]:
+        """See `Client.retry_all`."""
+        return self._calls.retry_all(state, camera, since, until)
 
     async def ledger(
         self, *, camera: str | None = None, since: Moment | None = None, until: Moment | None = None

@@ -47,10 +47,24 @@ _TRANSIENT: Final = frozenset(
 
 
 class Query(NamedTuple):
-    """Answer about many jobs: those that the server knows, in the order of the ids, and the other ids."""
+    """Jobs of a query: the known jobs, in the order of the ids, and the unknown ids."""
 
     jobs: list[Job]
     unknown: list[str]
+
+
+class Retried(NamedTuple):
+    """Outcome of the retry of one job of a list.
+
+    Attributes:
+        old_id: id of the job that is repeated.
+        job: the new job; None if there is none.
+        error: cause of a missing job, such as `ImageGoneError`.
+    """
+
+    old_id: str
+    job: Job | None
+    error: ApiError | None
 
 
 class Answer(NamedTuple):
@@ -167,6 +181,25 @@ class Calls:
         """Repeat a job."""
         return await self.call(requests.retry(id_of(job)), _job)
 
+    async def retry_all(
+        self,
+        state: State | Iterable[State],
+        camera: str | None,
+        since: Moment | None,
+        until: Moment | None,
+    ) -> AsyncIterator[Retried]:
+        """Repeat the jobs of a list, page by page; yield the outcome of each."""
+        states = [state] if isinstance(state, str) else list(state)
+        after: str | None = None
+        while True:
+            outcomes, after = await self.call(
+                requests.retry_all(states, camera, since, until, after), _retries
+            )
+            for outcome in outcomes:
+                yield outcome
+            if after is None:
+                return
+
     async def ledger(self, camera: str | None, since: Moment | None, until: Moment | None) -> Ledger:
         """Return the ledger."""
         return await self.call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
@@ -189,12 +222,12 @@ class Calls:
         parse: Callable[[dict[str, Any], httpx.Response], T],
         stall: StallClock | None = None,
     ) -> T:
-        """Send a request until it is answered; return what `parse` makes of the answer.
+        """Send a request until it is answered; return the parsed answer.
 
         Raises:
             ApiError: the server rejects the call, and a retry is useless.
             GaveUpError: the time of `Retry` is over.
-            NotWastestreamError: the answer is none of wastestream's.
+            NotWastestreamError: another server answers.
         """
         return self._parsed(await self._answered(request, self.transport.send, stall), parse)
 
@@ -280,6 +313,15 @@ def _query(body: dict[str, Any], _: httpx.Response) -> Query:
 
 def _page(body: dict[str, Any], _: httpx.Response) -> tuple[list[Job], str | None]:
     return [parse_job(job) for job in body["jobs"]], body["next"]
+
+
+def _retries(body: dict[str, Any], _: httpx.Response) -> tuple[list[Retried], str | None]:
+    outcomes = [(item["job_id"], _item(item)) for item in body["items"]]
+    retried = [
+        Retried(old_id, None, outcome) if isinstance(outcome, ApiError) else Retried(old_id, outcome, None)
+        for old_id, outcome in outcomes
+    ]
+    return retried, body["next"]
 
 
 def _item(item: dict[str, Any]) -> Job | ApiError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wastestream import feed
-from wastestream.calls import TIMEOUT, Query
+from wastestream.calls import TIMEOUT, Query, Retried
 from wastestream.connect import connect
 from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
@@ -59,7 +59,7 @@ class Client:
         run(self._calls.transport.close())
 
     def classify(self, image: Image | Content, *, timeout: float = TIMEOUT) -> Job:
-        """Send one image and return its job when it has settled, in whatever state.
+        """Send one image and return its job when it has settled, in any terminal state.
 
         Args:
             image: a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or one of these as `Image`.
@@ -210,6 +210,26 @@ class Client:
         The same call again returns the same new job.
         """
         return run(self._calls.retry(job))
+
+    def retry_all(
+        self,
+        *,
+        state: State | Iterable[State] = ("failed", "expired"),
+        camera: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> Iterator[Retried]:
+        """Classify the images of many jobs again; yield the outcome of each, the oldest first.
+
+        Jobs are repeated page by page, as the outcomes are taken. The same call again has the same new jobs.
+
+        Args:
+            state: `failed`, `expired` or both.
+            camera: as of `jobs`.
+            since: as of `jobs`.
+            until: as of `jobs`.
+        """
+        return iterate(self._calls.retry_all(state, camera, since, until))
 
     def ledger(
         self, *, camera: str | None = None, since: Moment | None = None, until: Moment | None = None

@@ -129,6 +129,14 @@ def retry(job_id: str) -> Request:
     return Request("POST", f"{_job_path(job_id)}/retry")
 
 
+def retry_all(
+    states: Sequence[str], camera: str | None, since: Moment | None, until: Moment | None, after: str | None
+) -> Request:
+    """Return the request that repeats the jobs of a page of a list, the one behind the cursor `after`."""
+    selection = {"camera": camera, "from": _written(since), "to": _written(until), "after": after}
+    return _json("/v1/jobs/retry", {"states": states, **_stated(selection)})
+
+
 def ledger(camera: str | None, since: Moment | None, until: Moment | None) -> Request:
     """Return the request for the ledger."""
     parameters = {"camera": camera, "from": _written(since), "to": _written(until)}

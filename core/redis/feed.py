@@ -1,8 +1,8 @@
 """The feed: every settled job, once, in the order of settling, read by cursor.
 
-`settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins
-with the time of settling; the jobs' records have the rest, so an id in the feed takes 16 bytes. Entries and
-records go when results have been kept long enough.
+`settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins with
+the time of settling. The rest is in the jobs' records, so a job takes 16 bytes of the feed. Entries and
+records expire together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from core.redis.client import translated
 from core.redis.keys import FEED
 
 CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
-"""Text of a cursor."""
+"""Pattern of a cursor as text."""
 
 _CURSOR: Final = re.compile(CURSOR_PATTERN)
 _GRACE_MS: Final = 60_000
@@ -38,12 +38,12 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the cursor that a text is; None if it is none."""
+        """Parse a cursor; return None for any other text."""
         return cls(*map(int, text.split("-"))) if _CURSOR.fullmatch(text) else None
 
     @classmethod
     def of_entry(cls, entry: bytes) -> Self:
-        """Return the cursor before the jobs of an entry, of which this is the id."""
+        """Return the cursor before the jobs of the entry with this id."""
         ms, seq = entry.split(b"-")
         return cls(int(ms), int(seq))
 
@@ -53,20 +53,20 @@ class Cursor(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A settled job in the feed; reading goes on after `cursor`."""
+    """A settled job in the feed, and the cursor behind it."""
 
     job_id: str
     cursor: Cursor
 
 
 class Window(NamedTuple):
-    """The times of which results are kept.
+    """Period of which results are kept.
 
     Attributes:
-        oldest: before the oldest results that are kept.
-        middle: a reader that has met the feed's end can go on from here, whatever settles later: only a
-            clock that is set back by half of the retention would put results before it. So the cursor of a
-            reader that asks now and then never becomes too old, though nothing settles.
+        oldest: cursor before the oldest result kept.
+        middle: cursor for a reader at the feed's end. Results that settle later come after it, unless the
+            clock is set back by half of the retention. So the cursor of a reader that asks now and then does
+            not expire while nothing settles.
     """
 
     oldest: Cursor
@@ -76,14 +76,14 @@ class Window(NamedTuple):
         """Check that results after a cursor are kept.
 
         Raises:
-            CursorExpiredError: some may not be.
+            CursorExpiredError: some may have expired.
         """
         if cursor < self.oldest:
             raise CursorExpiredError(str(self.restart))
 
     @property
     def restart(self) -> Cursor:
-        """Where a reader that came too late goes on: results that expire within a minute are left out."""
+        """Cursor for a reader whose cursor has expired: it skips results that expire within a minute."""
         return self.oldest._replace(ms=self.oldest.ms + _GRACE_MS)
 
 
@@ -92,7 +92,7 @@ class Feed:
 
     Args:
         client: Redis.
-        retention_hours: how long results are kept.
+        retention_hours: retention of results.
     """
 
     def __init__(self, client: redis.Redis, *, retention_hours: float = 168.0) -> None:
@@ -100,7 +100,7 @@ class Feed:
         self._retention_ms = round(retention_hours * 3_600_000)
 
     def window(self) -> Window:
-        """Return the times of which results are kept, as of now."""
+        """Return the period of which results are kept now."""
         with translated():
             seconds, microseconds = self._client.time()
         now = seconds * 1000 + microseconds // 1000
@@ -131,7 +131,7 @@ class Feed:
         ]
 
     def read(self, cursor: Cursor, limit: int) -> list[Settled]:
-        """Return the next settled jobs, at most so many; see `Window.check`."""
+        """Return the next settled jobs, at most `limit`; see `Window.check`."""
         return list(islice(self._read(cursor), limit))
 
     def _read(self, cursor: Cursor) -> Iterator[Settled]:
@@ -141,7 +141,7 @@ class Feed:
                 yield Settled(job_id, entry._replace(taken=number))
 
     def _entries(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[str]]]:
-        """Yield the entry of a cursor, if there are jobs of it to read, and those after it."""
+        """Yield the entries with jobs after a cursor: cursor before the entry, and its jobs."""
         first = f"{cursor.ms}-{cursor.seq}"
         while True:
             entries: _Entries = self._ask("XRANGE", FEED, first, "+", "COUNT", _PIECE)

@@ -159,7 +159,7 @@ class JobStore:
         ]
 
     def _outcome(self, submission: Submission, lane: str, answer: str, demand: int) -> Accepted | Rejection:
-        """Read an answer of `accept.lua`; `demand` is how many places the queue had to have."""
+        """Read an answer of `accept.lua`; `demand` is the number of places that the call needs."""
         jobs = submission.jobs
         word, _, rest = answer.partition(" ")
         if word == "known" and submission.idempotency:
@@ -183,7 +183,7 @@ class JobStore:
     def admit(
         self, used: Sequence[Idempotency], lane: str, images: int
     ) -> list[Accepted | IdempotencyConflictError | None]:
-        """Look before a call's images are stored: which are known, and has the queue places for the others?
+        """Check a call before its images are stored: known idempotency keys, and places in the queue.
 
         Args:
             used: the idempotency keys of the call, each with its images.
@@ -255,7 +255,7 @@ class JobStore:
         return self._settle_all([Outcome(job_id, JobState.CANCELLED)], "", cancels=True, owner=owner)[0]
 
     def withdrawn(self, job_ids: Sequence[str]) -> set[str]:
-        """Return which of the jobs were cancelled while their messages were queued.
+        """Return the jobs that were cancelled while their messages were queued.
 
         Settling such a job `cancelled` once more says that its message has been received.
         """
@@ -264,15 +264,6 @@ class JobStore:
         with translated():
             times = self.client.zmscore(keys.WITHDRAWN, list(job_ids))
         return {job_id for job_id, since in zip(job_ids, times, strict=True) if since is not None}
-
-    def overdue(self, limit: int) -> list[str]:
-        """Return ids of jobs that have become too old and have not settled, the oldest first."""
-        now = self.now_ms()
-        with translated():
-            return cast(
-                list[str],
-                self.client.zrange(keys.EXPIRING, "-inf", f"({now}", byscore=True, offset=0, num=limit),
-            )
 
     def _settle_all(
         self, outcomes: Sequence[Outcome], model: str, *, cancels: bool = False, owner: str = ""
@@ -324,11 +315,11 @@ class JobStore:
         return jobs
 
     def pending(self) -> int:
-        """Return how many accepted jobs have not settled."""
+        """Return the number of jobs that have not settled."""
         return self.queue().total
 
     def queue(self) -> QueueState:
-        """Return how many jobs are queued, and the service rate."""
+        """Return the state of the queue: jobs not settled, and the service rate."""
         with translated(), self.client.pipeline(transaction=False) as pipe:
             QueueState.ask(pipe)
             return QueueState.read(pipe.execute())
@@ -345,33 +336,6 @@ class JobStore:
         state, ranks = QueueState.read(answers[at:]), iter(answers[:at])
         return [state.place_of([next(ranks) for _ in LANES]) for _ in job_ids]
 
-    def newest_ms(self, lane: str) -> int | None:
-        """Return when the latest of the jobs not settled was accepted, as `accepted_at`; None without any."""
-        with translated():
-            newest = self.client.zrange(keys.PENDING[lane], 0, 0, desc=True, withscores=True)
-        return int(newest[0][1]) if newest else None
-
-    def accepted_at(self, lane: str, job_id: str) -> int | None:
-        """Return when a job not yet settled was accepted, ms by Redis' clock; None once it has settled."""
-        with translated():
-            score = self.client.zscore(keys.PENDING[lane], job_id)
-        return None if score is None else int(score)
-
-    def pending_before(self, lane: str, milliseconds: int, limit: int) -> list[str]:
-        """Return ids of jobs not settled that were accepted before that time, oldest first."""
-        with translated():
-            return cast(
-                list[str],
-                self.client.zrange(
-                    keys.PENDING[lane],
-                    "-inf",
-                    f"({milliseconds}",
-                    byscore=True,
-                    offset=0,
-                    num=limit,
-                ),
-            )
-
     def now_ms(self) -> int:
         """Return Redis' clock, milliseconds since 1970."""
         with translated():
@@ -379,13 +343,13 @@ class JobStore:
         return seconds * 1000 + microseconds // 1000
 
     def ping(self) -> None:
-        """Return if Redis answers and can write."""
+        """Check that Redis answers and can write."""
         with translated():
             self.client.set(keys.PING, "1", ex=_PING_TTL)
 
 
 def _known(idempotency: Idempotency, value: str) -> Accepted | IdempotencyConflictError:
-    """Return what an idempotency key stands for, or the error that it was used with other bytes."""
+    """Return the jobs of an idempotency key, or the error that it was used with other bytes."""
     try:
         return Accepted(known=idempotency.known_ids(value))
     except IdempotencyConflictError as error:

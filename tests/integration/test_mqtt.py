@@ -23,7 +23,7 @@ from core.job_document import job_document
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
-from tests.integration.test_feed import recent_of
+from tests.support.feed import recent_of
 from tests.support.servers import Server, free_port, wait_until
 from worker.sinks.mqtt import MqttSink
 from worker.sinks.runner import DeliveryError

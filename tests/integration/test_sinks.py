@@ -10,7 +10,8 @@ from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.sinks import ARCHIVE, SinkStore
-from tests.integration.test_feed import HOUR_MS, accept, recent_of, settle
+from tests.integration.test_feed import HOUR_MS, accept, settle
+from tests.support.feed import recent_of
 from tests.support.servers import wait_until
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import DeliveryError, Runner

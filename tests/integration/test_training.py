@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
 import signal
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
-from PIL import Image
 
 from core.errors import ModelError
 from core.images import decode
@@ -26,9 +23,9 @@ from core.model.manifest import file_entry, load_manifest
 from core.redis.job_store import JobStore
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
-from tests.support.pth import tiny_teacher, write_pth
 from tests.support.servers import Server
 from tests.support.stream import upload, wait_settled
+from tests.support.training import image_set, random_weights
 from worker.engines.tensorflow import TensorFlowEngine
 
 # Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
@@ -57,61 +54,16 @@ batch = 4
 """
 
 
-def picture(label: int, rng: np.random.Generator) -> bytes:
-    """A PNG that the ImageNet weights are not needed for: reddish noise is O, bluish is R."""
-    pixels = rng.integers(0, 90, (48, 64, 3), dtype=np.uint8)
-    pixels[..., 2 * label] += 160
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """TRAIN as a folder, TEST as a tar archive; one test image is also in TRAIN, one file is broken."""
-    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
-    train_folder, archive = root / "set", root / "test.tar"
-    for folder, label in (("O", 0), ("R", 1)):
-        (train_folder / "TRAIN" / folder).mkdir(parents=True)
-        for at in range(24):
-            (train_folder / "TRAIN" / folder / f"{folder}_{at}.png").write_bytes(picture(label, rng))
-    (train_folder / "TRAIN" / "O" / "O_broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with tarfile.open(archive, "w") as tar:
-        files = [
-            (f"TEST/{folder}/{folder}_{100 + at}.png", picture(label, rng))
-            for folder, label in (("O", 0), ("R", 1))
-            for at in range(12)
-        ]
-        files.append(("TEST/O/O_leak.png", (train_folder / "TRAIN/O/O_0.png").read_bytes()))
-        for name, content in files:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return [train_folder, archive]
+    """TRAIN as a folder, TEST as a tar archive."""
+    return image_set(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random MobileNetV2 weights with batch-norm statistics to match, or nothing would come through.
-
-    Beside them lie a classifier, `top.npz`, and a teacher, `lite.pth`.
-    """
-    import keras
-
-    from trainer.network import empty_backbone
-
-    keras.utils.set_random_seed(1)
-    backbone = empty_backbone()
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0  # one batch in training mode then sets the statistics
-    backbone(keras.random.uniform((16, 128, 128, 3), -1, 1), training=True)
-    path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
-    backbone.save_weights(path)
-    write_pth(path.with_name("lite.pth"), tiny_teacher())
-    kernel = np.random.default_rng(1).normal(0, 0.1, (1280, 1000)).astype(np.float16)
-    np.savez(path.with_name("top.npz"), kernel=kernel, bias=np.zeros(1000, np.float32))
-    return path
+    """Random weights of MobileNetV2, a classifier and a teacher beside them."""
+    return random_weights(tmp_path_factory.mktemp("weights"))
 
 
 def _arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
@@ -359,84 +311,6 @@ def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], w
     )
     assert result.exit_code == 1
     assert "name a new folder" in result.output
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"--data": "nowhere"}, "does not exist"),
-        ({"--weights": "nowhere.h5"}, "do not exist"),
-        ({"--config": "nowhere.toml"}, "cannot be read"),
-        ({"--out": "/dev/null/model"}, "name another --out"),
-        ({"--out": "/"}, "name another --out"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_no_output(
-    data: list[Path], weights: Path, tmp_path: Path, wrong: dict[str, str], said: str
-) -> None:
-    """Unusable options end with exit code 1 and a sentence, and nothing is written."""
-    given = {"--data": str(data[0]), "--weights": str(weights), "--out": str(tmp_path / "model"), **wrong}
-    result = CliRunner().invoke(train, [part for pair in given.items() for part in pair])
-    assert result.exit_code == 1
-    assert said in result.output
-    assert isinstance(result.exception, SystemExit)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({"TRAIN/O/": b"", "TRAIN/R/b.png": b"x"}, "TRAIN/O in"),
-        ({"TRAIN/R/b.png": b"x"}, "both classes are needed"),
-        ({"notes.txt": b"x"}, "expected the folders TRAIN/O and TRAIN/R"),
-        ({"TRAIN/O/a.png": b"x", "TRAIN/R/b.png": b"x"}, "can be read"),
-    ],
-)
-def test_folders_that_are_no_image_set(
-    weights: Path, tmp_path: Path, files: dict[str, bytes], said: str
-) -> None:
-    """An empty class, one class only, other files, files that are no images: a sentence, nothing written."""
-    for name, content in files.items():
-        path = tmp_path / "set" / name
-        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
-        if not name.endswith("/"):
-            path.write_bytes(content)
-    _rejected(tmp_path, said, "--data", str(tmp_path / "set"), "--weights", str(weights))
-
-
-def test_weights_of_another_architecture(data: list[Path], tmp_path: Path) -> None:
-    """They are named before any image is read."""
-    import keras
-
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    other.save_weights(tmp_path / "other.weights.h5")
-    options = ("--data", str(data[0]), "--weights", str(tmp_path / "other.weights.h5"))
-    _rejected(tmp_path, "do not fit MobileNetV2", *options)
-
-
-def test_a_layer_that_is_not_there(data: list[Path], weights: Path, tmp_path: Path) -> None:
-    """It is named before any image is read."""
-    (tmp_path / "c.toml").write_text('[fine_tune]\ntrainable_after = "block_99_add"\n')
-    options = ("--data", str(data[0]), "--weights", str(weights), "--config", str(tmp_path / "c.toml"))
-    _rejected(tmp_path, "has no layer 'block_99_add'", *options)
-
-
-def test_a_disk_without_room(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is said before any work."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    _rejected(tmp_path, "free some space", "--data", str(data[0]), "--weights", str(weights))
-
-
-def _rejected(folder: Path, said: str, *options: str) -> None:
-    """Expect that `train` ends with 1 and a sentence, and writes nothing into `folder`."""
-    before = sorted(folder.rglob("*"))
-    result = CliRunner().invoke(train, [*options, "--out", str(folder / "model")])
-    assert result.exit_code == 1
-    assert said in result.output
-    assert isinstance(result.exception, SystemExit)
-    assert sorted(folder.rglob("*")) == before
 
 
 def test_evaluate_rejects_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.jobs: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, list[str]] = {}
+        self.retries: dict[str, dict[str, Any]] = {}  # old id to new job
+        self.gone: set[str] = set()  # jobs whose images are gone
         self.calls: list[tuple[str, dict[str, str], bytes]] = []  # method and path, header, body
         self.faults: list[tuple[int, dict[str, str]]] = []  # answered first: status, headers; 0 cuts off
         self.problem: dict[str, Any] = {}  # beside the detail of a fault
@@ -156,15 +158,28 @@ class Handler(BaseHTTPRequestHandler):
                 files = json.loads(metadata.group(1))["files"]
                 jobs = [job for file in files for job in self.server.accept(file["idempotency_key"], 1)]
             self._answer(202, {"items": [{"status": 202, "job": job} for job in jobs]})
+        elif path == "/v1/jobs/retry":
+            self._retry_all(int(json.loads(body).get("after", "0")))
         elif path.endswith("/retry"):
-            old = path.split("/")[-2]
-            new = self.server.jobs.setdefault(f"retry of {old}", _job(f"retry of {old}", old))
-            self._answer(202, new)
+            self._answer(202, self._retry(path.split("/")[-2]))
         else:
             ids = json.loads(body)["ids"]
             jobs = [shown for job in ids if (shown := self.server.show(job))]
             known = {job["id"] for job in jobs}
             self._answer(200, {"jobs": jobs, "unknown": [job for job in ids if job not in known]})
+
+    def _retry(self, old: str) -> dict[str, Any]:
+        return self.server.retries.setdefault(old, _job(f"retry of {old}", old))
+
+    def _retry_all(self, after: int) -> None:
+        end = after + self.server.page
+        items = [
+            {"job_id": old, "status": 410, "error": {"type": "/problems/image-gone", "detail": "Gone."}}
+            if old in self.server.gone
+            else {"job_id": old, "status": 202, "job": self._retry(old)}
+            for old in list(self.server.jobs)[after:end]
+        ]
+        self._answer(202, {"items": items, "next": None if end >= len(self.server.jobs) else str(end)})
 
     def _list(self) -> None:
         after = int(parse_qs(urlsplit(self.path).query).get("after", ["0"])[0])

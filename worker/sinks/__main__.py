@@ -1,4 +1,4 @@
-"""`python -m worker.sinks`: carries the feed out. Several may run; one works, the others stand by."""
+"""`python -m worker.sinks`: delivers the feed. Several may run; one works, the others stand by."""
 
 from __future__ import annotations
 

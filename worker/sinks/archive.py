@@ -30,7 +30,7 @@ _PIECES: Final = 20  # read in one call, some seconds' work
 
 
 class ArchiveSink:
-    """Gathers an hour's results in a temporary file while they settle, and stores it when the hour is over.
+    """Collects an hour's results in a temporary file while they settle, and stores it when the hour is over.
 
     An hour can no longer change as soon as the feed holds a later result, for its times never fall. The
     object is a function of the results alone: one written again after a kill is the same.
@@ -55,7 +55,7 @@ class ArchiveSink:
         self._hour: _Hour | None = None
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
-        """Gather results; store the hour if it is over. See `Sink.deliver`."""
+        """Collect results; store the hour if it is over. See `Sink.deliver`."""
         if self._retention_hours < MIN_RETENTION_HOURS:
             raise DeliveryError(
                 f"Redis keeps results for {self._retention_hours:g} hours, and the archive needs "
@@ -85,7 +85,7 @@ class ArchiveSink:
             self._hour = None
 
     def _hour_after(self, cursor: Cursor) -> _Hour | None:
-        """Return the hour of the first result after a cursor, gathered so far; None without a result."""
+        """Return the hour of the first result after a cursor, as collected so far; None without a result."""
         if self._hour is None or self._hour.cursor != cursor:
             self.close()
             first = self._recent.read(cursor, 1)
@@ -93,7 +93,7 @@ class ArchiveSink:
         return self._hour
 
     def _is_complete(self, hour: _Hour) -> bool:
-        """Gather more results of an hour; return whether these are all there can be."""
+        """Collect more results of an hour; return whether it is complete."""
         for _ in range(_PIECES):
             if hour.complete:
                 break
@@ -120,10 +120,10 @@ class _Hour:
     """An hour's results so far, packed.
 
     Attributes:
-        cursor: where the sink stands.
+        cursor: of the sink.
         start, end: of the hour, ms since 1970.
         position: after the last result in the file.
-        complete: whether there can be no more.
+        complete: whether no more can follow.
     """
 
     def __init__(self, cursor: Cursor, ms: int) -> None:

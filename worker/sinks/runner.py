@@ -1,4 +1,4 @@
-"""A thread that runs one sink, while no other process does."""
+"""Thread that runs one sink while its process leads."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _MAX_PAUSE: Final = 60.0
 
 
 class DeliveryError(WastestreamError):
-    """Raised when results cannot be carried out now; a sentence for the operator."""
+    """Raised when results cannot be delivered now; a sentence for the operator."""
 
 
 class Sink(Protocol):
-    """Something that carries results out."""
+    """Delivers results somewhere."""
 
     name: str
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
-        """Carry out results after a cursor, a bounded number.
+        """Deliver results after a cursor, a bounded number.
 
         Returns:
             The cursor after them; None if nothing is due.
@@ -58,7 +58,7 @@ class Runner(threading.Thread):
     Args:
         sink: to run; used by this thread alone.
         client: Redis.
-        recent: what is read.
+        recent: the results.
         leads: returns whether this process is the one whose sinks work.
     """
 
@@ -122,7 +122,9 @@ class Runner(threading.Thread):
         except CursorExpiredError:
             restart = self._recent.feed.window().restart
             logger.warning(
-                "The sink %s came too late: it has missed results before %s", self._sink.name, restart
+                "The sink %s has missed results before %s: they expired before it read them",
+                self._sink.name,
+                restart,
             )
             self._store.skip(self._sink.name, restart)
             self._cursor = restart
@@ -170,7 +172,7 @@ class Runner(threading.Thread):
 
     def _pause(self, error: WastestreamError) -> float:
         if self._failures == 0:
-            logger.warning("The sink %s does not get on: %s", self._sink.name, error)
+            logger.warning("The sink %s stands still: %s", self._sink.name, error)
         pause = min(_MAX_PAUSE, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
         self._failures += 1
         # Spread, so that sinks that failed together do not come back together.

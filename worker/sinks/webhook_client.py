@@ -1,4 +1,4 @@
-"""The HTTP client of webhooks: to allowed addresses only, within a bound of time, without redirects."""
+"""HTTP client of webhooks: allowed addresses only, a time limit, no redirects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IDLE_SECONDS: Final = 30.0  # that a connection without deliveries is kept
 
 
 class GoneError(DeliveryError):
-    """Raised when a receiver answers 410: it wants no more."""
+    """Raised when a receiver answers 410: it wants no more results."""
 
 
 class WebhookClient:

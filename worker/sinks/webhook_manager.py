@@ -1,4 +1,4 @@
-"""The thread that keeps a runner for each active webhook, so that a slow one holds no other up."""
+"""Thread that keeps a runner for each active webhook, so that a slow webhook delays no other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SWEEP_SECONDS: Final = 60.0
 
 
 class WebhookManager(threading.Thread):
-    """Starts and stops runners as webhooks come, die, are replayed and go.
+    """Starts and stops runners as webhooks are made, die, are replayed and deleted.
 
     Args:
         client: Redis.

@@ -1,4 +1,4 @@
-"""The sink of one webhook: posts the results that it wants, signed, in batches."""
+"""Sink of one webhook: posts the selected results, signed, in batches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MAX_RESULTS: Final = 100
 """Maximum results in a batch."""
 
 RETRY_SECONDS: Final = 24 * 3600
-"""Seconds after its first failure at which a delivery, and with it the webhook, is given up."""
+"""Seconds after the first failure of a delivery until the webhook is dead."""
 
 _MAX_SCANNED: Final = 2_000  # results looked at for a batch, whatever the webhook wants of them
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Results between two cursors, as they are sent; `body` is empty if none of them is wanted.
+    """Results between two cursors, as they are sent; `body` is empty if none is selected.
 
     Kept until it is accepted, so that each attempt sends the same bytes under the same id, though more
     results settle meanwhile.
@@ -49,7 +49,7 @@ class WebhookSink:
 
     Args:
         webhook: to send.
-        store: keeps what becomes of it.
+        store: records its failures and its end.
         recent: the results.
         networks: as of `core.webhook_target.allowed_addresses`.
     """
