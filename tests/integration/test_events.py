@@ -13,9 +13,7 @@ import httpx
 import pytest
 
 from core.jobs import JobState
-from core.redis import keys as names
 from core.redis.api_keys import KeyStore, Scope
-from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
 from tests.integration.test_feed import HOUR_MS, accept, settle
 from tests.support.events import EventReader, settle_long
@@ -207,15 +205,3 @@ def test_streams_end_when_the_api_stops(api: Server, open_stream: Open) -> None:
     streams = [open_stream() for _ in range(3)]
     assert api.kill(signal.SIGTERM) == 0
     assert all(stream.ended.wait(10) for stream in streams)
-
-
-def test_a_cursor_of_a_quiet_stream_stays_good(open_stream: Open, jobs: JobStore) -> None:
-    """Without any results its id is moved on, in a comment that browsers take the id from."""
-    jobs.client.delete(names.FEED)
-    stream = open_stream()
-    begin = Cursor.parse(stream.last_id) if stream.last_id else None
-    wait_until(lambda: stream.comments > 0, "a heartbeat", 40)
-    later = Cursor.parse(stream.last_id)
-    assert later is not None
-    assert begin is None or later > begin
-    assert later.ms > jobs.now_ms() - 100 * HOUR_MS
