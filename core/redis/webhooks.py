@@ -12,9 +12,8 @@ from typing import Any, Final, cast
 
 import redis
 
-from core.cameras import matches
 from core.errors import TooManyWebhooksError, WebhookNotFoundError
-from core.jobs import Job, JobState
+from core.jobs import JobState
 from core.redis import keys
 from core.redis.client import translated
 from core.redis.feed import Cursor
@@ -58,10 +57,6 @@ class Webhook:
     def sink(self) -> str:
         """Name of its sink (`core.redis.sinks`)."""
         return _SINK + self.id
-
-    def wants(self, job: Job) -> bool:
-        """Return whether the webhook gets the result of a job."""
-        return job.state in self.states and matches(job.camera, self.cameras)
 
     def revived(self) -> Webhook:
         """Return the webhook as active, without a failure."""

@@ -12,13 +12,13 @@ from types import MappingProxyType
 import httpx
 import pytest
 
-from core.jobs import JobState, Outcome
+from core.jobs import JobState
 from core.redis import keys as names
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
 from tests.integration.test_feed import HOUR_MS, accept, settle
-from tests.support.events import EventReader
+from tests.support.events import EventReader, settle_long
 from tests.support.servers import Server, wait_until
 
 STREAMS = 12
@@ -146,15 +146,6 @@ def test_a_reader_that_does_not_read_holds_nobody_up(open_stream: Open, port: in
             received += data
     order = [line[13:39].decode() for line in received.splitlines() if line.startswith(b'data: {"id":"')]
     assert order == ids
-
-
-def settle_long(jobs: JobStore, count: int) -> list[str]:
-    """Settle jobs whose documents have 4 kB; return their ids."""
-    ids = [job_id for _ in range(0, count, 500) for job_id in accept(jobs, 500)]
-    for at in range(0, count, 500):
-        piece = ids[at : at + 500]
-        jobs.settle([Outcome(job_id, JobState.FAILED, error=4000 * "x") for job_id in piece], "m")
-    return ids
 
 
 def test_streams_end_with_their_rights(open_stream: Open, keys: KeyStore) -> None:

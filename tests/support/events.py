@@ -11,6 +11,9 @@ from http.client import HTTPConnection, HTTPException
 from types import MappingProxyType
 from typing import Any, Final
 
+from core.ids import new_job_id
+from core.jobs import Job, JobState, Outcome
+from core.redis.job_store import JobStore
 from tests.support.servers import wait_until
 
 _TIMEOUT: Final = 60  # seconds without a byte
@@ -81,3 +84,13 @@ class EventReader:
         if "data" in fields:
             assert fields["event"] == "result"
             self.results.append(json.loads(fields["data"]))
+
+
+def settle_long(jobs: JobStore, count: int) -> list[str]:
+    """Settle jobs whose documents have 4 kB; return their ids."""
+    new = [Job(new_job_id(), "belt", "jpeg", 100) for _ in range(count)]
+    ids = jobs.accept(new, "single", "test.queue", ["message"]).ids
+    for at in range(0, count, 500):
+        piece = ids[at : at + 500]
+        jobs.settle([Outcome(job_id, JobState.FAILED, error=4000 * "x") for job_id in piece], "m")
+    return ids
