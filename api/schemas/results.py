@@ -77,7 +77,7 @@ class ResultsQuery(FeedQuery):
 
 
 class EventsHeaders(Input):
-    """Where a stream of events goes on."""
+    """Cursor at which a stream of events continues."""
 
     last_event_id: Annotated[
         FeedCursor | None,
