@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final, TypeVar, get_origin
+from typing import Final, TypeVar, get_args, get_origin
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -104,7 +104,11 @@ def _sent_parameters(model: type[BaseModel]) -> dict[str, str | list[str]]:
 def _lists(model: type[BaseModel] | None) -> set[str]:
     """Return the names of the parameters that may be repeated."""
     fields = {} if model is None else model.model_fields
-    return {field.alias or name for name, field in fields.items() if get_origin(field.annotation) is tuple}
+    return {
+        field.alias or name
+        for name, field in fields.items()
+        if any(get_origin(each) is frozenset for each in (field.annotation, *get_args(field.annotation)))
+    }
 
 
 def _reason(error: ValidationError, *, with_value: bool) -> str:
@@ -147,6 +151,10 @@ def _invalid_parameter(detail: str) -> RequestError:
 
 
 def _invalid_body(reason: str, model: type[BaseModel]) -> RequestError:
+    # A model's own example leaves out members that most bodies do without.
+    extra = model.model_config.get("json_schema_extra")
     fields = model.model_fields.items()
-    example = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    own = extra.get("examples") if isinstance(extra, dict) else None
+    members = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    example = own[0] if isinstance(own, list) else members
     return RequestError(ProblemType.INVALID_BODY, f"{reason}; send JSON such as {json.dumps(example)}.")

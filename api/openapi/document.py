@@ -78,10 +78,9 @@ _PROBLEM_HEADERS: Final = {
 
 _ABOUT: Final = (
     "Classifies images of waste as biodegradable or non-biodegradable. Upload images, then read their jobs. "
-    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only "
-    "gain members "
-    "and problems, and requests only gain optional parameters and members: ignore members that you do "
-    "not know."
+    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only gain "
+    "members and problems, and requests only gain optional parameters and members: ignore members that you "
+    "do not know."
 )
 
 
@@ -232,7 +231,7 @@ def _parameters(model: type[BaseModel] | None, place: str) -> Iterator[tuple[str
         member = schema["properties"][name]
         member.pop("title", None)
         # Models share the parameters of their base classes.
-        owner = next(base for base in reversed(model.__mro__) if field in inspect.get_annotations(base))
+        owner = next(base for base in model.__mro__ if field in inspect.get_annotations(base))
         yield (
             f"{owner.__name__}.{name}",
             {

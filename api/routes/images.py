@@ -122,10 +122,8 @@ def upload() -> tuple[Response, int, dict[str, str]]:
     """Upload one image.
 
     JPEG, PNG or WebP, at most 10 MiB and 50 million pixels. 202 means: stored, recorded and enqueued. With
-    `wait`,
-    which needs the scope `read` as well, the response comes as soon as the job has settled; the image is
-    accepted
-    before the wait begins, whatever its outcome.
+    `wait`, which needs the scope `read` as well, the response comes as soon as the job has settled; the image
+    is accepted before the wait begins, whatever its outcome.
     """
     seconds = read_query(WaitQuery).wait
     if seconds:

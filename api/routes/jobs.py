@@ -44,7 +44,7 @@ def list_jobs() -> Response:
     if query.camera is not None:
         caller().check_camera(query.camera)
     try:
-        wanted = query.filter(query.states)
+        wanted = query.filter(query.states or ())
     except ValueError as error:
         raise RequestError(ProblemType.INVALID_PARAMETER, str(error)) from error
     deps = services()

@@ -41,9 +41,7 @@ def create() -> tuple[Response, int]:
     new = read_document(NewWebhook)
     _check_target(new.url)
     webhook = services().webhooks.create(new.url, new.cameras, new.states)
-    response = respond_with(CreatedWebhook.of(webhook, _sinks()[webhook.sink]))
-    response.headers["Cache-Control"] = "no-store"
-    return response, HTTPStatus.CREATED
+    return respond_with(CreatedWebhook.of(webhook, _sinks()[webhook.sink])), HTTPStatus.CREATED
 
 
 @blueprint.get("")

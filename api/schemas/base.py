@@ -68,7 +68,7 @@ CAMERAS_PATTERN: Final = r"^[A-Za-z0-9*][A-Za-z0-9 ._:,()@*-]{0,63}$"
 class Input(BaseModel):
     """Base of requests. Unknown members are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Output(BaseModel):

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from api.schemas.base import Output
 from api.schemas.jobs import Job
 from api.schemas.period import AcceptancePeriod
+from api.schemas.states import StateFilter
 from core.jobs import JobState
 from core.redis.job_index import Cursor, JobFilter
 
@@ -20,15 +21,7 @@ MAX_JOBS: Final = 1000
 
 _EXAMPLE_CURSOR: Final = "1769843700412-0-0-1769847300000"
 _DAY_MS: Final = 24 * 3_600_000
-_STATES: Final = [state.value for state in JobState]
 _WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
-
-
-def _states(texts: list[str]) -> tuple[JobState, ...]:
-    names = [name for text in texts for name in text.split(",")]
-    if not set(names) <= set(_STATES):
-        raise ValueError(f"is not a state; use {', '.join(_STATES)}, or several of them with commas")
-    return tuple(map(JobState, names))
 
 
 def _limit(text: str) -> int:
@@ -91,15 +84,13 @@ class JobListQuery(JobSelection):
     """Jobs to list."""
 
     states: Annotated[
-        tuple[JobState, ...],
-        BeforeValidator(_states),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "enum": _STATES}}),
+        StateFilter,
         Field(
             alias="state",
             description="Only jobs in one of these states; repeated, or separated by commas.",
             examples=[["failed", "expired"]],
         ),
-    ] = ()
+    ] = None
     limit: Annotated[
         int,
         BeforeValidator(_limit),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from api.schemas.base import CameraId, Input, Moment
 from core.times import written
@@ -12,8 +12,6 @@ from core.times import written
 
 class AcceptancePeriod(Input):
     """Images of one camera or all, accepted in a period."""
-
-    model_config = ConfigDict(populate_by_name=False)  # `from` is a member of bodies, `first` is none.
 
     camera: Annotated[CameraId | None, Field(description="Only this camera.", examples=["belt-1"])] = None
     first: Annotated[

@@ -8,10 +8,9 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.schemas.base import CameraId, Moment, Output
 from api.schemas.jobs import Job
+from api.schemas.states import TerminalStateFilter
 from api.schemas.wait import WaitQuery
-from core.jobs import JobState
 from core.redis.feed import CURSOR_PATTERN, Cursor
-from core.redis.ledger import TERMINAL
 
 MAX_RESULTS: Final = 1000
 """Maximum results in one response."""
@@ -24,14 +23,6 @@ def _cursor(text: object) -> Cursor:
     if cursor is None:
         raise ValueError("is not a cursor; send `next` of an earlier response, or from=TIME")
     return cursor
-
-
-def _states(text: str) -> frozenset[JobState]:
-    states = text.split(",")
-    for state in states:
-        if state not in TERMINAL:
-            raise ValueError(f"{state[:40]!r} is not a terminal state; use {', '.join(TERMINAL)}")
-    return frozenset(map(JobState, states))
 
 
 FeedCursor = Annotated[
@@ -65,11 +56,10 @@ class ResultsQuery(WaitQuery):
         CameraId | None, Field(description="Only results of this camera.", examples=["belt-1"])
     ] = None
     state: Annotated[
-        frozenset[JobState] | None,
-        BeforeValidator(_states),
-        WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TERMINAL)})(,({'|'.join(TERMINAL)}))*$"}),
+        TerminalStateFilter,
         Field(
-            description="Only results with these states, separated by commas.", examples=["classified,failed"]
+            description="Only results with these states; repeated, or separated by commas.",
+            examples=[["classified", "failed"]],
         ),
     ] = None
     limit: Annotated[int, Field(description="Maximum results in the response.", ge=1, le=MAX_RESULTS)] = 100

@@ -29,8 +29,8 @@ class WaitQuery(Input):
         WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT}),
         Field(
             description="Seconds to wait for the job to settle. The response comes as soon as it has, or "
-            "after this "
-            "time with the job as it is. With `Retry-After` it came early, because too many requests wait.",
+            "after this time with the job as it is. With `Retry-After` it came early, because too many "
+            "requests wait.",
             examples=[10],
         ),
     ] = 0.0

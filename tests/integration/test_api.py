@@ -323,7 +323,7 @@ def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> Non
     """404 and 405 are problems too; 405 names the allowed methods."""
     assert_problem(client.get("/v1/nothing"), 404, "no such route")
     rejected = client.put("/v1/images")
-    assert rejected.status_code == 405
+    assert_problem(rejected, 405, "PUT is not a method of this path; use POST.")
     assert "POST" in rejected.headers["Allow"]
 
 
@@ -333,7 +333,7 @@ def test_a_slash_at_the_end_changes_nothing(client: FlaskClient) -> None:
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/image", "/v1/ledger", "/livez", "/session"):
         assert client.get(f"{path}/").data == client.get(path).data
     assert_problem(client.post("/v1/images/bulk/", data=jpeg(), headers=JPEG), 415, "multipart/form-data")
-    assert_problem(client.put("/v1/images/"), 405, "not allowed")
+    assert_problem(client.put("/v1/images/"), 405, "use POST")
 
 
 FORWARDED = {

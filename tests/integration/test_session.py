@@ -116,4 +116,6 @@ def test_a_key_of_broken_characters_is_rejected(settings: Settings, body: str) -
 def test_what_is_no_sign_in_is_rejected(client: FlaskClient, body: Any) -> None:
     """400 or 413, with the form of a sign-in."""
     assert_problem(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
-    assert_problem(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
+    assert_problem(
+        client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "more than 4,096 bytes"
+    )

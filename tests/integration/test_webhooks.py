@@ -208,6 +208,11 @@ def test_a_replay_begins_at_a_cursor_or_a_time(
     for wrong in ({"after": 5}, {"after": "x"}, {"from": 5}, {"after": cursor, "from": "2026-01-01"}):
         assert client.post(path, json=wrong).status_code == 400
     assert client.post("/v1/webhooks/none/replay", json={}).status_code == 404
+    named = client.post(path, json={"first": "2026-01-31"})  # as the code calls `from`
+    assert (named.status_code, "'first' is not a member" in named.get_json(force=True)["detail"]) == (
+        400,
+        True,
+    )
 
 
 def test_a_deleted_webhook_leaves_nothing(
