@@ -7,11 +7,12 @@ thread keeps is brought up to it by reads from Redis, in a few threads that all 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -24,6 +25,8 @@ from core.errors import CursorExpiredError, RedisUnavailableError
 from core.redis.feed import Cursor
 from core.redis.results import Page, ResultFilter, read_page
 from core.redis.streams import REPORT_SECONDS
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 15.0
 """Pause after which a stream without events gets a comment, so that proxies keep its connection."""
@@ -136,6 +139,8 @@ class EventStreams:
         self._reported = 0  # number of streams
         self._checked_at = 0.0
         self._is_checking = False
+        self._is_closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def limit(self) -> int:
@@ -164,13 +169,15 @@ class EventStreams:
 
     def check(self, now: float) -> None:
         """Check the keys of all streams, and report their number; to be called about once a second."""
+        self._chunks.clear()  # for the memory
         due = now - self._checked_at >= REPORT_SECONDS or len(self._streams) != self._reported
         if (self._streams or self._reported) and due and not self._is_checking:
             self._is_checking, self._checked_at, self._reported = True, now, len(self._streams)
-            self._loop.create_task(self._check(list(self._streams)))
+            self._start(self._check(list(self._streams)))
 
     def close(self) -> None:
         """End all streams."""
+        self._is_closed = True
         for stream in list(self._streams):
             stream.end()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -186,7 +193,7 @@ class EventStreams:
 
     def read(self, stream: EventStream, wanted: ResultFilter, cursor: Cursor) -> None:
         """Read the next events from Redis, then call `EventStream.on_read`."""
-        self._loop.create_task(self._read(stream, wanted, cursor))
+        self._start(self._read(stream, wanted, cursor))
 
     def refreshed(self, cursor: Cursor) -> Cursor:
         """Return the cursor of a stream without events, moved on so that it does not become too old."""
@@ -199,6 +206,14 @@ class EventStreams:
         self._loop.call_soon(stream.step)
 
     # ---- Helpers ---------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        if self._is_closed:
+            work.close()
+            return
+        task = self._loop.create_task(work)
+        self._tasks.add(task)  # The loop itself would not keep it.
+        task.add_done_callback(self._tasks.discard)
 
     def _wake(self) -> None:
         """Let the streams go on; called by the thread that follows the feed."""
@@ -238,6 +253,9 @@ class EventStreams:
             stream.end()  # The client is told when it connects again.
         except RedisUnavailableError:
             stream.on_read(None)
+        except Exception:
+            logger.exception("Unexpected error in a stream of events")
+            stream.end()
         else:
             stream.on_read(chunk)
 

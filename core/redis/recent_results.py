@@ -98,8 +98,11 @@ class RecentResults:
             except RedisUnavailableError as error:
                 logger.debug("The feed cannot be followed: %s", error)
                 cursor = None
+            except Exception:  # Without this thread no reader would get anything.
+                logger.exception("Unexpected error while the feed is followed")
+                cursor = None
+            if cursor is None:
                 self._forget()
-                time.sleep(_RETRY_SECONDS)
 
     def _goes_on(self) -> bool:
         """Return whether there are readers; if not, forget everything: the next reader begins anew."""
@@ -139,8 +142,10 @@ class RecentResults:
         return results[-1].cursor
 
     def _forget(self) -> None:
+        """Keep nothing, so that readers read for themselves; wait a moment before the thread begins anew."""
         with self._lock:
             self._results, self._start, self._window = [], None, None
+        time.sleep(_RETRY_SECONDS)
 
     def _notify(self) -> None:
         with self._lock:
