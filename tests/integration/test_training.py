@@ -26,33 +26,11 @@ from infra.cli.evaluate import evaluate
 from infra.cli.train import train
 from tests.support.servers import Server
 from tests.support.stream import upload, wait_settled
-from tests.support.training import image_set, random_weights
+from tests.support.training import image_set, random_weights, train_arguments
 from worker.engines.tensorflow import TensorFlowEngine
 
 # Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-CONFIG = """
-[data]
-cache_side = 128
-validation_share = 0.25
-unseen_share = 0.1
-decode_processes = 1
-[head]
-epochs = 40
-[fine_tune]
-sides = [32]
-batch = 8
-warmup_steps = 1
-trainable_after = "block_15_add"
-[settle]
-epochs = 1
-[knowledge]
-side = 32
-[quantize]
-steps = 2
-batch = 4
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +43,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of MobileNetV2, a classifier and a teacher beside them."""
     return random_weights(tmp_path_factory.mktemp("weights"))
-
-
-def _arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
-    """Return the command's arguments for a run of `CONFIG` that writes `root/name`."""
-    (root / "tiny.toml").write_text(CONFIG)
-    arguments = [option for source in data for option in ("--data", str(source))]
-    arguments += ["--weights", str(weights), "--out", str(root / name)]
-    arguments += ["--classifier", str(weights.with_name("top.npz"))]
-    arguments += ["--teacher", str(weights.with_name("lite.pth"))]
-    return [*arguments, "--config", str(root / "tiny.toml")]
 
 
 def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
@@ -106,7 +74,7 @@ def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPa
     from trainer import fit
 
     root = tmp_path_factory.mktemp("models")
-    arguments = _arguments(data, weights, root, "model")
+    arguments = train_arguments(data, weights, root, "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.fit._learning_rate", with_ctrl_c(fit._learning_rate))
         stopped = CliRunner().invoke(train, arguments)
@@ -160,7 +128,7 @@ def again(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("again")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
-        result = CliRunner().invoke(train, _arguments(data, weights, root, "again"))
+        result = CliRunner().invoke(train, train_arguments(data, weights, root, "again"))
     assert result.exit_code == 0, result.output
     assert "the 8-bit model is left out" in result.output
     return root / "again"
@@ -213,7 +181,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     """It says what to change, and that the checkpoint cannot go on with that."""
     monkeypatch.setattr("trainer.fit._learning_rate", lambda *_: float("nan"))
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
+    result = CliRunner().invoke(train, train_arguments(data, weights, tmp_path, "model"))
     assert result.exit_code == 1
     assert "lower fine_tune.learning_rate, delete" in result.output
     assert not (tmp_path / "model").exists()
