@@ -55,17 +55,19 @@ class JobEvents:
         finally:
             self._slots.release()
 
-    def wait_any(self, read: Callable[[], bool], seconds: float) -> None:
-        """Return as soon as `read` does with true, or after `seconds`; call it after any job has settled."""
+    def wait_any(self, read: Callable[[], bool], seconds: float) -> bool:
+        """Return true as soon as `read` does, false after `seconds`; call it after any job has settled."""
         if seconds <= 0 or not self._slots.acquire(blocking=False):
-            read()
-            return
+            return read()
         try:
             with self._subscribe(_ANY) as event:
                 deadline = time.monotonic() + seconds
-                while not read() and (left := deadline - time.monotonic()) > 0 and not self.closing():
+                while not (ready := read()) and (left := deadline - time.monotonic()) > 0:
+                    if self.closing():
+                        break
                     event.wait(min(left, _POLL_SECONDS))
                     event.clear()
+                return ready
         finally:
             self._slots.release()
 

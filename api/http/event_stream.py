@@ -15,7 +15,7 @@ RETRY_MS: Final = 2000
 
 
 def opening(cursor: Cursor) -> bytes:
-    """Return lines without an event: how far the stream has come, and when to connect again if it ends."""
+    """Return lines without an event: the cursor, and the pause before a client connects again."""
     return f"retry: {RETRY_MS}\nid: {cursor}\n\n".encode()
 
 
@@ -27,5 +27,5 @@ def events(results: Iterable[Result]) -> bytes:
 
 
 def heartbeat(cursor: Cursor) -> bytes:
-    """Return a comment, and how far the stream has come, although it had no event for the client."""
+    """Return a comment and the cursor, for a stream without events."""
     return f": heartbeat\nid: {cursor}\n\n".encode()

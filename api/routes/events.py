@@ -41,7 +41,7 @@ class StreamRequest:
     """An accepted stream.
 
     Attributes:
-        cursor: after what the response's body has.
+        cursor: after the events in the response's body.
         wanted: results to send.
         token: of the caller, empty without one.
         key: of the token; None where no key is needed.

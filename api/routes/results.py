@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from api.auth.policy import by_camera, caller, requires
 from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.validation import read_query
 from api.openapi.operation import JSON, Answer, operation
-from api.routes.long_poll import MAY_WAIT
+from api.routes.long_poll import wait_ready
 from api.schemas.results import FeedQuery, Results, ResultsQuery
 from api.services import services
 from core.redis.api_keys import Scope
@@ -28,7 +28,7 @@ blueprint = Blueprint("results", __name__, url_prefix="/v1/results")
 @requires(Scope.READ)
 @by_camera
 @operation(
-    {200: Answer("Results after the cursor.", Results)},
+    {200: Answer("Results after the cursor.", Results, headers=["Retry-After"])},
     problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN, ProblemType.CURSOR_EXPIRED],
     query=ResultsQuery,
 )
@@ -51,9 +51,8 @@ def show() -> Response:
         page = read_page(reader.read, page.cursor, wanted, query.limit, MAX_SCANNED)
         return bool(page.results) or not page.at_end
 
-    seconds = query.wait if request.environ.get(MAY_WAIT, True) else 0.0
-    services().job_events.wait_any(read, seconds)
-    return Response(_document(page), content_type=JSON)
+    headers = wait_ready(read, query.wait)
+    return Response(_document(page), headers=headers, content_type=JSON)
 
 
 def start_of(query: FeedQuery) -> Cursor | None:

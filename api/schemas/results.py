@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from api.schemas.base import CameraId, Input, Moment, Output
 from api.schemas.jobs import Job
 from api.schemas.states import TerminalStateFilter
-from api.schemas.wait import WaitQuery
+from api.schemas.wait import Wait
 from core.redis.feed import CURSOR_PATTERN, Cursor
 
 MAX_RESULTS: Final = 1000
@@ -62,14 +62,22 @@ class FeedQuery(Input):
     ] = None
 
 
-class ResultsQuery(FeedQuery, WaitQuery):
+class ResultsQuery(FeedQuery):
     """Page of the feed to read."""
 
+    wait: Annotated[
+        Wait,
+        Field(
+            description="Seconds to wait for a result. The response comes as soon as there is one, or after "
+            "this time without results. With `Retry-After` it came early, because too many requests wait.",
+            examples=[10],
+        ),
+    ] = 0.0
     limit: Annotated[int, Field(description="Maximum results in the response.", ge=1, le=MAX_RESULTS)] = 100
 
 
 class EventsHeaders(Input):
-    """Where a stream of events goes on."""
+    """Cursor at which a stream of events continues."""
 
     last_event_id: Annotated[
         FeedCursor | None,

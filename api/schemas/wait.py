@@ -20,13 +20,18 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+Wait = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT}),
+]
+
+
 class WaitQuery(Input):
     """Time to wait for the job to settle."""
 
     wait: Annotated[
-        float,
-        BeforeValidator(_seconds),
-        WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT}),
+        Wait,
         Field(
             description="Seconds to wait for the job to settle. The response comes as soon as it has, or "
             "after this time with the job as it is. With `Retry-After` it came early, because too many "

@@ -37,7 +37,7 @@ _MIN_INTERVAL: Final = 0.02  # seconds between two rounds of all streams
 
 
 class _Chunk:
-    """Bytes to send, and where the stream stands after them. Streams with the same filter share it."""
+    """Bytes to send, and the cursor after them. Streams with the same filter share it."""
 
     __slots__ = ("at_end", "cursor", "data")
 
@@ -53,7 +53,7 @@ class EventStream:
     Args:
         streams: all of them.
         transport: of the client's connection.
-        request: what is streamed.
+        request: the accepted stream.
     """
 
     def __init__(self, streams: EventStreams, transport: asyncio.Transport, request: StreamRequest) -> None:
@@ -83,7 +83,7 @@ class EventStream:
             self._take(chunk)
 
     def on_read(self, chunk: _Chunk | None) -> None:
-        """Go on with what was read from Redis; None if it does not answer."""
+        """Go on with a page read from Redis; None if Redis does not answer."""
         self._is_reading = False
         if chunk is not None and not self._transport.is_closing():
             self._take(chunk)
@@ -149,7 +149,7 @@ class EventStreams:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many streams as there may be."""
+        """Whether the maximum number of streams is open."""
         return len(self._streams) >= self.limit
 
     def open(self, request: StreamRequest, transport: asyncio.Transport) -> EventStream:

@@ -61,7 +61,7 @@ def selection(
 
 
 class CursorFile:
-    """A file with the cursor after the results that the caller is done with.
+    """File with the cursor after the results that the caller has processed.
 
     Args:
         transport: does the reading and writing.

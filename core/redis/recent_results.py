@@ -52,7 +52,7 @@ class RecentResults:
         return self._reader.feed
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Have a function called, in another thread, after each change; it must not block or raise."""
+        """Call a function after each change, in another thread; it must not block or raise."""
         with self._lock:
             self._subscribers.append(callback)
             if self._thread is None:
@@ -70,7 +70,7 @@ class RecentResults:
         return self._window
 
     def kept(self, cursor: Cursor, limit: int) -> list[Result] | None:
-        """Return the next results, at most so many; None if those after the cursor are not kept here."""
+        """Return the next results, at most `limit`; None if results after the cursor are not kept here."""
         with self._lock:
             if self._start is None or cursor < self._start:
                 return None
@@ -78,7 +78,7 @@ class RecentResults:
             return self._results[at : at + limit]
 
     def read(self, cursor: Cursor, limit: int) -> list[Result]:
-        """Return the next results, at most so many, from here or else from Redis.
+        """Return the next results, at most `limit`, from memory or else from Redis.
 
         Raises:
             CursorExpiredError: some may not be kept any more.
@@ -113,7 +113,7 @@ class RecentResults:
             return bool(self._subscribers)
 
     def _begin(self) -> Cursor:
-        """Keep what settles from now on."""
+        """Keep results that settle from now on."""
         self._look_at_clock()
         end = self._reader.feed.end()
         with self._lock:

@@ -18,7 +18,7 @@ class Result:
     """A settled job. Shared by all readers of a process, so its JSON is written once.
 
     Attributes:
-        cursor: reading goes on after it.
+        cursor: the cursor after it.
         job: the job; None if its record has expired meanwhile.
     """
 
@@ -38,11 +38,11 @@ class Result:
 
 
 class ResultFilter(NamedTuple):
-    """Results that a reader wants.
+    """Filter of results.
 
     Attributes:
-        cameras: of these cameras; empty for all.
-        states: with these states; None for all.
+        cameras: the cameras; empty for all.
+        states: the states; None for all.
         patterns: of the cameras that it may see (`core.cameras.camera_pattern`); None for all.
     """
 
@@ -52,11 +52,11 @@ class ResultFilter(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether it leaves out none."""
+        """Whether it lets every result through."""
         return self == _OPEN
 
     def wants(self, result: Result) -> bool:
-        """Return whether a result is wanted; one without a record never is."""
+        """Return whether a result passes; a result without a record never does."""
         job = result.job
         return (
             job is not None
@@ -70,12 +70,12 @@ _OPEN: Final = ResultFilter()
 
 
 class Page(NamedTuple):
-    """Results that a reader wants, and where it goes on.
+    """Results of a filter, and the cursor behind them.
 
     Attributes:
-        results: those wanted.
-        cursor: after what was looked at.
-        at_end: whether that was the end of the feed.
+        results: the results that passed.
+        cursor: the cursor behind the examined results.
+        at_end: whether the feed ended there.
     """
 
     results: list[Result]
@@ -90,14 +90,14 @@ def read_page(
     limit: int,
     max_scanned: int,
 ) -> Page:
-    """Return the next results that are wanted.
+    """Return the next results of a filter.
 
     Args:
         read: reads results after a cursor, as `ResultReader.read`.
         cursor: where to begin.
         wanted: the filter.
         limit: maximum number of results.
-        max_scanned: about how many to look at, whatever the filter leaves of them.
+        max_scanned: about how many results to examine, before the filter.
     """
     results: list[Result] = []
     scanned, at_end = 0, False
@@ -128,7 +128,7 @@ class ResultReader:
         self._jobs = jobs
 
     def read(self, cursor: Cursor, limit: int) -> list[Result]:
-        """Return the next results, at most so many; see `Window.check`."""
+        """Return the next results, at most `limit`; see `Window.check`."""
         return self._with_jobs(self.feed.read(cursor, limit))
 
     def wait(self, cursor: Cursor, seconds: float) -> list[Result]:

@@ -22,7 +22,7 @@ class StreamCounts:
         self._client = client
 
     def report(self, process: str, count: int) -> None:
-        """Note how many streams a process has."""
+        """Record the number of a process' streams."""
         now = self._now()
         with translated():
             if count:

@@ -7,12 +7,13 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 
 from core.errors import ModelError
@@ -25,33 +26,11 @@ from infra.cli.evaluate import evaluate
 from infra.cli.train import train
 from tests.support.servers import Server
 from tests.support.stream import upload, wait_settled
-from tests.support.training import image_set, random_weights
+from tests.support.training import image_set, random_weights, train_arguments
 from worker.engines.tensorflow import TensorFlowEngine
 
 # Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-CONFIG = """
-[data]
-cache_side = 128
-validation_share = 0.25
-unseen_share = 0.1
-decode_processes = 1
-[head]
-epochs = 40
-[fine_tune]
-sides = [32]
-batch = 8
-warmup_steps = 1
-trainable_after = "block_15_add"
-[settle]
-epochs = 1
-[knowledge]
-side = 32
-[quantize]
-steps = 2
-batch = 4
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +45,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_weights(tmp_path_factory.mktemp("weights"))
 
 
-def _arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
-    """Return the command's arguments for a run of `CONFIG` that writes `root/name`."""
-    (root / "tiny.toml").write_text(CONFIG)
-    arguments = [option for source in data for option in ("--data", str(source))]
-    arguments += ["--weights", str(weights), "--out", str(root / name)]
-    arguments += ["--classifier", str(weights.with_name("top.npz"))]
-    arguments += ["--teacher", str(weights.with_name("lite.pth"))]
-    return [*arguments, "--config", str(root / "tiny.toml")]
-
-
 def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
     """Return the function as it is when the person presses Ctrl-C meanwhile."""
 
@@ -86,29 +55,62 @@ def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
     return pressed
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """A run of the command: stopped, resumed, failed to export, stopped while it exported, and resumed.
+
+    `failed` and `stopped` are the third and the fourth; `left` is what lay in the folder after each.
+    """
+
+    model: Path
+    failed: Result
+    stopped: Result
+    left: list[list[str]]
+
+
 @pytest.fixture(scope="module")
-def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder that the command wrote, after Ctrl-C in its first epoch and `--resume`."""
+def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    """A model folder that the command wrote after all this: each step of training runs once."""
     from trainer import fit
 
     root = tmp_path_factory.mktemp("models")
-    arguments = _arguments(data, weights, root, "model")
+    arguments = train_arguments(data, weights, root, "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.fit._learning_rate", with_ctrl_c(fit._learning_rate))
         stopped = CliRunner().invoke(train, arguments)
     assert stopped.exit_code == 1, stopped.output
     assert "--resume continues" in stopped.output
     assert not (root / "model").exists()
+    results: list[Result] = []
+    left: list[list[str]] = []
+    for name, value in (
+        ("trainer.export.MAX_DIFFERENCE", -1.0),
+        ("trainer.ship.measure_held_out", with_ctrl_c(lambda *_: 0.0)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(name, value)
+            results.append(CliRunner().invoke(train, [*arguments, "--resume"]))
+        left.append(_names(root))
+    assert "resumed in epoch 1, step 2" in results[0].output
+    assert "teacher:" not in results[0].output  # its logits were kept
     result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 0, result.output
-    assert "resumed in epoch 1, step 2" in result.output
-    assert "teacher:" not in result.output  # its logits were kept
-    return root / "model"
+    return Interrupted(root / "model", results[0], results[1], left)
+
+
+@pytest.fixture(scope="module")
+def trained(interrupted: Interrupted) -> Path:
+    """A model folder that the command wrote."""
+    return interrupted.model
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
     """The folder holds graphs, manifest, card and audit; checkpoint and temporary files are gone."""
-    assert sorted(path.name for path in trained.iterdir()) == [
+    assert _names(trained) == [
         "MODEL_CARD.md",
         "audit.json",
         "manifest.json",
@@ -117,20 +119,36 @@ def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
         "model.tflite",
         "saved_model",
     ]
-    assert sorted(path.name for path in trained.parent.iterdir()) == ["model", "tiny.toml"]
+    assert _names(trained.parent) == ["model", "tiny.toml"]
 
 
-def test_the_same_run_without_a_break_gives_the_same_model(
-    trained: Path, data: list[Path], weights: Path, tmp_path: Path
-) -> None:
-    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change the model."""
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "again"))
+@pytest.fixture(scope="module")
+def again(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of the same run without a break, whose 8-bit model may not differ at all."""
+    root = tmp_path_factory.mktemp("again")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
+        result = CliRunner().invoke(train, train_arguments(data, weights, root, "again"))
     assert result.exit_code == 0, result.output
-    first, again = load_manifest(trained), load_manifest(tmp_path / "again")
+    assert "the 8-bit model is left out" in result.output
+    return root / "again"
+
+
+def test_the_same_run_without_a_break_gives_the_same_model(trained: Path, again: Path) -> None:
+    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change the model."""
+    first, second = load_manifest(trained), load_manifest(again)
     for name in ("temperature", "threshold", "review_band", "data"):
-        assert getattr(again, name) == getattr(first, name)
-    assert again.training["history"] == first.training["history"]
-    assert again.files["model.tflite"] == first.files["model.tflite"]
+        assert getattr(second, name) == getattr(first, name)
+    assert second.training["history"] == first.training["history"]
+    assert second.files["model.tflite"] == first.files["model.tflite"]
+
+
+def test_an_8_bit_model_that_differs_is_left_out(again: Path) -> None:
+    """The float model is shipped alone, and a worker asked for the other is told."""
+    assert not (again / "model.int8.tflite").exists()
+    assert choose_weights("auto", again) == "float"
+    with pytest.raises(ModelError, match=r"has no model\.int8\.tflite"):
+        LiteRtEngine(again, weights="int8")
 
 
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
@@ -151,15 +169,11 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     assert weights.name in (trained / "MODEL_CARD.md").read_text()
 
 
-def test_graphs_that_differ_are_not_exported(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:
     """One sentence, and no partial file; the trained network is kept."""
-    monkeypatch.setattr("trainer.export.MAX_DIFFERENCE", -1.0)
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
-    assert result.exit_code == 1
-    assert "The exported model differs from the trained one" in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
+    assert interrupted.failed.exit_code == 1
+    assert "The exported model differs from the trained one" in interrupted.failed.output
+    assert interrupted.left[0] == ["model.training", "tiny.toml"]
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -167,24 +181,17 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     """It says what to change, and that the checkpoint cannot go on with that."""
     monkeypatch.setattr("trainer.fit._learning_rate", lambda *_: float("nan"))
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
+    result = CliRunner().invoke(train, train_arguments(data, weights, tmp_path, "model"))
     assert result.exit_code == 1
     assert "lower fine_tune.learning_rate, delete" in result.output
     assert not (tmp_path / "model").exists()
 
 
-def test_ctrl_c_while_exporting_leaves_no_half_model(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_while_exporting_leaves_no_half_model(interrupted: Interrupted) -> None:
     """The temporary folder goes, the checkpoint stays, and the person is told how to go on."""
-    monkeypatch.setattr("trainer.ship.measure_held_out", with_ctrl_c(lambda *_: 0.0))
-    arguments = _arguments(data, weights, tmp_path, "model")
-    result = CliRunner().invoke(train, arguments)
-    assert result.exit_code == 130
-    assert "--resume continues" in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
-    monkeypatch.undo()
-    assert CliRunner().invoke(train, [*arguments, "--resume"]).exit_code == 0
+    assert interrupted.stopped.exit_code == 130
+    assert "--resume continues" in interrupted.stopped.output
+    assert interrupted.left[1] == ["model.training", "tiny.toml"]
 
 
 def test_the_audit_names_what_is_wrong(trained: Path) -> None:
@@ -335,21 +342,6 @@ def test_the_8_bit_model_says_what_the_float_model_says(trained: Path, data: lis
     pixels = np.stack([decode(path.read_bytes()) for path in sorted(folder.rglob("?_1?.png"))])
     said = [[it.manifest.predict(float(logit)).label for logit in it.logits(pixels)] for it in both]
     assert said[0] == said[1]
-
-
-def test_an_8_bit_model_that_differs_is_left_out(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The float model is shipped alone, the run says why, and a worker asked for the other is told."""
-    monkeypatch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
-    arguments = _arguments(data, weights, tmp_path, "model")
-    result = CliRunner().invoke(train, arguments)
-    assert result.exit_code == 0, result.output
-    assert "the 8-bit model is left out" in result.output
-    assert not (tmp_path / "model" / "model.int8.tflite").exists()
-    assert choose_weights("auto", tmp_path / "model") == "float"
-    with pytest.raises(ModelError, match=r"has no model\.int8\.tflite"):
-        LiteRtEngine(tmp_path / "model", weights="int8")
 
 
 def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path) -> None:

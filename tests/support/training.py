@@ -11,6 +11,28 @@ from PIL import Image
 
 from tests.support.pth import tiny_teacher, write_pth
 
+CONFIG = """
+[data]
+cache_side = 128
+validation_share = 0.25
+unseen_share = 0.1
+decode_processes = 1
+[head]
+epochs = 40
+[fine_tune]
+sides = [32]
+batch = 8
+warmup_steps = 1
+trainable_after = "block_15_add"
+[settle]
+epochs = 1
+[knowledge]
+side = 32
+[quantize]
+steps = 2
+batch = 4
+"""
+
 
 def picture(label: int, rng: np.random.Generator) -> bytes:
     """A PNG that the ImageNet weights are not needed for: reddish noise is O, bluish is R."""
@@ -69,3 +91,13 @@ def random_weights(root: Path) -> Path:
     kernel = np.random.default_rng(1).normal(0, 0.1, (1280, 1000)).astype(np.float16)
     np.savez(path.with_name("top.npz"), kernel=kernel, bias=np.zeros(1000, np.float32))
     return path
+
+
+def train_arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
+    """Return the command's arguments for a run of `CONFIG` that writes `root/name`."""
+    (root / "tiny.toml").write_text(CONFIG)
+    arguments = [option for source in data for option in ("--data", str(source))]
+    arguments += ["--weights", str(weights), "--out", str(root / name)]
+    arguments += ["--classifier", str(weights.with_name("top.npz"))]
+    arguments += ["--teacher", str(weights.with_name("lite.pth"))]
+    return [*arguments, "--config", str(root / "tiny.toml")]
