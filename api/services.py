@@ -37,6 +37,7 @@ from core.settings import Settings
 from core.storage import ObjectStore
 
 _EXTENSION: Final = "wastestream"
+_GATHER_SECONDS: Final = 0.02  # so that a round of all event streams takes the results of many batches
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Services:
             ledger=ledger,
             feed=feed,
             results=results,
-            recent=RecentResults(results),
+            recent=RecentResults(results, gather=_GATHER_SECONDS),
             streams=StreamCounts(client),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),

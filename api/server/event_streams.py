@@ -33,7 +33,6 @@ HEARTBEAT_SECONDS: Final = 15.0
 
 _READERS: Final = 2  # threads for streams that are behind
 _MAX_SCANNED: Final = 1000  # results that one step of a stream looks at in the event loop
-_MIN_INTERVAL: Final = 0.02  # seconds between two rounds of all streams
 
 
 class _Chunk:
@@ -134,7 +133,6 @@ class EventStreams:
         self._chunks: dict[tuple[ResultFilter, Cursor], _Chunk | None] = {}
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="events")
         self._is_woken = False
-        self._stepped_at = 0.0
         self._process = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._reported = 0  # number of streams
         self._checked_at = 0.0
@@ -219,15 +217,10 @@ class EventStreams:
         """Let the streams go on; called by the thread that follows the feed."""
         if not self._is_woken:
             self._is_woken = True
-            self._loop.call_soon_threadsafe(self._step_all_soon)
-
-    def _step_all_soon(self) -> None:
-        # Under load a round takes the results of many batches.
-        pause = self._stepped_at + _MIN_INTERVAL - time.monotonic()
-        self._loop.call_later(max(0.0, pause), self._step_all)
+            self._loop.call_soon_threadsafe(self._step_all)
 
     def _step_all(self) -> None:
-        self._is_woken, self._stepped_at = False, time.monotonic()
+        self._is_woken = False
         self._chunks.clear()
         for stream in list(self._streams):
             stream.step()

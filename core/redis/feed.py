@@ -26,6 +26,7 @@ CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
 _CURSOR: Final = re.compile(CURSOR_PATTERN)
 _GRACE_MS: Final = 60_000
 _PIECE: Final = 100  # entries read at a time
+_WAITED: Final = 1000  # entries read at the end of the feed: more than settle while its reader gathers
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -121,7 +122,7 @@ class Feed:
             seconds: to wait at most; less than the time-out of the client.
         """
         after = f"{cursor.ms}-{cursor.seq}"
-        words = ("XREAD", "COUNT", _PIECE, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
+        words = ("XREAD", "COUNT", _WAITED, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
         answer: list[tuple[bytes, _Entries]] | None = self._ask(*words)
         return [
             Settled(job_id, Cursor.of_entry(entry)._replace(taken=number))

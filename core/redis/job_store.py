@@ -302,7 +302,9 @@ class JobStore:
 
     def read(self, job_id: str) -> Job | None:
         """Return the job, or None: never accepted, or past its retention."""
-        return self.read_many([job_id])[0]
+        with translated():
+            record = self.client.hmget(keys.job(job_id), _FIELDS)
+        return _job(job_id, cast(list[str | None], record))
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Return the jobs in the order asked for, None for each unknown."""

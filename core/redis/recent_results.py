@@ -34,10 +34,13 @@ class RecentResults:
 
     Args:
         reader: reads the feed.
+        gather: seconds between two reads while results come: each costs Redis and this process as much as
+            some tens of results. A result after a pause is read at once.
     """
 
-    def __init__(self, reader: ResultReader) -> None:
+    def __init__(self, reader: ResultReader, *, gather: float) -> None:
         self._reader = reader
+        self._gather = gather
         self._lock = threading.Lock()
         self._subscribers: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
@@ -139,6 +142,7 @@ class RecentResults:
                 self._start = self._results[-MAX_KEPT - 1].cursor
                 del self._results[:-MAX_KEPT]
         self._notify()
+        time.sleep(self._gather)
         return results[-1].cursor
 
     def _forget(self) -> None:

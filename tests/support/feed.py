@@ -10,4 +10,4 @@ from core.redis.results import ResultReader
 
 def recent_of(jobs: JobStore) -> RecentResults:
     """Return the recent results that the readers of a process share."""
-    return RecentResults(ResultReader(Feed(jobs.client), jobs))
+    return RecentResults(ResultReader(Feed(jobs.client), jobs), gather=0.0)

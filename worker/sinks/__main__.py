@@ -26,6 +26,7 @@ from worker.sinks.webhook_manager import WebhookManager
 
 logger = logging.getLogger(__name__)
 
+_GATHER_SECONDS: Final = 0.25  # between two reads of the feed while results come
 _STOP_SECONDS: Final = 15.0  # for the deliveries in progress
 
 
@@ -56,7 +57,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
     client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
-    recent = RecentResults(ResultReader(feed, JobStore(client)))
+    recent = RecentResults(ResultReader(feed, JobStore(client)), gather=_GATHER_SECONDS)
     leadership = Leadership(client)
     runners: list[Runner | WebhookManager] = [
         Runner(sink, client, recent, leadership.held) for sink in sinks_of(settings, client, recent)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -20,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 _STANDBY_SECONDS: Final = 1.0  # between looks whether this process leads now
 _IDLE_SECONDS: Final = 2.0  # between deliveries without new results: an hour of the archive may be over
-_GATHER_SECONDS: Final = 0.25  # between two deliveries of a sink that has met the feed's end
 _FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled with each further one
 _MAX_PAUSE: Final = 60.0
 
@@ -74,7 +72,6 @@ class Runner(threading.Thread):
         self._woken = threading.Event()
         self._follows = False
         self._cursor: Cursor | None = None  # None: as it is stored
-        self._at_end = 0.0  # when it last met the feed's end, on the monotonic clock
         self._failures = 0
 
     def stop(self) -> None:
@@ -134,10 +131,8 @@ class Runner(threading.Thread):
             self._advance(after)
             return 0.0
         self._refresh(cursor)
-        self._at_end = time.monotonic()
         self._woken.wait(_IDLE_SECONDS)
-        # A result after a pause is delivered at once; those that follow it are gathered for a moment.
-        return max(0.0, self._at_end + _GATHER_SECONDS - time.monotonic())
+        return 0.0
 
     def _stored(self) -> Cursor:
         """Return where the sink goes on, which for a new one is the oldest result.
