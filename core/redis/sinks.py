@@ -13,6 +13,9 @@ from core.redis.feed import Cursor, Feed
 ARCHIVE: Final = "archive"
 """Name of the sink that writes the hours of results to storage."""
 
+MQTT: Final = "mqtt"
+"""Name of the sink that publishes results to a broker."""
+
 _PERIOD_MS: Final = {ARCHIVE: 3_600_000}
 """Sinks that deliver whole periods: results are due when their period is over."""
 
@@ -67,11 +70,11 @@ class SinkStore:
             pipe.hincrby(keys.SINK_GAPS, name, 1)
             pipe.execute()
 
-    def remove(self, name: str) -> None:
-        """Forget a sink."""
+    def remove(self, *names: str) -> None:
+        """Forget sinks, at least one: they are behind no longer, and begin anew if they come back."""
         with translated(), self._client.pipeline() as pipe:
             for key in (keys.SINKS, keys.SINK_ERRORS, keys.SINK_GAPS):
-                pipe.hdel(key, name)
+                pipe.hdel(key, *names)
             pipe.execute()
 
     def states(self) -> list[SinkState]:

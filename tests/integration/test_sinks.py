@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,10 +10,12 @@ from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
-from core.redis.sinks import ARCHIVE, SinkStore
+from core.redis.sinks import ARCHIVE, MQTT, SinkStore
+from core.settings import Settings
 from tests.integration.test_feed import HOUR_MS, accept, settle
 from tests.support.feed import recent_of
 from tests.support.servers import wait_until
+from worker.sinks.__main__ import run
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import DeliveryError, Runner
 
@@ -122,6 +125,34 @@ def test_a_sink_that_was_away_for_too_long_goes_on_and_counts_it(jobs: JobStore)
     store.remove("recorder")
     assert store.states() == []
     assert not jobs.client.exists(keys.SINK_GAPS)
+
+
+def test_a_sink_that_is_turned_off_is_removed_by_the_leader(jobs: JobStore, settings: Settings) -> None:
+    """It is behind no longer, other sinks stay; a process in standby leaves it to the leader's settings."""
+    store, other = (
+        SinkStore(jobs.client, Feed(jobs.client)),
+        Leader(jobs.client, "sinks", "other", seconds=60),
+    )
+    settle(jobs, accept(jobs, 1))
+    for name in (ARCHIVE, MQTT, "recorder"):
+        store.advance(name, Cursor(jobs.now_ms() - HOUR_MS))
+    store.fail(MQTT, "The broker is away.")
+    assert other.lead()
+    stop = threading.Event()
+    off = settings.model_copy(update={"archive": "off"})
+    process = threading.Thread(target=run, args=(off, stop))
+    process.start()
+    try:
+        wait_until(
+            lambda: any(thread.name == "leadership" for thread in threading.enumerate()), "the process"
+        )
+        assert [state.name for state in store.states()] == [ARCHIVE, MQTT, "recorder"]
+        other.resign()
+        wait_until(lambda: [state.name for state in store.states()] == ["recorder"], "the removal", 20)
+    finally:
+        stop.set()
+        process.join()
+    assert not jobs.client.exists(keys.SINK_ERRORS)
 
 
 def test_the_archive_is_behind_only_when_an_hour_is_over(jobs: JobStore) -> None:

@@ -6,17 +6,20 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 
 import redis
 
-from core.errors import SettingsError
+from core.errors import RedisUnavailableError, SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.job_store import JobStore
 from core.redis.oom import OomTolerantRedis
 from core.redis.recent_results import RecentResults
 from core.redis.results import ResultReader
+from core.redis.sinks import ARCHIVE, MQTT, SinkStore
 from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 from worker.sinks.archive import ArchiveSink
@@ -59,20 +62,32 @@ def run(settings: Settings, stop: threading.Event) -> int:
     feed = Feed(client, retention_hours=settings.retention_hours)
     recent = RecentResults(ResultReader(feed, JobStore(client)), gather=_GATHER_SECONDS)
     leadership = Leadership(client)
+    sinks = sinks_of(settings, client, recent)
+    off = {ARCHIVE, MQTT}.difference(sink.name for sink in sinks)
     runners: list[Runner | WebhookManager] = [
-        Runner(sink, client, recent, leadership.held) for sink in sinks_of(settings, client, recent)
+        Runner(sink, client, recent, leadership.held) for sink in sinks
     ]
     runners.append(WebhookManager(client, recent, leadership.held, settings.webhook_networks))
     for thread in (leadership, *runners):
         thread.start()
     while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):
-        pass
+        if off and leadership.held():
+            _forget(SinkStore(client, feed), off)
     for runner in runners:
         runner.stop()
     for runner in runners:
         runner.join(_STOP_SECONDS)
     leadership.stop()
     return 0 if lives else 1
+
+
+def _forget(store: SinkStore, off: Collection[str]) -> None:
+    """Remove sinks that the settings turn off; with its cursor, each would seem to fall behind for ever.
+
+    Repeated, because a process that led before, with other settings, may end a delivery meanwhile.
+    """
+    with suppress(RedisUnavailableError):  # The next turn of the loop tries again.
+        store.remove(*off)
 
 
 def main() -> int:

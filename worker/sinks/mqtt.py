@@ -19,9 +19,8 @@ from core.jobs import Job
 from core.redis.feed import Cursor
 from core.redis.recent_results import RecentResults
 from core.redis.results import Result
+from core.redis.sinks import MQTT
 from worker.sinks.runner import DeliveryError
-
-NAME: Final = "mqtt"
 
 _BATCH: Final = 500  # results in one delivery
 _CONNECT_SECONDS: Final = 10
@@ -44,7 +43,7 @@ class MqttSink:
         site: name of this installation in topics.
     """
 
-    name = NAME
+    name = MQTT
 
     def __init__(self, recent: RecentResults, *, url: str, site: str) -> None:
         self._recent = recent

@@ -87,7 +87,7 @@ class WebhookClient:
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         with self._pool.stream("POST", self._url, headers=encoded, content=body) as response:
             size = 0
-            # Who has sent a status has decided. A body that does not end costs its sender the connection.
+            # The status alone counts: the receiver has decided. An endless body only costs it the connection.
             with suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
                 for piece in response.iter_stream():
                     size += len(piece)
