@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 
 from api.export.command import export as command
 from core.archive import HOUR_MS, RESULTS, Archive
+from core.hours import hour_of
 from core.jobs import JobState
 from core.redis import keys
 from core.redis.feed import Cursor
@@ -37,7 +39,7 @@ Export = Callable[..., Result]
 def export(settings: Settings) -> Export:
     """A function that runs the command in this process."""
 
-    def run(*arguments: str, **changes: SecretStr) -> Result:
+    def run(*arguments: str, **changes: object) -> Result:
         opened = settings.model_copy(update=changes)
         return CliRunner().invoke(command, arguments, obj=lambda: opened)
 
@@ -71,6 +73,45 @@ def test_export_reads_archive_and_feed_each_result_once(
     assert ids("--from", timestamp(two + 9), "--to", timestamp(last)) == failed
     assert ids("--from", timestamp(last)) == [*second, *recent]
     assert ids("--camera", "Bänd 2", "--state", "classified", "--state", "expired") == recent
+
+
+def test_export_names_the_results_that_are_missing(
+    jobs: JobStore, archive: Archive, hours: Hours, export: Export
+) -> None:
+    """Before, between and after archived hours; idle hours, and jobs that waited for hours, are no holes."""
+    begin = hours.last - 20 * HOUR_MS
+    times = [begin + number * HOUR_MS for number in range(10)]
+    for hour, accepted in {1: [1], 3: [3], 5: [4, 4, 5]}.items():
+        lines = [line_of(accepted_ms=times[by], settled_ms=times[hour]) for by in accepted]
+        archive.store(times[hour], io.BytesIO(gzip.compress("".join(lines).encode())))
+    for hour, count in {0: 4, 1: 1, 2: 7, 3: 1, 4: 2, 5: 1, 6: 9}.items():
+        name = hour_of(times[hour])
+        jobs.client.hset(f"{keys.LEDGER}{name}:belt", "classified", count)
+        jobs.client.zadd(keys.LEDGERS, {f"{name}:belt": int(name)})
+    hours.settle(jobs.now_ms())
+
+    def missing(code: int, *arguments: str) -> list[str]:
+        kept = (jobs.now_ms() - times[8]) / HOUR_MS - 0.5
+        done = export("--format", "jsonl", *arguments, retention_hours=kept)
+        assert done.exit_code == code, done.stderr
+        return [line.partition(" are missing: ")[0] for line in done.stderr.splitlines() if "missing" in line]
+
+    def hole(count: int, first: int, end: int) -> str:
+        return f"At least {count} results from {timestamp(times[first])} to {timestamp(times[end])}"
+
+    assert missing(4) == [hole(7, 2, 3), hole(9, 6, 8)]
+    assert missing(4, "--from", timestamp(begin)) == [hole(4, 0, 1), hole(7, 2, 3), hole(9, 6, 8)]
+    assert missing(0, "--from", timestamp(times[3]), "--to", timestamp(times[6])) == []
+    assert missing(3, "--camera", "another") == []
+
+
+def line_of(*, accepted_ms: int, settled_ms: int) -> str:
+    """Return a line of the archive."""
+    members = {"id": "x", "state": "classified", "camera": "belt", "retry_of": None, "error": None}
+    return (
+        json.dumps({**members, "accepted_at": timestamp(accepted_ms), "settled_at": timestamp(settled_ms)})
+        + "\n"
+    )
 
 
 def test_export_as_a_table(
