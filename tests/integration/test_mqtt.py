@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +212,53 @@ def test_a_broker_that_rejects(jobs: JobStore, broker: StartBroker, sink: MakeSi
         sink(f"mqtt://127.0.0.1:{port}").deliver(BEGIN)
     with pytest.raises(DeliveryError, match=r"messages \(Not authorized\); let .* to wastestream/plant/#"):
         sink(f"mqtt://us%2Fer:p%40ss@127.0.0.1:{port}").deliver(BEGIN)
+
+
+def test_a_broker_that_acknowledges_slowly(
+    jobs: JobStore, broker: StartBroker, sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch has one deadline, however steadily its messages are acknowledged."""
+    monkeypatch.setattr("worker.sinks.mqtt._ACK_SECONDS", 2)
+    settle(jobs, 40)
+    port = broker().port
+    assert port is not None
+    with slowly(port) as slow, pytest.raises(DeliveryError, match="all messages within 2 seconds"):
+        sink(f"mqtt://127.0.0.1:{slow}").deliver(BEGIN)
+
+
+@contextmanager
+def slowly(port: int) -> Iterator[int]:
+    """Give a port at which a broker is reached, whose packets of 4 bytes, PUBACKs, come one in 0.25 s."""
+
+    def back(server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := server.recv(4096):
+                for packet in [piece[at : at + 4] for at in range(0, len(piece), 4)]:
+                    client.sendall(packet)
+                    time.sleep(0.25 if acknowledging.is_set() else 0)
+                acknowledging.set()  # after the CONNACK
+
+    def forth(server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := client.recv(4096):
+                server.sendall(piece)
+
+    acknowledging = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            client, _ = listener.accept()
+            with client, socket.create_connection(("127.0.0.1", port)) as server:
+                forwarding = threading.Thread(target=back, args=(server, client))
+                forwarding.start()
+                forth(server, client)
+                server.shutdown(socket.SHUT_RDWR)
+                forwarding.join()
+
+        proxy = threading.Thread(target=accept)
+        proxy.start()
+        yield listener.getsockname()[1]
+        proxy.join()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -76,9 +77,9 @@ class MqttSink:
 
     def _messages(self, results: Sequence[Result]) -> list[tuple[str, str, bool]]:
         """Return topic, payload, and whether it is retained, of each message."""
-        found = [(result.job, result.json) for result in results if result.job is not None]
-        messages = [(f"{self._root}/{job.camera}/result", text, False) for job, text in found]
-        last = {job.camera: job for job, _ in found}
+        jobs = [(result.job, result.json) for result in results if result.job is not None]
+        messages = [(f"{self._root}/{job.camera}/result", text, False) for job, text in jobs]
+        last = {job.camera: job for job, _ in jobs}
         return messages + [
             (f"{self._root}/{camera}/state", _state(job), True) for camera, job in last.items()
         ]
@@ -157,9 +158,10 @@ class _Connection:
         Raises:
             DeliveryError: some may not have been published.
         """
+        until = time.monotonic() + _ACK_SECONDS
         sent = [self._send(*message) for message in messages]
         for info in sent:
-            self._await(info)
+            self._await(info, until)
         if self._rejection is not None:
             raise DeliveryError(
                 f"The MQTT broker rejects messages ({self._rejection}); let the user of WASTESTREAM_MQTT_URL "
@@ -176,14 +178,17 @@ class _Connection:
     def _send(self, topic: str, payload: str, retained: bool) -> MQTTMessageInfo:  # noqa: FBT001
         return self._client.publish(topic, payload.encode(), qos=_QOS, retain=retained)
 
-    def _await(self, info: MQTTMessageInfo) -> None:
-        for _ in range(_ACK_SECONDS):
+    def _await(self, info: MQTTMessageInfo, until: float) -> None:
+        """Await a PUBACK until a time of the monotonic clock."""
+        while not info.is_published():
+            left = until - time.monotonic()
+            if left <= 0:
+                raise DeliveryError(
+                    f"The MQTT broker did not acknowledge all messages within {_ACK_SECONDS} seconds."
+                )
             if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS or not self.is_open:
                 raise DeliveryError("The MQTT broker has closed the connection.")
-            info.wait_for_publish(1)
-            if info.is_published():
-                return
-        raise DeliveryError(f"The MQTT broker has not acknowledged a message for {_ACK_SECONDS} seconds.")
+            info.wait_for_publish(min(left, 1))
 
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _more: Properties | None
