@@ -10,11 +10,13 @@ const NAME = "wastestream-events";
 const CAMERAS = ["page", "webcam"]; // of the page's pictures
 const MAX_KEPT = 1000; // results that nobody waits for yet: they can come before the response to their upload
 const MAX_SILENCE = 40_000; // ms without a word of the tab that reads the stream
+const GRACE = 2_000; // ms that a result on the stream may come after the response to a request for its job
 const REOPEN = 30_000; // ms until a stream that was rejected is tried again
 
 const tabs = navigator.locks && window.BroadcastChannel && window.EventSource ? new BroadcastChannel(NAME) : null;
 const kept = new Map(); // id to job, the oldest first
 const waiting = new Map(); // id to the function that takes the job
+const overdue = new Set(); // ids of jobs whose results the stream has not brought in time
 let hasStarted = false;
 let lastId = "";
 let heardAt = -Infinity; // when the stream was last known to be open
@@ -44,11 +46,26 @@ export function settled(id, milliseconds, signal) {
     };
     const give = finish(resolve);
     const stop = finish(() => reject(new DOMException("Cleared", "AbortError")));
-    const timer = setTimeout(() => give(null), milliseconds);
+    const timer = setTimeout(() => {
+      overdue.add(id);
+      give(null);
+    }, milliseconds);
     signal.addEventListener("abort", stop);
     waiting.set(id, give);
     if (kept.has(id)) give(kept.get(id));
   });
+}
+
+export function compare(job) {
+  // A connection can die without a sign, and the stream still look open. If a job has settled and the stream does not
+  // bring its result, all tabs distrust the stream, and it is opened again.
+  if (!overdue.has(job.id)) return;
+  setTimeout(() => {
+    if (!overdue.has(job.id)) return;
+    take({ open: false });
+    tabs.postMessage({ open: false });
+    restart();
+  }, GRACE);
 }
 
 export function restart() {
@@ -59,12 +76,16 @@ export function restart() {
 }
 
 function take({ job, id, open }) {
-  // A message of the tab that reads the stream; from others come questions.
+  // A message of the tab that reads the stream; from others come questions, and distrust.
   if (open === undefined) return;
   if (id) lastId = id;
   heardAt = open ? performance.now() : -Infinity;
-  if (!open) for (const give of [...waiting.values()]) give(null);
+  if (!open) {
+    overdue.clear();
+    for (const give of [...waiting.values()]) give(null);
+  }
   if (!job) return;
+  overdue.delete(job.id);
   if (waiting.has(job.id)) return void waiting.get(job.id)(job);
   kept.set(job.id, job);
   if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value);

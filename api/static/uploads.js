@@ -48,6 +48,7 @@ async function process(item, signal) {
     link(item, job);
     setState(item, "queued", "Classifying…");
     while (job.state === "queued") job = (isTold && (await told(job, signal))) || (await wait(job, signal));
+    events.compare(job);
     settle(item, job);
   } catch (error) {
     if (signal.aborted) return;
