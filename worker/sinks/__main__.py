@@ -64,9 +64,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     leadership = Leadership(client)
     sinks = sinks_of(settings, client, recent)
     off = {ARCHIVE, MQTT}.difference(sink.name for sink in sinks)
-    runners: list[Runner | WebhookManager] = [
-        Runner(sink, client, recent, leadership.held) for sink in sinks
-    ]
+    runners: list[Runner | WebhookManager] = [Runner(sink, client, recent, leadership.held) for sink in sinks]
     runners.append(WebhookManager(client, recent, leadership.held, settings.webhook_networks))
     for thread in (leadership, *runners):
         thread.start()

@@ -80,6 +80,8 @@ class Verdict:
     """Settled jobs that the feed lacks."""
     refed: int
     """Entries of the feed beyond one for each settled job."""
+    misfed: int
+    """Sum over the states of the difference between the ledger's count and the feed's."""
     undelivered: int
     """Settled jobs that a webhook has not received."""
     disordered: int
@@ -90,17 +92,19 @@ class Verdict:
     @property
     def good(self) -> bool:
         """Whether nothing was lost or doubled, by jobs, feed and webhook, and the ledger balances."""
-        fed = not (self.unfed or self.refed or self.undelivered or self.disordered)
+        fed = not (self.unfed or self.refed or self.misfed or self.undelivered or self.disordered)
         return self.balanced and fed and not (self.lost or self.doubled)
 
 
-def judge(checker: Checker, ledger: Ledger, feed: Sequence[str], received: Sequence[str]) -> Verdict:
+def judge(
+    checker: Checker, ledger: Ledger, feed: Sequence[tuple[str, str]], received: Sequence[str]
+) -> Verdict:
     """Compare the sender's record with the server's counts, its feed, and what a webhook received.
 
     Args:
         checker: the record.
         ledger: one that covers the whole soak.
-        feed: ids in the whole feed.
+        feed: id and state of each job in the whole feed.
         received: ids that the webhook received, in the order in which each first came.
     """
     counted = ledger.system
@@ -109,7 +113,8 @@ def judge(checker: Checker, ledger: Ledger, feed: Sequence[str], received: Seque
     states = checker.states()
     doubled = len(checker.changed) + max(0, counted.received - len(checker.accepted))
     doubled += sum(max(0, getattr(counted, state) - states[state]) for state in TERMINAL)
-    fed = Counter(feed)
+    fed = Counter(job_id for job_id, _ in feed)
+    fed_states = Counter(state for _, state in feed)
     settled = sum(getattr(counted, state) for state in TERMINAL)
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
@@ -121,8 +126,9 @@ def judge(checker: Checker, ledger: Ledger, feed: Sequence[str], received: Seque
         duplicates=counted.duplicates,
         unfed=max(len(checker.settled.keys() - fed.keys()), settled - len(fed)),
         refed=fed.total() - len(fed) + max(0, len(fed) - settled),
+        misfed=sum(abs(getattr(counted, state) - fed_states[state]) for state in TERMINAL),
         undelivered=len(checker.settled.keys() - set(received)),
-        disordered=_disordered(feed, received),
+        disordered=_disordered(list(fed), received),
         balanced=ledger.balanced,
     )
 

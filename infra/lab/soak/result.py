@@ -125,6 +125,7 @@ class SoakResult:
             ("images doubled", f"{verdict.doubled:,}"),
             ("settled jobs missing in the feed", f"{verdict.unfed:,}"),
             ("entries too many in the feed", f"{verdict.refed:,}"),
+            ("entries of the feed with another state than in the ledger", f"{verdict.misfed:,}"),
             ("settled jobs that the webhook lacks", f"{verdict.undelivered:,}"),
             ("results that the webhook got out of order", f"{verdict.disordered:,}"),
             ("images rejected", f"{self.rejected:,}"),

@@ -11,6 +11,7 @@ from typing import Final
 
 from core.redis.api_keys import Scope
 from core.redis.feed import Cursor, Feed
+from core.redis.job_store import JobStore
 from infra.lab.soak.checker import Checker, judge
 from infra.lab.soak.faults import Fault
 from infra.lab.soak.receiver import Receiver, receiving
@@ -66,18 +67,21 @@ async def soak(
         await workload.finish(_FINISH)
         await _delivered(set(checker.settled), receiver, _FINISH)
         received = list(receiver.received)
-    feed = await asyncio.to_thread(lambda: list(_read(Feed(stack.redis()))))
+    feed = await asyncio.to_thread(_read, JobStore(stack.redis()))
     async with AsyncClient(stack.url, key=key) as client:
         verdict = judge(checker, await client.ledger(since=since), feed, received)
     return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
 
 
-def _read(feed: Feed) -> Iterator[str]:
-    """Yield the ids in the whole feed."""
-    cursor = Cursor(0)
+def _read(jobs: JobStore) -> list[tuple[str, str]]:
+    """Return id and state of each job in the whole feed."""
+    feed, cursor, entries = Feed(jobs.client), Cursor(0), []
     while piece := feed.read(cursor, _PIECE):
-        yield from (settled.job_id for settled in piece)
+        ids = [settled.job_id for settled in piece]
+        states = [job.state.value if job else "" for job in jobs.read_many(ids)]
+        entries += list(zip(ids, states, strict=True))
         cursor = piece[-1].cursor
+    return entries
 
 
 def _shuffled(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:

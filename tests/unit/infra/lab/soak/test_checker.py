@@ -21,7 +21,10 @@ def _job(job_id: str, state: State = "classified") -> Job:
 def _judge(
     checker: Checker, waiting: int = 0, fed: str | None = None, received: str | None = None, /, **moved: int
 ) -> Verdict:
-    """Judge against these counts, and a feed and a webhook with these ids, of one letter each."""
+    """Judge against these counts, and a feed and a webhook with these ids, of one letter each.
+
+    The feed has the states that the checker saw.
+    """
     counts = Counts(**{field.name: 0 for field in fields(Counts)} | moved | {"pending": waiting})
     settled = counts.classified + counts.failed + counts.expired + counts.cancelled
     balanced = counts.received == settled + counts.pending
@@ -31,7 +34,7 @@ def _judge(
     return judge(
         checker,
         ledger,
-        settled_ids if fed is None else list(fed),
+        [(job_id, checker.settled.get(job_id, ("", 0.0))[0]) for job_id in fed or settled_ids],
         settled_ids if received is None else list(received),
     )
 
@@ -61,6 +64,12 @@ def test_the_feed_has_every_settled_job_once(checker: Checker, fed: str, unfed: 
     """Neither fewer nor more, nor others."""
     verdict = _judge(checker, 0, fed, received=3, classified=2, failed=1)
     assert (verdict.unfed, verdict.refed, verdict.good) == (unfed, refed, False)
+
+
+def test_the_feed_has_the_states_of_the_ledger(checker: Checker) -> None:
+    """A job that the feed has as classified and the ledger as failed is noticed, though the totals agree."""
+    verdict = _judge(checker, received=3, classified=1, failed=2)
+    assert (verdict.unfed, verdict.refed, verdict.misfed, verdict.good) == (0, 0, 2, False)
 
 
 @pytest.mark.parametrize(

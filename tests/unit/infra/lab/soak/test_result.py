@@ -17,6 +17,7 @@ def result(*faults: FaultResult) -> SoakResult:
         duplicates=0,
         unfed=0,
         refed=0,
+        misfed=0,
         undelivered=0,
         disordered=0,
         balanced=True,
