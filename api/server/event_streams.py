@@ -1,7 +1,7 @@
 """Event streams of one process: they live in the event loop, and hold no thread.
 
-A thread follows the feed for all streams (`core.redis.recent_results`). A stream that is behind what that
-thread keeps is brought up to it by reads from Redis, in a few threads that all streams share.
+A thread follows the feed for all streams and keeps the latest results (`core.redis.recent_results`). A stream
+that needs older results gets them from Redis, through a few threads that all streams share.
 """
 
 from __future__ import annotations

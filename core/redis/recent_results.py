@@ -1,8 +1,8 @@
 """The latest results, read from the feed once for all readers of a process.
 
-A thread follows the end of the feed while there are readers. Redis answers it as soon as a job settles, so
-that idle readers, however many, cost one command every `_BLOCK_SECONDS`. Readers that are behind what is kept
-here read from Redis themselves.
+A thread follows the end of the feed while there are readers. Redis answers it as soon as a job settles. So
+all idle readers together cost one command every `_BLOCK_SECONDS`. A reader that needs older results than this
+module keeps reads them from Redis itself.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class RecentResults:
 
     @property
     def last_window(self) -> Window | None:
-        """The times of which results are kept, a few seconds ago; None if they are unknown."""
+        """The period of which results are kept, as it was a few seconds ago; None if it is unknown."""
         return self._window
 
     def kept(self, cursor: Cursor, limit: int) -> list[Result] | None:
