@@ -12,6 +12,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import takewhile
 from operator import attrgetter
 from typing import Final
 
@@ -138,12 +139,20 @@ class RecentResults:
             _ = result.json  # written here, rather than in a reader's event loop
         with self._lock:
             self._results += results
+            if any(result.job is None for result in results):
+                self._keep_after_gap()
             if len(self._results) > 2 * MAX_KEPT:
                 self._start = self._results[-MAX_KEPT - 1].cursor
                 del self._results[:-MAX_KEPT]
         self._notify()
         time.sleep(self._gather)
         return results[-1].cursor
+
+    def _keep_after_gap(self) -> None:
+        """Keep only what follows the last expired record: `ResultReader.read` tells readers before it."""
+        whole = list(takewhile(lambda result: result.job is not None, reversed(self._results)))[::-1]
+        self._start = self._results[-len(whole) - 1].cursor
+        self._results = whole
 
     def _forget(self) -> None:
         """Keep nothing, so that readers read for themselves; wait a moment before the thread begins anew."""

@@ -9,6 +9,8 @@ from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
+from core.redis.recent_results import RecentResults
+from core.redis.results import unbroken
 from core.redis.sinks import ARCHIVE, SinkStore
 from tests.integration.test_feed import HOUR_MS, accept, settle
 from tests.support.feed import recent_of
@@ -122,6 +124,31 @@ def test_a_sink_that_was_away_for_too_long_goes_on_and_counts_it(jobs: JobStore)
     store.remove("recorder")
     assert store.states() == []
     assert not jobs.client.exists(keys.SINK_GAPS)
+
+
+class ResultRecorder(Recorder):
+    """A sink that keeps ids of results, three at a time."""
+
+    def __init__(self, recent: RecentResults) -> None:
+        super().__init__(recent.feed)
+        self._recent = recent
+
+    def deliver(self, cursor: Cursor) -> Cursor | None:
+        """Keep the ids of the next results."""
+        piece = unbroken(self._recent.read(cursor, 3))
+        self.ids += [result.job.id for result in piece if result.job]
+        return piece[-1].cursor if piece else None
+
+
+def test_a_sink_counts_records_that_have_expired_and_goes_on(jobs: JobStore) -> None:
+    """Though their entries are left, and though they are in the midst of others."""
+    sink, store = ResultRecorder(recent_of(jobs)), SinkStore(jobs.client, Feed(jobs.client))
+    ids = settle(jobs, accept(jobs, 12))
+    for expired in (*ids[1:3], *ids[5:10]):
+        jobs.client.delete(keys.job(expired))
+    with running(jobs, sink):
+        wait_until(lambda: sink.ids == [*ids[:1], *ids[3:5], *ids[10:]], "the results", 20)
+    assert store.states()[0].gaps >= 2
 
 
 def test_the_archive_is_behind_only_when_an_hour_is_over(jobs: JobStore) -> None:

@@ -33,7 +33,8 @@ def test_workers_elsewhere_keep_results_as_long_as_the_stack(
     load_settings.cache_clear()
     folder = DataFolder(tmp_path)
     make_stack(
-        StackPlan(folder, 20_000, 1, "127.0.0.1", "127.0.0.1"), load_credentials(tmp_path / "credentials.json")
+        StackPlan(folder, 20_000, 1, "127.0.0.1", "127.0.0.1"),
+        load_credentials(tmp_path / "credentials.json"),
     )
     monkeypatch.undo()
     load_settings.cache_clear()
