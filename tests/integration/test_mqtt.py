@@ -18,8 +18,8 @@ import trustme
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from core.ids import new_job_id
 from core.errors import CursorExpiredError
+from core.ids import new_job_id
 from core.job_document import job_document
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis import keys
