@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 15.0
 """Pause after which a stream without events gets a comment, so that proxies keep its connection."""
 
+_ACK_MS: Final = 30_000  # for the system of a client to acknowledge what was sent; then the client is gone
 _READERS: Final = 2  # threads for streams that are behind
 _MAX_SCANNED: Final = 1000  # results that one step of a stream looks at in the event loop
 
@@ -94,8 +95,9 @@ class EventStream:
                 self._transport.abort()
             return
         self.step()
-        if now - self._sent_at >= HEARTBEAT_SECONDS and not self._is_reading and not self._is_full:
-            self._cursor = self._streams.refreshed(self._cursor)
+        if now - self._sent_at >= HEARTBEAT_SECONDS and not self._is_full:
+            if not self._is_reading:  # as it is for long while Redis is away
+                self._cursor = self._streams.refreshed(self._cursor)
             self._send(heartbeat(self._cursor))
 
     def end(self) -> None:
@@ -153,6 +155,9 @@ class EventStreams:
     def open(self, request: StreamRequest, transport: asyncio.Transport) -> EventStream:
         """Begin a stream whose response has just been sent."""
         stream = EventStream(self, transport, request)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # not everywhere; Linux' default is some 15 minutes
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACK_MS)
         if not self._streams:
             self._services.recent.subscribe(self._wake)
         self._streams.add(stream)

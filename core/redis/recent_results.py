@@ -23,7 +23,7 @@ from core.redis.results import Result, ResultReader
 logger = logging.getLogger(__name__)
 
 MAX_KEPT: Final = 10_000
-"""Results kept: some 10 MB."""
+"""Latest results that are kept at least. Up to twice as many are, some 27 MB, so that it is seldom cut."""
 
 _BLOCK_SECONDS: Final = 2.0  # less than the time-out of connections
 _RETRY_SECONDS: Final = 0.5
