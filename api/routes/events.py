@@ -45,12 +45,19 @@ class StreamRequest:
         wanted: results to send.
         token: of the caller, empty without one.
         key: of the token; None where no key is needed.
+        address: of the client.
     """
 
     cursor: Cursor
     wanted: ResultFilter
     token: str
     key: Key | None
+    address: str
+
+    @property
+    def owner(self) -> str:
+        """Whom the stream counts for: its key, or without one its client's address."""
+        return self.address if self.key is None else self.key.id
 
 
 @blueprint.get("")
@@ -89,7 +96,7 @@ def stream() -> Response:
     page = page_after(_resumed() or start_of(query) or _end(), wanted, MAX_EVENTS)
     sender = caller()
     token = token_of(request.environ) if sender.key else ""
-    request.environ[STREAM] = StreamRequest(page.cursor, wanted, token, sender.key)
+    request.environ[STREAM] = StreamRequest(page.cursor, wanted, token, sender.key, request.remote_addr or "")
     headers = {"X-Accel-Buffering": "no"}
     return Response(events(page.results) + opening(page.cursor), headers=headers, content_type=MEDIA_TYPE)
 

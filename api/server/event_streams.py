@@ -147,10 +147,10 @@ class EventStreams:
         """Maximum number of streams."""
         return self._services.settings.api_streams
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the maximum number of streams is open."""
-        return len(self._streams) >= self.limit
+    def has_room(self, request: StreamRequest) -> bool:
+        """Return whether one more may open; one key, or one address without key, may have half of them."""
+        own = sum(stream.request.owner == request.owner for stream in self._streams)
+        return len(self._streams) < self.limit and own < max(1, self.limit // 2)
 
     def open(self, request: StreamRequest, transport: asyncio.Transport) -> EventStream:
         """Begin a stream whose response has just been sent."""

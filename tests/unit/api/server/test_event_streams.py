@@ -19,7 +19,7 @@ from core.settings import Settings
 from tests.support.servers import free_port
 
 CURSOR = Cursor(1_769_843_700_000, 0, 1)
-REQUEST = StreamRequest(CURSOR, ResultFilter(), "", None)
+REQUEST = StreamRequest(CURSOR, ResultFilter(), "", None, "192.0.2.1")
 
 
 @contextlib.asynccontextmanager
