@@ -50,7 +50,6 @@ class Services:
     workers: WorkerRegistry
     ledger: Ledger
     feed: Feed
-    results: ResultReader
     recent: RecentResults
     streams: StreamCounts
     sinks: SinkStore
@@ -79,7 +78,7 @@ class Services:
         feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
-        results = ResultReader(feed, jobs)
+        recent = RecentResults(ResultReader(feed, jobs), gather=_GATHER_SECONDS)
         envelope = Envelope(make_app(settings))
         commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
@@ -91,8 +90,7 @@ class Services:
             workers=workers,
             ledger=ledger,
             feed=feed,
-            results=results,
-            recent=RecentResults(results, gather=_GATHER_SECONDS),
+            recent=recent,
             streams=StreamCounts(client),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),

@@ -80,7 +80,7 @@ def parse_form(body: bytes | bytearray, boundary: str, *, max_parts: int) -> For
     part named `metadata` that is no image describes the files; it comes first. Other parts are errors.
 
     Args:
-        body: the whole form; what is returned are views of it.
+        body: the whole form; the returned files are views of it.
         boundary: from the request's header.
         max_parts: limit of the parts.
 

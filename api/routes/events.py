@@ -13,12 +13,12 @@ from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.http.validation import read_query
 from api.openapi.operation import Answer, operation
-from api.routes.results import MAX_SCANNED, filter_of, next_cursor, start_of
+from api.routes.results import filter_of, page_after, start_of
 from api.schemas.results import EventsHeaders, FeedQuery
 from api.services import services
 from core.redis.api_keys import Key, Scope
 from core.redis.feed import Cursor
-from core.redis.results import ResultFilter, read_page
+from core.redis.results import ResultFilter
 
 STREAM: Final = "wastestream.stream"
 """Variable of the environment: the `StreamRequest` of a response that the server goes on with."""
@@ -45,12 +45,19 @@ class StreamRequest:
         wanted: results to send.
         token: of the caller, empty without one.
         key: of the token; None where no key is needed.
+        address: of the client.
     """
 
     cursor: Cursor
     wanted: ResultFilter
     token: str
     key: Key | None
+    address: str
+
+    @property
+    def owner(self) -> str:
+        """Whom the stream counts for: its key, or without one its client's address."""
+        return self.address if self.key is None else self.key.id
 
 
 @blueprint.get("")
@@ -86,14 +93,18 @@ def stream() -> Response:
     """
     query = read_query(FeedQuery)
     wanted = filter_of(query)
-    begin = _resumed() or start_of(query) or services().feed.end()
-    page = read_page(services().results.read, begin, wanted, MAX_EVENTS, MAX_SCANNED)
-    cursor = next_cursor(page)
+    page = page_after(_resumed() or start_of(query) or _end(), wanted, MAX_EVENTS)
     sender = caller()
     token = token_of(request.environ) if sender.key else ""
-    request.environ[STREAM] = StreamRequest(cursor, wanted, token, sender.key)
+    request.environ[STREAM] = StreamRequest(page.cursor, wanted, token, sender.key, request.remote_addr or "")
     headers = {"X-Accel-Buffering": "no"}
-    return Response(events(page.results) + opening(cursor), headers=headers, content_type=MEDIA_TYPE)
+    return Response(events(page.results) + opening(page.cursor), headers=headers, content_type=MEDIA_TYPE)
+
+
+def _end() -> Cursor:
+    """Return a cursor after everything that is in the feed; that of the last result may have expired."""
+    feed = services().feed
+    return max(feed.end(), feed.window().restart)
 
 
 def _resumed() -> Cursor | None:

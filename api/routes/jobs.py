@@ -87,8 +87,8 @@ def cancel(job_id: str) -> Response:
     """Cancel a job.
 
     A job belongs to the API key that sent it: to other keys without the scope `admin` it does not exist. A
-    job
-    that a worker is classifying is cancelled as well: the worker's result is discarded. The image is kept.
+    job that a worker is classifying is cancelled as well: the worker's result is discarded. The image is
+    kept.
     """
     _check_id(job_id)
     state = services().jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)

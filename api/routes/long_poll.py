@@ -42,7 +42,7 @@ def wait_ready(read: Callable[[], bool], seconds: float) -> dict[str, str]:
         Headers for the response, as `wait_settled`.
     """
     began = time.monotonic()
-    ready = services().job_events.wait_any(read, _allowed(seconds))
+    ready = services().job_events.wait_any(services().recent, read, _allowed(seconds))
     return _headers(began, seconds, ready=ready)
 
 

@@ -42,13 +42,12 @@ def show() -> Response:
     A key that is bound to cameras gets their results only.
     """
     query = read_query(ResultsQuery)
-    cursor, reader = start_of(query), services().results
-    page = Page([], cursor or services().feed.window().oldest, at_end=False)
-    wanted = filter_of(query)
+    begin = start_of(query) or services().feed.window().restart
+    page, wanted = Page([], begin, at_end=False), filter_of(query)
 
     def read() -> bool:
         nonlocal page
-        page = read_page(reader.read, page.cursor, wanted, query.limit, MAX_SCANNED)
+        page = page_after(page.cursor, wanted, query.limit)
         return bool(page.results) or not page.at_end
 
     headers = wait_ready(read, query.wait)
@@ -66,7 +65,7 @@ def start_of(query: FeedQuery) -> Cursor | None:
     if query.after is not None and query.first is not None:
         raise RequestError(ProblemType.INVALID_PARAMETER, "Send after or from, not both.")
     if query.first is not None:
-        return max(window.oldest, Cursor(round(query.first.timestamp() * 1000)))
+        return max(window.restart, Cursor(round(query.first.timestamp() * 1000)))
     if query.after is not None:
         window.check(query.after)
     return query.after
@@ -84,13 +83,21 @@ def filter_of(query: FeedQuery) -> ResultFilter:
     return ResultFilter(frozenset(query.camera), query.state, None if key is None else key.cameras)
 
 
-def next_cursor(page: Page) -> Cursor:
-    """Return where reading goes on, moved on if nothing follows, so that it does not become too old."""
-    return max(page.cursor, services().feed.window().middle) if page.at_end else page.cursor
+def page_after(cursor: Cursor, wanted: ResultFilter, limit: int) -> Page:
+    """Return the next page. At the feed's end its cursor is moved on, so that it does not become too old.
+
+    Raises:
+        CursorExpiredError: results after the cursor may not be kept any more.
+    """
+    recent = services().recent
+    page = read_page(recent.read, cursor, wanted, limit, MAX_SCANNED)
+    if page.at_end:
+        window = recent.last_window or services().feed.window()
+        page = page._replace(cursor=max(page.cursor, window.middle))
+    return page
 
 
 def _document(page: Page) -> str:
     """Return the JSON of `api.schemas.results.Results`; checked models of a thousand jobs take 20 ms."""
-    cursor = next_cursor(page)
     results, end = ",".join([result.json for result in page.results]), "true" if page.at_end else "false"
-    return f'{{"results":[{results}],"next":"{cursor}","end":{end}}}'
+    return f'{{"results":[{results}],"next":"{page.cursor}","end":{end}}}'

@@ -99,8 +99,7 @@ class Results(Output):
         str,
         Field(
             description="Cursor after these results: the next call's `after`. A page can be short or "
-            "empty although "
-            "more follow: compare `end`.",
+            "empty although more follow: `end` says whether they do.",
             pattern=CURSOR_PATTERN,
             examples=[_EXAMPLE],
         ),

@@ -29,7 +29,9 @@ from api.server.response import Response, error_response
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n"
 
-_TOO_MANY_STREAMS: Final = "There are as many event streams as there may be; connect again later."
+_TOO_MANY_STREAMS: Final = (
+    "There are as many event streams as there may be, or half are yours; come back later."
+)
 
 
 class State(Enum):
@@ -300,7 +302,7 @@ class Connection(asyncio.BufferedProtocol):
         request, self._request, self._dispatch = self._request, None, None
         if self.transport.is_closing():
             return
-        if response.stream is not None and (self._server.closing or self._server.streams.is_full):
+        if response.stream and (self._server.closing or not self._server.streams.has_room(response.stream)):
             response = error_response(ProblemType.SERVER_BUSY, _TOO_MANY_STREAMS)
         keeps = self._keep_alive and response.stream is None
         self._keep_alive = keeps and not self._server.closing and not self._has_ended

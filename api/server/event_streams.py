@@ -1,7 +1,7 @@
 """Event streams of one process: they live in the event loop, and hold no thread.
 
-A thread follows the feed for all streams (`core.redis.recent_results`). A stream that is behind what that
-thread keeps is brought up to it by reads from Redis, in a few threads that all streams share.
+A thread follows the feed for all streams and keeps the latest results (`core.redis.recent_results`). A stream
+that needs older results gets them from Redis, through a few threads that all streams share.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 15.0
 """Pause after which a stream without events gets a comment, so that proxies keep its connection."""
 
+_ACK_MS: Final = 30_000  # for the system of a client to acknowledge what was sent; then the client is gone
 _READERS: Final = 2  # threads for streams that are behind
 _MAX_SCANNED: Final = 1000  # results that one step of a stream looks at in the event loop
 
@@ -94,8 +95,9 @@ class EventStream:
                 self._transport.abort()
             return
         self.step()
-        if now - self._sent_at >= HEARTBEAT_SECONDS and not self._is_reading and not self._is_full:
-            self._cursor = self._streams.refreshed(self._cursor)
+        if now - self._sent_at >= HEARTBEAT_SECONDS and not self._is_full:
+            if not self._is_reading:  # as it is for long while Redis is away
+                self._cursor = self._streams.refreshed(self._cursor)
             self._send(heartbeat(self._cursor))
 
     def end(self) -> None:
@@ -145,14 +147,17 @@ class EventStreams:
         """Maximum number of streams."""
         return self._services.settings.api_streams
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the maximum number of streams is open."""
-        return len(self._streams) >= self.limit
+    def has_room(self, request: StreamRequest) -> bool:
+        """Return whether one more may open; one key, or one address without key, may have half of them."""
+        own = sum(stream.request.owner == request.owner for stream in self._streams)
+        return len(self._streams) < self.limit and own < max(1, self.limit // 2)
 
     def open(self, request: StreamRequest, transport: asyncio.Transport) -> EventStream:
         """Begin a stream whose response has just been sent."""
         stream = EventStream(self, transport, request)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # not everywhere; Linux' default is some 15 minutes
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACK_MS)
         if not self._streams:
             self._services.recent.subscribe(self._wake)
         self._streams.add(stream)

@@ -85,7 +85,7 @@ class Window(NamedTuple):
     @property
     def restart(self) -> Cursor:
         """Cursor for a reader whose cursor has expired: it skips results that expire within a minute."""
-        return self.oldest._replace(ms=self.oldest.ms + _GRACE_MS)
+        return min(self.oldest._replace(ms=self.oldest.ms + _GRACE_MS), self.middle)
 
 
 class Feed:

@@ -187,7 +187,7 @@ class Ledger:
             kept += seen - gone
 
     def _names(self, first: str, last: str, max_rows: int, *, latest: bool = False) -> list[str]:
-        """Return at max_rows so many names of these hours, all if it is -1."""
+        """Return names of rows of these hours, at most `max_rows`; all if it is -1."""
         ends = (last, first) if latest else (first, last)
         with translated():
             return cast(

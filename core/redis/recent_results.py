@@ -1,8 +1,8 @@
 """The latest results, read from the feed once for all readers of a process.
 
-A thread follows the end of the feed while there are readers. Redis answers it as soon as a job settles, so
-that idle readers, however many, cost one command every `_BLOCK_SECONDS`. Readers that are behind what is kept
-here read from Redis themselves.
+A thread follows the end of the feed while there are readers. Redis answers it as soon as a job settles. So
+all idle readers together cost one command every `_BLOCK_SECONDS`. A reader that needs older results than this
+module keeps reads them from Redis itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import takewhile
 from operator import attrgetter
 from typing import Final
 
@@ -22,7 +23,7 @@ from core.redis.results import Result, ResultReader
 logger = logging.getLogger(__name__)
 
 MAX_KEPT: Final = 10_000
-"""Results kept: some 10 MB."""
+"""Latest results that are kept at least. Up to twice as many are, some 27 MB, so that it is seldom cut."""
 
 _BLOCK_SECONDS: Final = 2.0  # less than the time-out of connections
 _RETRY_SECONDS: Final = 0.5
@@ -69,7 +70,7 @@ class RecentResults:
 
     @property
     def last_window(self) -> Window | None:
-        """The times of which results are kept, a few seconds ago; None if they are unknown."""
+        """The period of which results are kept, as it was a few seconds ago; None if it is unknown."""
         return self._window
 
     def kept(self, cursor: Cursor, limit: int) -> list[Result] | None:
@@ -138,12 +139,20 @@ class RecentResults:
             _ = result.json  # written here, rather than in a reader's event loop
         with self._lock:
             self._results += results
+            if any(result.job is None for result in results):
+                self._keep_after_gap()
             if len(self._results) > 2 * MAX_KEPT:
                 self._start = self._results[-MAX_KEPT - 1].cursor
                 del self._results[:-MAX_KEPT]
         self._notify()
         time.sleep(self._gather)
         return results[-1].cursor
+
+    def _keep_after_gap(self) -> None:
+        """Keep only what follows the last expired record: `ResultReader.read` tells readers before it."""
+        whole = list(takewhile(lambda result: result.job is not None, reversed(self._results)))[::-1]
+        self._start = self._results[-len(whole) - 1].cursor
+        self._results = whole
 
     def _forget(self) -> None:
         """Keep nothing, so that readers read for themselves; wait a moment before the thread begins anew."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from core.cameras import matches
+from core.errors import CursorExpiredError
 from core.job_document import job_json
 from core.jobs import Job, JobState
 from core.redis.feed import Cursor, Feed, Settled
@@ -90,7 +92,7 @@ def read_page(
     limit: int,
     max_scanned: int,
 ) -> Page:
-    """Return the next results of a filter.
+    """Return the next results of a filter, up to the first whose record has expired.
 
     Args:
         read: reads results after a cursor, as `ResultReader.read`.
@@ -98,21 +100,36 @@ def read_page(
         wanted: the filter.
         limit: maximum number of results.
         max_scanned: about how many results to examine, before the filter.
+
+    Raises:
+        CursorExpiredError: the record of the very next result has expired.
     """
     results: list[Result] = []
+    begin = cursor
     scanned, at_end = 0, False
     while len(results) < limit and scanned < max_scanned and not at_end:
         size = min(limit - len(results) if wanted.is_open else _PIECE, _PIECE)
-        piece = read(cursor, size)
-        at_end = len(piece) < size
-        scanned += len(piece)
-        for result in piece:
+        try:
+            piece = read(cursor, size)
+        except CursorExpiredError:
+            if cursor == begin:
+                raise
+            break  # The reader first gets what is there; its next call raises.
+        whole = unbroken(piece)
+        at_end = len(whole) < size and len(whole) == len(piece)
+        scanned += len(whole)
+        for result in whole:
             if len(results) == limit:
                 return Page(results, cursor, at_end=False)
             cursor = result.cursor
             if wanted.wants(result):
                 results.append(result)
     return Page(results, cursor, at_end)
+
+
+def unbroken(results: Sequence[Result]) -> list[Result]:
+    """Return the results before the first whose record has expired."""
+    return list(takewhile(lambda result: result.job is not None, results))
 
 
 class ResultReader:
@@ -128,8 +145,17 @@ class ResultReader:
         self._jobs = jobs
 
     def read(self, cursor: Cursor, limit: int) -> list[Result]:
-        """Return the next results, at most `limit`; see `Window.check`."""
-        return self._with_jobs(self.feed.read(cursor, limit))
+        """Return the next results, at most `limit`; see `Window.check`. The first has its record.
+
+        Raises:
+            CursorExpiredError: the record of the first has expired. Its `oldest` is after all such results
+                that follow, so that a reader who goes on there comes forward.
+        """
+        results = self._with_jobs(self.feed.read(cursor, limit))
+        expired = list(takewhile(lambda result: result.job is None, results))
+        if expired:
+            raise CursorExpiredError(str(max(self.feed.window().restart, expired[-1].cursor)))
+        return results
 
     def wait(self, cursor: Cursor, seconds: float) -> list[Result]:
         """Return the results after a cursor, waiting for one if there is none; see `Feed.wait`."""

@@ -15,7 +15,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.archive import HOUR_MS, RESULTS, Archive
+from core.errors import CursorExpiredError
 from core.jobs import JobState
+from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.installation import Installation
 from core.redis.job_store import JobStore
@@ -62,6 +64,20 @@ def test_each_hour_is_an_object_once_it_is_over(
     ]
     assert key == f"results/{timestamp(last)[:13].replace('-', '/').replace('T', '/')}.jsonl.gz"
     assert gzip.decompress(objects.get(key)) == b"".join(line + b"\n" for line in archive.lines(last))
+
+
+def test_an_hour_is_stored_without_what_has_expired(
+    jobs: JobStore, archive: Archive, hours: Hours, sink: ArchiveSink
+) -> None:
+    """The runner is told that there is a gap, and goes on with the next hour."""
+    ids = [job_id for at in range(4) for job_id in hours.settle(hours.last + at, 2)]
+    for expired in ids[2:5]:
+        jobs.client.delete(keys.job(expired))
+    hours.settle(hours.last + HOUR_MS)
+    with pytest.raises(CursorExpiredError) as gap:
+        deliver_all(sink, Cursor(hours.last - HOUR_MS))
+    assert gap.value.oldest == str(Cursor(hours.last + HOUR_MS))
+    assert ids_in(archive, hours.last) == [*ids[:2], *ids[5:]]
 
 
 def test_the_last_hour_is_over_when_redis_clock_says_so(

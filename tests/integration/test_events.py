@@ -112,21 +112,28 @@ def test_readers_get_what_they_want_and_may_see(open_stream: Open, jobs: JobStor
 def test_streams_are_bounded_and_take_no_threads(
     open_stream: Open, port: int, jobs: JobStore, keys: KeyStore
 ) -> None:
-    """Twelve in an API of four threads, which serves others; the next is told when to come back."""
-    streams = [open_stream() for _ in range(STREAMS)]
-    full = open_stream()
-    assert (full.status, full.body["type"]) == (503, "/problems/server-busy")
-    assert int(full.headers["Retry-After"]) > 0
+    """Twelve in an API of four threads, half of them for one key; the next is told when to come back."""
+    one, other, third = (
+        {"Authorization": f"Bearer {keys.create(name, [Scope.READ])[1]}"}
+        for name in ("one", "other", "third")
+    )
+    streams = [open_stream(headers=one) for _ in range(STREAMS // 2)]
+    full = [open_stream(headers=one)]
+    streams += [open_stream(headers=other) for _ in range(STREAMS // 2)]
+    full.append(open_stream(headers=third))
+    for rejected in full:
+        assert (rejected.status, rejected.body["type"]) == (503, "/problems/server-busy")
+        assert int(rejected.headers["Retry-After"]) > 0
     ids = settle(jobs, accept(jobs, 2))
     for stream in streams:
         stream.expect(ids)
-    wait_until(lambda: f"wastestream_event_streams {STREAMS}\n" in _metrics(port), "the metric", 20)
+    wait_until(lambda: f"wastestream_event_streams {STREAMS}\n" in _metrics(port, one), "the metric", 20)
     streams[0].close()
-    wait_until(lambda: open_stream().status == 200, "a place")
+    wait_until(lambda: open_stream(headers=third).status == 200, "a place")
 
 
-def _metrics(port: int) -> str:
-    return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+def _metrics(port: int, headers: dict[str, str]) -> str:
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).text
 
 
 def test_a_reader_that_does_not_read_holds_nobody_up(open_stream: Open, port: int, jobs: JobStore) -> None:

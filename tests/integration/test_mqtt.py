@@ -20,9 +20,11 @@ import trustme
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from core.errors import CursorExpiredError
 from core.ids import new_job_id
 from core.job_document import job_document
 from core.jobs import Job, JobState, Outcome, Prediction
+from core.redis import keys
 from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
 from tests.support.feed import recent_of
@@ -170,6 +172,25 @@ def test_results_states_and_status(
     publisher.close()
     status = ["online", "offline", "online", "offline"]
     wait_until(lambda: late.payloads("wastestream/plant/status") == status, "the end")
+
+
+def test_a_record_that_has_expired_is_a_gap(
+    jobs: JobStore, broker: StartBroker, sink: MakeSink, subscribe: Subscribe
+) -> None:
+    """What is before it is published first."""
+    port = broker().port
+    assert port is not None
+    listener, publisher = subscribe(port), sink(f"mqtt://127.0.0.1:{port}")
+    ids = settle(jobs, 3)
+    jobs.client.delete(keys.job(ids[1]))
+    cursor = publisher.deliver(BEGIN)
+    assert cursor is not None
+    with pytest.raises(CursorExpiredError) as gap:
+        publisher.deliver(cursor)
+    after = Cursor.parse(gap.value.oldest)
+    assert after is not None
+    assert publisher.deliver(after) is not None
+    wait_until(lambda: listener.ids() == [ids[0], ids[2]], "both results")
 
 
 def test_a_broker_that_is_killed_loses_nothing(

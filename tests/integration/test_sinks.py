@@ -10,6 +10,8 @@ from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
+from core.redis.recent_results import RecentResults
+from core.redis.results import unbroken
 from core.redis.sinks import ARCHIVE, MQTT, SinkStore
 from core.settings import Settings
 from tests.integration.test_feed import HOUR_MS, accept, settle
@@ -153,6 +155,31 @@ def test_a_sink_that_is_turned_off_is_removed_by_the_leader(jobs: JobStore, sett
         stop.set()
         process.join()
     assert not jobs.client.exists(keys.SINK_ERRORS)
+
+
+class ResultRecorder(Recorder):
+    """A sink that keeps ids of results, three at a time."""
+
+    def __init__(self, recent: RecentResults) -> None:
+        super().__init__(recent.feed)
+        self._recent = recent
+
+    def deliver(self, cursor: Cursor) -> Cursor | None:
+        """Keep the ids of the next results."""
+        piece = unbroken(self._recent.read(cursor, 3))
+        self.ids += [result.job.id for result in piece if result.job]
+        return piece[-1].cursor if piece else None
+
+
+def test_a_sink_counts_records_that_have_expired_and_goes_on(jobs: JobStore) -> None:
+    """Though their entries are left, and though they are in the midst of others."""
+    sink, store = ResultRecorder(recent_of(jobs)), SinkStore(jobs.client, Feed(jobs.client))
+    ids = settle(jobs, accept(jobs, 12))
+    for expired in (*ids[1:3], *ids[5:10]):
+        jobs.client.delete(keys.job(expired))
+    with running(jobs, sink):
+        wait_until(lambda: sink.ids == [*ids[:1], *ids[3:5], *ids[10:]], "the results", 20)
+    assert store.states()[0].gaps >= 2
 
 
 def test_the_archive_is_behind_only_when_an_hour_is_over(jobs: JobStore) -> None:

@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import IO, Final
 
 from core.archive import HOUR_MS, Archive
-from core.errors import DataLostError, StorageUnavailableError
+from core.errors import CursorExpiredError, DataLostError, StorageUnavailableError
 from core.redis.feed import Cursor
 from core.redis.installation import Installation
 from core.redis.job_store import JobStore
 from core.redis.recent_results import RecentResults
-from core.redis.results import Result
+from core.redis.results import Result, unbroken
 from core.redis.sinks import ARCHIVE
 from core.storage import ObjectStore
 from worker.sinks.runner import DeliveryError
@@ -76,7 +76,10 @@ class ArchiveSink:
                 f"({error.strerror}); make room there, or name another folder in TMPDIR."
             ) from error
         self.close()
-        return Cursor(hour.end)
+        after = Cursor(hour.end)
+        if hour.has_gap:  # Stored without what has expired, which the runner counts.
+            raise CursorExpiredError(str(max(after, hour.position)))
+        return after
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -97,11 +100,16 @@ class ArchiveSink:
         for _ in range(_PIECES):
             if hour.complete:
                 break
-            piece = self._recent.read(hour.position, _PIECE)
-            within = [result for result in piece if result.cursor.ms < hour.end]
+            try:
+                piece = self._recent.read(hour.position, _PIECE)
+            except CursorExpiredError as error:
+                hour.skip(error.oldest)
+                continue
+            whole = unbroken(piece)
+            within = [result for result in whole if result.cursor.ms < hour.end]
             self._write(hour, within)
-            at_end = len(piece) < _PIECE
-            hour.complete = len(within) < len(piece) or (at_end and self._is_over(hour))
+            at_end = len(piece) < _PIECE and len(whole) == len(piece)
+            hour.complete = len(within) < len(whole) or (at_end and self._is_over(hour))
             if at_end:
                 break
         return hour.complete
@@ -112,7 +120,7 @@ class ArchiveSink:
 
     def _write(self, hour: _Hour, results: Sequence[Result]) -> None:
         if results:
-            hour.write("".join([f"{result.json}\n" for result in results if result.job]).encode())
+            hour.write("".join([f"{result.json}\n" for result in results]).encode())
             hour.position = results[-1].cursor
 
 
@@ -124,19 +132,25 @@ class _Hour:
         start, end: of the hour, ms since 1970.
         position: after the last result in the file.
         complete: whether no more can follow.
+        has_gap: whether results have expired before they were read.
     """
 
     def __init__(self, cursor: Cursor, ms: int) -> None:
         self.cursor = self.position = cursor
         self.start = ms - ms % HOUR_MS
         self.end = self.start + HOUR_MS
-        self.complete = False
+        self.complete = self.has_gap = False
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until `close`
         try:  # Without a name and a time, the same results make the same bytes.
             self._packer = gzip.GzipFile("", "wb", fileobj=self._file, mtime=0)
         except OSError:
             self._file.close()
             raise
+
+    def skip(self, oldest: str) -> None:
+        """Go on at the first cursor that is valid after results that have expired."""
+        self.position = Cursor.parse(oldest) or self.position
+        self.has_gap, self.complete = True, self.position.ms >= self.end
 
     def write(self, lines: bytes) -> None:
         """Append lines."""

@@ -19,7 +19,7 @@ from core.job_document import job_document
 from core.jobs import Job
 from core.redis.feed import Cursor
 from core.redis.recent_results import RecentResults
-from core.redis.results import Result
+from core.redis.results import Result, unbroken
 from core.redis.sinks import MQTT
 from worker.sinks.runner import DeliveryError
 
@@ -60,7 +60,7 @@ class MqttSink:
         try:
             if self._connection is None:
                 self._connection = _Connection(self._url, f"wastestream-{self._site}", f"{self._root}/status")
-            results = self._recent.read(cursor, _BATCH)
+            results = unbroken(self._recent.read(cursor, _BATCH))
             if not results:
                 return None
             self._connection.publish(self._messages(results))

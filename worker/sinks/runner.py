@@ -40,7 +40,7 @@ class Sink(Protocol):
 
         Raises:
             DeliveryError: to be tried again from the same cursor.
-            CursorExpiredError: results after the cursor are no longer kept.
+            CursorExpiredError: results after the cursor are no longer kept. The sink goes on at `oldest`.
         """
 
     def close(self) -> None:
@@ -116,8 +116,10 @@ class Runner(threading.Thread):
         try:
             cursor = self._cursor = self._cursor or self._stored()
             after = self._sink.deliver(cursor)
-        except CursorExpiredError:
-            restart = self._recent.feed.window().restart
+            if after is None:
+                self._refresh(cursor)
+        except CursorExpiredError as error:
+            restart = Cursor.parse(error.oldest) or self._recent.feed.window().restart
             logger.warning(
                 "The sink %s has missed results before %s: they expired before it read them",
                 self._sink.name,
@@ -130,7 +132,6 @@ class Runner(threading.Thread):
         if after is not None:
             self._advance(after)
             return 0.0
-        self._refresh(cursor)
         self._woken.wait(_IDLE_SECONDS)
         return 0.0
 
