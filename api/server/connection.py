@@ -29,9 +29,7 @@ from api.server.response import Response, error_response
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n"
 
-_TOO_MANY_STREAMS: Final = (
-    "There are as many event streams as there may be, or half are yours; come back later."
-)
+_TOO_MANY_STREAMS: Final = "All event streams are taken, or half of them by you; connect again later."
 
 
 class State(Enum):
