@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
@@ -118,7 +119,6 @@ def test_export_as_a_table(
     jobs: JobStore, archive: Archive, hours: Hours, export: Export, tmp_path: Path
 ) -> None:
     """CSV to a file or standard output, Parquet with types; the files have the same rows."""
-    duckdb = pytest.importorskip("duckdb")
     now = jobs.now_ms()
     good, bad = hours.settle(now - 2, 2, "Bänd 2"), hours.settle(now - 1, 1, "a, b", JobState.FAILED)
     jobs.client.hset(keys.job(good[1]), "retry_of", bad[0])
