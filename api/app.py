@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
 from api.auth import policy
@@ -11,6 +14,7 @@ from api.openapi import operation
 from api.routes import (
     arguments,
     cameras,
+    events,
     images,
     jobs,
     ledger,
@@ -28,6 +32,14 @@ from api.services import Services
 from core.settings import Settings, load_settings
 
 
+class _SyncFlask(Flask):
+    """Flask for views and hooks that are no coroutines; it asks each of them each time."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function itself."""
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the application; it connects to Redis and storage at its first request.
 
@@ -37,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises:
         SettingsError: a setting in the environment is invalid.
     """
-    app = Flask(__name__, static_folder=None)  # `pages` serves the files, with its headers.
+    app = _SyncFlask(__name__, static_folder=None)  # `pages` serves the files, with its headers.
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # no call of the contract
     app.url_map.strict_slashes = False  # /v1/images/ is /v1/images
@@ -55,6 +67,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         jobs,
         retries,
         results,
+        events,
         webhooks,
         cameras,
         ledger,

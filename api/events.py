@@ -15,14 +15,14 @@ from redis.exceptions import RedisError
 
 from core.jobs import Job
 from core.redis.keys import SETTLED
+from core.redis.recent_results import RecentResults
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 1.0
 """Interval at which a waiting request reads the job itself, because Redis can lose a publication."""
 
-_ANY: Final = ""
-"""Stands for every job."""
+_GATHER_SECONDS: Final = 0.05  # between two reads of a request that waits for any result
 
 _RECONNECT_SECONDS: Final = 0.5  # between attempts to subscribe
 
@@ -55,18 +55,29 @@ class JobEvents:
         finally:
             self._slots.release()
 
-    def wait_any(self, read: Callable[[], bool], seconds: float) -> None:
-        """Return as soon as `read` does with true, or after `seconds`; call it after any job has settled."""
+    def wait_any(self, recent: RecentResults, read: Callable[[], bool], seconds: float) -> bool:
+        """Return true as soon as `read` does, false after `seconds`; call it after jobs have settled.
+
+        Args:
+            recent: the latest results, which `read` reads: Redis is not asked for every waiting request.
+            read: returns whether there is a result.
+            seconds: to wait at most.
+        """
         if seconds <= 0 or not self._slots.acquire(blocking=False):
-            read()
-            return
+            return read()
+        woken, deadline = threading.Event(), time.monotonic() + seconds
+        recent.subscribe(woken.set)
         try:
-            with self._subscribe(_ANY) as event:
-                deadline = time.monotonic() + seconds
-                while not read() and (left := deadline - time.monotonic()) > 0 and not self.closing():
-                    event.wait(min(left, _POLL_SECONDS))
-                    event.clear()
+            while True:
+                began = time.monotonic()
+                ready, left = read(), deadline - time.monotonic()
+                if ready or left <= 0 or self.closing():
+                    return ready
+                woken.wait(min(left, _POLL_SECONDS))
+                time.sleep(max(0.0, min(began + _GATHER_SECONDS, deadline) - time.monotonic()))
+                woken.clear()
         finally:
+            recent.unsubscribe(woken.set)
             self._slots.release()
 
     def _wait(
@@ -112,6 +123,6 @@ class JobEvents:
 
     def _wake(self, job_ids: list[str]) -> None:
         with self._lock:
-            for job_id in (_ANY, *job_ids):
+            for job_id in job_ids:
                 for event in self._events.get(job_id, ()):
                     event.set()

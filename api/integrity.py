@@ -15,10 +15,10 @@ from core.redis.job_store import JobStore
 logger = logging.getLogger(__name__)
 
 REDIS_MAX_AGE: Final = 1.0
-"""Seconds after which a request has the mark in Redis read again; every upload compares it anyway."""
+"""Seconds between reads of the mark in Redis by requests; every upload compares it anyway."""
 
 STORAGE_MAX_AGE: Final = 10.0
-"""The same for the mark in storage. A thread of its own reads it, so no request waits for slow storage."""
+"""Seconds between reads of the mark in storage, by a thread of its own: storage may be slow."""
 
 
 class Integrity:
@@ -37,7 +37,7 @@ class Integrity:
         self._lock = threading.Lock()  # held by the one thread that checks
 
     def check(self, max_age: float = REDIS_MAX_AGE) -> None:
-        """Return if no data are lost, according to a check at most `max_age` seconds old.
+        """Check that no data are lost, by a comparison at most `max_age` seconds old.
 
         Raises:
             DataLostError: data are lost.

@@ -105,13 +105,13 @@ def retry(
     since: int,
     until: int | None,
 ) -> None:
-    """Classify kept images again: of the failed or expired jobs named, or of all that match.
+    """Classify kept images again: of the named failed or expired jobs, or of all matching jobs.
 
     Each becomes a new job; a line shows the old id and the new one. A job is retried once, however often the
     command is repeated. The exit code is 1 if a job could not be retried.
     """
     if bool(ids) is bool(states):
-        raise click.UsageError("Name the ids of jobs, or say which jobs with --failed, --expired or both.")
+        raise click.UsageError("Name the ids of jobs, or select jobs with --failed, --expired or both.")
     deps: Services = context.obj()
     counts: Counter[str] = Counter()
     wanted = JobFilter(since, until, frozenset(map(JobState, states)), camera)
@@ -174,7 +174,7 @@ def _matching(deps: Services, wanted: JobFilter) -> Iterator[Retried | Failed]:
 
 
 def _report(outcome: Retried | Failed) -> str:
-    """Print what became of a job; return the name of its counter."""
+    """Print the outcome of a retry; return the name of its counter."""
     if isinstance(outcome, Failed):
         click.echo(str(outcome.error), err=True)
         return "failed"

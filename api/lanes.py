@@ -29,7 +29,7 @@ class LaneControl:
 
     @classmethod
     def of(cls, settings: Settings) -> LaneControl:
-        """Return those in the Redis of the settings; pausing works also while Redis is out of memory."""
+        """Return the control of the settings' Redis; pausing works also while it is out of memory."""
         client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
         return cls(Pauses(client), JobStore(client))
 

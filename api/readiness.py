@@ -137,7 +137,7 @@ class ReadinessCheck:
 
 @contextmanager
 def _record_failure(failures: dict[str, str], name: str) -> Iterator[None]:
-    """Record and log why the block fails. Public responses do not have the reason."""
+    """Record and log an error of the block. Public responses do not have the reason."""
     try:
         yield
     except WastestreamError as error:

@@ -26,8 +26,11 @@ from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.pauses import Pauses
+from core.redis.recent_results import RecentResults
+from core.redis.results import ResultReader
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
+from core.redis.streams import StreamCounts
 from core.redis.upload_secret import UploadSecret
 from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
@@ -35,6 +38,7 @@ from core.settings import Settings
 from core.storage import ObjectStore
 
 _EXTENSION: Final = "wastestream"
+_GATHER_SECONDS: Final = 0.02  # so that a round of all event streams takes the results of many batches
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Services:
     ledger: Ledger
     camera_reports: CameraReports
     feed: Feed
+    recent: RecentResults
+    streams: StreamCounts
     sinks: SinkStore
     webhooks: WebhookStore
     objects: ObjectStore
@@ -74,6 +80,7 @@ class Services:
         feed = Feed(client, retention_hours=settings.retention_hours)
         server, disk = RedisServer(client), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
+        recent = RecentResults(ResultReader(feed, jobs), gather=_GATHER_SECONDS)
         envelope = Envelope(make_app(settings))
         commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
@@ -90,6 +97,8 @@ class Services:
                 retention=settings.ledger_retention_days * 86_400,
             ),
             feed=feed,
+            recent=recent,
+            streams=StreamCounts(client),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,

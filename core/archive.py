@@ -16,7 +16,7 @@ from core.errors import ArchiveError
 from core.storage import ObjectStore
 
 RESULTS: Final = "results"
-"""Folder of the archive in the bucket. Nothing removes what is in it."""
+"""Folder of the archive in the bucket. Retention does not apply to it."""
 
 HOUR_MS: Final = 3_600_000
 

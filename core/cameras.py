@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from core.errors import CameraIdError, CameraPatternError
 
 DEFAULT_CAMERA: Final = "default"
-"""Camera of an image that names none."""
+"""Camera of an image without a camera id."""
 
 MAX_LENGTH: Final = 64
 """Bytes of a camera id in UTF-8: with a job's id it must fit the 100 bytes of a name in a tar archive."""
@@ -23,10 +23,10 @@ _PUNCTUATION: Final = frozenset(" ._-:,()@")
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Letters and marks that nobody sees (Unicode's Default_Ignorable_Code_Point): names would look the same."""
+"""Invisible characters (Unicode's Default_Ignorable_Code_Point), which make different ids look the same."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Most ids. They need no second look."""
+"""Ids in ASCII, which are most ids and need no further check."""
 
 _WILDCARD: Final = "*"
 

@@ -8,10 +8,10 @@ from core.formats.jpeg import MAX_SCANS
 from core.image_header import MAX_PIXELS, ImageHeader
 
 MAX_TOGETHER_MS: Final = 500
-"""Cost of all images of one batch, or of one shard. A dearer image is by itself."""
+"""Maximum cost of a batch and of a shard. A dearer image has a batch and a shard to itself."""
 
 _NEGLIGIBLE_MS: Final = 10
-"""Less counts as nothing, so usual messages leave the cost out: a 1080p JPEG costs 5 ms."""
+"""Minimum cost that messages state. A 1080p JPEG costs 5 ms, so most messages state none."""
 
 _PER_PIXEL: Final = {"jpeg": 0.5, "png": 20.0, "webp": 20.0}
 _PER_BYTE: Final = {"jpeg": 9.0, "png": 15.0, "webp": 50.0}
@@ -40,4 +40,4 @@ def is_huge(cost_ms: int) -> bool:
 
 
 MAX_COST_MS: Final = round(MAX_PIXELS * MAX_SCANS * _PER_PIXEL_AND_SCAN / 1e6)
-"""About the cost of the dearest image; assumed where nothing is known."""
+"""Cost of the dearest image, about; assumed where the cost is unknown."""

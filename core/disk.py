@@ -1,4 +1,4 @@
-"""Room on the disk that Redis and storage fill."""
+"""Free space on the disk of Redis and storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHARE: Final = 20
 """Bytes kept free, or the fraction of a small disk: Redis' file grows while pending jobs are classified."""
 
 _FILES: Final = 1_000
-"""Files (inodes) kept free, or the same part of a small disk's."""
+"""Files (inodes) kept free, or the same fraction of a small disk's."""
 
 _FRESH: Final = 1.0
 """Seconds for which an answer of `Disk` holds."""
@@ -47,7 +47,7 @@ def shortage(folder: Path) -> str | None:
 
 
 class Disk:
-    """The disk of a folder, looked at once a second at most; of none, one that is never full."""
+    """The disk of a folder, read once a second at most. Without a folder it is never full."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -55,7 +55,7 @@ class Disk:
 
     @property
     def shortage(self) -> str | None:
-        """The sentence of the function `shortage`, at most a second old."""
+        """Result of the function `shortage`, at most a second old."""
         if self._folder is not None and time.monotonic() - self._last[0] >= _FRESH:
             self._last = time.monotonic(), shortage(self._folder)
         return self._last[1]

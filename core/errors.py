@@ -48,7 +48,7 @@ class StorageUnavailableError(WastestreamError):
 
 
 class DiskFullError(WastestreamError):
-    """Raised when the disk that Redis and storage fill has too little room; trying again later can help."""
+    """Raised when the disk of Redis and storage is full; trying again later can help."""
 
 
 class ObjectNotFoundError(WastestreamError):
@@ -68,11 +68,11 @@ class ArchiveError(WastestreamError):
 
 
 class DataLostError(WastestreamError):
-    """Raised when Redis or storage lacks the data that the other's belong to; a person has to decide."""
+    """Raised when Redis or storage has lost its data or is another one; a person has to decide."""
 
 
 class EvictionError(RedisUnavailableError):
-    """Raised when Redis is set to drop keys when its memory is full, and so jobs."""
+    """Raised when Redis is configured to evict keys, and so jobs, when its memory is full."""
 
 
 class MissingRightsError(RedisUnavailableError):
@@ -80,11 +80,11 @@ class MissingRightsError(RedisUnavailableError):
 
 
 class KeyNotFoundError(WastestreamError):
-    """Raised when no API key has the name or id given."""
+    """Raised when an API key is unknown."""
 
 
 class CameraNotFoundError(WastestreamError):
-    """Raised when no camera has the id given."""
+    """Raised when a camera is unknown."""
 
 
 class CameraBusyError(WastestreamError):
@@ -92,30 +92,30 @@ class CameraBusyError(WastestreamError):
 
 
 class WebhookNotFoundError(WastestreamError):
-    """Raised when no webhook has the id given."""
+    """Raised when a webhook is unknown."""
 
     def __init__(self, webhook_id: str) -> None:
         super().__init__(f"There is no webhook {webhook_id[:80]!r}; GET /v1/webhooks lists them.")
 
 
 class TooManyWebhooksError(WastestreamError):
-    """Raised when a webhook would be one more than there may be."""
+    """Raised when the maximum number of webhooks exists."""
 
 
 class TargetError(WastestreamError):
-    """Raised when webhooks may not be sent to a URL. Its message follows the name of the URL."""
+    """Raised when a URL is no target for webhooks. Its message follows the name of the URL."""
 
 
 class NameTakenError(WastestreamError):
-    """Raised when a new API key would have the name of another."""
+    """Raised when another API key has the name of a new one."""
 
 
 class KeyBindingError(WastestreamError):
-    """Raised when a new API key would have the scope `admin` and yet be bound to cameras."""
+    """Raised when a new API key has the scope `admin` and is bound to cameras."""
 
 
 class CursorExpiredError(WastestreamError):
-    """Raised when results after a cursor of the feed are no longer kept; `oldest` is the first one left."""
+    """Raised when results after a cursor have expired; `oldest` is the first valid cursor."""
 
     def __init__(self, oldest: str) -> None:
         super().__init__(
@@ -126,7 +126,7 @@ class CursorExpiredError(WastestreamError):
 
 
 class RateLimitError(WastestreamError):
-    """Raised when the rate limit of an API key is used up; `retry_after` seconds later an image is left."""
+    """Raised when the rate limit of an API key is used up, for `retry_after` seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(
@@ -136,7 +136,7 @@ class RateLimitError(WastestreamError):
 
 
 class CameraIdError(WastestreamError):
-    """Raised when a text cannot be a camera's id."""
+    """Raised when a text is not a valid camera id."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(
@@ -146,7 +146,7 @@ class CameraIdError(WastestreamError):
 
 
 class CameraPatternError(WastestreamError):
-    """Raised when a text cannot be a pattern of camera ids."""
+    """Raised when a text is not a valid pattern of camera ids."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(
@@ -158,12 +158,12 @@ class CameraPatternError(WastestreamError):
 class TooManyCamerasError(WastestreamError):
     """Raised when an upload names a new camera and the bound of cameras is reached."""
 
-    def __init__(self, most: int, whose: str) -> None:
-        """Name the bound: `most` cameras in all, or of one API key if `whose` is "owner"."""
+    def __init__(self, limit: int, whose: str) -> None:
+        """Name the bound: `limit` cameras in all, or of one API key if `whose` is "owner"."""
         why, setting = (
-            (f"this API key has brought {most:,} already", "WASTESTREAM_KEY_CAMERAS")
+            (f"this API key has brought {limit:,} already", "WASTESTREAM_KEY_CAMERAS")
             if whose == "owner"
-            else (f"there are {most:,} already", "WASTESTREAM_MAX_CAMERAS")
+            else (f"there are {limit:,} already", "WASTESTREAM_MAX_CAMERAS")
         )
         super().__init__(
             f"The camera is new, and {why}; use the id of a known one, or let the operator "
@@ -172,7 +172,7 @@ class TooManyCamerasError(WastestreamError):
 
 
 class QueueFullError(WastestreamError):
-    """Raised when the queue is full; `retry_after` seconds later it should have places."""
+    """Raised when the queue is full, for an estimated `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)

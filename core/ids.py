@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -20,11 +21,15 @@ _DIGITS: Final = bytes(ord(_ALPHABET[byte % 32]) for byte in range(256))
 _TIME_SHIFTS: Final = tuple(range(45, -1, -5))
 """By how many bits milliseconds are shifted for each digit of the time, the highest first."""
 
-_ID_SHIFTS: Final = tuple(range(125, -1, -5))
-"""By how many bits an id is shifted for each of its 26 digits, the highest first."""
+_FROM_HEX: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUV", _ALPHABET[10:])
+"""Translation from the digits of `base64.b32hexencode`."""
 
 PACKED_BYTES: Final = 16
 """Bytes of an id that is not written as text."""
+
+_GROUPED_BYTES: Final = 20
+_GROUPED_DIGITS: Final = 32
+_ID_DIGITS: Final = 26
 
 TIME_DIGITS: Final = 10
 """Digits of the time, at the beginning of an id."""
@@ -81,8 +86,8 @@ def unpacked_ids(data: bytes) -> list[str]:
     """
     if len(data) % PACKED_BYTES:
         raise ValueError(f"{len(data)} bytes are no whole number of ids")
-    return [_text(int.from_bytes(data[at : at + PACKED_BYTES])) for at in range(0, len(data), PACKED_BYTES)]
-
-
-def _text(number: int) -> str:
-    return "".join(_ALPHABET[number >> shift & 31] for shift in _ID_SHIFTS)
+    # Base 32 groups 5 bytes, so each id is padded to 20 bytes: its digits are the last 26 of 32.
+    padding = bytes(_GROUPED_BYTES - PACKED_BYTES)
+    padded = b"".join([padding + data[at : at + PACKED_BYTES] for at in range(0, len(data), PACKED_BYTES)])
+    digits = base64.b32hexencode(padded).decode().translate(_FROM_HEX)
+    return [digits[at - _ID_DIGITS : at] for at in range(_GROUPED_DIGITS, len(digits) + 1, _GROUPED_DIGITS)]

@@ -102,7 +102,7 @@ def read_layout(data: ImageBytes) -> tuple[str, Layout]:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Return if an image of this size may be decoded; raises `ImageTooLargeError`."""
+    """Check that an image of this size may be decoded; raises `ImageTooLargeError`."""
     if width * height > MAX_PIXELS:
         raise ImageTooLargeError(
             f"The image is {width}x{height} pixels; send at most {MAX_PIXELS // 1_000_000} million pixels."

@@ -9,7 +9,7 @@ from typing import Final
 from core.shards import image_key
 
 TOO_OLD: Final = "The image was older than its X-Max-Age before a worker reached it."
-"""The error of an expired job, for the person who reads it."""
+"""Error of an expired job."""
 
 
 class JobState(StrEnum):
@@ -24,7 +24,7 @@ class JobState(StrEnum):
     EXPIRED = "expired"
     """It became too old before a worker reached it."""
     CANCELLED = "cancelled"
-    """Someone withdrew it before a worker reached it."""
+    """A client cancelled it before a worker reached it."""
 
     @property
     def terminal(self) -> bool:

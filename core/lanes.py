@@ -10,7 +10,7 @@ LANES: Final = (SINGLE, BULK)
 """Single uploads and bulk uploads."""
 
 OTHER: Final = {SINGLE: BULK, BULK: SINGLE}
-"""Each lane's neighbour."""
+"""Lane to the other lane."""
 
 BULK_SHARE: Final = 4
 """While both lanes have jobs, one in this many places of a batch goes to bulk uploads."""

@@ -15,7 +15,7 @@ _LARGEST_MMAP: Final = 32 * 1024 * 1024
 """Bytes; glibc takes no larger threshold. A block of this size or more is an mmap of its own, as ever."""
 
 
-def keep_freed_memory(most: int, *, every_size: bool = False) -> None:
+def keep_freed_memory(max_bytes: int, *, every_size: bool = False) -> None:
     """Let blocks be reused instead of given back to the kernel. Elsewhere than on glibc: nothing.
 
     By default blocks of 128 kB and more come from the kernel, which fills their pages with zeros at first
@@ -25,7 +25,7 @@ def keep_freed_memory(most: int, *, every_size: bool = False) -> None:
     Measured: docs/performance.md and docs/training.md.
 
     Args:
-        most: bytes freed at the end of the heap that are kept, below 2 GiB.
+        max_bytes: bytes freed at the end of the heap that are kept, below 2 GiB.
         every_size: also for blocks of 32 MiB and more, as a training has by the dozen.
     """
     try:
@@ -34,6 +34,6 @@ def keep_freed_memory(most: int, *, every_size: bool = False) -> None:
         return
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP)
-    mallopt(_M_TRIM_THRESHOLD, most)
+    mallopt(_M_TRIM_THRESHOLD, max_bytes)
     if every_size:
         mallopt(_M_MMAP_MAX, 0)

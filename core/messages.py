@@ -24,7 +24,7 @@ from core.settings import Settings
 from core.shards import job_id_of
 
 CLASSIFY: Final = "wastestream.classify"
-"""Name of the one task."""
+"""Name of the task that classifies images."""
 
 QUEUES: Final = {lane: f"wastestream.{lane}" for lane in LANES}
 """Name of each lane's queue, which is also its list in Redis."""
@@ -35,10 +35,10 @@ EXPIRES: Final = "expires_ms"
 """The task's argument that says when the images become too old: ms since 1970, or a list with each one's."""
 
 IMAGES: Final = "images"
-"""The header that says how many images a message names."""
+"""Header with the number of a message's images."""
 
 COSTS: Final = "costs_ms"
-"""The header that says what each image costs to decode (`core.cost`), unless all cost little."""
+"""Header with the cost of decoding each image (`core.cost`); absent if all cost little."""
 
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
@@ -101,7 +101,7 @@ def _broker(url: str) -> tuple[str, dict[str, Any] | None]:
 
 
 class Envelope:
-    """Makes messages of the one task, as text for the broker's list."""
+    """Makes messages of the task, as text for the broker's list."""
 
     def __init__(self, app: Celery) -> None:
         self._template = _template(app)

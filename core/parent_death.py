@@ -1,4 +1,4 @@
-"""Processes that must not outlive their parent (Linux; elsewhere nothing is asked)."""
+"""Parent-death signal, for processes that must not outlive their parent (Linux only)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Ask the kernel to send this process a signal when its parent is gone, however that ended."""
+    """Ask the kernel to send this process a signal when its parent ends, for any reason."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, number)

@@ -1,4 +1,4 @@
-"""Presigned URLs: with one, a client without keys of the S3 server puts one object into the bucket."""
+"""Presigned URLs: a client without keys of the S3 server puts one object into the bucket with each."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ FORM: Final = (
 
 
 def check_redis_url(url: str) -> None:
-    """Return if every program can use the URL.
+    """Check that every program can use the URL.
 
     Raises:
         ValueError: it cannot be used; the message says why, and holds nothing of the password.

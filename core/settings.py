@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     )
     api_waiting: int = Field(
         256, ge=1, le=1024, description="Maximum number of requests that wait for jobs in each API process."
+    )
+    api_streams: int = Field(
+        256, ge=1, le=1024, description="Maximum number of event streams of each API process."
     )
 
     trusted_proxies: int = Field(
@@ -203,7 +206,7 @@ class Settings(BaseSettings):
             raise ValueError(RATE_RULE)
         return value
 
-    @property
+    @cached_property
     def reachable(self) -> bool:
         """Whether the API listens where other machines can reach it."""
         try:

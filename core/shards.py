@@ -28,7 +28,7 @@ IMAGES: Final = "images"
 """Folder of the bucket that holds the images."""
 
 ARCHIVE: Final = ".tar"
-"""Ends the keys of objects that hold several images."""
+"""Suffix of the keys of objects with several images."""
 
 MAX_IMAGES: Final = 16
 """Images in one object, and so jobs in one message (0.3 ms to send and 0.7 to consume)."""
@@ -172,7 +172,7 @@ def day_folder(milliseconds: int) -> str:
 
 
 def fitting(images: Iterable[tuple[int, int]]) -> int:
-    """Return how many of the first images one shard takes: at least one.
+    """Return the number of the first images that fit into one shard, at least one.
 
     Args:
         images: bytes of each image, and its cost of decoding (`core.cost`).

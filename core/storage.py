@@ -56,7 +56,7 @@ _PROBE_RETRY_TIMEOUT: Final = 1
 """The same for a probe: a readiness check names the failing part before its client gives up."""
 
 _CAUSES: Final = (
-    ("NoSuchBucket", "The bucket does not exist: make it with `python -m core.bucket`"),
+    ("NoSuchBucket", "The bucket does not exist: start the stack again, or make it (docs/operations.md)"),
     ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
     (
         "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",
@@ -208,13 +208,13 @@ class ObjectStore:
             yield [item["path"] for item in page]
 
     def check(self) -> None:
-        """Return if the server can store and read objects as large as those of uploads."""
+        """Check that the server can store and read objects of the size of uploads."""
         if self._rejected_bytes or time.monotonic() - self._probed >= _PROBE_PUT_INTERVAL:
             self._put_probe()
         self.ping()
 
     def ping(self) -> None:
-        """Return if the server can read from the bucket; a listing alone does not prove it."""
+        """Check that the server can read from the bucket; a listing alone does not prove it."""
         try:
             self._get_probe()
         except ObjectNotFoundError:
@@ -352,7 +352,7 @@ def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
 
 
 def _check_size(name: str, size: int) -> None:
-    """Check that an object is no larger than those of accepted images.
+    """Check that an object is no larger than an accepted image.
 
     A larger one was put with the presigned URL of a direct upload, into a server that does not check sizes.
 

@@ -112,18 +112,18 @@ def allowed_addresses(host: str, port: int, networks: Sequence[Network]) -> list
         TargetError: the host has no address, or none that is allowed.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise TargetError(f"names the host {host}, which has no address ({_reason(error)})") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    refusals = {address: refusal(ipaddress.ip_address(address), networks) for address in addresses}
-    allowed = [address for address in addresses if refusals[address] is None]
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+    rejections = {address: rejection(ipaddress.ip_address(address), networks) for address in addresses}
+    allowed = [address for address in addresses if rejections[address] is None]
     if not allowed:
-        raise TargetError("names " + "; ".join(str(reason) for reason in refusals.values()))
+        raise TargetError("names " + "; ".join(str(reason) for reason in rejections.values()))
     return allowed
 
 
-def refusal(address: Address, networks: Sequence[Network]) -> str | None:
+def rejection(address: Address, networks: Sequence[Network]) -> str | None:
     """Return why webhooks are not sent to an address; None if they are."""
     for each in _meant(address):
         if each in _METADATA or each.is_link_local or each.is_multicast or each.is_unspecified:

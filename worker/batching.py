@@ -300,7 +300,7 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
     typing = False
     batcher: Batcher | None = None
     paused = frozenset(LANES)
-    """Lanes that are paused, as of the latest heartbeat; before the first, none is known not to be."""
+    """Lanes that were paused at the latest heartbeat. Before the first heartbeat this is every lane."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

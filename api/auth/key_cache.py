@@ -15,7 +15,7 @@ REFRESH_SECONDS: Final = 2.0
 """Age after which the cache is compared with Redis. A revoked key may work for so long."""
 
 MISS_REFRESH_SECONDS: Final = 0.25
-"""The same for a key that is not in the cache. A new key may be unknown for so long.
+"""Age for a key that is not in the cache. A new key may be unknown for so long.
 
 It also limits how often a process asks Redis when clients try many unknown keys.
 """

@@ -68,7 +68,7 @@ def public(view: View) -> View:
 
 
 def by_camera(view: View) -> View:
-    """Open a route to keys that are bound to cameras: its view shows and takes nothing of other cameras.
+    """Open a route to keys that are bound to cameras. Its view must be limited to their cameras.
 
     It asks `Caller.check_camera`, `Caller.sees` or `Caller.visible`. Other routes reject such keys.
     """
@@ -111,11 +111,11 @@ class Caller:
         return self.key is None or self.key.allows(scope)
 
     def sees(self, camera: str) -> bool:
-        """Return whether it may send as this camera, and see what is the camera's."""
+        """Return whether it may send as this camera, and read its images and jobs."""
         return self.key is None or self.key.sees(camera)
 
     def check_camera(self, camera: str) -> None:
-        """Return if it `sees` the camera.
+        """Check that it `sees` the camera.
 
         Raises:
             RequestError: 403.
@@ -272,7 +272,8 @@ def token_of(environ: Mapping[str, Any]) -> str:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
         return str(token.strip())
-    return parse_cookie(environ.get("HTTP_COOKIE", "")).get(COOKIE, "")
+    cookies = environ.get("HTTP_COOKIE")
+    return parse_cookie(cookies).get(COOKIE, "") if cookies else ""
 
 
 def _find(key_cache: KeyCache, token: str) -> Key | None:

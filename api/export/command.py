@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 import click
 
 from api.export.formats import FORMATS
+from api.export.holes import Holes
 from api.export.results import Results, Selection
 from api.options import camera as camera_option
 from api.options import moment
@@ -21,13 +22,16 @@ from core.errors import WastestreamError
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.job_store import JobStore
-from core.redis.ledger import TERMINAL
+from core.redis.ledger import TERMINAL, Ledger
 from core.settings import Settings
 from core.storage import ObjectStore
 from core.times import timestamp
 
 NOTHING: Final = 3
 """Exit code when no result matches."""
+
+INCOMPLETE: Final = 4
+"""Exit code when results were written, and others are missing."""
 
 _PARQUET: Final = "parquet"
 
@@ -59,10 +63,11 @@ def export(
     kind: str,
     output: Path | None,
 ) -> None:
-    """Export results, the oldest first: from the archive, and those of the last hours from Redis.
+    """Export results, the oldest first, from the archive and, for the last hours, from Redis.
 
     A TIME is how long ago (30m, 2h, 7d), a date (midnight UTC) or an RFC 3339 time. Exit code 0: results were
-    written. 1: the export failed. 2: wrong command line. 3: no result matches.
+    written. 1: the export failed. 2: wrong command line. 3: no result matches. 4: results were written, but
+    others of the period are missing.
     """
     _check_format(kind, output)
     if first is not None and end is not None and first >= end:
@@ -73,8 +78,11 @@ def export(
         selection = Selection(
             first or 0, jobs.now_ms() + 1 if end is None else end, camera, frozenset(states)
         )
-        feed = Feed(jobs.client)
+        feed = Feed(jobs.client, retention_hours=opened.retention_hours)
         results = Results(Archive(ObjectStore(opened)), feed, jobs, selection)
+        holes = list(Holes(results, Ledger(jobs.client), selection, feed.window().oldest.ms).find())
+        for hole in holes:
+            click.echo(str(hole), err=True)
         documents = _documents(results)
         oldest = next(documents, None)
         if oldest is None:
@@ -84,6 +92,8 @@ def export(
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{count:,} results exported", err=True)
+    if holes:
+        sys.exit(INCOMPLETE)
 
 
 def _write(documents: Iterator[dict[str, Any]], kind: str, output: Path | None) -> int:
@@ -111,7 +121,7 @@ def _check_format(kind: str, output: Path | None) -> None:
     if importlib.util.find_spec("duckdb") is None:
         raise click.ClickException(
             "Parquet needs DuckDB, which is not installed here: pip install 'WHEEL[export]', where WHEEL is "
-            "the file that wastestream was installed from. CSV and JSONL need no more than there is."
+            "the file that wastestream was installed from. CSV and JSONL work without it."
         )
 
 

@@ -25,8 +25,9 @@ COLUMNS: Final = {
     "review": "BOOLEAN",
     "model": "VARCHAR",
     "error": "VARCHAR",
+    "retry_of": "VARCHAR",
 }
-"""Columns of tables: the members of a job, with those of its prediction, to their types in DuckDB."""
+"""Columns of tables to their types in DuckDB: the members of a job, `prediction` as its members."""
 
 
 Write = Callable[[dict[str, Any]], None]
@@ -45,7 +46,7 @@ def jsonl(file: IO[bytes]) -> Iterator[Write]:
 
 @contextmanager
 def table(file: IO[bytes]) -> Iterator[Write]:
-    """Write CSV with a header; what a job does not have is empty."""
+    """Write CSV with a header; absent members are empty."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -83,4 +84,4 @@ FORMATS: Final[dict[str, Callable[[IO[bytes]], AbstractContextManager[Write]]]] 
     "jsonl": jsonl,
     "parquet": parquet,
 }
-"""Format to what opens its writer; when the writer's context ends, everything is written."""
+"""Writer of each format, as a context; everything is written when the context ends."""

@@ -35,7 +35,7 @@ class BodyRule:
 
 
 def accepts_body(max_bytes: int, kind: str) -> Callable[[View], View]:
-    """Let a route accept request bodies; those for all other routes are discarded as they arrive."""
+    """Let a route accept request bodies. Bodies for other routes are discarded as they arrive."""
 
     def mark(view: View) -> View:
         view.body_rule = BodyRule(max_bytes, kind)  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ class ReceivedBody(io.RawIOBase):
         self._at = 0
 
     def take(self) -> bytearray:
-        """Return the whole body, and keep nothing."""
+        """Return the whole body and release it."""
         data, self._data = self._data, bytearray()
         return data
 
@@ -122,11 +122,11 @@ def release_body() -> None:
 
 
 def read_form(max_bytes: int, *, max_parts: int) -> Form:
-    """Return the files of the current request's form, and their metadata; other parts are left out.
+    """Return the files of the current request's form, and their metadata.
 
     Args:
         max_bytes: limit of the body.
-        max_parts: limit of the parts, files or not.
+        max_parts: limit of the parts.
 
     Raises:
         ClientDisconnected: the connection was closed before the end of the body.

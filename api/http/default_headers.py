@@ -19,6 +19,9 @@ def register(app: Flask) -> None:
 
 
 def _add_defaults(response: Response) -> Response:
+    # `setdefault` searches for each name, which takes twice as long.
+    present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - of pairs, not a dictionary
     for name, value in DEFAULTS.items():
-        response.headers.setdefault(name, value)
+        if name.lower() not in present:
+            response.headers.add(name, value)
     return response

@@ -23,7 +23,7 @@ from core.formats.layout import ImageBytes
 _MAX_HEADER: Final = 4096  # bytes of one part's header
 _LINE_END: Final = b"\r\n"
 _FIELD_TYPE: Final = re.compile(r"(text/.*|application/(.*\+)?(json|xml|x-www-form-urlencoded))?")
-"""Media types of parts that are fields of the form, unless they have a file name."""
+"""Media types of text fields of the form: parts without a file name."""
 
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*\s*=\s*\"?([\w-]*)'[\w-]*'([^;\"\s]*)", re.IGNORECASE)
 _FOLD: Final = re.compile(rb"\r\n[ \t]+")  # a folded line of a header
@@ -77,15 +77,16 @@ def parse_form(body: bytes | bytearray, boundary: str, *, max_parts: int) -> For
     """Return the files of a form, and their metadata.
 
     A part is a file if it has a file name, a media type that fields do not have, or the bytes of an image. A
-    part named `metadata` that is no image describes the files; it comes first.
+    part named `metadata` that is no image describes the files; it comes first. Other parts are errors.
 
     Args:
-        body: the whole form; what is returned are views of it.
+        body: the whole form; the returned files are views of it.
         boundary: from the request's header.
-        max_parts: limit of the parts, files or not.
+        max_parts: limit of the parts.
 
     Raises:
-        RequestError: 400, the form is incomplete or malformed, or its part `metadata` is not the first.
+        RequestError: 400, the form is incomplete or malformed, has a text field, or its part `metadata` is
+            not the first.
         RequestEntityTooLarge: the form has more parts, or a part's header is longer than 4 kB.
     """
     if not boundary:
@@ -103,7 +104,13 @@ def parse_form(body: bytes | bytearray, boundary: str, *, max_parts: int) -> For
                     "The part metadata is not the form's first, or there are two; send one, as the first.",
                 )
             form = Form([], view[content])
-        elif file is not None:
+        elif file is None:
+            raise RequestError(
+                ProblemType.INVALID_BODY,
+                f"The form has a text field {(field or '')[:80]!r}, which this call does not take; send "
+                "cameras and times in header fields or in the part metadata.",
+            )
+        else:
             form.files.append(file)
     return form
 

@@ -152,9 +152,8 @@ class ProblemType(Enum):
     REQUEST_TOO_SLOW = _Meaning(
         HTTPStatus.REQUEST_TIMEOUT,
         "Request too slow",
-        "The header took more than 10 seconds; or the body stalled for 20 seconds, was slower than 32 kB "
-        "a second "
-        "after the first 20, or took more than 10 minutes.",
+        "The header took more than 10 seconds; or the body stalled for 20 seconds, was slower than 32 kB a "
+        "second after the first 20, or took more than 10 minutes.",
         "Send the request again on a faster connection, or fewer images at a time.",
     )
     JOB_SETTLED = _Meaning(

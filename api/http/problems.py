@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask, Response, current_app
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from api.http.log_limit import RateLimitedLog
 from api.http.problem_types import ProblemType
@@ -150,12 +150,25 @@ def _on_known_error(error: WastestreamError) -> Response:
 
 def _on_http_error(error: HTTPException) -> Response:
     kind = _HTTP_TYPES.get(HTTPStatus(error.code or 500), ProblemType.SERVER_FAULT)
-    detail = _NO_ROUTE if kind is ProblemType.ROUTE_NOT_FOUND else error.description or kind.meaning
-    response = respond(problem(kind, detail))
+    response = respond(problem(kind, _detail(error, kind)))
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value  # such as Allow with 405
     return response
+
+
+def _detail(error: HTTPException, kind: ProblemType) -> str:
+    """Return cause and remedy of one of Werkzeug's errors."""
+    match error:
+        case NotFound():
+            return _NO_ROUTE
+        case MethodNotAllowed():
+            methods = sorted({*(error.valid_methods or ())} - {"HEAD"})
+            return f"{request.method} is not a method of this path; use {' or '.join(methods)}."
+        case RequestEntityTooLarge() if request.max_content_length is not None:
+            return f"The body has more than {request.max_content_length:,} bytes; send less."
+        case _:
+            return f"{kind.meaning} {kind.remedy}"
 
 
 def _on_unexpected_error(error: Exception) -> Response:

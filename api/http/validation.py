@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final, TypeVar, get_origin
+from typing import Final, TypeVar, get_args, get_origin
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,7 @@ from api.http.problems import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_LISTS: Final = (tuple, frozenset)  # types of parameters that may be repeated
 _SHOWN: Final = 80  # characters of a wrong value in a sentence
 
 
@@ -25,8 +26,6 @@ def check_query(model: type[BaseModel] | None) -> None:
     Raises:
         RequestError: 400, naming the parameter.
     """
-    if not request.environ.get("QUERY_STRING"):
-        return
     names = [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
     for name, values in request.args.lists():
         if name not in names:
@@ -42,13 +41,8 @@ def read_query(model: type[Model]) -> Model:
     Raises:
         RequestError: 400, naming the parameter.
     """
-    args: MultiDict[str, str] = request.args
-    lists = _lists(model)
-    sent: dict[str, str | list[str]] = {}
-    if request.environ.get("QUERY_STRING"):
-        sent = {name: values if name in lists else values[0] for name, values in args.lists()}
     try:
-        return model.model_validate(sent)
+        return model.model_validate(_sent_parameters(model) if request.environ.get("QUERY_STRING") else {})
     except ValidationError as error:
         raise _invalid_parameter(f"{_reason(error, with_value=True)}.") from error
 
@@ -102,10 +96,20 @@ def read_part(model: type[Model], content: memoryview, name: str) -> Model:
         raise _invalid_body(f"The part {name} is wrong: {reason}", model) from error
 
 
+def _sent_parameters(model: type[BaseModel]) -> dict[str, str | list[str]]:
+    args: MultiDict[str, str] = request.args
+    lists = _lists(model)
+    return {name: values if name in lists else values[0] for name, values in args.lists()}
+
+
 def _lists(model: type[BaseModel] | None) -> set[str]:
     """Return the names of the parameters that may be repeated."""
     fields = {} if model is None else model.model_fields
-    return {field.alias or name for name, field in fields.items() if get_origin(field.annotation) is tuple}
+    return {
+        field.alias or name
+        for name, field in fields.items()
+        if any(get_origin(each) in _LISTS for each in (field.annotation, *get_args(field.annotation)))
+    }
 
 
 def _reason(error: ValidationError, *, with_value: bool) -> str:
@@ -113,7 +117,7 @@ def _reason(error: ValidationError, *, with_value: bool) -> str:
 
     Args:
         error: of a model.
-        with_value: whether to show the value sent; not those of bodies, which can be secret.
+        with_value: whether to show the value sent; values of bodies can be secret.
     """
     first = error.errors(include_url=False)[0]
     place = _place(first["loc"])
@@ -138,7 +142,7 @@ def _sent(value: object) -> str:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Return where a member is, such as `files[3].camera`."""
+    """Return the path of a member, such as `files[3].camera`."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return place.removeprefix(".")
 
@@ -148,6 +152,10 @@ def _invalid_parameter(detail: str) -> RequestError:
 
 
 def _invalid_body(reason: str, model: type[BaseModel]) -> RequestError:
+    # A model's own example leaves out members that most bodies do without.
+    extra = model.model_config.get("json_schema_extra")
     fields = model.model_fields.items()
-    example = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    own = extra.get("examples") if isinstance(extra, dict) else None
+    members = {field.alias or name: field.examples[0] for name, field in fields if field.examples}
+    example = own[0] if isinstance(own, list) else members
     return RequestError(ProblemType.INVALID_BODY, f"{reason}; send JSON such as {json.dumps(example)}.")

@@ -12,7 +12,7 @@ from core.errors import QueueFullError, RateLimitError, RedisFullError
 from core.redis.admission import Accepted, RateLimit
 
 SHED_SECONDS: Final = 0.5
-"""How long a lane's uploads are rejected at once after one was. All are told to come back later than that."""
+"""Seconds for which uploads of a lane are rejected at once after Redis rejected one."""
 
 Overload = QueueFullError | RedisFullError
 
@@ -20,7 +20,7 @@ _OPEN: Final = (0.0, partial(RedisFullError, ""))  # of a lane without a recent 
 
 
 class Admission:
-    """Remembers for a moment which uploads Redis rejected in this process: of which lane, under which limit.
+    """Short memory of Redis' rejections in this process: full lanes and used-up rate limits.
 
     Redis decides, for all API processes together, but only when a job is accepted, after its image was
     stored. Under overload every rejected upload would cost storage a put and a delete; so only one in a while
@@ -32,13 +32,13 @@ class Admission:
         self._limits: dict[str, float] = {}  # as many as there are API keys with a limit
 
     def check_lane(self, lane: str) -> None:
-        """Return unless an upload of the lane was rejected just now; then raise the same error again."""
+        """Check that no upload of the lane was rejected just now; raise the same error again if one was."""
         until, error = self._lanes.get(lane, _OPEN)
         if time.monotonic() < until:
             raise error()
 
     def check_limit(self, limit: RateLimit | None) -> None:
-        """Return if the limit is not known to be used up.
+        """Check that the limit is not known to be used up.
 
         Raises:
             RateLimitError: it is.
@@ -60,7 +60,7 @@ class Admission:
         self._lanes[lane] = (time.monotonic() + SHED_SECONDS, again)
 
     def limit_used_up(self, limit: RateLimit | None, seconds: float) -> None:
-        """Remember that nothing is left of the limit for so long."""
+        """Remember that the limit is used up for some seconds."""
         if limit is not None:
             self._limits[limit.name] = time.monotonic() + seconds
 

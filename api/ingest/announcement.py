@@ -1,4 +1,4 @@
-"""Announcements of direct uploads, and the ids that stand for them: the server keeps nothing of one."""
+"""Announcements of direct uploads. An upload's id contains the announcement, so the server keeps nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAC_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An image that a client announced, and puts into storage itself.
+    """Announced image, which the client puts into storage itself.
 
     `job_id`: of the job that the image will have; the time in it is that of the announcement. `shard`: as of
     `core.jobs.Job`. `format`: a key of `MEDIA_TYPES`. `size`: bytes. `captured_ms`, `expires_ms`: as of
@@ -65,7 +65,7 @@ class Announcement:
 
     @classmethod
     def opened(cls, token: str, secret: bytes) -> Announcement | None:
-        """Return the announcement that an id stands for; None if the id was not made with this secret."""
+        """Return the announcement in an id; None if the id was not made with this secret."""
         try:
             sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except ValueError:
@@ -74,7 +74,7 @@ class Announcement:
         return cls(*json.loads(content)) if hmac.compare_digest(mac, _mac(content, secret)) else None
 
     def sealed(self, secret: bytes) -> str:
-        """Return an id that stands for this announcement, and that only who has the secret can make."""
+        """Return an id that contains this announcement, authenticated by the secret."""
         content = json.dumps(astuple(self), ensure_ascii=False, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(_mac(content, secret) + content).decode().rstrip("=")
 
@@ -90,7 +90,7 @@ class Announcement:
 
     @property
     def announced_ms(self) -> int:
-        """When it was announced, milliseconds since 1970."""
+        """Time of the announcement, milliseconds since 1970."""
         return accepted_ms(self.job_id)
 
     @property

@@ -1,4 +1,4 @@
-"""The check of announced images in storage, by their beginnings."""
+"""Check of announced images in storage, by their first bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Arrivals:
         self._fetches = ThreadPoolExecutor(_FETCHES, "arrivals")
 
     def check(self, announcements: Sequence[Announcement]) -> list[Arrival | RequestError | ImageError]:
-        """Return the arrival of each image, or what is wrong with it.
+        """Return the arrival of each image, or its error.
 
         Raises:
             StorageUnavailableError: storage is down.
@@ -58,7 +58,7 @@ class Arrivals:
                 return RequestError(
                     ProblemType.SIZE_MISMATCH,
                     f"{announcement.size:,} bytes were announced, but the image in storage has {size:,}; "
-                    "announce it again with the size that it has.",
+                    "announce it again with its size.",
                 )
             header = read_beginning(data) if len(data) < size else None
             if header is None:

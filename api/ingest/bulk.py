@@ -18,7 +18,7 @@ from core.redis.admission import Accepted, RateLimit
 from core.redis.eta import Place
 
 FileOutcome = tuple[Job, Place | None] | WastestreamError
-"""The job of a file, with its place in the queue, or why there is none."""
+"""The job of a file, with its place in the queue, or the error."""
 
 
 class Sender(Protocol):
@@ -42,7 +42,7 @@ _Checked = Image | RequestError | ImageError
 def submit_form(
     form: Form, call: Metadata, sender: Sender, ingest: Ingest
 ) -> tuple[list[FileOutcome], Accepted]:
-    """Submit the files of a form; return the outcome of each, and what is left of the rate limit.
+    """Submit the files of a form; return the outcome of each, and the rest of the rate limit.
 
     The good files are accepted together. Those that have metadata of their own are rejected alone for an
     idempotency key that was used with other bytes, or for a new camera beyond the bound.
@@ -86,7 +86,7 @@ def _checked(file: File, metadata: Metadata | RequestError, sender: Sender) -> _
 def _submit_whole(
     files: Sequence[File], checked: Sequence[_Checked], key: str | None, sender: Sender, ingest: Ingest
 ) -> tuple[list[FileOutcome], Accepted]:
-    """Submit the good files as one upload, which stands under the idempotency key of the call."""
+    """Submit the good files as one upload, with the idempotency key of the call."""
     images = [image for image in checked if isinstance(image, Image)]
     accepted = Accepted()
     if images:

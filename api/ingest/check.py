@@ -1,4 +1,4 @@
-"""The check of an upload's images by their beginnings, without decoding them; what identifies an upload."""
+"""Check of uploaded images by their first bytes, without decoding, and the digest of an upload."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALIASES: Final = {
 
 
 def check(data: ImageBytes, media_type: str, origin: Origin) -> Image:
-    """Check one image by its bytes' beginning, without decoding it.
+    """Check one image by its first bytes, without decoding it.
 
     The bytes tell what an image is. A declared type only excludes another image type: cameras declare
     `application/octet-stream`, nothing, or what their HTTP library adds by itself.

@@ -1,4 +1,4 @@
-"""The moment in which uploads become jobs: images stored, then jobs recorded and enqueued.
+"""Commit of uploads: images are stored, then jobs recorded and enqueued.
 
 Single uploads that come while others are being stored share an object and a call to Redis with each other
 (`api.ingest.group_commit`): storage costs by the object, about half as much for an image among several.
@@ -24,7 +24,7 @@ from core.storage import Content, ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an image comes from.
+    """Origin of an image.
 
     `captured_ms`: when it was taken, if the camera said. `expires_ms`: when it becomes too old, if ever.
     Both ms since 1970. `retry_of`: id of the job whose image is sent again, if it is.
@@ -38,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image whose header was read and found good.
+    """An image with a valid header.
 
     `format` is a key of `MEDIA_TYPES`; `cost_ms` is the cost of decoding it (`core.cost`).
     """
@@ -89,7 +89,7 @@ class Commits:
         return outcome
 
     def commit_call(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
-        """Accept the uploads of one call, of one lane; return what became of each.
+        """Accept the uploads of one call, of one lane; return the outcome of each.
 
         They share objects, and stand together as `JobStore.accept_many` says. Raises as `commit`, but for
         the errors that it returns.
@@ -121,7 +121,7 @@ class Commits:
         return outcomes
 
     def _shard(self, images: Sequence[Image], lane: str) -> tuple[list[Job], tuple[str, Content], str]:
-        """Return the jobs, the object (key and bytes) and the message of images that share an object."""
+        """Return jobs, object (key and bytes) and message of images that share an object."""
         shard = Shard.new([(image.origin.camera, image.format) for image in images])
         suffix = shard.suffix
         jobs = [

@@ -40,7 +40,7 @@ URL_SECONDS: Final = 900
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a client puts an image.
+    """Presigned URL for an image.
 
     `id`: stands for the upload. `expires_ms`: when the URL expires, milliseconds since 1970.
     """
@@ -52,7 +52,7 @@ class Slot:
 
 
 UploadOutcome = tuple[Job, Place | None] | WastestreamError
-"""The job of an upload, with its place in the queue, or why there is none."""
+"""The job of an upload, with its place in the queue, or the error."""
 
 
 class DirectUploads:
@@ -81,7 +81,7 @@ class DirectUploads:
         self._admission = Admission()
 
     def announce(self, announcements: Sequence[Announcement], limit: RateLimit | None) -> list[Slot]:
-        """Return where to put each image. Raises as `complete`: nobody is to put images in vain."""
+        """Return the URL for each image. Raises as `complete`, so that no client puts images in vain."""
         self._check_open(limit)
         secret = self._secret.read()
         return [self._slot(announcement, secret) for announcement in announcements]
@@ -97,7 +97,7 @@ class DirectUploads:
             limit: the client's rate limit.
 
         Returns:
-            The outcome of each upload, in order, and what is left of the limit.
+            The outcome of each upload, in order, and the rest of the limit.
 
         Raises:
             QueueFullError, RateLimitError: nothing was accepted.
@@ -133,13 +133,13 @@ class DirectUploads:
         return Slot(announcement.sealed(secret), url, announcement.media_type, expires_ms)
 
     def _existing(self, job_ids: Iterable[str]) -> dict[str, UploadOutcome]:
-        """Return the jobs that there are already, with their places."""
+        """Return the existing jobs, with their places."""
         jobs = [job for job in self._jobs.read_many(list(job_ids)) if job is not None]
         places = self._jobs.places([job.id for job in jobs]) if jobs else []
         return {job.id: (job, place) for job, place in zip(jobs, places, strict=True)}
 
     def _checked(self, announcements: Sequence[Announcement]) -> list[Arrival | WastestreamError]:
-        """Return the arrival of each image, or what is wrong with it."""
+        """Return the arrival of each image, or its error."""
         minutes = 2 * self._url_seconds // 60
         expired = RequestError(
             ProblemType.UPLOAD_EXPIRED,
@@ -202,7 +202,7 @@ class DirectUploads:
 
 
 def _opened(upload_id: str, secret: bytes, owner: str) -> Announcement | RequestError:
-    """Return what was announced; an error for an id that was not given to this owner."""
+    """Return the announcement, or the error for an id that another owner got or nobody."""
     announcement = Announcement.opened(upload_id, secret)
     if announcement is None or announcement.owner != owner:
         return RequestError(

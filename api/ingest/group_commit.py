@@ -1,4 +1,4 @@
-"""Group commit: the work of several threads that come at the same time is done at once for all of them."""
+"""Group commit: the concurrent work of several threads is done in one step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Role(Enum):
 
 
 class _Member(Generic[Item, Outcome]):
-    """An item, the thread that brought it, and what became of it. `role` leaves `WAITS` once."""
+    """An item, its thread, and its outcome. `role` leaves `WAITS` once."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
@@ -50,7 +50,7 @@ class _Member(Generic[Item, Outcome]):
 
 
 class GroupCommit(Generic[Item, Outcome]):
-    """Does items one group after the other; items that come while a group is under way make the next.
+    """Processes items in groups; items that come during a group make the next.
 
     Nobody waits for company: an item that comes while nothing is under way goes at once, alone. The thread of
     one item, the leader, does the work of its group while the others sleep. So the busier a process, the
@@ -75,7 +75,7 @@ class GroupCommit(Generic[Item, Outcome]):
         self._began = 0.0  # when the latest leader began, monotonic seconds
 
     def do(self, item: Item) -> Outcome:
-        """Have the item done, alone or with others, and return its outcome or raise its error."""
+        """Process the item, alone or in a group; return its outcome or raise its error."""
         mine: _Member[Item, Outcome] = _Member(item)
         with self._lock:
             self._waiting.append(mine)
@@ -88,7 +88,7 @@ class GroupCommit(Generic[Item, Outcome]):
         return mine.take_outcome()
 
     def _may_begin(self) -> bool:
-        """Say whether the next group need not wait for one that is under way. The lock must be held."""
+        """Return whether the next group may begin now. The lock must be held."""
         return not self._leaders or time.monotonic() - self._began > MAX_WAIT
 
     def _let_lead(self, member: _Member[Item, Outcome]) -> None:

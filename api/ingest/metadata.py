@@ -32,7 +32,7 @@ _KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a client says of an image. `captured_ms`: ms since 1970; `max_age`: seconds."""
+    """Metadata of an image, from its client. `captured_ms`: ms since 1970; `max_age`: seconds."""
 
     camera: str
     captured_ms: int | None = None
@@ -64,7 +64,7 @@ def read_headers(headers: Headers) -> Metadata:
 
 
 def read_part(part: memoryview, files: int, call: Metadata) -> list[Metadata | RequestError]:
-    """Read a form's part `metadata`: for each file what its entry says, and else the headers of the call.
+    """Read a form's part `metadata`. Headers of the call apply where a file's entry has no member.
 
     A wrong value is the error of its file.
 

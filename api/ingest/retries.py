@@ -38,7 +38,7 @@ RETRYABLE: Final = frozenset({JobState.FAILED, JobState.EXPIRED})
 """States of jobs that can be retried."""
 
 MAX_SECONDS: Final = 10.0
-"""Seconds after which `retry_all` begins no further job; its caller goes on where it ended."""
+"""Seconds after which `retry_all` begins no further job; another call continues."""
 
 _OUTAGES: Final = (
     DataLostError,
@@ -102,14 +102,14 @@ class Retries:
         return _Attempts(self._jobs, self._objects, self._ingest, SINGLE, limit).retry(job)
 
     def retry_all(
-        self, wanted: JobFilter, after: Cursor | None, most: int, limit: RateLimit | None = None
+        self, wanted: JobFilter, after: Cursor | None, max_jobs: int, limit: RateLimit | None = None
     ) -> tuple[list[Retried | Failed], Cursor | None]:
         """Retry jobs of the list, in the lane of bulk uploads.
 
         Args:
-            wanted: which, with `states` of `RETRYABLE` only.
+            wanted: filter, with `states` of `RETRYABLE` only.
             after: where to begin, None for the beginning.
-            most: maximum jobs.
+            max_jobs: maximum jobs.
             limit: as of `retry`.
 
         Returns:
@@ -119,7 +119,7 @@ class Retries:
             WastestreamError: as `Ingest.submit`, and no job was retried. After the first one such an error
                 ends the call early.
         """
-        page = self._index.page(wanted, after, most)
+        page = self._index.page(wanted, after, max_jobs)
         attempts = _Attempts(self._jobs, self._objects, self._ingest, BULK, limit)
         began = time.monotonic()
         outcomes: list[Retried | Failed] = []

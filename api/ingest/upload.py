@@ -21,7 +21,7 @@ from core.redis.job_store import JobStore
 from core.redis.server import RedisServer
 
 Outcome = Accepted | Rejection | RequestError
-"""The jobs that stand for an upload, or the error that concerns it alone."""
+"""The jobs of an upload, or the error of that upload alone."""
 
 Result = TypeVar("Result")
 
@@ -64,7 +64,7 @@ class Ingest:
         """Submit the uploads of one bulk call as `submit` does, but each with its own outcome.
 
         Returns:
-            What became of each, in order.
+            The outcome of each, in order.
 
         Raises:
             QueueFullError, RateLimitError: none of them was accepted.
@@ -72,8 +72,8 @@ class Ingest:
         """
         outcomes = self._admit(uploads)
         new = [upload for upload, known in zip(uploads, outcomes, strict=True) if known is None]
-        made = iter(self._guarded(uploads[0], lambda: self._commit_call(new)) if new else ())
-        return self._read_known([next(made) if known is None else known for known in outcomes])
+        committed = iter(self._guarded(uploads[0], lambda: self._commit_call(new)) if new else ())
+        return self._read_known([next(committed) if known is None else known for known in outcomes])
 
     def existing(self, ids: Sequence[str]) -> Accepted:
         """Return the jobs that an idempotency key made before.
@@ -87,7 +87,7 @@ class Ingest:
         return outcome
 
     def _admit(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection | None]:
-        """Return what is known of uploads of one client and lane before they are stored; None for new ones.
+        """Return the outcomes of uploads of one client and lane that are known; None for new uploads.
 
         Raises as `submit`.
         """
@@ -99,21 +99,26 @@ class Ingest:
             self._admission.check_lane(uploads[0].lane)
             return [None] * len(uploads)
         images = sum(len(upload.images) for upload in uploads)
-        found = iter(self._jobs.admit(used, uploads[0].lane, images))
-        return [None if upload.idempotency is None else next(found) for upload in uploads]
+        outcomes = iter(self._jobs.admit(used, uploads[0].lane, images))
+        return [None if upload.idempotency is None else next(outcomes) for upload in uploads]
 
     def _commit_call(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
         """Accept new uploads of one call; raise if the queue, or the rate limit, has no room for them."""
         outcomes = self._commits.commit_call(uploads)
         if any(isinstance(outcome, Accepted) and outcome.jobs for outcome in outcomes):
             return outcomes
-        rejection = next((one for one in outcomes if isinstance(one, QueueFullError | RateLimitError)), None)
+        rejections = (outcome for outcome in outcomes if isinstance(outcome, QueueFullError | RateLimitError))
+        rejection = next(rejections, None)
         try:
             if rejection is not None:
                 raise rejection
             return outcomes
         finally:
-            del outcomes, rejection  # as in `api.ingest.group_commit`: an error must not hold itself
+            del (
+                outcomes,
+                rejections,
+                rejection,
+            )  # as in `api.ingest.group_commit`: an error must not hold itself
 
     def _guarded(self, upload: Upload, commit: Callable[[], Result]) -> Result:
         """Commit uploads of this one's client and lane; remember it if they are rejected."""
@@ -127,25 +132,25 @@ class Ingest:
             raise
 
     def _read_known(self, outcomes: Sequence[Accepted | Rejection]) -> list[Outcome]:
-        """Return the outcomes with the jobs of those that were known before."""
+        """Return the outcomes, with the jobs of known uploads."""
         ids = [job_id for outcome in outcomes if isinstance(outcome, Accepted) for job_id in outcome.known]
         if not ids:
             return list(outcomes)
-        jobs = zip(self._jobs.read_many(ids), self._jobs.places(ids), strict=True)
-        found = dict(zip(ids, jobs, strict=True))
+        records = zip(self._jobs.read_many(ids), self._jobs.places(ids), strict=True)
+        by_id = dict(zip(ids, records, strict=True))
         return [
-            _existing([found[job_id] for job_id in outcome.known])
+            _existing([by_id[job_id] for job_id in outcome.known])
             if isinstance(outcome, Accepted) and outcome.known
             else outcome
             for outcome in outcomes
         ]
 
 
-def _existing(found: Sequence[tuple[Job | None, Place | None]]) -> Accepted | RequestError:
-    """Return the jobs that an idempotency key stands for, or the error that one is no longer known."""
-    jobs = [job for job, _ in found if job is not None]
-    if len(jobs) == len(found):
-        return Accepted(jobs, [place for _, place in found])
+def _existing(records: Sequence[tuple[Job | None, Place | None]]) -> Accepted | RequestError:
+    """Return the jobs of an idempotency key, or the error that a record has expired."""
+    jobs = [job for job, _ in records if job is not None]
+    if len(jobs) == len(records):
+        return Accepted(jobs, [place for _, place in records])
     return RequestError(
         ProblemType.IDEMPOTENCY_CONFLICT,
         "The idempotency key belongs to an upload whose record has expired; use a new key.",

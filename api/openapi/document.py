@@ -16,9 +16,11 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
 from api.auth.policy import COOKIE, is_by_camera, scope_of
+from api.http.body import BodyRule
 from api.http.default_headers import DEFAULTS
 from api.http.problem_types import ProblemType
 from api.http.request_id import HEADER as REQUEST_ID
+from api.openapi.components import Components
 from api.openapi.examples import curl, example
 from api.openapi.headers import HEADERS
 from api.openapi.operation import JSON, Answer, Body, Operation, operation_of
@@ -37,7 +39,7 @@ _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 _ARGUMENTS: Final = {"camera": CameraArgument, "job_id": JobId, "slug": Slug, "webhook_id": WebhookId}
 """Types of the arguments in paths."""
 
-_EVERY_ROUTE: Final = (
+EVERY_ROUTE: Final = (
     ProblemType.MALFORMED_REQUEST,
     ProblemType.INVALID_PARAMETER,
     ProblemType.REQUEST_TOO_SLOW,
@@ -45,7 +47,9 @@ _EVERY_ROUTE: Final = (
     ProblemType.SERVER_FAULT,
     ProblemType.SERVER_BUSY,
 )
-_WITH_SCOPE: Final = (
+"""Types of every operation."""
+
+WITH_SCOPE: Final = (
     ProblemType.KEY_REQUIRED,
     ProblemType.INVALID_KEY,
     ProblemType.INSUFFICIENT_SCOPE,
@@ -55,6 +59,8 @@ _WITH_SCOPE: Final = (
     ProblemType.DISK_FULL,
     ProblemType.DATA_LOST,
 )
+"""Types of every operation that needs a scope."""
+
 _NOT_BY_CAMERA: Final = (ProblemType.CAMERA_FORBIDDEN,)
 _WITH_BODY: Final = (ProblemType.BODY_TOO_LARGE,)
 _WITH_JSON: Final = (ProblemType.INVALID_BODY, ProblemType.UNSUPPORTED_BODY)
@@ -72,10 +78,9 @@ _PROBLEM_HEADERS: Final = {
 
 _ABOUT: Final = (
     "Classifies images of waste as biodegradable or non-biodegradable. Upload images, then read their jobs. "
-    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only "
-    "gain members "
-    "and problems, and requests only gain optional parameters and members: ignore members that you do "
-    "not know."
+    "Errors are problem details (RFC 9457); `type` is stable. Within a major version, responses only gain "
+    "members and problems, and requests only gain optional parameters and members: ignore members that you "
+    "do not know."
 )
 
 
@@ -87,12 +92,16 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         by_alias=True,
         ref_template=_REFERENCE,
     )
-    schemas = definitions["$defs"]
+    schemas, components = definitions["$defs"], Components()
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, described in operations:
         path = _ARGUMENT.sub(r"{\1}", rule.rule)
-        call = paths.setdefault(path, {})[method] = _operation(app, rule, described, schemas)
-        call["x-codeSamples"] = [{"lang": "Shell", "source": curl(method, path, call)}]
+        parameters = dict(_parameters_of(rule, described))
+        call = _operation(app, rule, described, schemas, components)
+        sample = curl(method, path, {**call, "parameters": parameters.values()})
+        references = [components.refer("parameters", name, each) for name, each in parameters.items()]
+        call |= {"parameters": references, "x-codeSamples": [{"lang": "Shell", "source": sample}]}
+        paths.setdefault(path, {})[method] = call
     return {
         "openapi": "3.1.0",
         "info": {
@@ -105,6 +114,7 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas,
+            **components.finish(),
             "headers": HEADERS,
             "examples": {kind.slug: {"value": _example(kind)} for kind in ProblemType},
             "securitySchemes": {
@@ -127,9 +137,9 @@ def openapi_document(app: Flask) -> dict[str, Any]:
 
 def problems_of(app: Flask, endpoint: str, described: Operation) -> list[ProblemType]:
     """Return the types of problems that an operation responds with, by status."""
-    types = {*_EVERY_ROUTE, *described.problems}
+    types = {*EVERY_ROUTE, *described.problems}
     if scope_of(app, endpoint) is not None:
-        types.update(_WITH_SCOPE)
+        types.update(WITH_SCOPE)
         types.update(() if is_by_camera(app, endpoint) else _NOT_BY_CAMERA)
     if described.body is not None:
         types.update(_WITH_BODY)
@@ -165,7 +175,10 @@ def _mode(model: type[BaseModel]) -> JsonSchemaMode:
     return "serialization" if issubclass(model, Output) else "validation"
 
 
-def _operation(app: Flask, rule: Rule, described: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(
+    app: Flask, rule: Rule, described: Operation, schemas: Mapping[str, Any], components: Components
+) -> dict[str, Any]:
+    """Return the description of an operation, without its parameters."""
     summary, _, description = inspect.cleandoc(app.view_functions[rule.endpoint].__doc__ or "").partition(
         "\n\n"
     )
@@ -182,36 +195,52 @@ def _operation(app: Flask, rule: Rule, described: Operation, schemas: Mapping[st
     if described.item_problems:
         document["x-item-problems"] = sorted(kind.uri for kind in described.item_problems)
     document["security"] = [] if scope is None else [{"key": []}, {"session": []}]
-    parameters = [*_path_parameters(rule), *_parameters(described.query, "query")]
-    parameters += [*_parameters(described.headers, "header"), *_parameters(AnyRequest, "header")]
-    document["parameters"] = parameters
     if described.body is not None:
-        document["requestBody"] = {"required": True, "content": _content(described.body, schemas)}
+        document["requestBody"] = {
+            "description": f"At most {_max_bytes(app.view_functions[rule.endpoint]):,} bytes.",
+            "required": True,
+            "content": _content(described.body, schemas),
+        }
+    problems = problems_of(app, rule.endpoint, described)
     document["responses"] = {
         **{str(status): _response(answer, schemas) for status, answer in described.answers.items()},
-        **_problem_responses(problems_of(app, rule.endpoint, described), described.answers, schemas),
+        **_problem_responses(problems, described.answers, schemas, components),
     }
     return document
 
 
-def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
+def _parameters_of(rule: Rule, described: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each parameter among the components, and its description."""
+    yield from _path_parameters(rule)
+    yield from _parameters(described.query, "query")
+    yield from _parameters(described.headers, "header")
+    yield from _parameters(AnyRequest, "header")
+
+
+def _path_parameters(rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in _ARGUMENT.findall(rule.rule):
         schema = TypeAdapter(_ARGUMENTS[name]).json_schema()
-        yield {"name": name, "in": "path", "required": True, **_described(schema)}
+        yield name, {"name": name, "in": "path", "required": True, **_described(schema)}
 
 
-def _parameters(model: type[BaseModel] | None, place: str) -> Iterator[dict[str, Any]]:
+def _parameters(model: type[BaseModel] | None, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if model is None:
         return
     schema = model.model_json_schema(by_alias=True)
-    for name, member in schema["properties"].items():
+    for field, name in ((field, info.alias or field) for field, info in model.model_fields.items()):
+        member = schema["properties"][name]
         member.pop("title", None)
-        yield {
-            "name": name,
-            "in": place,
-            "required": name in schema.get("required", ()),
-            **_described(_without_null(_inlined(member, schema.get("$defs", {})))),
-        }
+        # Models share the parameters of their base classes.
+        owner = next(base for base in model.__mro__ if field in inspect.get_annotations(base))
+        yield (
+            f"{owner.__name__}.{name}",
+            {
+                "name": name,
+                "in": place,
+                "required": name in schema.get("required", ()),
+                **_described(_without_null(_inlined(member, schema.get("$defs", {})))),
+            },
+        )
 
 
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
@@ -244,6 +273,12 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "anyOf": choices} if choices else schema
 
 
+def _max_bytes(view: Any) -> int:
+    """Return the limit of the bodies that a view accepts; see `api.http.body.accepts_body`."""
+    body_rule: BodyRule = view.body_rule
+    return body_rule.max_bytes
+
+
 def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
     if body.model is not None:
         return {JSON: _json(body.model, schemas)}
@@ -263,8 +298,10 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 
 def _response(answer: Answer, schemas: Mapping[str, Any]) -> dict[str, Any]:
     response: dict[str, Any] = {"description": answer.description, "headers": _headers(answer.headers)}
+    sample = {"example": answer.example} if answer.example else {}
     content: dict[str, Any] = {
-        kind: {"schema": {"type": "object" if kind == JSON else "string"}} for kind in answer.media_types
+        kind: {"schema": {"type": "object" if kind == JSON else "string"}, **sample}
+        for kind in answer.media_types
     }
     if answer.model is not None:
         content = {JSON: _json(answer.model, schemas), **content}
@@ -276,7 +313,10 @@ def _headers(names: Iterable[str]) -> dict[str, Any]:
 
 
 def _problem_responses(
-    types: Iterable[ProblemType], answers: Mapping[int, Answer], schemas: Mapping[str, Any]
+    types: Iterable[ProblemType],
+    answers: Mapping[int, Answer],
+    schemas: Mapping[str, Any],
+    components: Components,
 ) -> dict[str, dict[str, Any]]:
     """Return the responses with problems, by status, beside other responses with the same status."""
     responses: dict[str, dict[str, Any]] = {}
@@ -301,7 +341,10 @@ def _problem_responses(
             },
             "examples": {kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in members},
         }
-        responses[str(int(status))] = response
+        name = "Or".join(kind.slug.title().replace("-", "") for kind in members)
+        responses[str(int(status))] = (
+            response if status in answers else components.refer("responses", name, response)
+        )
     return responses
 
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from api.http.event_stream import MEDIA_TYPE
+
 SERVER: Final = "http://127.0.0.1:8000"
 """Address in examples of calls."""
 
-_PLAIN: Final = frozenset({"X-Request-ID", "If-None-Match", "after"})
+_PLAIN: Final = frozenset({"X-Request-ID", "If-None-Match", "Last-Event-ID", "after"})
 """Parameters that examples of calls leave out: they have values of earlier responses."""
 
 _IMAGES: Final = ("docs/examples/apple.jpg", "docs/examples/can.jpg")
@@ -50,6 +52,8 @@ def example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
 def curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
     """Return the line of a shell that calls an operation with the examples of its parameters and body."""
     words = ["curl", *([_KEY] if operation["security"] else [])]
+    if any(MEDIA_TYPE in response.get("content", ()) for response in operation["responses"].values()):
+        words.append("--no-buffer")
     given = [each for each in operation["parameters"] if "example" in each and each["name"] not in _PLAIN]
     words += [_header(each["name"], each["example"]) for each in given if each["in"] == "header"]
     words += _body(operation.get("requestBody"))

@@ -8,9 +8,8 @@ _TEXT: Final = {"type": "string"}
 
 HEADERS: Final[dict[str, dict[str, Any]]] = {
     "X-Request-ID": {
-        "description": "Id of the request, also in the server's log: the request's own `X-Request-ID`, "
-        "if it is 1 to "
-        "64 letters, digits, `.`, `_` or `-`; otherwise a new one.",
+        "description": "Id of the request, also in the server's log: the request's own `X-Request-ID`, if it "
+        "is 1 to 64 letters, digits, `.`, `_` or `-`; otherwise a new one.",
         "schema": _TEXT,
         "example": "8c1f0e6d2b7a4935",
     },
@@ -43,13 +42,16 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "example": '"images";q=256;w=26',
     },
     "RateLimit": {
-        "description": "Images left now, and the seconds until the burst is full again; with `r=0`, "
-        "until one more "
-        "image.",
+        "description": "Images left now, and the seconds until the burst is full again; with `r=0`, until "
+        "one more image.",
         "schema": _TEXT,
         "example": '"images";r=224;t=4',
     },
     "Content-Disposition": {"description": "File name, of CSV.", "schema": _TEXT},
+    "X-Accel-Buffering": {
+        "description": "Proxies must pass events on at once.",
+        "schema": {"const": "no"},
+    },
     "ETag": {"description": "Tag of the image, which never changes.", "schema": _TEXT},
     "Set-Cookie": {"description": "Cookie with the key of the page's session.", "schema": _TEXT},
     "WWW-Authenticate": {"description": "Scheme, and what the key lacks.", "schema": _TEXT},

@@ -22,16 +22,18 @@ class Answer:
     """A successful response.
 
     Attributes:
-        description: when it is sent.
+        description: meaning of the response.
         model: of its JSON; None for another media type, or no body.
         media_types: of a body that is not JSON.
         headers: names of header fields, from `api.openapi.headers`.
+        example: of a body that is not JSON.
     """
 
     description: str
     model: type[BaseModel] | None = None
     media_types: Sequence[str] = ()
     headers: Sequence[str] = ()
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ def register(app: Flask) -> None:
 
 
 def _check_query() -> None:
-    described = operation_of(current_app, request.endpoint) if request.endpoint else None
+    if not request.environ.get("QUERY_STRING") or request.endpoint is None:
+        return
+    described = operation_of(current_app, request.endpoint)
     if described is not None:
         check_query(described.query)

@@ -7,7 +7,7 @@ from werkzeug.routing import BaseConverter
 
 
 class JobIdConverter(BaseConverter):
-    """Anything that is not the name of a call beside the jobs, so that `GET /v1/jobs/query` is 405.
+    """Any text but the names of calls beside the jobs, so that `GET /v1/jobs/query` is 405.
 
     A text that is no id gets a sentence of its own from the routes.
     """

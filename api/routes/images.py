@@ -69,18 +69,19 @@ _FORM: Final = {
             },
             "required": ["files"],
             "additionalProperties": False,
-            "description": "JSON, the first part: for each file what it has instead of the header fields.",
+            "description": "JSON, the first part: for each file the values that replace the header fields.",
         },
         "files": {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
             "maxItems": MAX_FILES,
-            "description": "The images. Fields may have any name but `metadata`; other text fields are "
-            "ignored.",
+            "description": "The images, as file parts; names other than `files` are accepted. "
+            "Text fields are rejected.",
         },
     },
     "required": ["files"],
+    "additionalProperties": False,
 }
 
 _UPLOAD_PROBLEMS: Final = (
@@ -121,10 +122,8 @@ def upload() -> tuple[Response, int, dict[str, str]]:
     """Upload one image.
 
     JPEG, PNG or WebP, at most 10 MiB and 50 million pixels. 202 means: stored, recorded and enqueued. With
-    `wait`,
-    which needs the scope `read` as well, the response comes as soon as the job has settled; the image is
-    accepted
-    before the wait begins, whatever its outcome.
+    `wait`, which needs the scope `read` as well, the response comes as soon as the job has settled; the image
+    is accepted before the wait begins, whatever its outcome.
     """
     seconds = read_query(WaitQuery).wait
     if seconds:

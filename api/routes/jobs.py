@@ -44,7 +44,7 @@ def list_jobs() -> Response:
     if query.camera is not None:
         caller().check_camera(query.camera)
     try:
-        wanted = query.filter(query.states)
+        wanted = query.filter(query.states or ())
     except ValueError as error:
         raise RequestError(ProblemType.INVALID_PARAMETER, str(error)) from error
     deps = services()
@@ -87,8 +87,8 @@ def cancel(job_id: str) -> Response:
     """Cancel a job.
 
     A job belongs to the API key that sent it: to other keys without the scope `admin` it does not exist. A
-    job
-    that a worker is classifying is cancelled as well: the worker's result is discarded. The image is kept.
+    job that a worker is classifying is cancelled as well: the worker's result is discarded. The image is
+    kept.
     """
     _check_id(job_id)
     state = services().jobs.cancel(job_id, "" if caller().may(Scope.ADMIN) else caller().id)
@@ -117,11 +117,11 @@ def query() -> Response:
     """
     ids = _ids(read_document(schemas.JobsQuery))
     valid_ids = [job_id for job_id in ids if is_job_id(job_id)]
-    found = map(caller().visible, services().jobs.read_many(valid_ids))
-    known = dict(zip(valid_ids, found, strict=True))
-    jobs = [schemas.Job.of(job) for job_id in ids if (job := known.get(job_id)) is not None]
+    jobs = map(caller().visible, services().jobs.read_many(valid_ids))
+    known = dict(zip(valid_ids, jobs, strict=True))
+    listed = [schemas.Job.of(job) for job_id in ids if (job := known.get(job_id)) is not None]
     unknown = [job_id for job_id in ids if known.get(job_id) is None]
-    return respond_with(schemas.FoundJobs(jobs=jobs, unknown=unknown))
+    return respond_with(schemas.FoundJobs(jobs=listed, unknown=unknown))
 
 
 @blueprint.get("/<job_id>/image")

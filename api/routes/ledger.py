@@ -22,7 +22,6 @@ from core.hours import hour_of
 from core.redis.api_keys import Scope
 from core.redis.camera_reports import SAMPLED
 from core.redis.ledger import COUNTERS, LedgerRow
-from core.times import written
 
 MAX_ROWS: Final = 100_000
 """Maximum rows in one response: a month of 130 cameras."""
@@ -53,8 +52,9 @@ def show() -> Response:
     """Read the ledger.
 
     Every image received, by outcome, for each camera and hour of acceptance. Each counter changes in the same
-    atomic step as the job's state. Beside them are the counts of gateways, by hour of capture. At most
-    100,000 rows. A key that is bound to cameras gets their rows only.
+    atomic step as the job's state. Rows are of whole hours: those that the period touches. Beside them are
+    the counts of gateways, by hour of capture. At most 100,000 rows. A key that is bound to cameras gets
+    their rows only.
     """
     query = read_query(LedgerQuery)
     cameras, span = _cameras(query.camera), _span(query)
@@ -71,8 +71,8 @@ def show() -> Response:
 def _names(span: Span, cameras: Sequence[str] | None) -> list[str]:
     """Return the names of rows, those too that only a gateway has counted."""
     first, last = hour_of(span.first), hour_of(span.last - _HOUR)
-    counted = services().ledger.names(first, last, cameras, most=MAX_ROWS + 1)
-    sampled = services().camera_reports.rows(first, last, most=MAX_ROWS + 1)
+    counted = services().ledger.names(first, last, cameras, max_rows=MAX_ROWS + 1)
+    sampled = services().camera_reports.rows(first, last, max_rows=MAX_ROWS + 1)
     if cameras is not None:
         wanted = set(cameras)
         sampled = [name for name in sampled if name.partition(":")[2] in wanted]
@@ -120,14 +120,16 @@ def _wants_csv(query: LedgerQuery) -> bool:
 
 def _span(query: LedgerQuery) -> Span:
     """Return the hours that `from` and `to` touch; by default the last 24, with the current one."""
+    try:
+        query.check()
+    except ValueError as error:
+        raise _bad(str(error)) from error
     first, last = query.first, query.last
     if last is None:
         now = datetime.now(UTC)
         last = now if first is None else max(now, first + _HOUR)
     if first is None:
         first = last - _DEFAULT_SPAN
-    if first >= last:
-        raise _bad(f"from={written(first)} is not before to={written(last)}; send an earlier from.")
     begin = first.replace(minute=0, second=0, microsecond=0)
     end = last.replace(minute=0, second=0, microsecond=0)
     return Span(begin, end if end == last else end + _HOUR)

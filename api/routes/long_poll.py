@@ -1,8 +1,9 @@
-"""Long polling, `?wait=SECONDS`: a response as soon as a job settles."""
+"""Long polling, `?wait=SECONDS`: the response comes as soon as a job settles."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from flask import request
@@ -29,7 +30,26 @@ def wait_settled(job_id: str, seconds: float) -> tuple[Job | None, dict[str, str
     already, so that the client does not poll at full speed.
     """
     began = time.monotonic()
-    timeout = seconds if request.environ.get(MAY_WAIT, True) else 0.0
-    job = services().job_events.wait_settled(job_id, read_visible, timeout)
-    early = job is not None and not job.state.terminal and time.monotonic() - began < seconds
-    return job, {"Retry-After": str(_RETRY_AFTER)} if early else {}
+    job = services().job_events.wait_settled(job_id, read_visible, _allowed(seconds))
+    ready = job is None or job.state.terminal
+    return job, _headers(began, seconds, ready=ready)
+
+
+def wait_ready(read: Callable[[], bool], seconds: float) -> dict[str, str]:
+    """Call `read` after jobs have settled until it returns true, or for `seconds`.
+
+    Returns:
+        Headers for the response, as `wait_settled`.
+    """
+    began = time.monotonic()
+    ready = services().job_events.wait_any(services().recent, read, _allowed(seconds))
+    return _headers(began, seconds, ready=ready)
+
+
+def _allowed(seconds: float) -> float:
+    return seconds if request.environ.get(MAY_WAIT, True) else 0.0
+
+
+def _headers(began: float, seconds: float, *, ready: bool) -> dict[str, str]:
+    early = not ready and time.monotonic() - began < seconds
+    return {"Retry-After": str(_RETRY_AFTER)} if early else {}

@@ -17,6 +17,7 @@ from core.lanes import LANES
 from core.redis.api_keys import Scope
 from core.redis.job_store import JobStore
 from core.redis.ledger import TERMINAL
+from core.redis.pending import PendingJobs
 from core.redis.workers import running_models
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,6 +54,9 @@ def _lines() -> Iterator[str]:
     yield from _cameras(deps)
     yield from _queue(deps)
     yield from _workers(deps)
+    yield from _metric(
+        "wastestream_event_streams", "gauge", "Event streams open.", [Sample(deps.streams.total(), {})]
+    )
     yield from _sinks(deps)
 
 
@@ -167,7 +171,7 @@ def _sinks(deps: Services) -> Iterator[str]:
     yield from _metric(
         "wastestream_sink_behind_seconds",
         "gauge",
-        "Seconds since the oldest result was due that a sink has not carried out; 0 without one.",
+        "Seconds since the oldest undelivered result of a sink was due; 0 without one.",
         (Sample(state.behind, {"sink": state.name}) for state in states),
     )
     yield from _metric(
@@ -179,7 +183,7 @@ def _sinks(deps: Services) -> Iterator[str]:
     yield from _metric(
         "wastestream_sink_gaps_total",
         "counter",
-        "Times that a sink came too late for results, which it has missed.",
+        "Times that results expired before a sink read them.",
         (Sample(state.gaps, {"sink": state.name}) for state in states),
     )
 
@@ -191,7 +195,8 @@ def _first_hour(jobs: JobStore) -> str:
     the queue is ordered by Redis' clock and the rows are counted by the API's.
     """
     now = jobs.now_ms()
-    oldest = [job_id for lane in LANES for job_id in jobs.pending_before(lane, now, 1) if is_job_id(job_id)]
+    pending = PendingJobs(jobs.client)
+    oldest = [id_ for lane in LANES for id_ in pending.accepted_before(lane, now, 1) if is_job_id(id_)]
     return hour_of(min([now - _DAY_MS, *(accepted_ms(job_id) - _HOUR_MS for job_id in oldest)]))
 
 

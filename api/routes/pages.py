@@ -1,4 +1,4 @@
-"""The page: people drop a picture and see its class.
+"""The page: people drop pictures and see their classes.
 
 It is plain HTML with a style sheet and JavaScript modules, and uses the public API only.
 """
@@ -46,7 +46,7 @@ HEADERS: Final = {
 """Headers of the page and its assets."""
 
 PAGE_HEADERS: Final = ("Referrer-Policy", "Permissions-Policy")
-"""Those of them that other responses do not have."""
+"""Headers that only the page and its assets have."""
 
 
 @blueprint.get("/")

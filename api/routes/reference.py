@@ -13,7 +13,7 @@ from api.auth.policy import public
 from api.http.problem_types import ProblemType
 from api.openapi.document import openapi_document
 from api.openapi.operation import Answer, operation
-from api.openapi.reference import EVERYWHERE, as_json, by_status
+from api.openapi.reference import as_json, context
 from api.openapi.text import anchor, code, type_text
 from api.routes.pages import HEADERS, PAGE_HEADERS
 
@@ -48,7 +48,7 @@ def docs() -> Response:
     The OpenAPI document as a page for people.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
-    return _page("reference.html", api=_document(app), everywhere=EVERYWHERE, problems=by_status())
+    return _page("reference.html", **context(_document(app)))
 
 
 @blueprint.get("/problems/<slug>")
@@ -58,16 +58,16 @@ def docs() -> Response:
     problems=[ProblemType.ROUTE_NOT_FOUND],
 )
 def problem(slug: str) -> Response:
-    """Read what a type of problem means."""
+    """Read the explanation of a type of problem."""
     for kind in ProblemType:
         if kind.slug == slug:
             return _page("problem.html", problem=kind)
     raise NotFound
 
 
-def _page(template: str, **context: Any) -> Response:
+def _page(template: str, **variables: Any) -> Response:
     response = Response(
-        render_template(template, **context), HTTPStatus.OK, content_type="text/html; charset=utf-8"
+        render_template(template, **variables), HTTPStatus.OK, content_type="text/html; charset=utf-8"
     )
     response.headers.update(HEADERS)
     return response

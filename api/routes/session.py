@@ -99,9 +99,7 @@ def sign_out() -> Response:
 def _session(key: Key | None) -> Response:
     shown = None if key is None else SessionKey(name=key.name, scopes=sorted(key.scopes))
     cameras = None if key is None or key.cameras is None else list(key.cameras)
-    response = respond_with(Session(required=True, key=shown, cameras=cameras))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return respond_with(Session(required=True, key=shown, cameras=cameras))
 
 
 def _seconds(key: Key) -> int:

@@ -61,7 +61,7 @@ blueprint = Blueprint("uploads", __name__, url_prefix="/v1/uploads")
 @by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
-    {201: Answer("Where to put each image.", schemas.UploadSlots)},
+    {201: Answer("The presigned URL for each image.", schemas.UploadSlots)},
     problems=[*_PROBLEMS, ProblemType.INVALID_TIME, ProblemType.CAMERA_FORBIDDEN],
     body=Body(schemas.Announcements),
 )

@@ -1,4 +1,4 @@
-"""`/v1/webhooks`: where results are posted to."""
+"""`/v1/webhooks`: targets to which results are posted."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def create() -> tuple[Response, int]:
     new = read_document(NewWebhook)
     _check_target(new.url)
     webhook = services().webhooks.create(new.url, new.cameras, new.states)
-    response = respond_with(CreatedWebhook.of(webhook, _sinks()[webhook.sink]))
-    response.headers["Cache-Control"] = "no-store"
-    return response, HTTPStatus.CREATED
+    return respond_with(CreatedWebhook.of(webhook, _sinks()[webhook.sink])), HTTPStatus.CREATED
 
 
 @blueprint.get("")
@@ -52,7 +50,7 @@ def create() -> tuple[Response, int]:
 def show() -> Response:
     """List the webhooks.
 
-    With how far behind each is, and why its last attempt failed.
+    With the delay of each, and the error of its last attempt.
     """
     webhooks, sinks = services().webhooks.all(), _sinks()
     known = [webhook for webhook in webhooks if webhook.sink in sinks]  # not deleted meanwhile
@@ -84,7 +82,7 @@ def delete(webhook_id: str) -> Response:
 def replay(webhook_id: str) -> tuple[Response, int]:
     """Replay a webhook.
 
-    It goes on from a cursor or a time, or without either from where it stopped, as soon as a delivery in
+    It continues at a cursor or a time, or without either where it stopped, as soon as a delivery in
     progress has ended. A dead one becomes active.
     """
     webhook = services().webhooks.find(webhook_id)

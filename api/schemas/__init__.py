@@ -1,1 +1,1 @@
-"""The JSON documents of the API's answers."""
+"""Models of the API's requests and responses."""

@@ -1,4 +1,4 @@
-"""Base classes of the models of requests and answers, and the types that several of them share."""
+"""Base classes of the models of requests and responses, and their shared types."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ CameraArgument = Annotated[
 
 
 class Input(BaseModel):
-    """Base of what clients send. Unknown members are errors."""
+    """Base of requests. Unknown members are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Output(BaseModel):
-    """Base of what the API responds with. Later versions may add members."""
+    """Base of responses. Later versions may add members."""
 
     model_config = ConfigDict(frozen=True, use_enum_values=True)
 

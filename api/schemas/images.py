@@ -21,10 +21,8 @@ class UploadHeaders(Input):
         Field(
             alias="X-Camera-Id",
             description="Camera that took the image: 1 to 64 bytes of letters and digits of any script, "
-            "spaces and "
-            "`. _ - : , ( ) @`, beginning with a letter or digit. Send characters beyond ASCII as UTF-8, "
-            "raw or "
-            "percent-encoded. It is stored in Unicode's composed form (NFC).",
+            "spaces and `. _ - : , ( ) @`, beginning with a letter or digit. Send characters beyond ASCII as "
+            "UTF-8, raw or percent-encoded. It is stored in Unicode's composed form (NFC).",
             pattern=CAMERA_PATTERN,
             examples=["belt-1"],
         ),
@@ -34,8 +32,8 @@ class UploadHeaders(Input):
         Field(
             alias="X-Captured-At",
             description="When the image was taken: RFC 3339 with zone, or seconds (9 or 10 digits) or "
-            "milliseconds "
-            "(12 or 13) since 1970, optionally with decimals; at most 5 minutes ahead of the server's clock.",
+            "milliseconds (12 or 13) since 1970, optionally with decimals; at most 5 minutes ahead of the "
+            "server's clock.",
             json_schema_extra={
                 "type": "string",
                 "anyOf": [
@@ -51,8 +49,8 @@ class UploadHeaders(Input):
         Field(
             alias="X-Max-Age",
             description="Seconds after which classifying the image is pointless, counted from "
-            "`X-Captured-At`, or "
-            "from acceptance without it. A job that is not classified by then settles `expired`.",
+            "`X-Captured-At`, or from acceptance without it. A job that is not classified by then settles "
+            "`expired`.",
             gt=0,
             le=604_800,
         ),
@@ -61,9 +59,9 @@ class UploadHeaders(Input):
         str | None,
         Field(
             alias="Idempotency-Key",
-            description="The same key with the same camera, bytes and media types returns the same job "
-            "and makes no "
-            "second one, so a client that missed a response can repeat the call. Each API key has its own.",
+            description="The same key with the same camera, bytes and media types returns the same job and "
+            "makes no second one, so a client that missed a response can repeat the call. Each API key has "
+            "its own.",
             pattern=r"^[\x21-\x7e]{1,128}$",
             examples=["7c0c2a4e-6f0b-4d3c-9b52-0d8a5f1e7b11"],
         ),

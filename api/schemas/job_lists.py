@@ -1,4 +1,4 @@
-"""Lists of jobs: what to list, and a page."""
+"""Lists of jobs: filter and page."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ import time
 from collections.abc import Iterable
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import CameraId, Input, Moment, Output
+from api.schemas.base import Output
 from api.schemas.jobs import Job
+from api.schemas.period import AcceptancePeriod
+from api.schemas.states import StateFilter
 from core.jobs import JobState
 from core.redis.job_index import Cursor, JobFilter
-from core.times import written
 
 MAX_JOBS: Final = 1000
 """Maximum jobs in one page."""
 
 _EXAMPLE_CURSOR: Final = "1769843700412-0-0-1769847300000"
 _DAY_MS: Final = 24 * 3_600_000
-_STATES: Final = [state.value for state in JobState]
 _WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
-
-
-def _states(texts: list[str]) -> tuple[JobState, ...]:
-    names = [name for text in texts for name in text.split(",")]
-    if not set(names) <= set(_STATES):
-        raise ValueError(f"is not a state; use {', '.join(_STATES)}, or several of them with commas")
-    return tuple(map(JobState, names))
 
 
 def _limit(text: str) -> int:
@@ -53,31 +46,9 @@ NextCursor = Annotated[
 ]
 
 
-class JobSelection(Input):
-    """Which jobs, besides their states."""
+class JobSelection(AcceptancePeriod):
+    """Filter of jobs, besides their states."""
 
-    model_config = ConfigDict(populate_by_name=False)  # `from` is a member of bodies, `first` is none.
-
-    camera: Annotated[
-        CameraId | None, Field(description="Only jobs of this camera.", examples=["belt-1"])
-    ] = None
-    first: Annotated[
-        Moment | None,
-        Field(
-            alias="from",
-            description="Jobs accepted at this time or later: a date (midnight UTC), or an RFC 3339 time "
-            "with zone. Default: 24 hours before `to`.",
-            examples=["2026-01-31T07:00:00Z"],
-        ),
-    ] = None
-    last: Annotated[
-        Moment | None,
-        Field(
-            alias="to",
-            description="Jobs accepted before this time, written like `from`. Default: now.",
-            examples=["2026-01-31T08:00:00Z"],
-        ),
-    ] = None
     after: Annotated[
         Annotated[
             Cursor,
@@ -100,15 +71,12 @@ class JobSelection(Input):
         Raises:
             ValueError: `from` is not before `to`.
         """
+        self.check()
         to_ms = None if self.last is None else round(self.last.timestamp() * 1000)
         if self.first is None:
             from_ms = (time.time_ns() // 1_000_000 if to_ms is None else to_ms) - _DAY_MS
         else:
             from_ms = round(self.first.timestamp() * 1000)
-        if self.first and self.last and self.first >= self.last:
-            raise ValueError(
-                f"from={written(self.first)} is not before to={written(self.last)}; send an earlier from."
-            )
         return JobFilter(from_ms, to_ms, frozenset(states), self.camera or "", owner)
 
 
@@ -116,15 +84,13 @@ class JobListQuery(JobSelection):
     """Jobs to list."""
 
     states: Annotated[
-        tuple[JobState, ...],
-        BeforeValidator(_states),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "enum": _STATES}}),
+        StateFilter,
         Field(
             alias="state",
             description="Only jobs in one of these states; repeated, or separated by commas.",
             examples=[["failed", "expired"]],
         ),
-    ] = ()
+    ] = None
     limit: Annotated[
         int,
         BeforeValidator(_limit),

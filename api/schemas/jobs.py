@@ -58,8 +58,7 @@ class Job(Output):
         JobState,
         Field(
             description="`queued`, or a terminal state, which never changes: `classified` (see "
-            "`prediction`), "
-            "`failed` (see `error`), `expired` (exceeded its `X-Max-Age`) or `cancelled`.",
+            "`prediction`), `failed` (see `error`), `expired` (exceeded its `X-Max-Age`) or `cancelled`.",
             examples=["classified"],
         ),
     ]

@@ -8,35 +8,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from api.schemas.base import CameraId, Input, Moment, Output, Timestamp
+from api.schemas.base import Output, Timestamp
+from api.schemas.period import AcceptancePeriod
 from core.redis.camera_reports import add_up
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
 from core.times import hour_timestamp, written
 
 
-class LedgerQuery(Input):
+class LedgerQuery(AcceptancePeriod):
     """Rows of the ledger to return."""
 
-    camera: Annotated[
-        CameraId | None, Field(description="Only rows of this camera.", examples=["belt-1"])
-    ] = None
-    first: Annotated[
-        Moment | None,
-        Field(
-            alias="from",
-            description="The first hour: a date (midnight UTC), or an RFC 3339 time with zone. "
-            "Default: 24 hours before `to`.",
-            examples=["2026-01-31T07:00:00Z"],
-        ),
-    ] = None
-    last: Annotated[
-        Moment | None,
-        Field(
-            alias="to",
-            description="End of the last hour, written like `from`. Default: now.",
-            examples=["2026-01-31T08:00:00Z"],
-        ),
-    ] = None
     format: Annotated[
         Literal["json", "csv"] | None,
         Field(

@@ -1,4 +1,4 @@
-"""Answers of the probes."""
+"""Responses of the probes."""
 
 from __future__ import annotations
 
@@ -33,21 +33,20 @@ class Sink(Output):
     behind: Annotated[
         float,
         Field(
-            description="Seconds since the oldest result was due that it has not carried out; 0 without.",
+            description="Seconds since the oldest undelivered result was due; 0 without one.",
             examples=[0.0],
         ),
     ]
-    error: Annotated[str, Field(description="Why it does not get on; empty while it does.", examples=[""])]
-    gaps: Annotated[
-        int, Field(description="How often it came too late for results, which it has missed.", examples=[0])
-    ]
+    error: Annotated[str, Field(description="Error that stops it; empty while it works.", examples=[""])]
+    gaps: Annotated[int, Field(description="Times that results expired before it read them.", examples=[0])]
 
 
 class Readiness(Output):
     """State of every dependency. Members after `paused` are for keys with the scope `read`."""
 
     status: Annotated[
-        Literal["ready", "not ready"], Field(description="Whether every check but the warnings is `ok`.")
+        Literal["ready", "not ready"],
+        Field(description="Whether every check is `ok`; warnings do not count."),
     ]
     checks: Annotated[
         dict[str, str],

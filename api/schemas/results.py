@@ -6,12 +6,11 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from api.schemas.base import CameraId, Moment, Output
+from api.schemas.base import CameraId, Input, Moment, Output
 from api.schemas.jobs import Job
-from api.schemas.wait import WaitQuery
-from core.jobs import JobState
+from api.schemas.states import TerminalStateFilter
+from api.schemas.wait import Wait
 from core.redis.feed import CURSOR_PATTERN, Cursor
-from core.redis.ledger import TERMINAL
 
 MAX_RESULTS: Final = 1000
 """Maximum results in one response."""
@@ -26,28 +25,18 @@ def _cursor(text: object) -> Cursor:
     return cursor
 
 
-def _states(text: str) -> frozenset[JobState]:
-    states = text.split(",")
-    for state in states:
-        if state not in TERMINAL:
-            raise ValueError(f"{state[:40]!r} is not a terminal state; use {', '.join(TERMINAL)}")
-    return frozenset(map(JobState, states))
-
-
 FeedCursor = Annotated[
     Cursor, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})
 ]
 
 
-class ResultsQuery(WaitQuery):
+class FeedQuery(Input):
     """Part of the feed to read."""
 
     after: Annotated[
         FeedCursor | None,
         Field(
-            description="Cursor after which to read: `next` of an earlier response. Default: before the "
-            "oldest "
-            "results that are kept.",
+            description="Cursor after which to read: `next` of an earlier response, or the `id` of an event.",
             examples=[_EXAMPLE],
         ),
     ] = None
@@ -56,23 +45,48 @@ class ResultsQuery(WaitQuery):
         Field(
             alias="from",
             description="Instead of `after`: time of settling from which to read, a date (midnight UTC) "
-            "or an RFC "
-            "3339 time with zone.",
+            "or an RFC 3339 time with zone.",
             examples=["2026-01-31T07:00:00Z"],
         ),
     ] = None
     camera: Annotated[
-        CameraId | None, Field(description="Only results of this camera.", examples=["belt-1"])
-    ] = None
+        tuple[CameraId, ...],
+        Field(description="Only results of this camera; repeat it for several.", examples=[["belt-1"]]),
+    ] = ()
     state: Annotated[
-        frozenset[JobState] | None,
-        BeforeValidator(_states),
-        WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TERMINAL)})(,({'|'.join(TERMINAL)}))*$"}),
+        TerminalStateFilter,
         Field(
-            description="Only results with these states, separated by commas.", examples=["classified,failed"]
+            description="Only results with these states; repeated, or separated by commas.",
+            examples=[["classified", "failed"]],
         ),
     ] = None
+
+
+class ResultsQuery(FeedQuery):
+    """Page of the feed to read."""
+
+    wait: Annotated[
+        Wait,
+        Field(
+            description="Seconds to wait for a result. The response comes as soon as there is one, or after "
+            "this time without results. With `Retry-After` it came early, because too many requests wait.",
+            examples=[10],
+        ),
+    ] = 0.0
     limit: Annotated[int, Field(description="Maximum results in the response.", ge=1, le=MAX_RESULTS)] = 100
+
+
+class EventsHeaders(Input):
+    """Cursor at which a stream of events continues."""
+
+    last_event_id: Annotated[
+        FeedCursor | None,
+        Field(
+            alias="Last-Event-ID",
+            description="`id` of the last event that was received, instead of `after`.",
+            examples=[_EXAMPLE],
+        ),
+    ] = None
 
 
 class Results(Output):
@@ -85,8 +99,7 @@ class Results(Output):
         str,
         Field(
             description="Cursor after these results: the next call's `after`. A page can be short or "
-            "empty although "
-            "more follow: compare `end`.",
+            "empty although more follow: `end` says whether they do.",
             pattern=CURSOR_PATTERN,
             examples=[_EXAMPLE],
         ),

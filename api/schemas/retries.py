@@ -1,4 +1,4 @@
-"""Retries of jobs: which, and their outcomes."""
+"""Retries of jobs: filter and outcomes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from api.schemas.problems import Problem
 MAX_RETRIES: Final = 100
 """Maximum jobs that one call retries."""
 
-OldId = Annotated[
-    str, Field(description="Id of the job that was to be retried.", examples=["01K9Z1V9WS0M4E6Q1B3ZC6XJ7D"])
-]
+OldId = Annotated[str, Field(description="Id of the old job.", examples=["01K9Z1V9WS0M4E6Q1B3ZC6XJ7D"])]
 
 
 class RetrySelection(JobSelection):
@@ -65,7 +63,7 @@ class FailedRetry(Output):
 
 
 class RetryOutcome(Output):
-    """Outcome of each job that was to be retried."""
+    """Outcome of each retry."""
 
     items: Annotated[
         list[RetriedJob | FailedRetry], Field(description="Outcomes, in the order of acceptance.")

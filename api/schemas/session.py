@@ -24,11 +24,11 @@ class SessionKey(Output):
     """Key of a call."""
 
     name: Annotated[str, Field(description="Name of the key.", examples=["page"])]
-    scopes: Annotated[list[Scope], Field(description="What it may do.", examples=[["ingest", "read"]])]
+    scopes: Annotated[list[Scope], Field(description="Scopes of the key.", examples=[["ingest", "read"]])]
 
 
 class Session(Output):
-    """Whether calls need a key, and the key of this call."""
+    """Access of this call: whether calls need a key, and its key."""
 
     required: Annotated[bool, Field(description="Whether calls need a key.", examples=[True])]
     key: Annotated[SessionKey | None, Field(description="Key of this call; null without one.")]

@@ -1,4 +1,4 @@
-"""Direct uploads: what clients announce, where they put it, and what became of it."""
+"""Direct uploads: announcements, presigned URLs, and outcomes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ MAX_UPLOADS: Final = 1000
 
 _EXAMPLE: Final = "wS0c1rVq2..."
 
-UploadId = Annotated[
-    str, Field(description="Id of a direct upload: keep it as it is; it says nothing.", examples=[_EXAMPLE])
-]
+UploadId = Annotated[str, Field(description="Id of a direct upload: an opaque text.", examples=[_EXAMPLE])]
 
 
 class AnnouncedFile(Input):
@@ -80,14 +78,14 @@ class Announcements(Input):
 
 
 class UploadSlot(Output):
-    """Where to put one image."""
+    """Presigned URL for one image."""
 
     id: UploadId
     method: Literal["PUT"] = "PUT"
     url: Annotated[
         str,
         Field(
-            description="Presigned URL. Whoever has it can put this image, so keep it secret.",
+            description="Presigned URL. Anyone with it can put this image, so keep it secret.",
             json_schema_extra={"format": "uri"},
             examples=["https://s3.example.com/wastestream/images/_direct/2026/01/31/x.jpeg?X-Amz-..."],
         ),
@@ -106,7 +104,7 @@ class UploadSlot(Output):
 
 
 class UploadSlots(Output):
-    """Where to put the images."""
+    """Presigned URLs for the images."""
 
     uploads: Annotated[list[UploadSlot], Field(description="In the order of the files.")]
 

@@ -1,4 +1,4 @@
-"""Long polling's parameter."""
+"""Parameter of long polling."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+Wait = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT}),
+]
+
+
 class WaitQuery(Input):
-    """How long to wait for the job to settle."""
+    """Time to wait for the job to settle."""
 
     wait: Annotated[
-        float,
-        BeforeValidator(_seconds),
-        WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_WAIT}),
+        Wait,
         Field(
             description="Seconds to wait for the job to settle. The response comes as soon as it has, or "
-            "after this "
-            "time with the job as it is. With `Retry-After` it came early, because too many requests wait.",
+            "after this time with the job as it is. With `Retry-After` it came early, because too many "
+            "requests wait.",
             examples=[10],
         ),
     ] = 0.0

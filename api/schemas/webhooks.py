@@ -1,4 +1,4 @@
-"""Webhooks as the API shows them, and how they are made and replayed."""
+"""Webhooks, and the requests that make and replay them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Url = Annotated[
     str,
     AfterValidator(_target),
     Field(
-        description="Where results are posted to, http or https. Redirects are not followed.",
+        description="Target of the results, http or https. Redirects are not followed.",
         json_schema_extra={"format": "uri", "maxLength": MAX_URL_LENGTH},
         examples=["https://example.com/results"],
     ),
@@ -86,7 +86,7 @@ class NewWebhook(Input):
 
 
 class Replay(Input):
-    """Where a webhook goes on; without `after` and `from`, where it stopped."""
+    """Cursor or time at which a replay begins; without either, the webhook continues where it stopped."""
 
     after: Annotated[
         FeedCursor | None, Field(description="Cursor after which to go on: `data.cursor` of a delivery.")
@@ -102,7 +102,7 @@ class Replay(Input):
 
 
 class WebhookStatus(Output):
-    """A webhook, and how far it has come."""
+    """A webhook, and its progress."""
 
     id: WebhookId
     url: Url
@@ -119,25 +119,22 @@ class WebhookStatus(Output):
     cursor: Annotated[
         str,
         Field(
-            description="Cursor of the feed: it has got everything before it.", examples=["1769843700412-0-1"]
+            description="Cursor of the feed: everything before it is delivered.",
+            examples=["1769843700412-0-1"],
         ),
     ]
     behind: Annotated[
         float,
-        Field(
-            description="Seconds since the oldest result that it has not got; 0 without one.", examples=[0.0]
-        ),
+        Field(description="Seconds since the oldest undelivered result; 0 without one.", examples=[0.0]),
     ]
     failing_since: Annotated[
         Timestamp | None,
-        Field(description="When the delivery that is tried again first failed.", examples=[None]),
+        Field(description="First failure of the delivery that is retried.", examples=[None]),
     ]
     error: Annotated[
-        str, Field(description="Why the last attempt failed; empty if it did not.", examples=[""])
+        str, Field(description="Error of the last attempt; empty if it succeeded.", examples=[""])
     ]
-    gaps: Annotated[
-        int, Field(description="How often results were no longer kept when it came to them.", examples=[0])
-    ]
+    gaps: Annotated[int, Field(description="Times that results expired before it read them.", examples=[0])]
 
     @classmethod
     def of(cls, webhook: Webhook, sink: SinkState) -> Self:
@@ -151,7 +148,7 @@ class CreatedWebhook(WebhookStatus):
     secret: Annotated[
         str,
         Field(
-            description="Key that signs what is sent (Standard Webhooks). It is shown this once.",
+            description="Key of the signatures (Standard Webhooks). It is shown only once.",
             examples=["whsec_..."],
         ),
     ]

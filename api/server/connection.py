@@ -14,6 +14,7 @@ from api.http.body import RELEASE_BODY, DiscardedBody, ReceivedBody
 from api.http.problem_types import ProblemType
 from api.server.body_reader import BodyReader, body_reader
 from api.server.dispatch import Dispatch
+from api.server.event_streams import EventStream, EventStreams
 from api.server.limits import (
     DISCARD_TIMEOUT,
     HEAD_TIMEOUT,
@@ -28,6 +29,8 @@ from api.server.response import Response, error_response
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_LINE: Final = b"\r\n"
 
+_TOO_MANY_STREAMS: Final = "All event streams are taken, or half of them by you; connect again later."
+
 
 class State(Enum):
     """State of a connection."""
@@ -37,6 +40,7 @@ class State(Enum):
     BODY = auto()  # receives the body
     RUNNING = auto()  # a thread serves the request, or the request waits for a thread
     RESPONSE = auto()  # sends the response
+    STREAM = auto()  # sends events until it ends
     LINGER = auto()  # lets the client read the last response
 
 
@@ -47,6 +51,7 @@ class ConnectionServer(Protocol):
     """Receive buffer for all bytes but those of bodies of declared length; all connections share it."""
 
     closing: bool
+    streams: EventStreams
 
     proxies: int
     """Number of trusted proxies in front of the API."""
@@ -101,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False
         self._has_ended = False  # The client sends nothing more.
         self._dispatch_task: asyncio.Task[None] | None = None
+        self._stream: EventStream | None = None
 
     # ---- Callbacks of the event loop ---------------------------------------------------------------
 
@@ -119,6 +125,8 @@ class Connection(asyncio.BufferedProtocol):
             self._dispatch_task.cancel()
         if self._state is State.BODY:
             self._release_memory()
+        if self._stream is not None:
+            self._server.streams.remove(self._stream)
         self._server.on_close(self)
 
     def get_buffer(self, _hint: int) -> memoryview:
@@ -133,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._body.is_complete:
                 self._serve()
             return
-        if self._state is State.LINGER:
+        if self._state in {State.STREAM, State.LINGER}:
             return
         self._pending += self._server.scratch[:count]
         if self._state is State.HEAD:
@@ -157,13 +165,15 @@ class Connection(asyncio.BufferedProtocol):
         self._is_full = False
         if self._state is State.RESPONSE:
             self._sent()
+        elif self._stream is not None:
+            self._stream.step()
 
     # ---- Calls of the server -------------------------------------------------------------------
 
     @property
     def is_running(self) -> bool:
         """Whether a request is running, so that the connection must not be closed."""
-        return self._state is State.RUNNING
+        return self._state in {State.RUNNING, State.STREAM}
 
     def check(self, now: float) -> None:
         """Abort the connection if its current step takes too long."""
@@ -176,6 +186,8 @@ class Connection(asyncio.BufferedProtocol):
                 sent = self._response_size - self.transport.get_write_buffer_size()
                 if self._transfer.is_too_slow(now, sent):
                     self.transport.abort()
+            case State.STREAM if self._stream is not None:
+                self._stream.check(now)
             case State.LINGER:
                 if now - self._since > LINGER_TIMEOUT:
                     self.transport.abort()
@@ -288,13 +300,20 @@ class Connection(asyncio.BufferedProtocol):
         request, self._request, self._dispatch = self._request, None, None
         if self.transport.is_closing():
             return
-        self._keep_alive = self._keep_alive and not self._server.closing and not self._has_ended
+        if response.stream and (self._server.closing or not self._server.streams.has_room(response.stream)):
+            response = error_response(ProblemType.SERVER_BUSY, _TOO_MANY_STREAMS)
+        keeps = self._keep_alive and response.stream is None
+        self._keep_alive = keeps and not self._server.closing and not self._has_ended
         with_body = request is None or request.method != "HEAD"
         data = response.encoded(keep_alive=self._keep_alive, with_body=with_body)
         self._server.on_response(self, request, response, time.monotonic() - self._request_since)
         self._state, self._transfer, self._response_size = State.RESPONSE, TransferMonitor.start(), len(data)
         self.transport.write(data)
-        if self._is_full:
+        if response.stream is not None:
+            self._state = State.STREAM
+            self._stream = self._server.streams.open(response.stream, self.transport)
+            self._resume()
+        elif self._is_full:
             self._server.on_unread(self, len(data))
         else:
             self._sent()

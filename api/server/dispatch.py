@@ -175,7 +175,7 @@ class Dispatcher:
         return rule if rule is not None and request.length <= rule.max_bytes else None
 
     def _pool(self, request: Request, client: Client) -> ThreadPool:
-        """Return the thread pool for a request; only those of one pool may wait for a job."""
+        """Return the thread pool for a request. Requests of one pool may wait for a job."""
         request.environ[MAY_WAIT] = False
         route = _route(request)
         if route == _LIVENESS:

@@ -1,4 +1,4 @@
-"""Limits on what a client may send, hold and delay. Times in seconds, sizes in bytes."""
+"""Limits of a client's requests, memory and delays. Times in seconds, sizes in bytes."""
 
 from __future__ import annotations
 

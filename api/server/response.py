@@ -15,6 +15,7 @@ from api.http.default_headers import DEFAULTS
 from api.http.problem_types import ProblemType
 from api.http.problems import RETRY_AFTER, problem
 from api.http.request_id import HEADER as REQUEST_ID
+from api.routes.events import STREAM, StreamRequest
 
 _REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -25,12 +26,14 @@ class Response:
     """Status, header fields and body.
 
     `problem` is the error of a request that the server rejected itself; empty if the application responded.
+    `stream` goes on after `body`, until the connection ends.
     """
 
     status: int
     fields: Sequence[tuple[str, str]]
     body: bytes
     problem: str = ""
+    stream: StreamRequest | None = None
 
     def encoded(self, *, keep_alive: bool, with_body: bool = True) -> bytes:
         """Return the response as HTTP/1.1.
@@ -40,10 +43,9 @@ class Response:
             with_body: whether to include the body; a response to HEAD has only its length.
         """
         lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}"]
+        has_length = any(name.lower() == "content-length" for name, _ in self.fields)
         lines += [f"{name}: {value}" for name, value in self.fields]
-        if self.status not in _WITHOUT_BODY and not any(
-            name.lower() == "content-length" for name, _ in self.fields
-        ):
+        if self.status not in _WITHOUT_BODY and not has_length and self.stream is None:
             lines.append(f"Content-Length: {len(self.body)}")
         lines += [
             f"Date: {_date(int(time.time()))}",
@@ -91,4 +93,7 @@ def call_wsgi(application: Any, environ: dict[str, Any]) -> Response:
         if hasattr(parts, "close"):
             parts.close()
     status, fields = started[-1]
-    return Response(int(status[:3]), fields, body)
+    stream = environ.get(STREAM) if environ["REQUEST_METHOD"] == "GET" else None
+    if stream is not None:
+        fields = [(name, value) for name, value in fields if name.lower() != "content-length"]
+    return Response(int(status[:3]), fields, body, stream=stream)

@@ -18,6 +18,7 @@ from api.http.problem_types import ProblemType
 from api.server.access_log import AccessLog
 from api.server.connection import Connection
 from api.server.dispatch import Dispatch, Dispatcher
+from api.server.event_streams import EventStreams
 from api.server.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_UNREAD_BYTES
 from api.server.request import Request
 from api.server.response import Response, call_wsgi, error_response
@@ -43,6 +44,7 @@ class Server:
         self._app = app
         self._loop = loop
         self._dispatcher = Dispatcher(app, loop)
+        self.streams = EventStreams(services, loop)
         self._access_log = AccessLog() if services.settings.access_log else None
         self._errors = RateLimitedLog(logger)
         self._max_connections = max_connections()
@@ -66,6 +68,7 @@ class Server:
         self.closing = True
         for listener in self._listeners:
             listener.close()
+        self.streams.close()
         deadline = time.monotonic() + seconds
         while self._count and time.monotonic() < deadline:
             for connection in self._all():
@@ -80,6 +83,7 @@ class Server:
             connection.check(now)
         for pool in self._dispatcher.pools:
             pool.reject_overdue(now)
+        self.streams.check(now)
         self._errors.flush()
 
     # ---- Calls of connections --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import { ApiError, fetchWithin, onUnauthorized, problemOf } from "./api.js";
 import { closeCamera, isCameraOpen } from "./camera.js";
 import { byId } from "./dom.js";
+import { restart } from "./events.js";
 import { watchGateways } from "./gateways.js";
 import { items } from "./items.js";
 import { calm, notify } from "./notices.js";
@@ -77,6 +78,7 @@ byId("sign-in-form").addEventListener("submit", async (event) => {
     if (!response.ok) throw new ApiError(await problemOf(response));
     byId("key").value = "";
     showSession(await response.json());
+    restart();
     byId("choose").focus();
   } catch (error) {
     problem.textContent = error instanceof ApiError ? error.message : "The server can’t be reached; try again.";
@@ -94,6 +96,7 @@ byId("sign-out").addEventListener("click", async () => {
     clear(); // the next person must not see the pictures
     if (isCameraOpen()) closeCamera();
     showSession(await response.json());
+    restart();
   } catch (error) {
     notify("session", error instanceof ApiError ? error.message : "The server can’t be reached, so you are still signed in.");
   }

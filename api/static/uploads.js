@@ -1,9 +1,11 @@
-// The upload queue: sends pictures and waits until their jobs settle, a few at a time.
+// The upload queue: sends pictures and waits until their jobs settle, a few at a time. Results come as events; without
+// them, or when none has come for a while, it asks for a job, which the API holds until it has settled.
 
 import { ApiError, call, fetchWithin, sleep } from "./api.js";
 import { fail, link, remove, reset, setState, settle } from "./cards.js";
 import { showCounts } from "./counts.js";
 import { byId, maxBytes } from "./dom.js";
+import * as events from "./events.js";
 import { items } from "./items.js";
 import { calm, notify } from "./notices.js";
 
@@ -39,11 +41,14 @@ async function runQueue(signal) {
 async function process(item, signal) {
   try {
     if (item.file.size > maxBytes) throw new ApiError(tooLarge(item.file.size));
+    events.start();
     setState(item, "sending", "Sending…");
+    const isTold = events.isLive(); // before the upload: its result can come before its response
     let job = await upload(item, signal);
     link(item, job);
     setState(item, "queued", "Classifying…");
-    while (job.state === "queued") job = await wait(job, signal);
+    while (job.state === "queued") job = (isTold && (await told(job, signal))) || (await wait(job, signal));
+    events.compare(job);
     settle(item, job);
   } catch (error) {
     if (signal.aborted) return;
@@ -60,6 +65,10 @@ async function upload(item, signal) {
     "X-Camera-Id": item.camera,
   };
   return call("/v1/images", { method: "POST", headers, body: item.file }, UPLOAD_TIMEOUT, signal);
+}
+
+async function told(job, signal) {
+  return events.isLive() ? events.settled(job.id, WAIT_SECONDS * 1000, signal) : null;
 }
 
 async function wait(job, signal) {

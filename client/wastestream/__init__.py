@@ -2,7 +2,7 @@
 
 from wastestream import problems
 from wastestream.async_client import AsyncClient
-from wastestream.calls import Query
+from wastestream.calls import Query, Retried
 from wastestream.client import Client
 from wastestream.errors import (
     GaveUpError,
@@ -43,6 +43,7 @@ __all__ = [
     "Progress",
     "ProxyError",
     "Query",
+    "Retried",
     "Retry",
     "Row",
     "State",

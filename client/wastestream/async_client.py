@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from types import TracebackType
 
-from wastestream.calls import TIMEOUT, Query
+from wastestream import feed
+from wastestream.calls import TIMEOUT, Query, Retried
 from wastestream.connect import connect
+from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
 from wastestream.ledger import Ledger
@@ -84,6 +87,33 @@ class AsyncClient:
         """See `Client.jobs`."""
         return self._calls.jobs(state, camera, since, until)
 
+    def results(
+        self,
+        *,
+        after: str | None = None,
+        since: Moment | None = None,
+        camera: str | None = None,
+        state: State | Iterable[State] | None = None,
+        follow: bool = False,
+        cursor_file: str | Path | None = None,
+    ) -> AsyncIterator[Job]:
+        """See `Client.results`."""
+        selected = selection(after, since, camera, state)
+        return feed.results(self._calls, selected, follow=follow, cursor_file=cursor_file)
+
+    def events(
+        self,
+        *,
+        after: str | None = None,
+        since: Moment | None = None,
+        camera: str | None = None,
+        state: State | Iterable[State] | None = None,
+        cursor_file: str | Path | None = None,
+    ) -> AsyncIterator[Job]:
+        """See `Client.events`."""
+        selected = selection(after, since, camera, state)
+        return feed.events(self._calls, selected, cursor_file=cursor_file)
+
     async def wait(self, job: Job | str, *, timeout: float = TIMEOUT) -> Job:
         """See `Client.wait`."""
         return await self._calls.wait(job, timeout)
@@ -95,6 +125,17 @@ class AsyncClient:
     async def retry(self, job: Job | str) -> Job:
         """See `Client.retry`."""
         return await self._calls.retry(job)
+
+    def retry_all(
+        self,
+        *,
+        state: State | Iterable[State] = ("failed", "expired"),
+        camera: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> AsyncIterator[Retried]:
+        """See `Client.retry_all`."""
+        return self._calls.retry_all(state, camera, since, until)
 
     async def ledger(
         self, *, camera: str | None = None, since: Moment | None = None, until: Moment | None = None

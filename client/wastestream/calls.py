@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from wastestream.images import Image
 from wastestream.jobs import Job, State, parse_job
 from wastestream.ledger import Ledger, parse_ledger
 from wastestream.problems import ApiError, problem_of
-from wastestream.requests import MAX_IDS, Moment, id_of
+from wastestream.requests import EVENT_STREAM, MAX_IDS, Moment, id_of
 from wastestream.retry import Attempt, Retry, StallClock
 from wastestream.transport import Request, Transport
 
@@ -47,10 +47,24 @@ _TRANSIENT: Final = frozenset(
 
 
 class Query(NamedTuple):
-    """Answer about many jobs: those that the server knows, in the order of the ids, and the other ids."""
+    """Jobs of a query: the known jobs, in the order of the ids, and the unknown ids."""
 
     jobs: list[Job]
     unknown: list[str]
+
+
+class Retried(NamedTuple):
+    """Outcome of the retry of one job of a list.
+
+    Attributes:
+        old_id: id of the job that is repeated.
+        job: the new job; None if there is none.
+        error: cause of a missing job, such as `ImageGoneError`.
+    """
+
+    old_id: str
+    job: Job | None
+    error: ApiError | None
 
 
 class Answer(NamedTuple):
@@ -89,7 +103,7 @@ class Calls:
         """
         content = await self.transport.block(image.read) if data is None else data
         request = requests.upload(self._with_camera(image), content, wait=wait)
-        return await self._call(request, _answer, stall)
+        return await self.call(request, _answer, stall)
 
     async def upload_bulk(
         self, images: Sequence[tuple[Image, bytes]], stall: StallClock | None = None
@@ -103,7 +117,7 @@ class Calls:
             return items
 
         request = requests.upload_bulk([(self._with_camera(image), data) for image, data in images])
-        return await self._call(request, parse, stall)
+        return await self.call(request, parse, stall)
 
     async def classify(self, image: Image, timeout: float) -> Job:
         """Send one image; return its job when it has settled."""
@@ -132,14 +146,14 @@ class Calls:
 
     async def peek(self, job_id: str, wait: float = 0.0, stall: StallClock | None = None) -> Answer:
         """Return the job as soon as it settles, or after `wait` seconds as it is."""
-        return await self._call(requests.job(job_id, wait), _answer, stall)
+        return await self.call(requests.job(job_id, wait), _answer, stall)
 
     async def query(self, jobs: Iterable[Job | str], stall: StallClock | None = None) -> Query:
         """Return jobs as they are now."""
         asked = [id_of(job) for job in jobs]
         answer = Query([], [])
         for start in range(0, len(asked), MAX_IDS):
-            part = await self._call(requests.query(asked[start : start + MAX_IDS]), _query, stall)
+            part = await self.call(requests.query(asked[start : start + MAX_IDS]), _query, stall)
             answer.jobs.extend(part.jobs)
             answer.unknown.extend(part.unknown)
         return answer
@@ -155,7 +169,7 @@ class Calls:
         states = [state] if isinstance(state, str) else list(state or ())
         after: str | None = None
         while True:
-            jobs, after = await self._call(requests.jobs(states, camera, since, until, after), _page)
+            jobs, after = await self.call(requests.jobs(states, camera, since, until, after), _page)
             for job in jobs:
                 yield job
             if after is None:
@@ -163,19 +177,38 @@ class Calls:
 
     async def cancel(self, job: Job | str) -> Job:
         """Cancel a job."""
-        return await self._call(requests.cancel(id_of(job)), _job)
+        return await self.call(requests.cancel(id_of(job)), _job)
 
     async def retry(self, job: Job | str) -> Job:
         """Repeat a job."""
-        return await self._call(requests.retry(id_of(job)), _job)
+        return await self.call(requests.retry(id_of(job)), _job)
+
+    async def retry_all(
+        self,
+        state: State | Iterable[State],
+        camera: str | None,
+        since: Moment | None,
+        until: Moment | None,
+    ) -> AsyncIterator[Retried]:
+        """Repeat the jobs of a list, page by page; yield the outcome of each."""
+        states = [state] if isinstance(state, str) else list(state)
+        after: str | None = None
+        while True:
+            outcomes, after = await self.call(
+                requests.retry_all(states, camera, since, until, after), _retries
+            )
+            for outcome in outcomes:
+                yield outcome
+            if after is None:
+                return
 
     async def ledger(self, camera: str | None, since: Moment | None, until: Moment | None) -> Ledger:
         """Return the ledger."""
-        return await self._call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
+        return await self.call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
 
     async def report(self, camera: str, document: Mapping[str, Any]) -> None:
         """Report a camera, as a gateway does."""
-        await self._call(requests.report(camera, document), lambda _, __: None)
+        await self.call(requests.report(camera, document), lambda _, __: None)
 
     async def workers(self) -> int:
         """Return the number of workers; 0 also if the server does not report it."""
@@ -189,26 +222,49 @@ class Calls:
         """Return the image with the client's camera, unless it has its own."""
         return replace(image, camera=self._camera) if image.camera is None and self._camera else image
 
-    async def _call(
+    async def call(
         self,
         request: Request,
         parse: Callable[[dict[str, Any], httpx.Response], T],
         stall: StallClock | None = None,
     ) -> T:
-        """Send a request until it is answered; return what `parse` makes of the answer.
+        """Send a request until it is answered; return the parsed answer.
 
         Raises:
             ApiError: the server rejects the call, and a retry is useless.
             GaveUpError: the time of `Retry` is over.
-            NotWastestreamError: the answer is none of wastestream's.
+            NotWastestreamError: another server answers.
         """
+        return self._parsed(await self._answered(request, self.transport.send, stall), parse)
+
+    async def open(self, request: Request) -> httpx.Response:
+        """Send a request until it is answered; return the answer, whose body is still to be read.
+
+        Raises as `call`.
+        """
+        response = await self._answered(request, self.transport.open)
+        if response.is_success and response.headers.get("Content-Type", "").startswith(EVENT_STREAM):
+            return response
+        await self.transport.discard(response)
+        raise (
+            NotWastestreamError(self._server, response.status_code)
+            if response.is_success
+            else (self._rejection(response))
+        )
+
+    async def _answered(
+        self,
+        request: Request,
+        send: Callable[[Request], Awaitable[httpx.Response]],
+        stall: StallClock | None = None,
+    ) -> httpx.Response:
         attempt = Attempt(self.retry_limits, stall)
         while True:
             cause: Exception
             retry_after: float | None = None
             busy = False
             try:
-                response = await self.transport.send(request)
+                response = await send(request)
             except httpx.TransportError as error:
                 # No connection, a broken one, or a time-out: whether the call arrived is unknown, and the
                 # idempotency key makes a retry harmless.
@@ -217,7 +273,7 @@ class Calls:
             else:
                 if response.status_code not in _TRANSIENT:
                     self._in_trouble = False
-                    return self._parsed(response, parse)
+                    return response
                 cause = _rejection(response)
                 trouble = f"{self._server} is not ready ({response.status_code}: {cause})"
                 retry_after = _retry_after(response)
@@ -230,15 +286,22 @@ class Calls:
             await self.transport.sleep(pause)
 
     def _parsed(self, response: httpx.Response, parse: Callable[[dict[str, Any], httpx.Response], T]) -> T:
+        if not response.is_success:
+            raise self._rejection(response)
         try:
             body = response.json()
             self.on_answer(response)
-            if response.is_success:
-                return parse(body, response)
-            rejection = problem_of(body, response.status_code)
+            return parse(body, response)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotWastestreamError(self._server, response.status_code) from error
-        raise rejection
+
+    def _rejection(self, response: httpx.Response) -> ApiError:
+        try:
+            body = response.json()
+            self.on_answer(response)
+            return problem_of(body, response.status_code)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NotWastestreamError(self._server, response.status_code) from error
 
     def _report(self, trouble: str, limit: float) -> None:
         """Log that calls fail, once until one succeeds."""
@@ -265,6 +328,15 @@ def _query(body: dict[str, Any], _: httpx.Response) -> Query:
 
 def _page(body: dict[str, Any], _: httpx.Response) -> tuple[list[Job], str | None]:
     return [parse_job(job) for job in body["jobs"]], body["next"]
+
+
+def _retries(body: dict[str, Any], _: httpx.Response) -> tuple[list[Retried], str | None]:
+    outcomes = [(item["job_id"], _item(item)) for item in body["items"]]
+    retried = [
+        Retried(old_id, None, outcome) if isinstance(outcome, ApiError) else Retried(old_id, outcome, None)
+        for old_id, outcome in outcomes
+    ]
+    return retried, body["next"]
 
 
 def _item(item: dict[str, Any]) -> Job | ApiError:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 
-from wastestream.calls import TIMEOUT, Query
+from wastestream import feed
+from wastestream.calls import TIMEOUT, Query, Retried
 from wastestream.connect import connect
+from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
 from wastestream.ledger import Ledger
@@ -56,7 +59,7 @@ class Client:
         run(self._calls.transport.close())
 
     def classify(self, image: Image | Content, *, timeout: float = TIMEOUT) -> Job:
-        """Send one image and return its job when it has settled, in whatever state.
+        """Send one image and return its job when it has settled, in any terminal state.
 
         Args:
             image: a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or one of these as `Image`.
@@ -141,6 +144,54 @@ class Client:
         """
         return iterate(self._calls.jobs(state, camera, since, until))
 
+    def results(
+        self,
+        *,
+        after: str | None = None,
+        since: Moment | None = None,
+        camera: str | None = None,
+        state: State | Iterable[State] | None = None,
+        follow: bool = False,
+        cursor_file: str | Path | None = None,
+    ) -> Iterator[Job]:
+        """Yield settled jobs in the order of settling, each once, for as long as the server keeps them.
+
+        With `cursor_file` a program that is started again goes on where it stopped: the file gets the cursor
+        after a page of results when the caller has taken the page and asks for more, so after a crash up to
+        1,000 results come again.
+
+        Args:
+            after: a cursor; None: begin with the oldest result.
+            since: instead of `after`, a time with a zone, or a date (midnight UTC), of settling.
+            camera: of one camera.
+            state: one or more states; None for all.
+            follow: whether to wait for further results at the end, for ever.
+            cursor_file: file that keeps the cursor; once it exists it replaces `after` and `since`.
+
+        Raises:
+            CursorExpiredError: results after the cursor are no longer kept; `oldest` is where to go on.
+        """
+        selected = selection(after, since, camera, state)
+        return iterate(feed.results(self._calls, selected, follow=follow, cursor_file=cursor_file))
+
+    def events(
+        self,
+        *,
+        after: str | None = None,
+        since: Moment | None = None,
+        camera: str | None = None,
+        state: State | Iterable[State] | None = None,
+        cursor_file: str | Path | None = None,
+    ) -> Iterator[Job]:
+        """Yield jobs as they settle, each once, over one connection; it never ends.
+
+        Without `after` and `since` it begins now. A connection that breaks is opened again and misses
+        nothing. `cursor_file` is written about once a second, with the cursor after the last job but the one
+        in hand. Arguments and errors are those of `results`.
+        """
+        selected = selection(after, since, camera, state)
+        return iterate(feed.events(self._calls, selected, cursor_file=cursor_file))
+
     def wait(self, job: Job | str, *, timeout: float = TIMEOUT) -> Job:
         """Return a job when it has settled.
 
@@ -159,6 +210,26 @@ class Client:
         The same call again returns the same new job.
         """
         return run(self._calls.retry(job))
+
+    def retry_all(
+        self,
+        *,
+        state: State | Iterable[State] = ("failed", "expired"),
+        camera: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+    ) -> Iterator[Retried]:
+        """Classify the images of many jobs again; yield the outcome of each, the oldest first.
+
+        Jobs are repeated page by page, as the outcomes are taken. The same call again has the same new jobs.
+
+        Args:
+            state: `failed`, `expired` or both.
+            camera: as of `jobs`.
+            since: as of `jobs`.
+            until: as of `jobs`.
+        """
+        return iterate(self._calls.retry_all(state, camera, since, until))
 
     def ledger(
         self, *, camera: str | None = None, since: Moment | None = None, until: Moment | None = None

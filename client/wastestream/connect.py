@@ -23,10 +23,10 @@ def connect(
     camera: str | None,
     retry: Retry,
 ) -> Calls:
-    """Return the calls of the server at an address; none is made yet.
+    """Return the calls of the server at an address, without making one.
 
     Raises:
-        ValueError: the address or the key cannot be one.
+        ValueError: the address or the key is malformed.
         ProxyError: the environment names an unusable proxy.
     """
     url = url.rstrip("/")

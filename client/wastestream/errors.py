@@ -37,7 +37,7 @@ class GaveUpError(WastestreamError):
 
 
 class NotSettledError(WastestreamError):
-    """Raised when a job has not settled in time. It goes on: ask for it later.
+    """Raised when a job has not settled in time. The job goes on: ask for it later.
 
     Attributes:
         job: as it was last.

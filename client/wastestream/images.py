@@ -88,7 +88,7 @@ class Image:
 
     @property
     def path(self) -> str | None:
-        """The path, None for an image that is none."""
+        """The path of a file; None for other images."""
         return os.fspath(self.content) if isinstance(self.content, (str, os.PathLike)) else None
 
     @property
@@ -124,7 +124,7 @@ class Image:
 
 
 def as_image(image: Image | Content) -> Image:
-    """Return the image of what a caller may pass as one."""
+    """Return an `Image` for any image that a caller passes."""
     return image if isinstance(image, Image) else Image(image)
 
 

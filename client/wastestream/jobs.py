@@ -81,7 +81,7 @@ def parse_job(document: Mapping[str, Any]) -> Job:
     """Return the job of a JSON document.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no job.
+        KeyError, TypeError, ValueError: the document is not a job.
     """
     prediction, queue = document["prediction"], document.get("queue")
     return Job(

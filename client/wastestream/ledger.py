@@ -81,7 +81,7 @@ def parse_ledger(document: Mapping[str, Any]) -> Ledger:
     """Return the ledger of a JSON document.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        KeyError, TypeError, ValueError: the document is not a ledger.
     """
     system = document["system"]
     return Ledger(

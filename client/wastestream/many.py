@@ -47,9 +47,9 @@ class Outcome:
 
     Attributes:
         index: its place in the iterable, from 0.
-        path: its path, None for an image that is none.
+        path: its path; None for an image that is not a file.
         job: its job; None if it was not accepted.
-        error: why there is no job, or no result of it.
+        error: cause of a missing job or result.
     """
 
     index: int
@@ -158,7 +158,7 @@ class Run:
         return [outcome for outcome in result if self._is_final(outcome)]
 
     def _is_final(self, outcome: Outcome) -> bool:
-        """Return whether there is nothing to wait for; otherwise let the outcome wait."""
+        """Return whether the outcome is final; otherwise keep it until its job settles."""
         job = outcome.job
         if job is None or job.settled or not self._settle:
             return True
@@ -230,7 +230,7 @@ class Run:
             return [error] * len(images)
 
     async def _ask(self, ids: Sequence[str]) -> Query:
-        """Wait for the last of these jobs, at most for `_WAIT_SECONDS`; return what became of all."""
+        """Wait for the last of these jobs, at most for `_WAIT_SECONDS`; return the outcomes."""
         retry_after = 0.0
         try:
             job, retry_after = await self._calls.peek(ids[-1], _WAIT_SECONDS, self._stall)

@@ -164,7 +164,13 @@ class UploadExpiredError(ApiError):
 
 
 class CursorExpiredError(ApiError):
-    """410: results after this cursor are no longer kept."""
+    """410: results after this cursor are no longer kept.
+
+    Attributes:
+        oldest: cursor with which to go on.
+    """
+
+    oldest: str = ""
 
 
 class BodyTooLargeError(ApiError):
@@ -265,4 +271,7 @@ def problem_of(document: Mapping[str, Any], status: int) -> ApiError:
     unknown = KeyRejectedError if status in _KEY_STATUSES else ApiError
     error = _CLASSES.get(kind.rpartition("/")[2], unknown)
     detail = document.get("detail") or title or f"The server answered {status}."
-    return error(kind, title, document.get("status", status), detail, document.get("request_id"))
+    problem = error(kind, title, document.get("status", status), detail, document.get("request_id"))
+    if isinstance(problem, CursorExpiredError):
+        problem.oldest = str(document.get("oldest", ""))
+    return problem

@@ -29,7 +29,7 @@ Report = Callable[[Progress], None]
 
 @contextmanager
 def reporting(progress: Report | bool) -> Iterator[Report | None]:  # noqa: FBT001 - as callers pass it
-    """Give the function that is called with a run's progress: the caller's, or that of a bar.
+    """Yield the function that is called with a run's progress: the caller's, or a bar's.
 
     Raises:
         ModuleNotFoundError: a bar is wanted, and rich is not installed.

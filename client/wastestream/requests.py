@@ -19,6 +19,11 @@ MAX_IDS: Final = 1000
 PAGE: Final = 500
 """Jobs in one answer of a list."""
 
+RESULTS: Final = 1000
+"""Results in one answer of the feed; the server's limit."""
+
+EVENT_STREAM: Final = "text/event-stream"
+
 _BOUNDARY: Final = uuid.uuid4().hex
 _FORM: Final = f"multipart/form-data; boundary={_BOUNDARY}"
 _JSON: Final = "application/json"
@@ -89,6 +94,31 @@ def jobs(
     return Request("GET", "/v1/jobs", parameters=_stated(parameters))
 
 
+def selection(
+    after: str | None, since: Moment | None, camera: str | None, states: Iterable[str]
+) -> dict[str, str]:
+    """Return the parameters that select results of the feed."""
+    parameters = {
+        "after": after,
+        "from": _written(since),
+        "camera": camera,
+        "state": ",".join(states) or None,
+    }
+    return _stated(parameters)
+
+
+def results(parameters: Mapping[str, str], wait: float = 0.0) -> Request:
+    """Return the request for a page of the feed; with `wait`, the answer comes as soon as there is one."""
+    waiting = {"wait": _seconds(wait)} if wait else {}
+    return Request("GET", "/v1/results", parameters={**parameters, **waiting, "limit": str(RESULTS)})
+
+
+def events(parameters: Mapping[str, str], last_id: str | None) -> Request:
+    """Return the request for a stream of the feed."""
+    headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_id} if last_id else {})
+    return Request("GET", "/v1/events", parameters=dict(parameters), headers=headers)
+
+
 def cancel(job_id: str) -> Request:
     """Return the request that cancels a job."""
     return Request("DELETE", _job_path(job_id))
@@ -97,6 +127,14 @@ def cancel(job_id: str) -> Request:
 def retry(job_id: str) -> Request:
     """Return the request that repeats a job."""
     return Request("POST", f"{_job_path(job_id)}/retry")
+
+
+def retry_all(
+    states: Sequence[str], camera: str | None, since: Moment | None, until: Moment | None, after: str | None
+) -> Request:
+    """Return the request that repeats the jobs of a page of a list, the one behind the cursor `after`."""
+    selection = {"camera": camera, "from": _written(since), "to": _written(until), "after": after}
+    return _json("/v1/jobs/retry", {"states": states, **_stated(selection)})
 
 
 def ledger(camera: str | None, since: Moment | None, until: Moment | None) -> Request:

@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, cast
@@ -59,6 +59,26 @@ class Transport(ABC):
         """
 
     @abstractmethod
+    async def open(self, request: Request) -> httpx.Response:
+        """Send a request; return a response whose body is still to be read, but that of a failure.
+
+        Raises:
+            httpx.TransportError: there is none.
+        """
+
+    @abstractmethod
+    def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """Yield the body of an open response as it comes.
+
+        Raises:
+            httpx.TransportError: it broke, or was silent for too long.
+        """
+
+    @abstractmethod
+    async def discard(self, response: httpx.Response) -> None:
+        """Close an open response."""
+
+    @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
@@ -94,6 +114,22 @@ class AsyncTransport(Transport):
     async def send(self, request: Request) -> httpx.Response:
         """See `Transport.send`."""
         return await self._http.send(_built(self._http, request))
+
+    async def open(self, request: Request) -> httpx.Response:
+        """See `Transport.open`."""
+        response = await self._http.send(_built(self._http, request), stream=True)
+        if not response.is_success:
+            await response.aread()
+        return response
+
+    async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """See `Transport.pieces`."""
+        async for piece in response.aiter_bytes():
+            yield piece
+
+    async def discard(self, response: httpx.Response) -> None:
+        """See `Transport.discard`."""
+        await response.aclose()
 
     async def sleep(self, seconds: float) -> None:
         """See `Transport.sleep`."""
@@ -140,6 +176,22 @@ class BlockingTransport(Transport):
         if isinstance(thread, _Thread) and thread.cancelled.is_set():
             raise futures.CancelledError
         return self._http.send(_built(self._http, request))
+
+    async def open(self, request: Request) -> httpx.Response:
+        """See `Transport.open`."""
+        response = self._http.send(_built(self._http, request), stream=True)
+        if not response.is_success:
+            response.read()
+        return response
+
+    async def pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        """See `Transport.pieces`."""
+        for piece in response.iter_bytes():
+            yield piece
+
+    async def discard(self, response: httpx.Response) -> None:
+        """See `Transport.discard`."""
+        response.close()
 
     async def sleep(self, seconds: float) -> None:
         """See `Transport.sleep`."""

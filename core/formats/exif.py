@@ -1,4 +1,4 @@
-"""Orientation in EXIF data. Cameras write much nonsense there; none of it keeps a picture from being seen."""
+"""Orientation in EXIF data. Invalid data, which cameras write often, counts as no orientation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Final
 from core.formats.layout import ImageBytes
 
 _ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
-"""The first bytes of a TIFF header to the byte order of the rest."""
+"""First bytes of a TIFF header to the byte order of the rest."""
 
 _ORIENTATION: Final = 0x0112
 _VALUES: Final = {3: "H", 4: "I"}
-"""Types that an orientation may have, SHORT and LONG, to how they are packed."""
+"""Valid types of an orientation, SHORT and LONG, to their formats for `struct`."""
 
 
 def orientation(exif: ImageBytes) -> int:
-    """Return the orientation (1 to 8; EXIF 2.32, table 6), 1 if there is none or none that is valid.
+    """Return the orientation (1 to 8; EXIF 2.32, table 6), 1 without a valid one.
 
     Args:
         exif: a TIFF header and what follows it, perhaps cut off.

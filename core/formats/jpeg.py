@@ -19,7 +19,7 @@ from core.formats.layout import (
 )
 
 MAX_SCANS: Final = 100
-"""Most scans. Encoders write 1-14; a decoder goes over the whole picture once for each."""
+"""Maximum scans. Encoders write 1-14; a decoder goes over the whole picture once for each."""
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 """A marker. Fill bytes may come before it; a pattern with `\\xff+` takes time by their number squared."""
@@ -44,10 +44,10 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 _END: Final = b"\xff\xd9"
 _PADDING: Final = b"\x00\xff\r\n"
-"""The bytes in place of the end marker."""
+"""Bytes in the place of the end marker."""
 
 _MAX_PADDING: Final = 4
-"""Bytes that look like padding and may still be the last ones of the pixels."""
+"""Bytes like padding that may still be the last bytes of the pixels."""
 
 _MAX_FILL: Final = 65_536
 """Most bytes between segments in all. Cameras pad by a few; looking for a marker takes 40 ns a byte."""
@@ -80,7 +80,7 @@ class JpegLayout(Layout):
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Scans of a file: where each begins and its data end, and where the end marker is, if there is one."""
+    """Scans of a file: begin and end of each, and the place of the end marker, if any."""
 
     scans: list[tuple[int, int]]
     end_marker: int | None
@@ -209,7 +209,7 @@ def _states_colours(code: int, data: ImageBytes, body: int, stop: int) -> bool:
 
 
 def _check_limits(data: ImageBytes, layout: JpegLayout, needed: int) -> None:
-    """Check the number of segments and scans; thousands of either are known to keep decoders busy."""
+    """Check the number of segments and scans: thousands of either keep decoders busy."""
     if needed > MAX_SEGMENTS:
         raise too_many_parts("JPEG", MAX_SEGMENTS)
     if layout.coding in _PROGRESSIVE or data[layout.pixels + 4] < data[layout.frame + 5]:
@@ -245,7 +245,7 @@ def _walk(data: ImageBytes, at: int, end: int) -> Walk:
 
 
 def _padded_at(data: ImageBytes) -> int:
-    """Return where the padding begins that the file ends with."""
+    """Return the beginning of the padding at the end of the file."""
     end = len(data)
     while end:
         block = bytes(data[max(0, end - _BLOCK) : end])

@@ -13,10 +13,10 @@ from typing import Final
 from core.errors import CorruptImageError
 
 MAX_SEGMENTS: Final = 500
-"""Most segments or chunks that a decoder reads before the pixels. A picture needs 2-20."""
+"""Maximum segments or chunks that a decoder reads before the pixels. A picture needs 2-20."""
 
 MAX_PARTS: Final = 10_000
-"""Most segments or chunks that are walked over, those included that no decoder gets to see.
+"""Maximum segments or chunks of a file, including those that the decoder does not get.
 
 10 MiB of metadata in pieces of 1 kB; walking takes 4 ms.
 """
@@ -62,6 +62,6 @@ def unreadable(name: str) -> CorruptImageError:
     return CorruptImageError(f"The {name} header cannot be read; send the image again.")
 
 
-def too_many_parts(name: str, most: int) -> CorruptImageError:
+def too_many_parts(name: str, max_parts: int) -> CorruptImageError:
     """Return the error for a file that consists of more parts than a picture needs."""
-    return CorruptImageError(f"The {name} image has more than {most:,} parts; save it in a usual way.")
+    return CorruptImageError(f"The {name} image has more than {max_parts:,} parts; save it in a usual way.")

@@ -1,1 +1,1 @@
-"""The model: how its folder is described, and how it is run."""
+"""The model: the description of its folder, and its execution."""

@@ -71,7 +71,7 @@ class Int8Entry(_Frozen):
 
 
 class ModelManifest(_Frozen):
-    """Everything a program must know of a model folder besides the weights.
+    """Description of a model folder: all that a program needs besides the weights.
 
     The graph returns one logit per image, shape (N,): the log-odds of `non_biodegradable`,
     before calibration. That and `metrics` are of the float model; `int8` holds those of the 8-bit one.

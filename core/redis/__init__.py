@@ -1,1 +1,1 @@
-"""Redis: its client, its keys, its scripts, and a module for each noun that is kept there."""
+"""Redis: client, keys, scripts, and a module for each kind of record."""

@@ -19,12 +19,12 @@ UNKNOWN_RETRY_AFTER: Final = 5.0
 """Retry-After for a full queue, seconds: cap, and default while the service rate is unknown."""
 
 _FREE_SHARE: Final = 100
-"""One in this many places of the queue is to be free when rejected clients come back."""
+"""Share of the queue, one place in so many, to be free when rejected clients come back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A key that a client may repeat, and a digest of what it sent with it.
+    """Idempotency key of an upload, and a digest of the upload.
 
     `owner`: id of the client's API key, since two clients may choose the same idempotency key. `cameras`: the
     camera of each image sent with it.
@@ -37,7 +37,7 @@ class Idempotency:
 
     @property
     def redis_key(self) -> str:
-        """Key in Redis of the upload that used it."""
+        """Redis key of the upload that used it."""
         return keys.idempotency(self.owner, self.key)
 
     def known_ids(self, value: str) -> list[str]:
@@ -66,7 +66,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Jobs that are accepted all or none, such as those of one upload; their images must be stored already.
+    """Jobs that are accepted all or none, such as an upload's; their images must be stored already.
 
     A job that repeats an earlier one is the only one of its submission.
 
@@ -81,7 +81,7 @@ class Submission:
     owner: str = ""
 
     def arguments(self) -> list[str | int]:
-        """Return its part of the arguments of `accept.lua`."""
+        """Return the submission's arguments of `accept.lua`."""
         used = self.idempotency
         value = " ".join([used.digest, *(job.id for job in self.jobs)]) if used else ""
         rate = f"{self.limit.name} {self.limit.rate} {self.limit.burst}" if self.limit else ""
@@ -115,11 +115,11 @@ class Accepted:
 
 
 Rejection = IdempotencyConflictError | QueueFullError | RateLimitError | TooManyCamerasError
-"""Why nothing of a submission was accepted."""
+"""Reason for the rejection of a submission."""
 
 
 def queue_full(state: QueueState, lane: str, images: int, max_queued: int) -> QueueFullError:
-    """Return the error of a full queue, with the time when there will be places, also for others."""
+    """Return the error of a full queue, with the estimated time until it has places."""
     bound = max_queued_for(lane, max_queued)
     seconds = state.seconds_for(state.total + images - bound + max_queued // _FREE_SHARE)
     retry_after = UNKNOWN_RETRY_AFTER if seconds is None else max(1.0, min(MAX_RETRY_AFTER, seconds))

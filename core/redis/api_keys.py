@@ -1,6 +1,6 @@
 """API keys and their scopes. The keys themselves are never stored, only their hashes.
 
-A key is 192 random bits, so nobody finds it by trying, and a fast hash keeps it: SHA-256 takes 0.4 µs, where
+A key is 192 random bits, so guessing is hopeless and a fast hash protects it: SHA-256 takes 0.4 µs, where
 bcrypt or scrypt, made for passwords that people think up, would cost each upload tens of milliseconds.
 """
 

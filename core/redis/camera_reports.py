@@ -185,10 +185,10 @@ class CameraReports:
             for camera in about.keys() | reports.keys()
         }
 
-    def rows(self, first: str, last: str, *, most: int) -> list[str]:
-        """Return the names `hour:camera` of counts between two hours (yyyymmddhh), at most so many."""
+    def rows(self, first: str, last: str, *, max_rows: int) -> list[str]:
+        """Return the names `hour:camera` of counts between two hours (yyyymmddhh)."""
         with translated():
-            return self._rows(first, last, most)
+            return self._rows(first, last, max_rows)
 
     def counts(self, rows: Sequence[str]) -> dict[str, dict[str, int]]:
         """Return the counters of those of these rows that have some."""
@@ -203,9 +203,9 @@ class CameraReports:
                         counts[row] = add_up(map(_counts, gateways))
         return counts
 
-    def _rows(self, first: str, last: str, most: int) -> list[str]:
+    def _rows(self, first: str, last: str, max_rows: int) -> list[str]:
         return cast(
-            list[str], self._client.zrange(keys.SAMPLED, first, last, byscore=True, offset=0, num=most)
+            list[str], self._client.zrange(keys.SAMPLED, first, last, byscore=True, offset=0, num=max_rows)
         )
 
 

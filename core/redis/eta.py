@@ -1,4 +1,4 @@
-"""The queue's service rate, and what follows from it: a job's place, when it will settle, when to come back.
+"""The queue's service rate, and the estimates that follow: a job's place and ETA, and `Retry-After`.
 
 `settle.lua` measures the rate: jobs settled by work, and the milliseconds in which there was work, both
 fading with `FADE_MS`. Times without work do not count, so an idle system does not look slow. Each lane has a
@@ -29,12 +29,12 @@ LANE_MEASURES: Final = ("jobs", "ms")
 _FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES), *PAUSES]
 
 _SLOWEST: Final = 1 / 3600
-"""Jobs a second below which there is no estimate: nobody is working."""
+"""Jobs a second below which there is no estimate: no worker is working."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A queued job's place: how many jobs of its lane are before it, and seconds until it settles.
+    """A queued job's place: the number of jobs of its lane before it, and seconds until it settles.
 
     `eta_seconds` is an estimate; None while unknown, as before the first job, without workers and in a paused
     lane.
@@ -66,14 +66,14 @@ class QueueState:
         of_lanes: Mapping[str, Sequence[float]] = MappingProxyType({}),
         paused: frozenset[str] = frozenset(),
     ) -> Self:
-        """Return the state that Redis' measures tell.
+        """Return the state computed from Redis' measures.
 
         Args:
             pending: jobs not settled, by lane.
             now_ms: Redis' clock, milliseconds.
             measure: values of `MEASURES`, 0 for one that is missing.
             of_lanes: values of each lane's `LANE_MEASURES`, likewise.
-            paused: the paused lanes; their jobs are no work that stands still.
+            paused: the paused lanes; their jobs do not count as work.
         """
         jobs, milliseconds, since = measure
         # Nothing settled though there was work: that time counts too, or a queue that stands still would
@@ -135,5 +135,5 @@ class QueueState:
         )
 
     def seconds_for(self, jobs: int) -> float | None:
-        """Return the seconds that so many jobs take; None if unknown."""
+        """Return the estimated seconds for a number of jobs; None if unknown."""
         return None if self.rate is None else jobs / self.rate

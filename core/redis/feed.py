@@ -1,10 +1,8 @@
 """The feed: every settled job, once, in the order of settling, read by cursor.
 
-`settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins
-with the
-time of settling; the jobs' records have the rest, so an id in the feed takes 16 bytes. Entries and records
-go when
-results have been kept long enough.
+`settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins with
+the time of settling. The rest is in the jobs' records, so a job takes 16 bytes of the feed. Entries and
+records expire together.
 """
 
 from __future__ import annotations
@@ -18,16 +16,17 @@ import redis
 from redis.client import NEVER_DECODE
 
 from core.errors import CursorExpiredError
-from core.ids import unpacked_ids
+from core.ids import PACKED_BYTES, unpacked_ids
 from core.redis.client import translated
 from core.redis.keys import FEED
 
 CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
-"""Text of a cursor."""
+"""Pattern of a cursor as text."""
 
 _CURSOR: Final = re.compile(CURSOR_PATTERN)
 _GRACE_MS: Final = 60_000
 _PIECE: Final = 100  # entries read at a time
+_WAITED: Final = 1000  # entries read at the end of the feed: more than settle while its reader gathers
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -40,12 +39,12 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the cursor that a text is; None if it is none."""
+        """Parse a cursor; return None for any other text."""
         return cls(*map(int, text.split("-"))) if _CURSOR.fullmatch(text) else None
 
     @classmethod
     def of_entry(cls, entry: bytes) -> Self:
-        """Return the cursor before the jobs of an entry, of which this is the id."""
+        """Return the cursor before the jobs of the entry with this id."""
         ms, seq = entry.split(b"-")
         return cls(int(ms), int(seq))
 
@@ -55,22 +54,20 @@ class Cursor(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A settled job in the feed; reading goes on after `cursor`."""
+    """A settled job in the feed, and the cursor behind it."""
 
     job_id: str
     cursor: Cursor
 
 
 class Window(NamedTuple):
-    """The times of which results are kept.
+    """Period of which results are kept.
 
     Attributes:
-        oldest: before the oldest results that are kept.
-        middle: a reader that has met the feed's end can go on from here, whatever settles later: only a
-        clock that
-            is set back by half of the retention would put results before it. So the cursor of a reader that
-            asks
-            now and then never becomes too old, though nothing settles.
+        oldest: cursor before the oldest result kept.
+        middle: cursor for a reader at the feed's end. Results that settle later come after it, unless the
+            clock is set back by half of the retention. So the cursor of a reader that asks now and then does
+            not expire while nothing settles.
     """
 
     oldest: Cursor
@@ -80,15 +77,15 @@ class Window(NamedTuple):
         """Check that results after a cursor are kept.
 
         Raises:
-            CursorExpiredError: some may not be.
+            CursorExpiredError: some may have expired.
         """
         if cursor < self.oldest:
             raise CursorExpiredError(str(self.restart))
 
     @property
     def restart(self) -> Cursor:
-        """Where a reader that came too late goes on: results that expire within a minute are left out."""
-        return self.oldest._replace(ms=self.oldest.ms + _GRACE_MS)
+        """Cursor for a reader whose cursor has expired: it skips results that expire within a minute."""
+        return min(self.oldest._replace(ms=self.oldest.ms + _GRACE_MS), self.middle)
 
 
 class Feed:
@@ -96,7 +93,7 @@ class Feed:
 
     Args:
         client: Redis.
-        retention_hours: how long results are kept.
+        retention_hours: retention of results.
     """
 
     def __init__(self, client: redis.Redis, *, retention_hours: float = 168.0) -> None:
@@ -104,14 +101,38 @@ class Feed:
         self._retention_ms = round(retention_hours * 3_600_000)
 
     def window(self) -> Window:
-        """Return the times of which results are kept, as of now."""
+        """Return the period of which results are kept now."""
         with translated():
             seconds, microseconds = self._client.time()
         now = seconds * 1000 + microseconds // 1000
         return Window(Cursor(now - self._retention_ms), Cursor(now - self._retention_ms // 2))
 
+    def end(self) -> Cursor:
+        """Return the cursor after everything that is in the feed now."""
+        entries: _Entries = self._ask("XREVRANGE", FEED, "+", "-", "COUNT", 1)
+        for entry, fields in entries:
+            return Cursor.of_entry(entry)._replace(taken=len(fields[b""]) // PACKED_BYTES)
+        return Cursor(0)
+
+    def wait(self, cursor: Cursor, seconds: float) -> list[Settled]:
+        """Return the settled jobs of the entries after that of a cursor, waiting for one if there is none.
+
+        Args:
+            cursor: after all jobs of an entry, such as `end` or that of the last job returned here.
+            seconds: to wait at most; less than the time-out of the client.
+        """
+        after = f"{cursor.ms}-{cursor.seq}"
+        words = ("XREAD", "COUNT", _WAITED, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
+        answer: list[tuple[bytes, _Entries]] | None = self._ask(*words)
+        return [
+            Settled(job_id, Cursor.of_entry(entry)._replace(taken=number))
+            for _, entries in answer or ()
+            for entry, fields in entries
+            for number, job_id in enumerate(unpacked_ids(fields[b""]), 1)
+        ]
+
     def read(self, cursor: Cursor, limit: int) -> list[Settled]:
-        """Return the next settled jobs, at most so many; see `Window.check`."""
+        """Return the next settled jobs, at most `limit`; see `Window.check`."""
         return list(islice(self._read(cursor), limit))
 
     def _read(self, cursor: Cursor) -> Iterator[Settled]:
@@ -121,7 +142,7 @@ class Feed:
                 yield Settled(job_id, entry._replace(taken=number))
 
     def _entries(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[str]]]:
-        """Yield the entry of a cursor, if there are jobs of it to read, and those after it."""
+        """Yield the entries with jobs after a cursor: cursor before the entry, and its jobs."""
         first = f"{cursor.ms}-{cursor.seq}"
         while True:
             entries: _Entries = self._ask("XRANGE", FEED, first, "+", "COUNT", _PIECE)

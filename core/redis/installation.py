@@ -91,7 +91,7 @@ class Installation:
 
 
 def everything_lost() -> DataLostError:
-    """Return the error for a process that knew both marks when neither is there any more."""
+    """Return the error for a process whose Redis and storage have both lost their marks."""
     return DataLostError(f"Redis and storage have both lost the data of this installation. {_RENEW}")
 
 

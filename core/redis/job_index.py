@@ -21,14 +21,14 @@ from core.redis.scripts import load_script
 from core.shards import Shard
 
 MAX_READ: Final = 10_000
-"""Jobs that one page looks at: about 50 ms of Python's time and 20 of Redis'."""
+"""Maximum jobs that a page examines: about 50 ms of CPU time in Python and 20 ms in Redis."""
 
 _SLACK_MS: Final = 60_000
 """By how much an entry's time may differ from its jobs' `accepted_at`, which is the API's time before it
 stored the image: the longest attempt to store it, and the difference of the clocks."""
 
 _MAX_DELAY_MS: Final = 1_800_000 + _SLACK_MS
-"""By how much an entry's time may be later: a direct upload's `accepted_at` is that of its announcement."""
+"""Maximum delay of an entry's time: a direct upload's `accepted_at` is the time of its announcement."""
 
 _ENTRIES: Final = 250  # entries read in one call
 _PIECE: Final = 1000  # jobs looked at in one call: 2 ms, for which other clients of Redis wait
@@ -37,7 +37,7 @@ _CURSOR: Final = re.compile(r"(\d{1,15})-(\d{1,10})-(\d{1,3})-(\d{1,15})", re.AS
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """What jobs to list. Times are milliseconds since 1970.
+    """Filter of a list of jobs. Times are milliseconds since 1970.
 
     `states` and `camera`: empty for any. `owner`: id of the API key that sent them, empty for any. They were
     accepted at `from_ms` or later, and before `to_ms` unless it is None.
@@ -69,10 +69,10 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor that `str` has written.
+        """Parse a cursor written by `str`.
 
         Raises:
-            ValueError: it did not write this text.
+            ValueError: the text is not a cursor.
         """
         match = _CURSOR.fullmatch(text)
         if match is None:
@@ -120,23 +120,23 @@ class JobIndex:
     def page(self, wanted: JobFilter, after: Cursor | None, limit: int) -> JobPage:
         """Return up to `limit` jobs behind a place, or from the beginning, that still have a record.
 
-        It looks at `MAX_READ` jobs at most, so it may find fewer although more follow.
+        It examines at most `MAX_READ` jobs, so a page may be short although more jobs follow.
         """
         place = after or self._beginning(wanted)
-        found: list[tuple[Cursor, str]] = []
+        matches: list[tuple[Cursor, str]] = []
         read = 0
         while read < MAX_READ:
             entries = self._entries(place.entry, str(place.until_ms))
             candidates = [*self._candidates(entries, place, wanted)]
             read += len(candidates) + len(entries)
             for piece in _pieces(candidates):
-                found += self._matches(piece, wanted)
-                if len(found) > limit:
-                    return _page(found[:limit], found[limit][0])
+                matches += self._matches(piece, wanted)
+                if len(matches) > limit:
+                    return _page(matches[:limit], matches[limit][0])
             if len(entries) < _ENTRIES:
-                return _page(found, None)
+                return _page(matches, None)
             place = place.behind(entries[-1][0])
-        return _page(found, place)
+        return _page(matches, place)
 
     def forget(self, before_ms: int) -> int:
         """Forget the oldest entries up to one of which a job has a record; return how many.
@@ -195,8 +195,8 @@ class JobIndex:
         return [candidates[number] for number in cast(list[int], numbers)]
 
 
-def _page(found: Sequence[tuple[Cursor, str]], following: Cursor | None) -> JobPage:
-    return JobPage([job_id for _, job_id in found], [place for place, _ in found], following)
+def _page(matches: Sequence[tuple[Cursor, str]], following: Cursor | None) -> JobPage:
+    return JobPage([job_id for _, job_id in matches], [place for place, _ in matches], following)
 
 
 def _pieces(candidates: Sequence[tuple[Cursor, str]]) -> Iterator[Sequence[tuple[Cursor, str]]]:

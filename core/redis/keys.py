@@ -10,13 +10,14 @@
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
-| `ws:sinks` | hash | sink to the cursor before what it has not carried out (`core.redis.sinks`) |
-| `ws:sinks:errors` | hash | sink to why it does not get on |
-| `ws:sinks:gaps` | hash | sink to how often results were no longer kept when it came to them |
+| `ws:streams` | hash | API process to the number of its event streams, and when (`core.redis.streams`) |
+| `ws:sinks` | hash | sink to its cursor (`core.redis.sinks`) |
+| `ws:sinks:errors` | hash | sink to the error that stops it |
+| `ws:sinks:gaps` | hash | sink to its gaps: times that results expired before it read them |
 | `ws:webhooks` | hash | id of a webhook to its record (JSON), which never changes (`core.redis.webhooks`) |
 | `ws:webhooks:failing` | hash | id of a webhook to when its latest delivery first failed (ms) |
 | `ws:webhooks:dead` | hash | id of a webhook to when it was given up (ms) |
-| `ws:webhooks:replays` | hash | id of a webhook to the cursor that it is to go on from; empty for its own |
+| `ws:webhooks:replays` | hash | id of a webhook to the cursor of its replay; empty for its own cursor |
 | `ws:ledger:{hour}:{camera}` | hash | counters of the jobs accepted in that hour (`core.hours`) |
 | `ws:ledgers` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:totals:{camera}` | hash | the same counters over all hours |
@@ -57,7 +58,7 @@ from typing import Final
 from core.lanes import LANES
 
 PREFIX: Final = "ws:"
-"""Begins every key of ours but the queues'."""
+"""Prefix of all keys of ours, except the queues'."""
 
 PENDING: Final = {lane: f"{PREFIX}pending:{lane}" for lane in LANES}
 EXPIRING: Final = PREFIX + "expiring"
@@ -66,6 +67,7 @@ SERVICE_RATE: Final = PREFIX + "service_rate"
 ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
+STREAMS: Final = PREFIX + "streams"
 
 SINKS: Final = PREFIX + "sinks"
 SINK_ERRORS: Final = SINKS + ":errors"
@@ -102,7 +104,7 @@ UNACKED_MUTEX: Final = "unacked_mutex"
 BINDING: Final = "_kombu.binding"
 BINDING_DEADLINES: Final = BINDING + "_deadlines"
 CONTROL: Final = ".celery.pidbox"
-"""Ends the names of Celery's remote control: its channel, and the lists of answers."""
+"""Suffix of Celery's remote control: its channel, and the lists of answers."""
 
 _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
@@ -121,7 +123,7 @@ LUA: Final = {
     "SETTLED": SETTLED,
     "FEED": FEED,
 }
-"""Names that Lua scripts find as local variables: of keys, and of beginnings of keys that they complete."""
+"""Local variables of Lua scripts: keys, and prefixes of keys that the scripts complete."""
 
 
 def job(job_id: str) -> str:
@@ -145,7 +147,7 @@ def worker(name: str) -> str:
 
 
 def leader(role: str) -> str:
-    """Return the key of the lock of a role that one process has."""
+    """Return the key of a role's lock."""
     return f"{PREFIX}leader:{role}"
 
 

@@ -1,4 +1,4 @@
-"""The ledger as it is read: rows of cameras and hours, totals, and the proof that they balance."""
+"""Reads of the ledger: rows by camera and hour, totals, and the proof that they balance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PIECE: Final = 1000  # rows asked for in one call, so that no other client of R
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """`COUNTERS` and, beside them, one for each label and `review`. One that was never moved is absent."""
+    """`COUNTERS`, and a counter for each label and for `review`. A counter that was never moved is absent."""
 
     moved: dict[str, int]
 
@@ -77,14 +77,14 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """All cameras and hours together, and `waiting`: how many jobs are in the lists of those not settled."""
+    """Sum over cameras and hours, and `waiting`: the number of jobs in the lists of pending jobs."""
 
     counts: Counts
     waiting: int
 
     @property
     def balanced(self) -> bool:
-        """Whether the images received are the settled ones and those whose jobs are pending."""
+        """Whether the images received are the settled images and the pending jobs."""
         return self.counts.owed == self.waiting
 
 
@@ -97,18 +97,20 @@ class Ledger:
         self._forget = client.register_script(load_script("forget"))
         self._forget_one = client.register_script(load_script("forget_camera"))
 
-    def names(self, first: str, last: str, cameras: Iterable[str] | None = None, *, most: int) -> list[str]:
+    def names(
+        self, first: str, last: str, cameras: Iterable[str] | None = None, *, max_rows: int
+    ) -> list[str]:
         """Return the names of rows, `hour:camera`, by hour and camera.
 
         Args:
             first: the first hour wanted, yyyymmddhh.
             last: the last one.
             cameras: only theirs.
-            most: maximum rows returned.
+            max_rows: maximum rows returned.
         """
         if cameras is None:
-            return self._names(first, last, most)
-        return sorted(islice(self._names_of(cameras, first, last), most))
+            return self._names(first, last, max_rows)
+        return sorted(islice(self._names_of(cameras, first, last), max_rows))
 
     def camera_names(self) -> list[str]:
         """Return every camera."""
@@ -128,7 +130,7 @@ class Ledger:
         return dict(zip(cameras, self._read(keys.TOTALS + camera for camera in cameras), strict=True))
 
     def cameras(self) -> list[Camera]:
-        """Return every camera, the one that sent something last first."""
+        """Return every camera, by the time of its latest image, the latest first."""
         with translated():
             cameras = cast(
                 list[tuple[str, float]], self._client.zrange(keys.CAMERAS, 0, -1, desc=True, withscores=True)
@@ -141,7 +143,7 @@ class Ledger:
         ]
 
     def pending(self, first: str) -> dict[str, int]:
-        """Return how many jobs each camera's rows count as pending, from an hour (yyyymmddhh) on."""
+        """Return each camera's pending jobs by its rows, from an hour (yyyymmddhh) on."""
         pending: dict[str, int] = {}
         for row in self.rows(self._names(first, "+inf", -1)):
             pending[row.camera] = pending.get(row.camera, 0) + row.counts["pending"]
@@ -189,17 +191,17 @@ class Ledger:
             forgotten += gone
             kept += seen - gone
 
-    def _names(self, first: str, last: str, most: int, *, latest: bool = False) -> list[str]:
-        """Return at most so many names of these hours, all if it is -1."""
+    def _names(self, first: str, last: str, max_rows: int, *, latest: bool = False) -> list[str]:
+        """Return names of rows of these hours, at most `max_rows`; all if it is -1."""
         ends = (last, first) if latest else (first, last)
         with translated():
             return cast(
                 list[str],
-                self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=most),
+                self._client.zrange(keys.LEDGERS, *ends, desc=latest, byscore=True, offset=0, num=max_rows),
             )
 
     def _names_of(self, cameras: Iterable[str], first: str, last: str) -> Iterator[str]:
-        """Yield rows of cameras without reading others': which hours can have one is known."""
+        """Yield rows of cameras without reading the rows of others: their possible hours are known."""
         hours = list(_hours(*self._ends(first, last)))
         names = (f"{hour}:{camera}" for camera in cameras for hour in hours)
         while piece := list(islice(names, _PIECE)):

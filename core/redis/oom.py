@@ -21,7 +21,7 @@ _SCRIPT: Final = load_script("oom")
 
 
 class OomTolerantRedis(redis.Redis):
-    """Repeats commands, transactions and scripts that were rejected for want of memory, so that they pass.
+    """Repeats commands, transactions and scripts that Redis rejects for want of memory, so that they pass.
 
     Pipelines that are no transactions stay rejected: part of them may have been done.
     """

@@ -1,6 +1,6 @@
 """Paused lanes: uploads are still accepted, but workers take none of their jobs until they are resumed.
 
-They are fields of the hash of the service rate, which whoever has to know them reads anyway.
+They are fields of the hash of the service rate, which their readers read anyway.
 """
 
 from __future__ import annotations

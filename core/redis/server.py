@@ -1,4 +1,4 @@
-"""The check of a Redis server: it must drop nothing, and its user must have the rights of the programs.
+"""Check of a Redis server: it must not evict keys, and its user needs the rights of the programs.
 
 A server that is not lets jobs vanish, or takes them and keeps the workers out; both look like success.
 """
@@ -24,10 +24,10 @@ from core.redis.client import translated
 logger = logging.getLogger(__name__)
 
 CHECK_INTERVAL: Final = 60.0
-"""Seconds between two checks of a server that is fit."""
+"""Seconds between checks of a fit server."""
 
 UNFIT_CHECK_INTERVAL: Final = 1.0
-"""The same while it is not, so that everything goes on soon after it was set right."""
+"""Seconds between checks of an unfit server, so that work resumes soon after a repair."""
 
 _OURS: Final = f"{keys.PREFIX}*"
 
@@ -36,8 +36,9 @@ _COMMANDS: Final = """
     HINCRBY k f 1, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v, LRANGE k 0 0,
     PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s,
     SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, XADD k * f v,
-    XRANGE k - +, XTRIM k MAXLEN 0, ZADD k 1 m, ZCARD k, ZMSCORE k m, ZRANGE k 0 0, ZRANGEBYSCORE k 0 0,
-    ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k 0 0, ZSCORE k m
+    XRANGE k - +, XREAD STREAMS k 0, XREVRANGE k + -, XTRIM k MAXLEN 0, ZADD k 1 m, ZCARD k, ZMSCORE k m,
+    ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k 0 0,
+    ZSCORE k m
 """
 """Commands of the programs, their Lua scripts and kombu; `k` is a key, `c` a channel."""
 
@@ -51,11 +52,11 @@ _PATTERNS: Final = {
     f"{keys.BINDING}*": (keys.binding(QUEUES[SINGLE]), keys.BINDING_DEADLINES),
     f"*{keys.CONTROL}": (f"_.reply{keys.CONTROL}",),
 }
-"""Pattern to keys like it that are in use."""
+"""Pattern of keys to examples that are in use."""
 
 
 def acl_rules(db: int = 0) -> str:
-    """Return the rules of the user with the fewest rights that will do, for Redis' `ACL SETUSER`."""
+    """Return the rules of a user with the least sufficient rights, for Redis' `ACL SETUSER`."""
     commands = [*_commands(), *_OUTSIDE, "MULTI", "DISCARD", "PSUBSCRIBE"]
     names = sorted({_name(command).lower().replace(" ", "|") for command in commands})
     rules = [f"~{pattern}" for pattern in _PATTERNS]
@@ -73,7 +74,7 @@ class RedisServer:
         self._unfit: EvictionError | MissingRightsError | None = None
 
     def check(self) -> None:
-        """Return if the server is fit, or was at the last check.
+        """Check that the server is fit, or was at the last check.
 
         Raises:
             MissingRightsError, EvictionError: it is not.
@@ -101,7 +102,7 @@ class RedisServer:
 
 
 def check_server(client: redis.Redis) -> None:
-    """Return if the server is fit.
+    """Check that the server is fit.
 
     Raises:
         MissingRightsError: its user may not do something; the message names it.

@@ -1,4 +1,4 @@
-"""Sinks: how far each reader of the feed has come, and why one does not get on."""
+"""State of sinks: the cursor of each, its error, and its gaps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from core.redis.feed import Cursor, Feed
 ARCHIVE: Final = "archive"
 """Name of the sink that writes the hours of results to storage."""
 
+MQTT: Final = "mqtt"
+"""Name of the sink that publishes results to a broker."""
+
 _PERIOD_MS: Final = {ARCHIVE: 3_600_000}
-"""Sinks that carry out whole periods: their results are due when the period is over."""
+"""Sinks that deliver whole periods: results are due when their period is over."""
 
 
 class SinkState(NamedTuple):
@@ -22,10 +25,10 @@ class SinkState(NamedTuple):
 
     Attributes:
         name: `archive`, `mqtt` or `webhook:{id}`.
-        behind: seconds since the oldest result was due that it has not carried out; 0 without one.
-        error: why it does not get on, a sentence; empty while it does.
-        gaps: how often results were no longer kept when it came to them.
-        cursor: where it goes on, as text.
+        behind: seconds since the oldest undelivered result was due; 0 without one.
+        error: reason why it stands still, a sentence; empty while it works.
+        gaps: times that results expired before it read them.
+        cursor: its cursor, as text.
     """
 
     name: str
@@ -43,35 +46,35 @@ class SinkStore:
         self._feed = feed
 
     def cursor(self, name: str) -> Cursor | None:
-        """Return where a sink goes on; None if it is unknown."""
+        """Return a sink's cursor; None if the sink is unknown."""
         with translated():
             text = self._client.hget(keys.SINKS, name)
         return None if text is None else Cursor.parse(str(text))
 
     def advance(self, name: str, cursor: Cursor) -> None:
-        """Note that a sink has carried out everything before a cursor. A new sink begins there."""
+        """Record that a sink has delivered everything before a cursor. A new sink begins there."""
         with translated(), self._client.pipeline() as pipe:
             pipe.hset(keys.SINKS, name, str(cursor))
             pipe.hdel(keys.SINK_ERRORS, name)
             pipe.execute()
 
     def fail(self, name: str, sentence: str) -> None:
-        """Note why a sink does not get on."""
+        """Record the error that stops a sink."""
         with translated():
             self._client.hset(keys.SINK_ERRORS, name, sentence)
 
     def skip(self, name: str, cursor: Cursor) -> None:
-        """Go on at a cursor although results before it were never carried out, and count that."""
+        """Continue at a cursor although results before it were not delivered, and count the gap."""
         with translated(), self._client.pipeline() as pipe:
             pipe.hset(keys.SINKS, name, str(cursor))
             pipe.hincrby(keys.SINK_GAPS, name, 1)
             pipe.execute()
 
-    def remove(self, name: str) -> None:
-        """Forget a sink."""
+    def remove(self, *names: str) -> None:
+        """Forget sinks, at least one: they are behind no longer, and begin anew if they come back."""
         with translated(), self._client.pipeline() as pipe:
             for key in (keys.SINKS, keys.SINK_ERRORS, keys.SINK_GAPS):
-                pipe.hdel(key, name)
+                pipe.hdel(key, *names)
             pipe.execute()
 
     def states(self) -> list[SinkState]:

@@ -1,4 +1,4 @@
-"""The secret by which all API processes know the ids of direct uploads that one of them gave."""
+"""Secret that authenticates ids of direct uploads, the same for all API processes."""
 
 from __future__ import annotations
 

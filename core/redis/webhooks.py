@@ -1,4 +1,4 @@
-"""Webhooks: where results are posted to, which of them, and the secret that signs them."""
+"""Webhooks: target, filter of results, and signing secret of each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any, Final, cast
 
 import redis
 
-from core.cameras import matches
 from core.errors import TooManyWebhooksError, WebhookNotFoundError
-from core.jobs import Job, JobState
+from core.jobs import JobState
 from core.redis import keys
 from core.redis.client import translated
 from core.redis.feed import Cursor
@@ -35,14 +34,14 @@ class Webhook:
     """A webhook. Times are milliseconds since 1970.
 
     Attributes:
-        id: made with it.
-        url: where it is sent; see `core.webhook_target`.
+        id: random, hexadecimal.
+        url: target; see `core.webhook_target`.
         cameras: patterns of the cameras whose results it gets, `*` for any characters.
-        states: of those results.
-        secret: signs what is sent.
-        created_ms: when it was made.
-        failing_ms: when the delivery that is being tried first failed; None while it works.
-        dead_ms: when it was given up; None while it is active.
+        states: states of the results that it gets.
+        secret: key of the signatures.
+        created_ms: time of its creation.
+        failing_ms: time of the first failure of the current delivery; None while deliveries succeed.
+        dead_ms: time of its end after too many failures; None while it is active.
     """
 
     id: str
@@ -59,12 +58,8 @@ class Webhook:
         """Name of its sink (`core.redis.sinks`)."""
         return _SINK + self.id
 
-    def wants(self, job: Job) -> bool:
-        """Return whether it gets the result of a job."""
-        return job.state in self.states and matches(job.camera, self.cameras)
-
     def revived(self) -> Webhook:
-        """Return it as active, without a failure."""
+        """Return the webhook as active, without a failure."""
         return replace(self, failing_ms=None, dead_ms=None)
 
 
@@ -82,7 +77,7 @@ class WebhookStore:
         """Make a webhook, which gets the results that settle from now on.
 
         Raises:
-            TooManyWebhooksError: there are as many as there may be.
+            TooManyWebhooksError: `MAX_WEBHOOKS` exist.
         """
         with translated():
             seconds, microseconds = self._client.time()
@@ -105,7 +100,7 @@ class WebhookStore:
 
     def all(self) -> list[Webhook]:
         """Return every webhook, oldest first."""
-        with translated(), self._client.pipeline() as pipe:
+        with translated(), self._client.pipeline(transaction=False) as pipe:
             for key in (keys.WEBHOOKS, keys.WEBHOOKS_FAILING, keys.WEBHOOKS_DEAD):
                 pipe.hgetall(key)
             records, failing, dead = pipe.execute()
@@ -132,20 +127,20 @@ class WebhookStore:
             self._client.hdel(keys.WEBHOOKS, webhook.id)
 
     def replay(self, webhook: Webhook, cursor: Cursor | None) -> None:
-        """Have a webhook, dead or not, go on from a cursor at once; None for where it stopped."""
+        """Request a replay of a webhook, dead or not, from a cursor; None for its own cursor."""
         with translated(), self._client.pipeline() as pipe:
             pipe.hset(keys.WEBHOOK_REPLAYS, webhook.id, "" if cursor is None else str(cursor))
             self._revive(pipe, webhook.id)
             pipe.execute()
 
     def replays(self) -> dict[str, Cursor | None]:
-        """Return the replays that are to be begun: id of the webhook to the cursor."""
+        """Return the requested replays: id of the webhook to the cursor."""
         with translated():
             waiting = cast(dict[str, str], self._client.hgetall(keys.WEBHOOK_REPLAYS))
         return {webhook_id: Cursor.parse(text) for webhook_id, text in waiting.items()}
 
     def begin_replay(self, webhook: Webhook, cursor: Cursor | None) -> None:
-        """Set a webhook to where its replay begins. Nothing may be sending it."""
+        """Set a webhook to the cursor of its replay. No process may be sending it."""
         with translated(), self._client.pipeline() as pipe:
             if cursor is not None:
                 pipe.hset(keys.SINKS, webhook.sink, str(cursor))
@@ -167,12 +162,12 @@ class WebhookStore:
             self._client.hdel(keys.WEBHOOKS_FAILING, webhook.id)
 
     def bury(self, webhook: Webhook) -> None:
-        """Give a webhook up, until it is replayed."""
+        """Mark a webhook as dead, until it is replayed."""
         with translated():
             self._client.hset(keys.WEBHOOKS_DEAD, webhook.id, time.time_ns() // 1_000_000)
 
     def sweep(self, running: Collection[str]) -> None:
-        """Remove what is left of webhooks that were deleted, except of those that may still be sent."""
+        """Remove remains of deleted webhooks, except of webhooks that a process may still be sending."""
         with translated(), self._client.pipeline() as pipe:
             for key in (keys.WEBHOOKS, keys.WEBHOOKS_FAILING, keys.WEBHOOKS_DEAD, keys.WEBHOOK_REPLAYS):
                 pipe.hgetall(key)

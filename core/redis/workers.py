@@ -70,7 +70,7 @@ class WorkerRegistry:
         }
 
     def unattended(self, seconds: float) -> bool:
-        """Return whether a job has waited so long while no worker sent a heartbeat."""
+        """Return whether a job has waited for a number of seconds without any worker alive."""
         with translated(), self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(keys.WORKERS, 0, 0, desc=True, withscores=True)

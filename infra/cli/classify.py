@@ -117,7 +117,7 @@ class _Classification:
         self._jobs: dict[int, str] = {}  # of images that were given up, by position
 
     def run(self) -> None:
-        """Send the images; give the output a result of each."""
+        """Send the images; pass each result to the output."""
         sentences, logger = _Sentences(self._output), logging.getLogger("wastestream")
         logger.addHandler(sentences)
         try:
@@ -180,7 +180,7 @@ def _read(source: Source) -> bytes | Result:
 
 
 class _Sentences(logging.Handler):
-    """Prints what the client logs."""
+    """Prints the client's log messages."""
 
     def __init__(self, output: _Output) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class _Output:
         self.progress.advance(self._bar)
 
     def count(self, numbers: Numbers) -> None:
-        """Note how far the client is."""
+        """Show the client's progress."""
         self._waiting = numbers.waiting
 
     def say(self, sentence: str) -> None:

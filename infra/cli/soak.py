@@ -16,6 +16,7 @@ from core.errors import WastestreamError
 from core.settings import PREFIX
 from infra.lab.soak.faults import FAULTS, KILLS, MAX_ANSWER, MAX_RECOVERY
 from infra.lab.soak.gateway import MAX_BACKFILL, MAX_TIME_ERROR, GatewaySoak, GatewaySoakResult
+from infra.lab.soak.receiver import NETWORK
 from infra.lab.soak.result import SoakResult
 from infra.lab.soak.soak import soak as run
 from infra.lab.stack import Stack
@@ -63,7 +64,7 @@ _GATEWAY_KEPT = (
 def soak(
     minutes: float, seed: int, workers: int, *, cameras: int, json_file: Path | None, report_file: Path | None
 ) -> None:
-    """Inject faults into a stack under load and count every image.
+    """Inject faults into a stack under load and count every image, in its feed and at a webhook too.
 
     With --cameras the images are frames of a camera gateway, whose network, disk and process fail too.
 
@@ -105,8 +106,8 @@ def _verdict(result: SoakResult | GatewaySoakResult) -> tuple[str, int]:
     if not result.good:
         return "The promise was NOT kept.", 1
     promise = (
-        f"every kill is recovered from within {MAX_RECOVERY:.0f} s, and every single upload is answered "
-        f"within {MAX_ANSWER:.0f} s in spite of slow clients"
+        f"every kill is recovered from within {MAX_RECOVERY:.0f} s, its results delivered to a webhook as "
+        f"well, and every single upload is answered within {MAX_ANSWER:.0f} s in spite of slow clients"
     )
     if result.late:
         late = f"{result.late} of {len(result.faults)} faults exceeded a promised time"
@@ -118,7 +119,8 @@ def _run(folder: Path, workers: int, minutes: float, seed: int) -> SoakResult:
     _say(f"Starting a stack in {folder} ...")
     faults = FAULTS if minutes >= _SHORT_MINUTES else KILLS
     # Two API processes, so that a fault can kill one of them.
-    with Stack(folder, workers, **{f"{PREFIX}API_PROCESSES": "2"}) as stack:
+    environment = {f"{PREFIX}API_PROCESSES": "2", f"{PREFIX}WEBHOOK_NETWORKS": NETWORK}
+    with Stack(folder, workers, **environment) as stack:
         return asyncio.run(run(stack, seconds=minutes * 60, seed=seed, faults=faults, say=_say))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from core.settings import PREFIX
+from core.settings import PREFIX, load_settings
 from infra.local import http_probes, ports, redis_probes
 from infra.local.appendonly import mend
 from infra.local.checkout import IN_CHECKOUT, REPOSITORY
@@ -89,7 +89,8 @@ def make_stack(plan: StackPlan, credentials: Credentials) -> list[list[Service]]
     plan.folder.objects.mkdir(exist_ok=True)
     plan.folder.redis.mkdir(exist_ok=True)
     _configure_redis(plan, credentials)
-    write_private(plan.folder.worker_env, _as_lines(_addresses(plan, credentials, ports.dial_from_elsewhere)))
+    elsewhere = _addresses(plan, credentials, ports.dial_from_elsewhere) | _retention()
+    write_private(plan.folder.worker_env, _as_lines(elsewhere))
     environment = _addresses(plan, credentials, ports.dial) | {
         f"{PREFIX}HOST": plan.host,
         f"{PREFIX}PORT": str(plan.port),
@@ -252,6 +253,15 @@ def _addresses(plan: StackPlan, credentials: Credentials, dial: Callable[[str], 
         f"{PREFIX}S3_SECRET_KEY": credentials.s3_secret_key,
         f"{PREFIX}S3_BUCKET": "wastestream",
         f"{PREFIX}S3_REGION": "us-east-1",
+    }
+
+
+def _retention() -> dict[str, str]:
+    """Return the retention for workers elsewhere: each worker cuts the feed, and removes what is too old."""
+    settings = load_settings()
+    return {
+        f"{PREFIX}{name.upper()}": str(getattr(settings, name))
+        for name in ("retention_hours", "image_retention_hours", "ledger_retention_days")
     }
 
 

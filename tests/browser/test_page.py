@@ -170,6 +170,63 @@ def test_counts_choose_what_is_shown_and_clear_empties(open_page: OpenPage) -> N
     expect_count(page, "classified", 1)
 
 
+def test_all_tabs_share_one_stream_of_results(open_page: OpenPage) -> None:
+    """And ask for no job meanwhile; when the tab that reads it is closed, another goes on."""
+    first = open_page()
+    second = first.context.new_page()
+    second.goto(first.url)
+    asked: list[str] = []
+    first.context.on("request", lambda request: asked.extend(request.url.split("/v1/")[1:]))
+    for page in (first, second):
+        choose(page, picture("first.jpg"))
+        expect_classified(page, "first.jpg")
+    for page in (first, second):
+        page.wait_for_function("import('/assets/events.js').then((events) => events.isLive())")
+    del asked[:]
+    for page in (first, second):
+        choose(page, *(picture(f"{number}.jpg", number) for number in range(6)))
+    for page in (first, second):
+        expect_count(page, "classified", 7)
+    assert set(asked) == {"images"}
+    first.close()
+    choose(second, picture("last.jpg"))
+    expect_classified(second, "last.jpg")
+    assert sum(path.startswith("events") for path in asked) == 1
+    assert not any(path.startswith("jobs") for path in asked)
+
+
+SILENT = """
+  let streams = 0;
+  window.EventSource = class extends EventSource {
+    isSilent = streams++ === 0;
+    addEventListener(type, listener) {
+      if (type !== "result" || !this.isSilent) super.addEventListener(type, listener);
+    }
+  };
+"""
+
+
+def test_a_stream_that_is_open_but_silent_is_opened_again(open_page: OpenPage) -> None:
+    """As after sleep, or behind a router that forgot the connection: one picture waits, and then none."""
+    page = open_page()
+    page.add_init_script(SILENT)
+    page.reload()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.extend(request.url.split("/v1/")[1:]))
+    choose(page, picture("first.jpg"))
+    expect_classified(page, "first.jpg")
+    live = "import('/assets/events.js').then((events) => events.isLive())"
+    page.wait_for_function(live)
+    choose(page, picture("second.jpg", 2))
+    with page.expect_request("**/v1/events?*", timeout=TIMEOUT):
+        expect_classified(page, "second.jpg")
+    page.wait_for_function(live)
+    del asked[:]
+    choose(page, picture("third.jpg", 3))
+    expect_classified(page, "third.jpg")
+    assert asked == ["images"]
+
+
 def test_many_pictures(open_page: OpenPage) -> None:
     """A batch of many is sent a few at a time, and every one is settled."""
     page = open_page()

@@ -1,6 +1,6 @@
 """docker-compose.yml and infra/docker: every name in them exists, and docs/containers.md is true.
 
-No container engine is needed: the files are read, and the scripts that start Redis and S3 are run.
+No container engine is needed: the files are read.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import grimp
 import pytest
-import redis
 import yaml
 
 from api.app import create_app
 from core.settings import PREFIX, Settings
-from infra.local.programs import REDIS
-from tests.support.servers import REPOSITORY, Server, free_port, program
+from tests.support.servers import REPOSITORY
 from worker.batching import STOP_SECONDS
 
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
@@ -294,89 +291,7 @@ def test_the_builder_gets_what_is_copied_and_no_more() -> None:
     assert let_in == read
 
 
-# ---- What can be run is run --------------------------------------------------------------------
-
-
-@pytest.fixture
-def redis_in_container(tmp_path: Path) -> Iterator[Server]:
-    """The Redis that redis.sh starts, its paths and port changed to ones that this machine has."""
-    port = free_port()
-    changes = {"/etc/redis.conf": f"{tmp_path}/base.conf", "/tmp/redis.conf": f"{tmp_path}/redis.conf"}  # noqa: S108
-    script = tmp_path / "redis.sh"
-    script.write_text(_changed(REPOSITORY / "infra/docker/redis.sh", changes))
-    changes = {"port 6379": f"port {port}", "dir /data": f"dir {tmp_path}", "bind * -::*": "bind 127.0.0.1"}
-    (tmp_path / "base.conf").write_text(_changed(REPOSITORY / "infra/docker/redis.conf", changes))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "redis-server").symlink_to(program(*REDIS))
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    environment = {"PATH": path, "REDISCLI_AUTH": SECRETS["REDIS_PASSWORD"]}
-    server = Server(["/bin/sh", str(script)], tmp_path / "log", environment=environment, port=port)
-    server.start()
-    yield server
-    server.stop()
-
-
-def _changed(path: Path, changes: dict[str, str]) -> str:
-    text = path.read_text()
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    return text
-
-
-def test_redis_starts_as_configured(redis_in_container: Server) -> None:
-    """Redis asks for the password, appends every write to its file, and never evicts."""
-    with redis.Redis(port=redis_in_container.port or 0) as stranger, pytest.raises(redis.AuthenticationError):
-        stranger.ping()
-    password = SECRETS["REDIS_PASSWORD"]
-    with redis.Redis(port=redis_in_container.port or 0, password=password, decode_responses=True) as client:
-        assert client.config_get("appendonly") == {"appendonly": "yes"}
-        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        assert client.config_get("maxmemory") != {"maxmemory": "0"}
-
-
-def test_the_redis_password_is_on_no_command_line(redis_in_container: Server) -> None:
-    """Redis' command line in `ps` does not contain the password."""
-    assert redis_in_container.process is not None
-    shown = Path(f"/proc/{redis_in_container.process.pid}/cmdline").read_text()
-    assert "redis-server" in shown
-    assert SECRETS["REDIS_PASSWORD"] not in shown
-
-
-def run_s3(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run s3.sh with a `weed` that only prints its arguments and its S3 configuration."""
-    weed = tmp_path / "weed"
-    weed.write_text(f'#!/bin/sh\necho "$@"\ncat {tmp_path}/s3.json\n')
-    weed.chmod(0o755)
-    script = _changed(REPOSITORY / "infra/docker/s3.sh", {"/tmp/s3.json": f"{tmp_path}/s3.json"})  # noqa: S108
-    return subprocess.run(
-        ["/bin/sh", "-c", script],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_s3_knows_one_user(tmp_path: Path) -> None:
-    """SeaweedFS gets a file with the keys, readable by its user alone, and no key on its command line."""
-    keys = {name: SECRETS[name] for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY")}
-    done = run_s3(tmp_path, **keys)
-    arguments, _, configuration = done.stdout.partition("\n")
-    (identity,) = json.loads(configuration)["identities"]
-    assert identity["credentials"] == [{"accessKey": "3d4e5f", "secretKey": "6a7b8c"}]
-    assert "-dir=/data" in arguments
-    assert not any(key in arguments for key in keys.values())
-    assert (tmp_path / "s3.json").stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize("secret", ["", 'with"quote', "with space"])
-def test_unusable_secrets_are_rejected(tmp_path: Path, secret: str) -> None:
-    """An empty key, or one that would break the configuration, ends the start with a sentence."""
-    done = run_s3(tmp_path, S3_ACCESS_KEY="3d4e5f", S3_SECRET_KEY=secret)
-    assert done.returncode != 0
-    assert "S3_SECRET_KEY" in done.stderr
-    assert not (tmp_path / "s3.json").exists()
+# ---- The tools accept the files ----------------------------------------------------------------
 
 
 def tool(name: str) -> str:

@@ -1,29 +1,22 @@
-"""Hours of results in storage, on a real Redis and a real S3 server, and what `export` makes of them."""
+"""Hours of results in storage, on a real Redis and a real S3 server."""
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
-import os
 import secrets
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
-from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
-from pydantic import SecretStr
 
-from api.export.command import export as command
 from core.archive import HOUR_MS, RESULTS, Archive
-from core.ids import new_job_id, packed_id
-from core.jobs import Job, JobState, Outcome, Prediction
+from core.errors import CursorExpiredError
+from core.jobs import JobState
 from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.installation import Installation
@@ -33,83 +26,12 @@ from core.settings import Settings
 from core.storage import ObjectStore
 from core.times import timestamp
 from tests.conftest import environment_of
-from tests.support.servers import REPOSITORY, Server, wait_until
+from tests.support.archive import Hours, deliver_all, new_sink
+from tests.support.feed import recent_of
+from tests.support.servers import Server, wait_until
 from worker.sinks.__main__ import sinks_of
 from worker.sinks.archive import GRACE_MS, ArchiveSink
 from worker.sinks.runner import DeliveryError
-
-PREDICTION = Prediction("biodegradable", 0.912345, review=True)
-
-
-class Hours:
-    """Jobs that settled in past hours: the feed's entries are written with the times of then."""
-
-    def __init__(self, jobs: JobStore) -> None:
-        self._jobs = jobs
-        now = jobs.now_ms()
-        self.last = now - now % HOUR_MS - HOUR_MS
-        """Beginning of the last hour that is over, ms since 1970."""
-        self.entries: list[tuple[int, list[str]]] = []
-        """Time and ids of each entry of the feed."""
-
-    def settle(
-        self, ms: int, count: int = 1, camera: str = "belt", state: JobState = JobState.CLASSIFIED
-    ) -> list[str]:
-        """Settle jobs at a time; return their ids."""
-        new = [Job(new_job_id(), camera, "jpeg", 100) for _ in range(count)]
-        ids = self._jobs.accept(new, "single", "test.queue", ["message"] * count).ids
-        good = state is JobState.CLASSIFIED
-        self._jobs.settle(
-            [Outcome(i, state, PREDICTION if good else None, None if good else "x") for i in ids], "m"
-        )
-        with self._jobs.client.pipeline() as pipe:
-            for job_id in ids:
-                pipe.hset(keys.job(job_id), "settled", ms)
-            pipe.execute()
-        self.entries.append((ms, ids))
-        self.write()
-        return ids
-
-    def write(self) -> None:
-        """Write the feed anew."""
-        self._jobs.client.delete(keys.FEED)
-        for ms, ids in self.entries:
-            packed = b"".join(map(packed_id, ids))
-            self._jobs.client.xadd(keys.FEED, {"": packed}, id=f"{ms}-*")
-
-
-@pytest.fixture
-def hours(jobs: JobStore) -> Hours:
-    """Past hours on the real Redis."""
-    return Hours(jobs)
-
-
-@pytest.fixture
-def archive(objects: ObjectStore) -> Archive:
-    """An empty archive."""
-    for page in list(objects.pages(RESULTS)):
-        objects.delete_many(page)
-    return Archive(objects)
-
-
-@pytest.fixture
-def sink(jobs: JobStore, objects: ObjectStore, archive: Archive) -> Iterator[ArchiveSink]:
-    """The sink."""
-    sink = new_sink(jobs, objects)
-    yield sink
-    sink.close()
-
-
-def new_sink(jobs: JobStore, objects: ObjectStore, *, retention_hours: float = 168.0) -> ArchiveSink:
-    """Return a sink of a process that has just started."""
-    return ArchiveSink(Feed(jobs.client), jobs, objects, retention_hours=retention_hours)
-
-
-def deliver_all(sink: ArchiveSink, cursor: Cursor) -> Cursor:
-    """Deliver until nothing is due; return the cursor."""
-    while after := sink.deliver(cursor):
-        cursor = after
-    return cursor
 
 
 def ids_in(archive: Archive, hour: int) -> list[str]:
@@ -142,6 +64,20 @@ def test_each_hour_is_an_object_once_it_is_over(
     ]
     assert key == f"results/{timestamp(last)[:13].replace('-', '/').replace('T', '/')}.jsonl.gz"
     assert gzip.decompress(objects.get(key)) == b"".join(line + b"\n" for line in archive.lines(last))
+
+
+def test_an_hour_is_stored_without_what_has_expired(
+    jobs: JobStore, archive: Archive, hours: Hours, sink: ArchiveSink
+) -> None:
+    """The runner is told that there is a gap, and goes on with the next hour."""
+    ids = [job_id for at in range(4) for job_id in hours.settle(hours.last + at, 2)]
+    for expired in ids[2:5]:
+        jobs.client.delete(keys.job(expired))
+    hours.settle(hours.last + HOUR_MS)
+    with pytest.raises(CursorExpiredError) as gap:
+        deliver_all(sink, Cursor(hours.last - HOUR_MS))
+    assert gap.value.oldest == str(Cursor(hours.last + HOUR_MS))
+    assert ids_in(archive, hours.last) == [*ids[:2], *ids[5:]]
 
 
 def test_the_last_hour_is_over_when_redis_clock_says_so(
@@ -248,10 +184,10 @@ def test_results_that_are_kept_too_briefly_are_no_silent_loss(jobs: JobStore, ob
 
 def test_the_archive_can_be_off(settings: Settings, jobs: JobStore) -> None:
     """It is on by default."""
-    feed = Feed(jobs.client)
+    recent = recent_of(jobs)
     off = settings.model_copy(update={"archive": "off"})
-    assert [sink.name for sink in sinks_of(settings, jobs.client, feed)] == [ARCHIVE]
-    assert [sink.name for sink in sinks_of(off, jobs.client, feed)] == []
+    assert [sink.name for sink in sinks_of(settings, jobs.client, recent)] == [ARCHIVE]
+    assert [sink.name for sink in sinks_of(off, jobs.client, recent)] == []
 
 
 @pytest.fixture
@@ -287,121 +223,3 @@ def test_the_process_archives_and_goes_on_after_a_kill(
     store = SinkStore(jobs.client, Feed(jobs.client))
     wait_until(lambda: store.cursor(ARCHIVE) == Cursor(hours.last + HOUR_MS), "its cursor")
     assert [(state.name, state.error, state.gaps) for state in store.states()] == [(ARCHIVE, "", 0)]
-
-
-Export = Callable[..., Result]
-
-
-@pytest.fixture
-def export(settings: Settings) -> Export:
-    """A function that runs the command in this process."""
-
-    def run(*arguments: str, **changes: SecretStr) -> Result:
-        opened = settings.model_copy(update=changes)
-        return CliRunner().invoke(command, arguments, obj=lambda: opened)
-
-    return run
-
-
-def exported(done: Result) -> list[dict[str, Any]]:
-    """Return the documents of a JSONL export."""
-    assert done.exit_code == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_export_reads_archive_and_feed_each_result_once(
-    jobs: JobStore, archive: Archive, hours: Hours, sink: ArchiveSink, export: Export
-) -> None:
-    """In the order of settling; by time, camera and state; also when Redis has forgotten the archived."""
-    two, last, now = hours.last - HOUR_MS, hours.last, jobs.now_ms()
-    first = hours.settle(two + 5, 3)
-    failed = hours.settle(two + 9, 1, "Bänd 2", JobState.FAILED)
-    second = hours.settle(last, 2)
-    deliver_all(sink, Cursor(two))
-    recent = hours.settle(now, 2, "Bänd 2")
-    everything = [*first, *failed, *second, *recent]
-
-    def ids(*arguments: str) -> list[str]:
-        return [document["id"] for document in exported(export("--format", "jsonl", *arguments))]
-
-    assert ids() == everything
-    jobs.client.delete(*[keys.job(i) for i in [*first, *failed, *second]])
-    assert ids() == everything
-    assert ids("--from", timestamp(two + 9), "--to", timestamp(last)) == failed
-    assert ids("--from", timestamp(last)) == [*second, *recent]
-    assert ids("--camera", "Bänd 2", "--state", "classified", "--state", "expired") == recent
-
-
-def test_export_as_a_table(
-    jobs: JobStore, archive: Archive, hours: Hours, export: Export, tmp_path: Path
-) -> None:
-    """CSV to a file or standard output, Parquet with types; the files have the same rows."""
-    duckdb = pytest.importorskip("duckdb")
-    now = jobs.now_ms()
-    good, bad = hours.settle(now - 2, 2, "Bänd 2"), hours.settle(now - 1, 1, "a, b", JobState.FAILED)
-    done = export()
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert [row["id"] for row in rows] == [*good, *bad]
-    assert (rows[0]["label"], rows[0]["probability"], rows[0]["review"]) == (
-        "biodegradable",
-        "0.912345",
-        "true",
-    )
-    assert (rows[2]["camera"], rows[2]["label"], rows[2]["error"]) == ("a, b", "", "x")
-    assert export("--output", str(tmp_path / "results.csv")).stderr == "3 results exported\n"
-    assert (tmp_path / "results.csv").read_text() == done.stdout
-    parquet = str(tmp_path / "results.parquet")
-    written = export("--format", "parquet", "--output", parquet)
-    assert written.exit_code == 0, written.stderr
-    table = duckdb.read_parquet(parquet)
-    assert table.columns == list(rows[0])
-    totals = table.aggregate("count(*), sum(review::int), epoch_ms(max(settled_at))")
-    assert totals.fetchall() == [(3, 2, now - 1)]
-    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "results.parquet"}
-
-
-def test_export_says_what_is_wrong(
-    objects: ObjectStore, archive: Archive, hours: Hours, sink: ArchiveSink, export: Export, tmp_path: Path
-) -> None:
-    """Nothing matches, wrong times, no file for Parquet, a damaged hour, services that are away."""
-
-    def fails(code: int, sentence: str, *arguments: str, **changes: SecretStr) -> None:
-        done = export(*arguments, **changes)
-        assert (done.exit_code, done.stdout) == (code, ""), done.stderr
-        assert sentence in " ".join(done.stderr.split())
-
-    output = str(tmp_path / "results.csv")
-    hours.settle(hours.last, 3)
-    deliver_all(sink, Cursor(hours.last))
-    fails(
-        3, "No result matches: none of camera nobody settled from", "--camera", "nobody", "--output", output
-    )
-    fails(2, "'yesterday' is not a time", "--from", "yesterday")
-    fails(2, "--from must be before --to", "--from", "2026-02-01", "--to", "2026-01-01")
-    fails(2, "cannot be a camera's id", "--camera", "a/b")
-    fails(2, "name it with --output", "--format", "parquet")
-    fails(1, "Redis does not answer", redis_url=SecretStr("redis://127.0.0.1:1/0"))
-    fails(1, "cannot be written", "--output", "no/such/folder/x.csv")
-    [[key]] = list(objects.pages(RESULTS))
-    objects.put(key, objects.get(key)[:-9])
-    fails(1, "is damaged. Restore", "--output", output)
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_commands_of_a_checkout_and_of_a_container(
-    settings: Settings, jobs: JobStore, archive: Archive, hours: Hours
-) -> None:
-    """Both read Redis and storage that the environment names."""
-    settled = hours.settle(jobs.now_ms(), 2)
-    for words in (["infra.cli", "export"], ["api.export"]):
-        done = subprocess.run(
-            [sys.executable, "-m", *words, "--format", "jsonl"],
-            cwd=REPOSITORY,
-            env={**os.environ, **environment_of(settings)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.stderr == "2 results exported\n"
-        assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == settled

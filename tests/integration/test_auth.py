@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
-from werkzeug.test import TestResponse
 
 from api import integrity
 from api.app import create_app
 from api.auth import key_cache
-from api.auth.key_cache import KeyCache, settings_key
-from api.auth.policy import COOKIE, check_address, scope_of
-from core.errors import RedisUnavailableError, SettingsError
+from api.auth.key_cache import KeyCache
+from api.auth.policy import scope_of
+from core.errors import RedisUnavailableError
 from core.ids import new_job_id
 from core.jobs import JobState, Outcome, Prediction
 from core.messages import QUEUES
@@ -30,16 +25,12 @@ from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.redis.keys import PENDING
 from core.settings import Settings
-from core.shards import IMAGES, Shard
 from core.storage import ObjectStore
 from infra.local.programs import REDIS
-from tests.support.calls import assert_problem, post_image
+from tests.support.calls import assert_problem, bearer, post_image, post_jpegs
 from tests.support.images import jpeg
 from tests.support.servers import Server, free_port, program, wait_until
 from tests.support.stream import assert_balanced
-
-OWN_PAGE = {"Origin": "http://localhost"}
-SLOW = 0.001  # images a second: nothing comes back while a test runs
 
 ACCESS = {
     "images.upload": Scope.INGEST,
@@ -62,6 +53,7 @@ ACCESS = {
     "cameras.report": Scope.INGEST,
     "ledger.show": Scope.READ,
     "results.show": Scope.READ,
+    "events.stream": Scope.READ,
     "metrics.show": Scope.READ,
     "probes.livez": None,
     "probes.readyz": None,
@@ -75,19 +67,6 @@ ACCESS = {
     "pages.static": None,
 }
 """Endpoint to its scope. A new route fails the test below until it stands here."""
-
-
-def bearer(token: str) -> dict[str, str]:
-    """Return the header that carries a key."""
-    return {"Authorization": f"Bearer {token}"}
-
-
-def bulk(
-    client: FlaskClient, names: Sequence[str], headers: Mapping[str, str] = MappingProxyType({})
-) -> TestResponse:
-    """Send one image for each file name."""
-    parts = [(io.BytesIO(jpeg(seed)), name, "image/jpeg") for seed, name in enumerate(names)]
-    return client.post("/v1/images/bulk", data={"i": parts}, headers=dict(headers))
 
 
 def ask(client: FlaskClient, token: str) -> int:
@@ -298,117 +277,7 @@ def test_losing_every_key_opens_nothing(keys: KeyStore, monkeypatch: pytest.Monk
     assert cache.has_seen_keys
 
 
-# ---- Where it listens --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.10", "::", "belt.example"])  # noqa: S104
-def test_an_address_that_others_reach_needs_a_key(settings: Settings, keys: KeyStore, host: str) -> None:
-    """The sentence says how to get one; with one, or told so, it listens, but never to nobody."""
-    there = settings.model_copy(update={"host": host})
-    cache = KeyCache(keys)
-    with pytest.raises(SettingsError, match=rf"listen on {host}.*keys create.*AUTH=off"):
-        check_address(there, cache)
-    check_address(there.model_copy(update={"auth": "off"}), cache)
-    hashed = there.model_copy(update={"admin_key_sha256": "0" * 64})
-    check_address(hashed, KeyCache(keys, settings_key(hashed)))
-    assert_problem(post_image(create_app(there).test_client()), 401, "needs an API key")
-    keys.create("k", [Scope.ADMIN])
-    check_address(there, KeyCache(keys))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_needs_none(settings: Settings, keys: KeyStore, host: str) -> None:
-    """It says in the log that it is open."""
-    check_address(settings.model_copy(update={"host": host}), KeyCache(keys))
-
-
-def test_keys_can_be_demanded_and_waived(settings: Settings, keys: KeyStore) -> None:
-    """`required` asks though there is none, `off` does not though there is."""
-    demanding = settings.model_copy(update={"auth": "required"})
-    assert_problem(post_image(create_app(demanding).test_client()), 401, "needs an API key")
-    keys.create("k", [Scope.READ])
-    waiving = create_app(settings.model_copy(update={"auth": "off"})).test_client()
-    assert waiving.get("/v1/jobs/none", headers={"Host": "belt.example"}).status_code == 404
-
-
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.0.0.1:8000"])
-def test_what_is_open_answers_to_own_names_only(client: FlaskClient, host: str) -> None:
-    """A page whose name was made to lead to this machine can use nothing."""
-    assert_problem(client.get(f"/v1/jobs/{new_job_id()}", headers={"Host": host}), 403, "own names")
-    for own in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000", "belt.localhost"):
-        assert client.get("/v1/jobs/none", headers={"Host": own}).status_code == 404
-
-
-def test_what_is_open_takes_nothing_from_other_sites(client: FlaskClient, jobs: JobStore) -> None:
-    """A form of theirs that a browser sends is rejected; the page's own calls and programs' are not."""
-    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert_problem(bulk(client, ["a.jpg"], headers), 403, "another site")
-    assert jobs.pending() == 0
-    for headers in (OWN_PAGE, {"Sec-Fetch-Site": "same-origin"}, {}):
-        assert post_image(client, **headers).status_code == 202
-
-
-# ---- How many images ---------------------------------------------------------------------------
-
-
-def _limited(keys: KeyStore, rate: float, burst: int) -> dict[str, str]:
-    return bearer(keys.create("limited", [Scope.INGEST], rate=rate, burst=burst)[1])
-
-
-def _stored(objects: ObjectStore) -> set[str]:
-    """Return the ids of the jobs whose images are stored."""
-    shards = [Shard.at(key) for page in objects.pages(IMAGES) for key in page]
-    return {job_id for shard in shards if shard is not None for job_id in shard.job_ids}
-
-
-def test_a_limit_counts_images_over_all_processes(
-    settings: Settings, client: FlaskClient, keys: KeyStore, jobs: JobStore, objects: ObjectStore
-) -> None:
-    """A bulk upload of 9 leaves 1 of 10; the next that finds none is rejected wherever it arrives."""
-    limited, before = _limited(keys, SLOW, 10), _stored(objects)
-    first = bulk(client, ["a.jpg"] * 9, limited)
-    assert first.headers["RateLimit-Policy"] == '"images";q=10;w=10000'
-    assert first.headers["RateLimit"] == '"images";r=1;t=9000'
-    last = post_image(client, **limited)
-    assert (last.status_code, last.headers["RateLimit"]) == (202, '"images";r=0;t=10000')
-    for process in (client, create_app(settings).test_client()):
-        for response in (post_image(process, **limited), bulk(process, ["b.jpg"] * 2, limited)):
-            assert_problem(response, 429, "as many images as it may")
-            assert 900 <= int(response.headers["Retry-After"]) <= 1000
-            assert response.headers["RateLimit"] == f'"images";r=0;t={response.headers["Retry-After"]}'
-    assert jobs.pending() == 10
-    assert len(_stored(objects) - before) == 10
-    _, free = keys.create("free", [Scope.INGEST])
-    wait_until(
-        lambda: post_image(client, **bearer(free)).status_code == 202, "a key without a limit to work", 5
-    )
-
-
-def test_a_limit_may_be_overdrawn_once(client: FlaskClient, keys: KeyStore) -> None:
-    """A call larger than the burst is taken while an image is left, and paid for by a longer wait."""
-    limited = _limited(keys, SLOW, 2)
-    assert post_image(client, **limited).status_code == 202
-    assert bulk(client, ["a.jpg"] * 32, limited).status_code == 202
-    wait = int(post_image(client, **limited).headers["Retry-After"])
-    assert 31_900 <= wait <= 32_000  # 33 sent, 2 at once, one must be there again: 32 x 1000 s
-
-
-def test_waiting_as_told_is_enough(client: FlaskClient, keys: KeyStore) -> None:
-    """After Retry-After the next image is taken."""
-    limited = _limited(keys, 2.0, 1)
-    assert post_image(client, **limited).status_code == 202
-    response = post_image(client, **limited)
-    assert response.status_code == 429
-    time.sleep(int(response.headers["Retry-After"]))
-    assert post_image(client, **limited).status_code == 202
-
-
-def test_a_repeated_upload_is_counted_once(client: FlaskClient, keys: KeyStore) -> None:
-    """The same idempotency key takes nothing from the limit again."""
-    limited = _limited(keys, SLOW, 2)
-    for _ in range(4):
-        assert post_image(client, **limited, Idempotency_Key="k").status_code == 202
-    assert post_image(client, **limited).headers["RateLimit"].startswith('"images";r=0;')
+# ---- Idempotency keys ---------------------------------------------------------------------------
 
 
 def test_two_keys_may_use_one_idempotency_key(client: FlaskClient, keys: KeyStore) -> None:
@@ -434,17 +303,6 @@ def test_repeating_an_upload_shows_no_result_to_who_may_not_read(
         assert (again["prediction"] is not None) is shown
 
 
-def test_the_settings_limit_is_each_keys_own(settings: Settings, keys: KeyStore) -> None:
-    """WASTESTREAM_KEY_RATE and _BURST hold where a key has none; a key's 0 is no limit."""
-    digest = hashlib.sha256(b"from-the-settings").hexdigest()
-    limits = {"key_rate": SLOW, "key_burst": 1, "admin_key_sha256": digest}
-    client = create_app(settings.model_copy(update=limits)).test_client()
-    tokens = [keys.create(name, [Scope.INGEST])[1] for name in ("one", "two")]
-    tokens += ["from-the-settings", keys.create("free", [Scope.INGEST], rate=0.0)[1]]
-    statuses = [[post_image(client, **bearer(token)).status_code for _ in range(2)] for token in tokens]
-    assert statuses == [[202, 429], [202, 429], [202, 429], [202, 202]]
-
-
 # ---- Whose job it is ---------------------------------------------------------------------------
 
 
@@ -459,7 +317,9 @@ def test_a_key_cancels_its_own_jobs_only(client: FlaskClient, keys: KeyStore, jo
         )
     )
     admin = bearer(keys.create("admin", [Scope.ADMIN])[1])
-    ids = [item["job"]["id"] for item in bulk(client, ["a.jpg", "b.jpg", "c.jpg"], own).get_json()["items"]]
+    ids = [
+        item["job"]["id"] for item in post_jpegs(client, ["a.jpg", "b.jpg", "c.jpg"], own).get_json()["items"]
+    ]
     jobs.settle([Outcome(ids[2], JobState.CLASSIFIED, Prediction("biodegradable", 0.9, False))], "m")
     unknown = new_job_id()
     missing = assert_problem(client.delete(f"/v1/jobs/{unknown}", headers=other), 404, unknown)["detail"]
@@ -485,109 +345,6 @@ def test_jobs_sent_without_a_key_are_no_keys(client: FlaskClient, keys: KeyStore
     assert_problem(client.delete(f"/v1/jobs/{job_id}", headers=bearer(sender)), 404, "There is no job")
     assert client.delete(f"/v1/jobs/{job_id}", headers=bearer(admin)).status_code == 200
     assert_balanced(jobs)
-
-
-# ---- The page's session ------------------------------------------------------------------------
-
-
-def sign_in(client: FlaskClient, token: str, **options: Any) -> TestResponse:
-    """Sign in as the page does."""
-    return client.post("/session", json={"key": token}, headers=OWN_PAGE, **options)
-
-
-def test_signing_in_keeps_the_key_from_scripts_and_other_sites(client: FlaskClient, keys: KeyStore) -> None:
-    """The cookie is HttpOnly and SameSite=Strict, lasts 30 days at most, and works as the key does."""
-    _, token = keys.create("page", [Scope.READ, Scope.INGEST])
-    response = sign_in(client, f" {token}\n")
-    key = {"name": "page", "scopes": ["ingest", "read"]}
-    assert response.get_json() == {"required": True, "key": key, "cameras": None}
-    attributes = set(response.headers["Set-Cookie"].split("; "))
-    assert attributes >= {f"{COOKIE}={token}", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=2592000"}
-    assert "Secure" not in attributes
-    assert response.headers["Cache-Control"] == "no-store"
-    assert client.get("/session").get_json()["key"]["name"] == "page"
-    assert post_image(client, **OWN_PAGE).status_code == 202
-
-
-@pytest.mark.parametrize("told_by", ["the connection", "the browser"])
-def test_over_https_the_cookie_is_secure(client: FlaskClient, keys: KeyStore, told_by: str) -> None:
-    """Also when a proxy ends the encryption and only the browser knows."""
-    _, token = keys.create("page", [Scope.READ], expires_ms=time.time_ns() // 1_000_000 + 60_000)
-    if told_by == "the connection":
-        response = client.post("/session", json={"key": token}, base_url="https://localhost")
-    else:
-        response = client.post("/session", json={"key": token}, headers={"Origin": "https://localhost"})
-    cookie = response.headers["Set-Cookie"]
-    assert "Secure" in cookie
-    assert 50 <= int(re.findall(r"Max-Age=(\d+)", cookie)[0]) <= 60  # no longer than the key
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "https://evil.example"},
-        {"Origin": "http://localhost:81"},
-        {"Origin": "null"},
-        {"Origin": "http://["},
-        {"Origin": "ftp://localhost"},
-        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
-        {"Sec-Fetch-Site": "same-site"},
-        {},
-    ],
-)
-def test_another_sites_page_cannot_use_the_cookie(
-    client: FlaskClient, keys: KeyStore, jobs: JobStore, headers: dict[str, str]
-) -> None:
-    """With any request that it makes the browser send; nor can it sign in or out. A key in a header works."""
-    _, token = keys.create("page", [Scope.ADMIN])
-    sign_in(client, token)
-    assert_problem(post_image(client, **headers), 403, "another site")
-    if headers:
-        assert_problem(client.post("/session", json={"key": token}, headers=headers), 403, "another site")
-        assert_problem(client.delete("/session", headers=headers), 403, "another site")
-    assert jobs.pending() == 0
-    assert post_image(client, **headers, **bearer(token)).status_code == 202
-
-
-def test_signing_out_takes_the_cookie_back(client: FlaskClient, keys: KeyStore) -> None:
-    """The browser has no key any more."""
-    sign_in(client, keys.create("page", [Scope.READ])[1])
-    signed_out = client.delete("/session", headers=OWN_PAGE).get_json()
-    assert signed_out == {"required": True, "key": None, "cameras": None}
-    assert client.get_cookie(COOKIE) is None
-    assert client.get("/v1/jobs/none").status_code == 401
-
-
-def test_a_revoked_keys_cookie_is_worthless(client: FlaskClient, keys: KeyStore) -> None:
-    """The session says so, and calls are rejected."""
-    sign_in(client, keys.create("page", [Scope.READ])[1])
-    keys.revoke("page")
-    wait_until(lambda: client.get("/session").get_json()["key"] is None, "the session to end", 10)
-    assert_problem(client.get("/v1/jobs/none"), 401, "revoked")
-
-
-def test_a_right_key_signs_in_whatever_others_tried(client: FlaskClient, keys: KeyStore) -> None:
-    """Wrong keys from the same address, such as a proxy's, keep nobody out."""
-    _, token = keys.create("page", [Scope.READ])
-    for _ in range(30):
-        assert_problem(sign_in(client, "ws_wrong"), 401, "unknown, revoked or expired")
-    assert sign_in(client, token).status_code == 200
-
-
-@pytest.mark.parametrize("body", ['{"key": "\\ud800"}', '{"key": "ws_\\udcff_\\ud800"}'])
-def test_a_key_of_broken_characters_is_rejected(settings: Settings, body: str) -> None:
-    """Also to the key from the settings, which is compared with everything that comes."""
-    hashed = settings.model_copy(update={"admin_key_sha256": "0" * 64})
-    client = create_app(hashed).test_client()
-    response = client.post("/session", data=body, content_type="application/json", headers=OWN_PAGE)
-    assert_problem(response, 400, "half of a surrogate pair")
-
-
-@pytest.mark.parametrize("body", [0, [], {}, {"key": 1}, {"key": " "}, {"key": "x" * 300}])
-def test_what_is_no_sign_in_is_rejected(client: FlaskClient, body: Any) -> None:
-    """400 or 413, with the form of a sign-in."""
-    assert_problem(client.post("/session", json=body, headers=OWN_PAGE), 400, '{"key": "ws_..."}')
-    assert_problem(client.post("/session", json={"key": 5000 * "x"}, headers=OWN_PAGE), 413, "exceeds")
 
 
 # ---- Request ids, names of objects -------------------------------------------------------------
@@ -622,7 +379,7 @@ def test_object_keys_are_ours_never_a_files_name(
     client: FlaskClient, jobs: JobStore, objects: ObjectStore, name: str
 ) -> None:
     """A file of any name is stored at images/camera/day/id, and nowhere else."""
-    response = bulk(client, [name], {"X-Camera-Id": "belt-1"})
+    response = post_jpegs(client, [name], {"X-Camera-Id": "belt-1"})
     (item,) = response.get_json()["items"]
     job = jobs.read(item["job"]["id"])
     assert job is not None

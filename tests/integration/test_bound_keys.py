@@ -95,7 +95,7 @@ def announced(world: World, headers: dict[str, str], camera: str) -> str:
     return str(slot["id"])
 
 
-def refused(response: TestResponse, status: int, kind: str) -> str:
+def assert_rejected(response: TestResponse, status: int, kind: str) -> str:
     """Check that the response is this problem; return its sentence."""
     assert response.status_code == status, response.text
     problem = response.get_json(force=True)
@@ -106,9 +106,9 @@ def refused(response: TestResponse, status: int, kind: str) -> str:
 def unknown_as_never_made(world: World, method: str, path: str) -> None:
     """Check that each job of the foreign camera is answered in the words for a job that does not exist."""
     none = new_job_id()
-    never = refused(world.call(method, path.format(none)), 404, "job-not-found")
+    never = assert_rejected(world.call(method, path.format(none)), 404, "job-not-found")
     for job_id in world.jobs[FOREIGN]:
-        said = refused(world.call(method, path.format(job_id)), 404, "job-not-found")
+        said = assert_rejected(world.call(method, path.format(job_id)), 404, "job-not-found")
         assert said == never.replace(none, job_id)
 
 
@@ -120,7 +120,9 @@ def uploads(world: World) -> None:
         assert sent.status_code == 202
     for headers in (kind, {**kind, "X-Camera-Id": FOREIGN}, {**kind, "X-Camera-Id": "Belt-1"}):
         for body in (jpeg(), b"no image"):
-            refused(world.call("POST", "/v1/images", data=body, headers=headers), 403, "camera-forbidden")
+            assert_rejected(
+                world.call("POST", "/v1/images", data=body, headers=headers), 403, "camera-forbidden"
+            )
 
 
 def bulk_uploads(world: World) -> None:
@@ -132,19 +134,19 @@ def bulk_uploads(world: World) -> None:
         return world.call("POST", "/v1/images/bulk", data=data, headers=headers)
 
     assert send({"X-Camera-Id": OWN}).status_code == 202
-    refused(send({"X-Camera-Id": FOREIGN}), 403, "camera-forbidden")
-    refused(send({}), 403, "camera-forbidden")
+    assert_rejected(send({"X-Camera-Id": FOREIGN}), 403, "camera-forbidden")
+    assert_rejected(send({}), 403, "camera-forbidden")
     mixed = send({}, {"files": [{"camera": OWN}, {"camera": FOREIGN}, {}]}).get_json()["items"]
     assert [item["status"] for item in mixed] == [202, 403, 403]
     assert [item["error"]["type"] for item in mixed[1:]] == ["/problems/camera-forbidden"] * 2
 
 
 def announcing(world: World) -> None:
-    """One image of another camera, or of the one that counts without a camera, refuses the call."""
+    """One image of another camera, or of the one that counts without a camera, rejects the call."""
     assert announced(world, world.bound, OWN)
     for camera in ({"camera": FOREIGN}, {}):
         files = [{**SLOT, "camera": OWN}, {**SLOT, **camera}]
-        refused(world.call("POST", "/v1/uploads", json={"files": files}), 403, "camera-forbidden")
+        assert_rejected(world.call("POST", "/v1/uploads", json={"files": files}), 403, "camera-forbidden")
 
 
 def completing(world: World) -> None:
@@ -171,7 +173,7 @@ def cancelling(world: World) -> None:
     """It cancels what it sent; nothing else exists, of own cameras either."""
     mine = upload(world.client, world.bound, OWN)
     unknown_as_never_made(world, "DELETE", "/v1/jobs/{}")
-    refused(world.call("DELETE", f"/v1/jobs/{world.jobs[OWN][0]}"), 404, "job-not-found")
+    assert_rejected(world.call("DELETE", f"/v1/jobs/{world.jobs[OWN][0]}"), 404, "job-not-found")
     assert world.call("DELETE", f"/v1/jobs/{mine}").get_json()["state"] == "cancelled"
 
 
@@ -189,7 +191,16 @@ def image(world: World) -> None:
     unknown_as_never_made(world, "GET", "/v1/jobs/{}/image")
     foreign = world.jobs[FOREIGN][0]
     kept = world.call("GET", f"/v1/jobs/{foreign}/image", headers={"If-None-Match": f'"{foreign}"'})
-    refused(kept, 404, "job-not-found")
+    assert_rejected(kept, 404, "job-not-found")
+
+
+def events(world: World) -> None:
+    """A stream begins with results of own cameras only; `test_events` reads on."""
+    stream = world.call("GET", "/v1/events?from=2026-01-01").text
+    data = [line[6:] for line in stream.splitlines() if line.startswith("data: ")]
+    own = [json.loads(document)["id"] for document in data]
+    assert own == [world.jobs[OWN][1], world.jobs[ALSO_OWN][1]]
+    assert_rejected(world.call("GET", f"/v1/events?camera={FOREIGN}"), 403, "camera-forbidden")
 
 
 def results(world: World) -> None:
@@ -199,7 +210,7 @@ def results(world: World) -> None:
     one = world.call("GET", "/v1/results?limit=1").get_json()
     rest = world.call("GET", f"/v1/results?after={one['next']}").get_json()
     assert ([job["camera"] for job in rest["results"]], rest["end"]) == ([ALSO_OWN], True)
-    refused(world.call("GET", f"/v1/results?camera={FOREIGN}"), 403, "camera-forbidden")
+    assert_rejected(world.call("GET", f"/v1/results?camera={FOREIGN}"), 403, "camera-forbidden")
 
 
 def ledger(world: World) -> None:
@@ -210,7 +221,7 @@ def ledger(world: World) -> None:
     assert world.call("GET", f"/v1/ledger?camera={OWN}").get_json()["sum"]["received"] == 2
     assert FOREIGN not in world.call("GET", "/v1/ledger?format=csv").text
     for camera in (FOREIGN, "never-sent"):
-        refused(world.call("GET", f"/v1/ledger?camera={camera}"), 403, "camera-forbidden")
+        assert_rejected(world.call("GET", f"/v1/ledger?camera={camera}"), 403, "camera-forbidden")
 
 
 def cameras(world: World) -> None:
@@ -221,13 +232,15 @@ def cameras(world: World) -> None:
     shown = world.call("GET", "/v1/cameras").get_json()["cameras"]
     assert {camera["id"] for camera in shown} == {OWN, ALSO_OWN}
     assert world.call("POST", f"/v1/cameras/{OWN}/report", json=document).status_code == 202
-    refused(world.call("POST", f"/v1/cameras/{FOREIGN}/report", json=document), 403, "camera-forbidden")
-    refused(world.call("PUT", f"/v1/cameras/{OWN}", json={}), 403, "insufficient-scope")
+    assert_rejected(
+        world.call("POST", f"/v1/cameras/{FOREIGN}/report", json=document), 403, "camera-forbidden"
+    )
+    assert_rejected(world.call("PUT", f"/v1/cameras/{OWN}", json={}), 403, "insufficient-scope")
 
 
 def metrics(world: World) -> None:
     """They are of all cameras."""
-    refused(world.call("GET", "/metrics"), 403, "camera-forbidden")
+    assert_rejected(world.call("GET", "/metrics"), 403, "camera-forbidden")
 
 
 def webhooks(world: World) -> None:
@@ -238,7 +251,7 @@ def webhooks(world: World) -> None:
         ("DELETE", "/v1/webhooks/1"),
         ("POST", "/v1/webhooks/1/replay"),
     ):
-        refused(world.call(method, path), 403, "insufficient-scope")
+        assert_rejected(world.call(method, path), 403, "insufficient-scope")
 
 
 def readiness(world: World) -> None:
@@ -248,13 +261,13 @@ def readiness(world: World) -> None:
 
 
 def job_list(world: World) -> None:
-    """It has the jobs of the key's cameras, whoever sent them."""
+    """It has the jobs of the key's cameras, of any sender."""
     ids = [job["id"] for job in world.call("GET", "/v1/jobs").get_json()["jobs"]]
     assert ids == [*world.jobs[OWN], *world.jobs[ALSO_OWN]]
     page = world.call("GET", "/v1/jobs?limit=5").get_json()
     rest = world.call("GET", f"/v1/jobs?limit=5&after={page['next']}").get_json()
     assert [job["id"] for job in (*page["jobs"], *rest["jobs"])] == ids
-    refused(world.call("GET", f"/v1/jobs?camera={FOREIGN}"), 403, "camera-forbidden")
+    assert_rejected(world.call("GET", f"/v1/jobs?camera={FOREIGN}"), 403, "camera-forbidden")
 
 
 def retrying(world: World) -> None:
@@ -268,7 +281,7 @@ def retrying_all(world: World) -> None:
     assert outcome.get_json() == {"items": [], "next": None}
     for camera in (FOREIGN, "never-seen"):
         named = {"states": ["failed"], "camera": camera}
-        refused(world.call("POST", "/v1/jobs/retry", json=named), 403, "camera-forbidden")
+        assert_rejected(world.call("POST", "/v1/jobs/retry", json=named), 403, "camera-forbidden")
 
 
 def session(world: World) -> None:
@@ -293,6 +306,7 @@ CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "jobs.query": query,
     "jobs.image": image,
     "results.show": results,
+    "events.stream": events,
     "ledger.show": ledger,
     **dict.fromkeys(("cameras.show", "cameras.report", "cameras.describe"), cameras),
     "metrics.show": metrics,
@@ -344,7 +358,7 @@ def test_a_bound_key_meets_itself_in_its_idempotency_keys(world: World) -> None:
 
 
 def test_admin_cannot_be_bound(settings: Settings) -> None:
-    """Whoever may do everything would be bound in nothing."""
+    """A key with full access is bound to nothing."""
     keys = KeyStore(connect(settings.redis_url.get_secret_value()))
     with pytest.raises(KeyBindingError, match="leave one out"):
         keys.create("k", [Scope.READ, Scope.ADMIN], cameras=[OWN])

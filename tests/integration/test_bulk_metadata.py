@@ -54,7 +54,7 @@ def items_of(response: TestResponse) -> list[dict[str, Any]]:
     return items
 
 
-def refused(response: TestResponse, status: int, says: str) -> None:
+def assert_rejected(response: TestResponse, status: int, says: str) -> None:
     """Check that the whole call is this problem."""
     assert (response.status_code, response.content_type) == (status, "application/problem+json")
     assert says in response.get_json(force=True)["detail"]
@@ -152,7 +152,7 @@ def test_metadata_of_another_structure_are_refused(
     client: FlaskClient, jobs: JobStore, metadata: object, says: str
 ) -> None:
     """The whole call, with the place and the fault; nothing of it is accepted."""
-    refused(send(client, metadata, [jpeg(1), jpeg(2)]), 400, f"The part metadata {says}")
+    assert_rejected(send(client, metadata, [jpeg(1), jpeg(2)]), 400, f"The part metadata {says}")
     assert received(jobs) == {}
 
 
@@ -166,7 +166,7 @@ def test_metadata_have_a_limit(client: FlaskClient) -> None:
     full = entries(*[{**longest, "idempotency_key": f"{number:0128}"} for number in range(64)])
     assert Counter(item["status"] for item in items_of(send(client, full, [jpeg()] * 64))) == {202: 64}
     padded = json.dumps(entries({})).encode() + b" " * (256 * 1024)
-    refused(send(client, padded, [jpeg()]), 413, "send at most 262,144 (256 KiB)")
+    assert_rejected(send(client, padded, [jpeg()]), 413, "send at most 262,144 (256 KiB)")
 
 
 # ---- Idempotency keys of files -----------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_a_record_that_has_expired_is_its_files_fault(client: FlaskClient, jobs:
 def test_a_calls_key_and_a_files_are_not_both_taken(client: FlaskClient, jobs: JobStore) -> None:
     """The sentence says which entry has one."""
     both = send(client, entries({}, {"idempotency_key": "a"}), [jpeg(1), jpeg(2)], {"Idempotency-Key": "k"})
-    refused(both, 400, "The call has an Idempotency-Key, and files[1] an idempotency_key")
+    assert_rejected(both, 400, "The call has an Idempotency-Key, and files[1] an idempotency_key")
     assert received(jobs) == {}
 
 
@@ -264,7 +264,7 @@ def test_a_calls_key_stands_for_all_its_files_and_their_cameras(client: FlaskCli
     first, again = (items_of(send(client, entries(*cameras), files, headers)) for _ in range(2))
     assert first == again
     exchanged = entries(cameras[0], cameras[0], cameras[1])
-    refused(send(client, exchanged, files, headers), 422, "another camera")
+    assert_rejected(send(client, exchanged, files, headers), 422, "another camera")
     assert (received(jobs), duplicates(jobs)) == ({"belt-1": 1, "belt-2": 2}, {"belt-1": 1, "belt-2": 2})
 
 
@@ -272,7 +272,7 @@ def test_a_calls_key_stands_for_all_its_files_and_their_cameras(client: FlaskCli
 
 
 def test_a_limit_counts_the_files_that_are_new(client: FlaskClient, settings: Settings) -> None:
-    """The call that finds an image left is accepted whole; the next is refused whole, and counts nothing."""
+    """The call that finds an image left is accepted whole; the next is rejected whole, and counts nothing."""
     keys = KeyStore(connect(settings.redis_url.get_secret_value()))
     bearer = {"Authorization": f"Bearer {keys.create('k', [Scope.INGEST], rate=0.001, burst=4)[1]}"}
     first = send(client, keyed("a", "b", "a"), [jpeg(1), jpeg(2), jpeg(1)], bearer)
@@ -281,7 +281,9 @@ def test_a_limit_counts_the_files_that_are_new(client: FlaskClient, settings: Se
     second = send(client, keyed("a", "c", "d", "e"), [jpeg(1), jpeg(3), jpeg(4), jpeg(5)], bearer)
     assert Counter(item["status"] for item in items_of(second)) == {202: 4}
     assert second.headers["RateLimit"].startswith('"images";r=0;')
-    refused(send(client, keyed("f", "g"), [jpeg(6), jpeg(7)], bearer), 429, "as many images as it may")
+    assert_rejected(
+        send(client, keyed("f", "g"), [jpeg(6), jpeg(7)], bearer), 429, "as many images as it may"
+    )
 
 
 def test_a_full_queue_takes_none_of_the_files(
@@ -295,7 +297,7 @@ def test_a_full_queue_takes_none_of_the_files(
     kept = {key for page in objects.pages(IMAGES) for key in page} - before
     for metadata in (keyed(*[f"new-{number}" for number in range(40)]), entries(*[{}] * 40)):
         response = send(client, metadata, [jpeg(number) for number in range(40)])
-        refused(response, 429, "The queue is full: 60 images wait")
+        assert_rejected(response, 429, "The queue is full: 60 images wait")
         assert int(response.headers["Retry-After"]) > 0
     known = items_of(send(client, keyed(*names[:50]), [jpeg(number) for number in range(50)]))
     assert [item["job"]["id"] for item in known] == [item["job"]["id"] for item in first[:50]]

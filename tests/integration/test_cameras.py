@@ -20,6 +20,7 @@ from core.redis.admission import Idempotency, Submission
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
+from core.redis.pending import PendingJobs
 from core.settings import Settings, load_settings
 from infra.cli.main import cli
 from tests.support.calls import post_image
@@ -57,7 +58,7 @@ def send(client: FlaskClient, camera: str, token: str | None = None, **headers: 
 def settle_all(jobs: JobStore) -> None:
     """Settle every job, of both lanes."""
     for lane in ("single", "bulk"):
-        for job_id in jobs.pending_before(lane, 2**52, 1000):
+        for job_id in PendingJobs(jobs.client).accepted_before(lane, 2**52, 1000):
             jobs.settle([Outcome(job_id, JobState.FAILED, error="x")], "m")
 
 
@@ -110,7 +111,7 @@ def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeySt
     settle_all(jobs)
     assert ledger.forget_camera("gone") == 1
     assert names_of(jobs) == {"kept"}
-    assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", most=10))] == ["kept"]
+    assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", max_rows=10))] == ["kept"]
     assert ledger.balance().counts["received"] == 1
     assert_balanced(jobs)
 

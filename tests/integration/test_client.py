@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from infra.lab.stack import Stack
-from tests.support.both_clients import Awaited, Connect
+from tests.support.both_clients import Awaited, Connect, take
 from tests.support.images import jpeg, pattern
 from tests.support.servers import REPOSITORY
 from wastestream import ApiError, Client, Image, Job, KeyRejectedError, Outcome, requests
@@ -116,26 +119,43 @@ def test_frames_of_several_cameras_go_together(client: Client) -> None:
 def test_jobs_are_listed_and_repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """By camera, state and time; more of them than fit one page. A failed one gets a new job, once."""
     monkeypatch.setattr(requests, "PAGE", 20)
-    whole, camera = jpeg(8), f"listed-{datetime.now(UTC).timestamp():.0f}"
+    whole, camera = jpeg(8), f"listed-{uuid4().hex}"
     since = datetime.now(UTC) - timedelta(minutes=1)
     frames = [
-        Image(whole[: len(whole) // 2] if number == 7 else whole, camera=camera) for number in range(70)
+        Image(whole[: len(whole) // 2] if number in {7, 60} else whole, camera=camera) for number in range(70)
     ]
     sent = {job.id for job in jobs_of(list(client.classify_many(frames)))}
     listed = list(client.jobs(camera=camera, since=since))
     assert (len(listed), {job.id for job in listed}) == (70, sent)
-    (failed,) = client.jobs(state=["failed", "expired"], camera=camera)
+    failed, other = client.jobs(state=["failed", "expired"], camera=camera)
     new = client.retry(failed)
     assert (new.retry_of, new.camera, client.retry(failed.id).id) == (failed.id, camera, new.id)
     assert client.wait(new).state == "failed"
+    retried = {each.old_id: each.job and each.job.id for each in client.retry_all(camera=camera, since=since)}
+    assert retried.keys() == {failed.id, other.id, new.id}
+    assert retried[failed.id] == new.id
     assert list(client.jobs(camera=camera, until=since)) == []
     with pytest.raises(JobNotRetryableError):
         client.retry(next(job for job in listed if job.id != failed.id))
 
 
+def test_results_are_read_and_followed(client: Client, tmp_path: Path) -> None:
+    """Those that are there, and with `follow` or as events those that come."""
+    camera, begun = f"feed-{uuid.uuid4().hex}", datetime.now(UTC)
+    sent = [client.classify(Image(jpeg(seed), camera=camera)) for seed in range(3)]
+    cursor = tmp_path / "cursor"
+    assert list(client.results(camera=camera, cursor_file=cursor)) == sent
+    assert list(client.results(camera=camera, state="failed", since=begun)) == []
+    uploads = Thread(target=lambda: [client.upload(Image(jpeg(seed), camera=camera)) for seed in range(4)])
+    uploads.start()
+    followed = take(client, 4, "results", camera=camera, cursor_file=cursor, follow=True)
+    assert take(client, 7, "events", camera=camera, since=begun) == [*sent, *followed]
+    uploads.join()
+
+
 def test_an_image_is_taken_once(client: Client) -> None:
     """Under one key of the caller's, however often it is sent."""
-    image = Image(jpeg(), idempotency_key=f"client-{datetime.now(UTC).timestamp()}")
+    image = Image(jpeg(), idempotency_key=f"client-{uuid4().hex}")
     before = client.ledger(camera="client").sum
     assert client.classify(image).id == client.upload(image).id
     after = client.ledger(camera="client", since=date(2026, 1, 1)).sum

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,9 +24,6 @@ from core.errors import ObjectNotFoundError, StorageUnavailableError
 from core.ids import TIME_DIGITS
 from core.image_header import MAX_BYTES
 from core.jobs import JobState, Outcome
-from core.messages import QUEUES
-from core.redis import keys as names
-from core.redis.api_keys import KeyStore, Scope
 from core.redis.installation import OBJECT
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
@@ -37,22 +32,29 @@ from core.settings import Settings
 from core.storage import ObjectStore
 from tests.conftest import environment_of
 from tests.support import seaweedfs
+from tests.support.direct_uploads import (
+    CAMERA,
+    announce,
+    complete,
+    described,
+    kinds,
+    object_key,
+    public,
+    put,
+    received,
+    send,
+    send_many,
+)
 from tests.support.images import encoded, jpeg, pattern
-from tests.support.servers import Server, free_port, small_api, wait_until
-from tests.support.stream import assert_balanced, finish
+from tests.support.servers import Server, small_api, wait_until
+from tests.support.stream import finish
 from worker.periodic.retention import Sweep
-
-CAMERA = "00:1A:2B, Bänd 2 (links)@名"
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Settings with direct uploads to the local S3 server, which clients know by another name."""
-    return settings.model_copy(update={"s3_public_endpoint": _public(settings.s3_endpoint)})
-
-
-def _public(endpoint: str) -> str:
-    return endpoint.replace("127.0.0.1", "localhost")
+    return settings.model_copy(update={"s3_public_endpoint": public(settings.s3_endpoint)})
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def storage(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     made = settings.model_copy(
         update={
             "s3_endpoint": endpoint,
-            "s3_public_endpoint": _public(endpoint),
+            "s3_public_endpoint": public(endpoint),
             "s3_access_key": SecretStr(seaweedfs.ACCESS_KEY),
             "s3_secret_key": SecretStr(seaweedfs.SECRET_KEY),
         }
@@ -90,64 +92,6 @@ def _has_bucket(settings: Settings) -> bool:
     except StorageUnavailableError:
         return False
     return True
-
-
-def described(data: bytes, **members: Any) -> dict[str, Any]:
-    """Return the announcement of a JPEG."""
-    return {"size": len(data), "media_type": "image/jpeg", **members}
-
-
-def announce(client: FlaskClient, *files: Mapping[str, Any], **headers: str) -> list[dict[str, Any]]:
-    """Announce images; return where to put them."""
-    response = client.post("/v1/uploads", json={"files": list(files)}, headers=headers)
-    assert response.status_code == 201, response.get_data(as_text=True)
-    uploads: list[dict[str, Any]] = response.get_json()["uploads"]
-    return uploads
-
-
-def put(slot: Mapping[str, Any], data: bytes, **headers: str) -> int:
-    """Put an image into storage as a client does; return the status."""
-    return httpx.request(
-        slot["method"], slot["url"], content=data, headers={**slot["headers"], **headers}, trust_env=False
-    ).status_code
-
-
-def send(client: FlaskClient, data: bytes, **members: Any) -> str:
-    """Announce a JPEG and put it; return the upload's id."""
-    (slot,) = announce(client, described(data, **members))
-    assert put(slot, data) == 200
-    return str(slot["id"])
-
-
-def send_many(
-    client: FlaskClient, settings: Settings, files: Sequence[Mapping[str, Any]], **headers: str
-) -> list[str]:
-    """Announce images and store `jpeg()` for each; return the uploads' ids."""
-    slots = announce(client, *files, **headers)
-    ObjectStore(settings).put_many([(_key(settings, slot), jpeg()) for slot in slots])
-    return [slot["id"] for slot in slots]
-
-
-def complete(client: FlaskClient, ids: Sequence[str], **headers: str) -> list[dict[str, Any]]:
-    """Complete uploads; return the outcome of each."""
-    response = client.post("/v1/uploads/complete", json={"uploads": list(ids)}, headers=headers)
-    assert response.status_code == 202, response.get_data(as_text=True)
-    items: list[dict[str, Any]] = response.get_json()["items"]
-    assert [item["upload"] for item in items] == list(ids)
-    return items
-
-
-def kinds(items: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
-    """Return status and type of each rejected upload; an accepted one has no type."""
-    for item in items:
-        assert "error" not in item or item["error"]["status"] == item["status"]
-    return [(item["status"], item.get("error", {}).get("type", "").rpartition("/")[2]) for item in items]
-
-
-def received(jobs: JobStore) -> int:
-    """Return the number of images that the ledger counts as received, when it balances."""
-    assert_balanced(jobs)
-    return Ledger(jobs.client).balance().counts["received"]
 
 
 def test_images_go_from_the_client_to_storage_and_are_classified(
@@ -228,7 +172,7 @@ def test_each_upload_has_its_own_outcome(storage: Settings, jobs: JobStore) -> N
     slots = announce(client, *(announced for _, announced, _ in contents.values()))
     for slot, (data, _, _) in zip(slots, contents.values(), strict=True):
         if data is not None:
-            objects.put(_key(storage, slot), data)
+            objects.put(object_key(storage, slot), data)
     items = complete(client, [slot["id"] for slot in slots])
     assert dict(zip(contents, kinds(items), strict=True)) == {
         name: outcome for name, (_, _, outcome) in contents.items()
@@ -238,11 +182,6 @@ def test_each_upload_has_its_own_outcome(storage: Settings, jobs: JobStore) -> N
     assert put(slots[late], jpeg()) == 200
     assert kinds(complete(client, [slots[late]["id"]])) == [(202, "")]
     assert received(jobs) == 2
-
-
-def _key(settings: Settings, slot: Mapping[str, Any]) -> str:
-    """Return the key of the object that a client is to put."""
-    return str(urlsplit(slot["url"]).path.removeprefix(f"/{settings.s3_bucket}/"))
 
 
 def _of_size(width: int, height: int) -> bytes:
@@ -297,7 +236,7 @@ def test_uploads_of_two_calls_at_a_time_are_all_accepted(
 def test_an_api_that_is_killed_loses_and_doubles_nothing(
     settings: Settings, jobs: JobStore, tmp_path: Path
 ) -> None:
-    """Killed while it accepts: whoever repeats the call has a job for each upload, and each is queued."""
+    """Killed while it accepts: a repeated call has a job for each upload, and each is queued."""
     variables = environment_of(settings) | {"WASTESTREAM_S3_PUBLIC_ENDPOINT": settings.s3_public_endpoint}
     client = create_app(settings).test_client()
     ids = send_many(client, settings, [described(jpeg())] * 200)
@@ -307,53 +246,6 @@ def test_an_api_that_is_killed_loses_and_doubles_nothing(
         wait_until(lambda: jobs.pending() > 0 or call.done(), "the first jobs")
     made = {item["job"]["id"] for item in complete(client, ids)}
     assert received(jobs) == jobs.pending() == len(made) == 200
-
-
-def test_ids_are_of_their_owner_and_of_this_system(
-    client: FlaskClient, settings: Settings, jobs: JobStore
-) -> None:
-    """Forged, garbled, another key's, announced too long ago: each says so, and makes no job."""
-    store = KeyStore(jobs.client)
-    mine, theirs = ({"Authorization": f"Bearer {store.create(name, [Scope.INGEST])[1]}"} for name in "ab")
-    (slot,) = announce(client, described(jpeg()), **mine)
-    assert put(slot, jpeg()) == 200
-    secret = UploadSecret(jobs.client).read()
-    announcement = Announcement.opened(slot["id"], secret)
-    assert announcement is not None
-    forged = [
-        announcement.sealed(b"another secret"),
-        slot["id"][:-1],
-        slot["id"] + "A",
-        "A" + slot["id"][1:],
-        announcement.job_id,
-        "",
-        "=",
-        "\u00e4",
-        "AAAA",
-    ]
-    old = replace(announcement, job_id=str(ULID.from_timestamp(time.time() - 1801)))
-    assert kinds(complete(client, forged, **mine)) == [(400, "invalid-upload")] * len(forged)
-    assert kinds(complete(client, [slot["id"]], **theirs)) == [(400, "invalid-upload")]
-    assert kinds(complete(client, [old.sealed(secret)], **mine)) == [(410, "upload-expired")]
-    assert received(jobs) == 0
-    (item,) = complete(client, [slot["id"]], **mine)
-    assert item["job"]["id"] == announcement.job_id
-    assert kinds(complete(client, [slot["id"]], **theirs)) == [(400, "invalid-upload")]
-    jobs.client.delete(names.UPLOAD_SECRET)  # as in a Redis that was given up
-    assert kinds(complete(client, [slot["id"]], **mine)) == [(400, "invalid-upload")]
-
-
-def test_a_key_announces_for_its_cameras_only(client: FlaskClient, jobs: JobStore) -> None:
-    """Others are named and forbidden, also the one that stands for none; its uploads it completes."""
-    _, token = KeyStore(jobs.client).create("belt", [Scope.INGEST], cameras=["line2-*"])
-    key = {"Authorization": f"Bearer {token}"}
-    (slot,) = announce(client, described(jpeg(), camera="line2-a"), **key)
-    for camera in ("line1-a", None):
-        files = [described(jpeg(), camera="line2-a"), described(jpeg(), camera=camera)]
-        response = client.post("/v1/uploads", json={"files": files}, headers=key)
-        assert (response.status_code, response.get_json()["type"]) == (403, "/problems/camera-forbidden")
-    assert put(slot, jpeg()) == 200
-    assert kinds(complete(client, [slot["id"]], **key)) == [(202, "")]
 
 
 def test_a_late_upload_is_listed_and_can_be_sent_again(
@@ -375,47 +267,6 @@ def test_a_late_upload_is_listed_and_can_be_sent_again(
     again = client.post(f"/v1/jobs/{early}/retry")
     assert (again.status_code, again.get_json()["retry_of"]) == (202, early)
     assert client.get(f"/v1/jobs/{again.get_json()['id']}/image").data == jpeg()
-
-
-def test_limits_hold(client: FlaskClient, settings: Settings, jobs: JobStore) -> None:
-    """Of the queue, of the key, and of cameras: what goes beyond says so and can be completed later."""
-    _, token = KeyStore(jobs.client).create("slow", [Scope.INGEST], rate=0.01, burst=20)
-    key = {"Authorization": f"Bearer {token}"}
-    ids = send_many(client, settings, [described(jpeg())] * 30, **key)
-    response = client.post("/v1/uploads/complete", json={"uploads": ids}, headers=key)
-    items = response.get_json()["items"]
-    assert kinds(items) == [(202, "")] * 20 + [(429, "rate-limit-exceeded")] * 10
-    assert 0 < int(response.headers["Retry-After"]) <= 100
-    assert response.headers["RateLimit"].startswith('"images";r=0;')
-    assert client.post("/v1/uploads", json={"files": [described(jpeg())]}, headers=key).status_code == 429
-    assert received(jobs) == 20
-
-    small = create_app(settings.model_copy(update={"max_queued": 100, "max_cameras": 2})).test_client()
-    _, other = KeyStore(jobs.client).create("fast", [Scope.INGEST])
-    key = {"Authorization": f"Bearer {other}"}
-    files = [described(jpeg(), camera=f"c{number % 3}") for number in range(80)]
-    ids = send_many(small, settings, files, **key)
-    response = small.post("/v1/uploads/complete", json={"uploads": ids}, headers=key)
-    found = Counter(kinds(response.get_json()["items"]))
-    assert found[422, "too-many-cameras"] > 20
-    assert sum(found.values()) == 80
-    assert received(jobs) == 20 + found[202, ""]
-
-
-def test_a_full_queue_says_when_to_complete(client: FlaskClient, settings: Settings, jobs: JobStore) -> None:
-    """Uploads are accepted up to the bound of bulk uploads; the others are told when to come back."""
-    small = create_app(settings.model_copy(update={"max_queued": 100})).test_client()
-    ids = send_many(small, settings, [described(jpeg())] * 95)
-    response = small.post("/v1/uploads/complete", json={"uploads": ids})
-    items = response.get_json()["items"]
-    assert kinds(items) == [(202, "")] * 90 + [(429, "queue-full")] * 5
-    assert "complete the upload again in" in items[-1]["error"]["detail"]
-    assert int(response.headers["Retry-After"]) >= 1
-    assert small.post("/v1/uploads/complete", json={"uploads": ids}).status_code == 429
-    jobs.settle([Outcome(item["job"]["id"], JobState.FAILED, error="x") for item in items[:90]], "m")
-    jobs.client.delete(*QUEUES.values())
-    assert kinds(complete(create_app(settings).test_client(), ids)) == [(202, "")] * 95
-    assert received(jobs) == 95
 
 
 def test_idempotency_keys_stand_for_the_image(client: FlaskClient, jobs: JobStore) -> None:
@@ -480,63 +331,3 @@ def test_what_replaces_an_image_later_is_not_read(
     assert client.get(f"/v1/jobs/{job.id}/image").status_code == 410
     (found,) = asyncio.run(objects.get_many([job.image_key]))
     assert isinstance(found, ObjectNotFoundError)
-
-
-@pytest.mark.parametrize(
-    ("body", "named"),
-    [
-        ({}, "files"),
-        ({"files": []}, "files"),
-        ({"files": [{"size": 1, "media_type": "image/jpeg", "colour": 1}]}, "files[0].colour"),
-        ({"files": [{"media_type": "image/jpeg"}]}, "files[0].size"),
-        ({"files": [{"size": 0, "media_type": "image/jpeg"}]}, "files[0].size"),
-        ({"files": [{"size": "1", "media_type": "image/jpeg"}]}, "files[0].size"),
-        ({"files": [{"size": True, "media_type": "image/jpeg"}]}, "files[0].size"),
-        ({"files": [{"size": 1.5, "media_type": "image/jpeg"}]}, "files[0].size"),
-        ({"files": [{"size": MAX_BYTES + 1, "media_type": "image/jpeg"}]}, "files[0].size"),
-        ({"files": [described(b"x"), {"size": 1, "media_type": "image/gif"}]}, "files[1].media_type"),
-        ({"files": [described(b"x", camera="a/b")]}, "files[0].camera"),
-        ({"files": [described(b"x", captured_at="noon")]}, "files[0].captured_at"),
-        ({"files": [described(b"x", captured_at=5)]}, "files[0].captured_at"),
-        ({"files": [described(b"x", max_age=0)]}, "files[0].max_age"),
-        ({"files": [described(b"x", max_age=1e9)]}, "files[0].max_age"),
-        ({"files": [described(b"x", idempotency_key="a b")]}, "files[0].idempotency_key"),
-    ],
-)
-def test_mistakes_name_file_and_member(client: FlaskClient, body: dict[str, Any], named: str) -> None:
-    """None of the call's images is announced."""
-    response = client.post("/v1/uploads", json=body)
-    assert response.status_code == 400
-    assert response.get_json()["type"] == "/problems/invalid-body"
-    assert named in response.get_json()["detail"]
-
-
-def test_other_mistakes_say_what_to_do(client: FlaskClient, settings: Settings) -> None:
-    """Too many, in the future, no ids, and a server without a public endpoint."""
-    many = client.post("/v1/uploads", json={"files": [described(b"x")] * 1001})
-    assert (many.status_code, many.get_json()["type"]) == (400, "/problems/too-many-items")
-    many = client.post("/v1/uploads/complete", json={"uploads": ["x"] * 1001})
-    assert (many.status_code, many.get_json()["type"]) == (400, "/problems/too-many-items")
-    future = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    late = client.post("/v1/uploads", json={"files": [described(b"x", captured_at=future)]})
-    assert (late.status_code, late.get_json()["type"]) == (422, "/problems/invalid-time")
-    for ids in ([], [[None]], ["\ud800"]):
-        wrong = client.post("/v1/uploads/complete", json={"uploads": ids})
-        assert (wrong.status_code, wrong.get_json()["type"]) == (400, "/problems/invalid-body")
-    off = create_app(settings.model_copy(update={"s3_public_endpoint": ""})).test_client()
-    for path, body in (("", {"files": [described(b"x")]}), ("/complete", {"uploads": ["x"]})):
-        response = off.post(f"/v1/uploads{path}", json=body)
-        assert (response.status_code, response.get_json()["type"]) == (404, "/problems/uploads-off")
-        assert "WASTESTREAM_S3_PUBLIC_ENDPOINT" in response.get_json()["detail"]
-
-
-def test_storage_that_is_down_is_no_missing_image(
-    client: FlaskClient, settings: Settings, jobs: JobStore
-) -> None:
-    """503 for the call, which accepts the image when it is repeated."""
-    upload_id = send(client, jpeg())
-    down = settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
-    response = create_app(down).test_client().post("/v1/uploads/complete", json={"uploads": [upload_id]})
-    assert (response.status_code, response.get_json()["type"]) == (503, "/problems/service-unavailable")
-    assert received(jobs) == 0
-    assert kinds(complete(client, [upload_id])) == [(202, "")]

@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from core.ids import new_job_id
 from core.jobs import Job, JobState, Outcome, Prediction
 from core.redis import keys
-from core.redis.feed import Cursor, Feed
+from core.redis.feed import Cursor, Feed, Settled
 from core.redis.job_store import JobStore
 from tests.support.cuts import lose_answer
+from tests.support.servers import wait_until
 
 QUEUE = "test.queue"
 GOOD = Prediction("biodegradable", 0.9, review=False)
@@ -103,8 +104,10 @@ def test_results_of_a_camera_and_a_state(client: FlaskClient, jobs: JobStore) ->
     settle(jobs, belt[20:], JobState.FAILED)
     assert ids_of(read_all(client, "camera=line%202&limit=2")) == line
     assert ids_of(read_all(client, "camera=line%202&state=failed")) == line[2:]
-    assert ids_of(read_all(client, "state=failed,expired&limit=1")) == [line[2], *belt[20:]]
+    for states in ("state=failed,expired", "state=failed&state=expired"):
+        assert ids_of(read_all(client, f"{states}&limit=1")) == [line[2], *belt[20:]]
     assert read_all(client, "camera=nobody") == []
+    assert ids_of(read_all(client, "camera=line%202&camera=belt&state=failed")) == [line[2], *belt[20:]]
 
 
 def test_results_from_a_time_on(client: FlaskClient, jobs: JobStore) -> None:
@@ -151,6 +154,66 @@ def test_a_cursor_older_than_what_is_kept_is_told_so(client: FlaskClient, jobs: 
     assert int(next_cursor.split("-")[0]) > jobs.now_ms() - 100 * HOUR_MS
 
 
+def test_a_record_that_has_expired_is_told(client: FlaskClient, jobs: JobStore) -> None:
+    """Though its entry is left: what is before it comes first, then 410 with where to go on."""
+    ids = [job_id for _ in range(5) for job_id in settle(jobs, accept(jobs, 1))]
+    begin = Cursor(jobs.now_ms() - HOUR_MS)
+    for expired in ids[1:3]:
+        jobs.client.delete(keys.job(expired))
+    page = client.get(f"/v1/results?after={begin}").get_json()
+    assert (ids_of(page["results"]), page["end"]) == (ids[:1], False)
+    gone = client.get(f"/v1/results?camera=other&after={page['next']}")
+    assert gone.status_code == 410
+    assert ids_of(read_all(client, after=gone.get_json(force=True)["oldest"])) == ids[3:]
+
+
+@pytest.mark.parametrize("path", ["results", "events"])
+def test_what_expires_while_it_is_read_is_told(
+    client: FlaskClient, jobs: JobStore, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """As if it had expired before."""
+    settle(jobs, accept(jobs, 1))
+    read = Feed.read
+
+    def read_slowly(feed: Feed, cursor: Cursor, limit: int) -> list[Settled]:
+        monkeypatch.setattr(feed, "_retention_ms", HOUR_MS // 2)
+        return read(feed, cursor, limit)
+
+    monkeypatch.setattr(Feed, "read", read_slowly)
+    response = client.get(f"/v1/{path}?after={jobs.now_ms() - HOUR_MS}-0-0")
+    assert response.status_code == 410
+
+
+def test_waiting_readers_share_what_settles(client: FlaskClient, jobs: JobStore) -> None:
+    """Redis is not asked by each of them for each job that settles."""
+
+    def reads() -> int:
+        return int(jobs.client.info("commandstats").get("cmdstat_xrange", {"calls": 0})["calls"])
+
+    settle(jobs, accept(jobs, 1))
+    readers, pages = [client.application.test_client() for _ in range(6)], list[dict[str, Any]]()
+    before = reads()
+    threads = [
+        threading.Thread(
+            target=lambda reader=reader: pages.append(
+                reader.get("/v1/results?camera=quiet&wait=30").get_json()
+            )
+        )
+        for reader in readers
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: reads() - before >= len(readers), "the readers")
+    for _ in range(40):
+        settle(jobs, accept(jobs, 1))
+        time.sleep(0.06)  # so that each is news to readers that gather
+    ids = settle(jobs, accept(jobs, 1, "quiet"))
+    for thread in threads:
+        thread.join(25)
+    assert [ids_of(page["results"]) for page in pages] == [ids] * len(readers)
+    assert reads() - before < 10 * len(readers)
+
+
 def test_entries_leave_with_the_records(jobs: JobStore) -> None:
     """Settling removes entries older than the retention, so the feed stays as large as what it lists."""
     old = jobs.now_ms() - 169 * HOUR_MS
@@ -167,7 +230,7 @@ def test_entries_leave_with_the_records(jobs: JobStore) -> None:
         ("after=1-2", "is not a cursor"),
         ("after=1-2-3&from=2026-01-31", "not both"),
         ("from=soon", "is not a date"),
-        ("state=queued", "'queued' is not a terminal state"),
+        ("state=failed&state=queued", "has 'queued', which is not a terminal state; use classified, failed"),
         ("camera=../x", "cannot be a camera's id"),
         ("limit=0", "limit='0'"),
         ("limit=1001", "limit='1001'"),

@@ -32,7 +32,7 @@ def _accept(
 
 def _rows(jobs: JobStore) -> list[LedgerRow]:
     ledger = Ledger(jobs.client)
-    return list(ledger.rows(ledger.names("-inf", "+inf", most=1000)))
+    return list(ledger.rows(ledger.names("-inf", "+inf", max_rows=1000)))
 
 
 def _counts(jobs: JobStore) -> dict[str, int]:
@@ -201,8 +201,8 @@ def test_a_call_has_places_for_all_its_files_or_none(jobs: JobStore) -> None:
     taken = jobs.accept_many(_call(3, limit), "single", QUEUE, ["m"], together=True)
     assert [outcome.left for outcome in taken if isinstance(outcome, Accepted)] == [1, 0, 0]
     fresh = [Submission([_new()], None, limit) for _ in range(2)]
-    refused = jobs.accept_many(fresh, "single", QUEUE, ["m"], together=True)
-    assert [type(outcome) for outcome in refused] == [RateLimitError] * 2
+    rejected = jobs.accept_many(fresh, "single", QUEUE, ["m"], together=True)
+    assert [type(outcome) for outcome in rejected] == [RateLimitError] * 2
     assert jobs.pending() == 3
 
 
@@ -277,8 +277,8 @@ def test_an_idempotency_key_stands_for_one_upload(jobs: JobStore) -> None:
     assert _accept(jobs, 2, key) == first
     assert _counts(jobs) == {"received": 2, "pending": 2, "duplicates": 4}
     assert jobs.client.llen(QUEUE) == 2
-    (refused,) = jobs.admit([Idempotency("key", "different", cameras=["belt"])], "single", 1)
-    assert isinstance(refused, IdempotencyConflictError)
+    (conflict,) = jobs.admit([Idempotency("key", "different", cameras=["belt"])], "single", 1)
+    assert isinstance(conflict, IdempotencyConflictError)
     with pytest.raises(IdempotencyConflictError, match="other bytes"):
         _accept(jobs, 1, Idempotency("key", "different"))
     assert _counts(jobs)["duplicates"] == 4
@@ -329,7 +329,7 @@ def test_cameras_are_counted_apart(jobs: JobStore) -> None:
 
 
 def test_redis_out_of_memory_accepts_nothing(jobs: JobStore) -> None:
-    """A full Redis refuses the whole upload: no record, no count, no message."""
+    """A full Redis rejects the whole upload: no record, no count, no message."""
     jobs.client.config_set("maxmemory", "1")
     try:
         with pytest.raises(RedisUnavailableError):

@@ -113,13 +113,13 @@ def test_one_cameras_rows_are_read_without_the_others(jobs: JobStore) -> None:
     jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in [*other, *ours]})
     ledger = Ledger(jobs.client)
     before = jobs.client.info("stats")["total_net_output_bytes"]
-    assert ledger.names("-inf", "+inf", ["belt"], most=10) == ours
+    assert ledger.names("-inf", "+inf", ["belt"], max_rows=10) == ours
     assert jobs.client.info("stats")["total_net_output_bytes"] - before < 10_000
-    assert ledger.names("2026030113", "2026030123", ["belt"], most=10) == ours[1:4]
-    assert ledger.names("2026030113", "2026030123", ["belt"], most=2) == ours[1:3]
-    assert ledger.names("2026030218", "2026030218", ["belt"], most=1) == ours[4:]
-    assert ledger.names("1970010100", "2026030111", ["belt"], most=1) == []
-    both = ledger.names("-inf", "+inf", ["other-1", "belt"], most=100)
+    assert ledger.names("2026030113", "2026030123", ["belt"], max_rows=10) == ours[1:4]
+    assert ledger.names("2026030113", "2026030123", ["belt"], max_rows=2) == ours[1:3]
+    assert ledger.names("2026030218", "2026030218", ["belt"], max_rows=1) == ours[4:]
+    assert ledger.names("1970010100", "2026030111", ["belt"], max_rows=1) == []
+    both = ledger.names("-inf", "+inf", ["other-1", "belt"], max_rows=100)
     assert both == sorted({name for name in other if name.endswith(":other-1")} | {*ours})
 
 
@@ -127,7 +127,7 @@ def test_a_cameras_rows_may_lie_far_apart(jobs: JobStore) -> None:
     """Thousands of hours without one are asked for in pieces."""
     names = [f"{2026 + year}030112:belt" for year in (0, 5)]
     jobs.client.zadd("ws:ledgers", {name: int(name.partition(":")[0]) for name in names})
-    assert Ledger(jobs.client).names("-inf", "+inf", ["belt"], most=10) == names
+    assert Ledger(jobs.client).names("-inf", "+inf", ["belt"], max_rows=10) == names
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_rows_that_owe_do_not_keep_the_others(jobs: JobStore) -> None:
         pipe.execute()
     ledger = Ledger(jobs.client)
     assert ledger.forget("2026030113") == 1200
-    kept = ledger.names("-inf", "+inf", most=3000)
+    kept = ledger.names("-inf", "+inf", max_rows=3000)
     assert {row.counts.owed for row in ledger.rows(kept)} == {1}
     assert len(kept) == 1300
     assert ledger.forget("2026030113") == 0

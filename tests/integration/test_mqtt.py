@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +20,25 @@ import trustme
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from core.errors import CursorExpiredError
 from core.ids import new_job_id
 from core.job_document import job_document
 from core.jobs import Job, JobState, Outcome, Prediction
-from core.redis.feed import Cursor, Feed
+from core.redis import keys
+from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
+from tests.support.feed import recent_of
 from tests.support.servers import Server, free_port, wait_until
 from worker.sinks.mqtt import MqttSink
 from worker.sinks.runner import DeliveryError
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 GOOD = Prediction("biodegradable", 0.9, review=False)
-BEGIN = Cursor(0)
+BEGIN = Cursor(round(time.time() - 3600) * 1000)
 
 pytestmark = pytest.mark.skipif(
-    MOSQUITTO is None and "CI" not in os.environ, reason="mosquitto is not installed"
+    (MOSQUITTO is None or shutil.which("mosquitto_sub") is None) and "CI" not in os.environ,
+    reason="mosquitto or mosquitto-clients is not installed",
 )
 
 
@@ -108,7 +115,7 @@ def sink(jobs: JobStore) -> Iterator[Callable[..., MqttSink]]:
     made: list[MqttSink] = []
 
     def make(url: str) -> MqttSink:
-        made.append(MqttSink(Feed(jobs.client), jobs, url=url, site="plant"))
+        made.append(MqttSink(recent_of(jobs), url=url, site="plant"))
         return made[-1]
 
     yield make
@@ -167,6 +174,25 @@ def test_results_states_and_status(
     wait_until(lambda: late.payloads("wastestream/plant/status") == status, "the end")
 
 
+def test_a_record_that_has_expired_is_a_gap(
+    jobs: JobStore, broker: StartBroker, sink: MakeSink, subscribe: Subscribe
+) -> None:
+    """What is before it is published first."""
+    port = broker().port
+    assert port is not None
+    listener, publisher = subscribe(port), sink(f"mqtt://127.0.0.1:{port}")
+    ids = settle(jobs, 3)
+    jobs.client.delete(keys.job(ids[1]))
+    cursor = publisher.deliver(BEGIN)
+    assert cursor is not None
+    with pytest.raises(CursorExpiredError) as gap:
+        publisher.deliver(cursor)
+    after = Cursor.parse(gap.value.oldest)
+    assert after is not None
+    assert publisher.deliver(after) is not None
+    wait_until(lambda: listener.ids() == [ids[0], ids[2]], "both results")
+
+
 def test_a_broker_that_is_killed_loses_nothing(
     jobs: JobStore,
     broker: StartBroker,
@@ -207,6 +233,53 @@ def test_a_broker_that_rejects(jobs: JobStore, broker: StartBroker, sink: MakeSi
         sink(f"mqtt://127.0.0.1:{port}").deliver(BEGIN)
     with pytest.raises(DeliveryError, match=r"messages \(Not authorized\); let .* to wastestream/plant/#"):
         sink(f"mqtt://us%2Fer:p%40ss@127.0.0.1:{port}").deliver(BEGIN)
+
+
+def test_a_broker_that_acknowledges_slowly(
+    jobs: JobStore, broker: StartBroker, sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch has one deadline, however steadily its messages are acknowledged."""
+    monkeypatch.setattr("worker.sinks.mqtt._ACK_SECONDS", 2)
+    settle(jobs, 40)
+    port = broker().port
+    assert port is not None
+    with slowly(port) as slow, pytest.raises(DeliveryError, match="all messages within 2 seconds"):
+        sink(f"mqtt://127.0.0.1:{slow}").deliver(BEGIN)
+
+
+@contextmanager
+def slowly(port: int) -> Iterator[int]:
+    """Give a port at which a broker is reached, whose packets of 4 bytes, PUBACKs, come one in 0.25 s."""
+
+    def back(server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := server.recv(4096):
+                for packet in [piece[at : at + 4] for at in range(0, len(piece), 4)]:
+                    client.sendall(packet)
+                    time.sleep(0.25 if acknowledging.is_set() else 0)
+                acknowledging.set()  # after the CONNACK
+
+    def forth(server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := client.recv(4096):
+                server.sendall(piece)
+
+    acknowledging = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            client, _ = listener.accept()
+            with client, socket.create_connection(("127.0.0.1", port)) as server:
+                forwarding = threading.Thread(target=back, args=(server, client))
+                forwarding.start()
+                forth(server, client)
+                server.shutdown(socket.SHUT_RDWR)
+                forwarding.join()
+
+        proxy = threading.Thread(target=accept)
+        proxy.start()
+        yield listener.getsockname()[1]
+        proxy.join()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -16,6 +16,7 @@ from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
 from core.messages import QUEUES
 from core.redis import keys
 from core.redis.job_store import JobStore
+from core.redis.pending import PendingJobs
 from core.settings import Settings
 from tests.support.calls import post_image
 from tests.support.images import jpeg
@@ -237,9 +238,10 @@ def test_a_settled_job_no_longer_expires(jobs: JobStore) -> None:
     """Nothing of it is left among those that become too old."""
     new = Job(new_job_id(), "belt", "jpeg", 1, expires_ms=1)
     jobs.accept([new], "single", "test.queue", ["message"])
-    assert jobs.overdue(10) == [new.id]
+    pending = PendingJobs(jobs.client)
+    assert pending.expired_before(2, 10) == [new.id]
     jobs.settle([Outcome(new.id, JobState.EXPIRED, error="x")], "m")
-    assert jobs.overdue(10) == []
+    assert pending.expired_before(2, 10) == []
     assert_balanced(jobs)
 
 

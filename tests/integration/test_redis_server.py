@@ -127,7 +127,7 @@ def test_the_user_with_the_fewest_rights_can_do_everything(
     key_store.create("belt", [Scope.INGEST])
     key_store.revoke("belt")
     denied = {str(entry["object"]).partition("|")[0] for entry in jobs.client.acl_log()}
-    assert denied <= {"client"}  # by which redis-py tells its name; it bears a refusal
+    assert denied <= {"client"}  # by which redis-py tells its name; it may be denied
 
 
 def test_what_scripts_call_is_among_the_rights() -> None:

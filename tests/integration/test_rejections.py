@@ -198,7 +198,7 @@ def test_malformed_requests_are_answered_with_a_sentence_and_hardly_logged(api: 
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {api.key}"}
         for route, status, says in (
             ("/v1/jobs/query", 400, "nested too deeply"),
-            ("/session", 413, "exceeds"),
+            ("/session", 413, "The body has more than 4,096 bytes; send less."),
         ):
             connection.request("POST", route, 900_000 * b"[", headers)
             with connection.getresponse() as response:

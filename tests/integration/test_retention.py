@@ -70,9 +70,9 @@ def test_images_go_when_their_time_has_come(
     """Old images of every camera are removed, also one never accepted; waiting and fresh ones stay."""
     old = [accept(OLD), accept(OLD, "00:1A:2B, B\u00e4nd 2"), accept(BARELY)]
     waiting, fresh, today = accept(OLD, settled=False), accept(FRESH), accept(NOW)
-    orphan = _id(OLD)
-    objects.put_many([(image_key(orphan, "never-accepted", "jpeg"), b"x")])
-    foreign = [f"images/belt/2020/01/01/{name}.jpeg" for name in ("notes", f"{orphan}-notes")]
+    unaccepted = _id(OLD)
+    objects.put_many([(image_key(unaccepted, "never-accepted", "jpeg"), b"x")])
+    foreign = [f"images/belt/2020/01/01/{name}.jpeg" for name in ("notes", f"{unaccepted}-notes")]
     objects.put_many([(key, b"somebody else's") for key in foreign])
     before = client.get("/v1/ledger?from=2020-01-01").get_json()["sum"]
 
@@ -160,7 +160,7 @@ def test_the_ledger_is_kept_for_its_time(
     with _sweep_process(settings, WASTESTREAM_LEDGER_RETENTION_DAYS="30") as process:
         assert process.wait(timeout=60) == 0
     ledger = Ledger(jobs.client)
-    names = ledger.names("-inf", "+inf", most=10)
+    names = ledger.names("-inf", "+inf", max_rows=10)
     assert [name.partition(":")[2] for name in names] == ["b", "c"]
     assert_balanced(jobs)
 

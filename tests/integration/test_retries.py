@@ -92,8 +92,12 @@ def test_jobs_are_listed_page_by_page(client: FlaskClient, jobs: JobStore) -> No
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("state=quued", "state='quued' is not a state; use queued, classified, failed, expired, cancelled"),
-        ("state=failed,", "state='failed,' is not a state"),
+        (
+            "state=quued",
+            "has 'quued', which is not a state; use queued, classified, failed, expired, cancelled",
+        ),
+        ("state=failed&state=odd,queued", "state='failed,odd,queued' has 'odd', which is not a state"),
+        ("state=failed,", "state='failed,' has '', which is not a state"),
         ("camera=a/b", "camera='a/b' 'a/b' cannot be a camera's id"),
         ("from=yesterday", "from='yesterday' is not a date, or a time with a zone"),
         ("from=2026-01-02&to=2026-01-01", "is not before to=2026-01-01T00:00:00.000Z; send an earlier from"),
@@ -184,7 +188,7 @@ def test_what_cannot_be_retried_is_named(client: FlaskClient, jobs: JobStore, ob
     ]
 
     for body, says in (
-        ({}, "'states' is missing"),
+        ({}, '\'states\' is missing; send JSON such as {"states": ["failed", "expired"], "camera": "belt-1"'),
         ({"states": []}, "states"),
         ({"states": ["queued"]}, "states[0]"),
         ({"states": ["failed"], "state": "failed"}, "'state' is not a member of this document"),
@@ -348,8 +352,8 @@ def test_an_operator_lists_and_retries(
 def test_a_wrong_command_line_is_named(call: Call) -> None:
     """With exit code 2."""
     for arguments, says in (
-        (["retry"], "Name the ids of jobs, or say which jobs with --failed, --expired or both"),
-        (["retry", "--failed", "01K9Z3NDEKTSV4RRFFQ69G5FAV"], "Name the ids of jobs, or say which"),
+        (["retry"], "Name the ids of jobs, or select jobs with --failed, --expired or both"),
+        (["retry", "--failed", "01K9Z3NDEKTSV4RRFFQ69G5FAV"], "Name the ids of jobs, or select"),
         (["retry", "--queued"], "No such option"),
         (["list", "--since", "lately"], "'lately' is not a time; write how long ago, such as 30m, 2h or 7d"),
         (["list", "--camera", "a/b"], "cannot be a camera's id"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,9 +10,14 @@ from core.redis import keys
 from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
-from core.redis.sinks import ARCHIVE, SinkStore
+from core.redis.recent_results import RecentResults
+from core.redis.results import unbroken
+from core.redis.sinks import ARCHIVE, MQTT, SinkStore
+from core.settings import Settings
 from tests.integration.test_feed import HOUR_MS, accept, settle
+from tests.support.feed import recent_of
 from tests.support.servers import wait_until
+from worker.sinks.__main__ import run
 from worker.sinks.leadership import Leadership
 from worker.sinks.runner import DeliveryError, Runner
 
@@ -40,7 +46,7 @@ class Recorder:
 @contextmanager
 def running(jobs: JobStore, sink: Recorder, leads: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Run a sink."""
-    runner = Runner(sink, jobs.client, Feed(jobs.client), leads)
+    runner = Runner(sink, jobs.client, recent_of(jobs), leads)
     runner.start()
     try:
         yield
@@ -72,7 +78,7 @@ def test_a_sink_that_fails_says_why_and_goes_on(jobs: JobStore) -> None:
     sink.fails = "The receiver is closed."
     ids = settle(jobs, accept(jobs, 4))
     with running(jobs, sink):
-        wait_until(lambda: store.states()[0].error == sink.fails, "the sentence", 20)
+        wait_until(lambda: [state.error for state in store.states()] == [sink.fails], "the sentence", 20)
         sink.fails = ""
         wait_until(lambda: sink.ids[-4:] == ids, "all results", 20)
         wait_until(lambda: store.states()[0].error == "", "the sentence to go", 20)
@@ -121,6 +127,59 @@ def test_a_sink_that_was_away_for_too_long_goes_on_and_counts_it(jobs: JobStore)
     store.remove("recorder")
     assert store.states() == []
     assert not jobs.client.exists(keys.SINK_GAPS)
+
+
+def test_a_sink_that_is_turned_off_is_removed_by_the_leader(jobs: JobStore, settings: Settings) -> None:
+    """It is behind no longer, other sinks stay; a process in standby leaves it to the leader's settings."""
+    store, other = (
+        SinkStore(jobs.client, Feed(jobs.client)),
+        Leader(jobs.client, "sinks", "other", seconds=60),
+    )
+    settle(jobs, accept(jobs, 1))
+    for name in (ARCHIVE, MQTT, "recorder"):
+        store.advance(name, Cursor(jobs.now_ms() - HOUR_MS))
+    store.fail(MQTT, "The broker is away.")
+    assert other.lead()
+    stop = threading.Event()
+    off = settings.model_copy(update={"archive": "off"})
+    process = threading.Thread(target=run, args=(off, stop))
+    process.start()
+    try:
+        wait_until(
+            lambda: any(thread.name == "leadership" for thread in threading.enumerate()), "the process"
+        )
+        assert [state.name for state in store.states()] == [ARCHIVE, MQTT, "recorder"]
+        other.resign()
+        wait_until(lambda: [state.name for state in store.states()] == ["recorder"], "the removal", 20)
+    finally:
+        stop.set()
+        process.join()
+    assert not jobs.client.exists(keys.SINK_ERRORS)
+
+
+class ResultRecorder(Recorder):
+    """A sink that keeps ids of results, three at a time."""
+
+    def __init__(self, recent: RecentResults) -> None:
+        super().__init__(recent.feed)
+        self._recent = recent
+
+    def deliver(self, cursor: Cursor) -> Cursor | None:
+        """Keep the ids of the next results."""
+        piece = unbroken(self._recent.read(cursor, 3))
+        self.ids += [result.job.id for result in piece if result.job]
+        return piece[-1].cursor if piece else None
+
+
+def test_a_sink_counts_records_that_have_expired_and_goes_on(jobs: JobStore) -> None:
+    """Though their entries are left, and though they are in the midst of others."""
+    sink, store = ResultRecorder(recent_of(jobs)), SinkStore(jobs.client, Feed(jobs.client))
+    ids = settle(jobs, accept(jobs, 12))
+    for expired in (*ids[1:3], *ids[5:10]):
+        jobs.client.delete(keys.job(expired))
+    with running(jobs, sink):
+        wait_until(lambda: sink.ids == [*ids[:1], *ids[3:5], *ids[10:]], "the results", 20)
+    assert store.states()[0].gaps >= 2
 
 
 def test_the_archive_is_behind_only_when_an_hour_is_over(jobs: JobStore) -> None:

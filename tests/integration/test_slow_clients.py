@@ -19,10 +19,12 @@ import pytest
 from api.server.limits import MAX_CONNECTIONS_PER_ADDRESS, STALL_TIMEOUT
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
+from core.redis.feed import Feed
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from infra.lab.soak.slow_clients import body, header, page, slow_clients
 from tests.conftest import environment_of
+from tests.support.events import EventReader, settle_long
 from tests.support.images import jpeg
 from tests.support.servers import Server, small_api, wait_until
 
@@ -107,9 +109,18 @@ def _livez(camera: HTTPConnection) -> socket.socket:
     return camera.sock
 
 
-def test_what_does_not_come_and_what_nobody_takes_is_given_up(port: int) -> None:
-    """Body and header are answered 408, an answer is dropped; a camera keeps its connection between calls."""
+def test_what_does_not_come_and_what_nobody_takes_is_given_up(port: int, jobs: JobStore) -> None:
+    """Body and header are answered 408, an answer and a stream of events are dropped.
+
+    A camera keeps its connection between calls, and a stream that has nothing to send is kept.
+    """
     with contextlib.ExitStack() as opened:
+        stream = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        stream.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert stream.recv(16) == b"HTTP/1.1 200 OK\r"
+        quiet = EventReader(port, "?camera=nobody")
+        opened.callback(quiet.close)
+        ids = settle_long(jobs, 4000)
         camera = opened.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=10)))
         own = _livez(camera)
         (reader,) = opened.enter_context(slow_clients(port, [page(1)]))
@@ -128,6 +139,14 @@ def test_what_does_not_come_and_what_nobody_takes_is_given_up(port: int) -> None
             assert (answer.status, answer.headers["Connection"]) == (408, "close")
             assert "2 bytes in 2" in json.load(answer)["detail"]
         wait_until(lambda: reader.socket is not first, "the connection to be closed", STALL_TIMEOUT + 20)
+        received = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while data := stream.recv(1 << 20):
+                received += data
+        assert 0 < received.count(b"\nevent: result\n") < len(ids)
+        # A stream that has nothing to send goes on, and its reader's cursor does not become too old.
+        wait_until(lambda: quiet.comments > 0, "a heartbeat")
+        assert (quiet.last_id, quiet.ended.is_set()) == (str(Feed(jobs.client).end()), False)
         assert _livez(camera) is own
 
 

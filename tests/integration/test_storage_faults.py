@@ -56,7 +56,9 @@ def test_a_bucket_that_does_not_exist(
     gone = settings.model_copy(update={"s3_bucket": "nobody-made-it"})
     without = create_app(gone).test_client()
     _rejected(without)
-    assert "The bucket does not exist: make it with `python -m core.bucket`" in _storage(without)
+    assert "The bucket does not exist: start the stack again, or make it (docs/operations.md)" in _storage(
+        without
+    )
     job = upload(client)
     assert without.get(f"/v1/jobs/{job}/image").status_code == 503
     lost = start_worker("lost", WASTESTREAM_S3_BUCKET=gone.s3_bucket)
@@ -116,7 +118,7 @@ def small_disk(tmp_path: Path, s3_server: Server) -> Iterator[Settings]:
 
 
 def test_a_disk_that_is_full_for_images_and_not_for_a_byte(settings: Settings, small_disk: Settings) -> None:
-    """The probe is as large as what was refused, and passes as soon as there is room."""
+    """The probe is as large as the rejected object, and passes as soon as there is room."""
     full = settings.model_copy(update={"s3_endpoint": small_disk.s3_endpoint})
     ensure_bucket(full)
     objects, client = ObjectStore(full), create_app(full).test_client()
@@ -155,7 +157,7 @@ def test_a_server_that_hangs_is_named_while_someone_waits(settings: Settings) ->
 def test_what_other_servers_say_is_understood(status: int, code: str, sentence: str) -> None:
     """MinIO's, Ceph's and AWS' codes, answered by hand: none of these servers runs here."""
 
-    class Refusal(BaseHTTPRequestHandler):
+    class Rejecting(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             body = f"<Error><Code>{code}</Code></Error>".encode()
             self.send_response(status)
@@ -166,7 +168,7 @@ def test_what_other_servers_say_is_understood(status: int, code: str, sentence: 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Rejecting) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         objects = ObjectStore(Settings(s3_endpoint=f"http://127.0.0.1:{server.server_port}"))
         with pytest.raises(StorageUnavailableError, match=sentence):

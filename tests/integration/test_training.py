@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
 import signal
-import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
-from PIL import Image
 
 from core.errors import ModelError
 from core.images import decode
@@ -26,102 +24,25 @@ from core.model.manifest import file_entry, load_manifest
 from core.redis.job_store import JobStore
 from infra.cli.evaluate import evaluate
 from infra.cli.train import train
-from tests.support.pth import tiny_teacher, write_pth
 from tests.support.servers import Server
 from tests.support.stream import upload, wait_settled
+from tests.support.training import image_set, random_weights, train_arguments
 from worker.engines.tensorflow import TensorFlowEngine
 
 # Keras 3.15 converts its variables in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-CONFIG = """
-[data]
-cache_side = 128
-validation_share = 0.25
-unseen_share = 0.1
-decode_processes = 1
-[head]
-epochs = 40
-[fine_tune]
-sides = [32]
-batch = 8
-warmup_steps = 1
-trainable_after = "block_15_add"
-[settle]
-epochs = 1
-[knowledge]
-side = 32
-[quantize]
-steps = 2
-batch = 4
-"""
-
-
-def picture(label: int, rng: np.random.Generator) -> bytes:
-    """A PNG that the ImageNet weights are not needed for: reddish noise is O, bluish is R."""
-    pixels = rng.integers(0, 90, (48, 64, 3), dtype=np.uint8)
-    pixels[..., 2 * label] += 160
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """TRAIN as a folder, TEST as a tar archive; one test image is also in TRAIN, one file is broken."""
-    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
-    train_folder, archive = root / "set", root / "test.tar"
-    for folder, label in (("O", 0), ("R", 1)):
-        (train_folder / "TRAIN" / folder).mkdir(parents=True)
-        for at in range(24):
-            (train_folder / "TRAIN" / folder / f"{folder}_{at}.png").write_bytes(picture(label, rng))
-    (train_folder / "TRAIN" / "O" / "O_broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with tarfile.open(archive, "w") as tar:
-        files = [
-            (f"TEST/{folder}/{folder}_{100 + at}.png", picture(label, rng))
-            for folder, label in (("O", 0), ("R", 1))
-            for at in range(12)
-        ]
-        files.append(("TEST/O/O_leak.png", (train_folder / "TRAIN/O/O_0.png").read_bytes()))
-        for name, content in files:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return [train_folder, archive]
+    """TRAIN as a folder, TEST as a tar archive."""
+    return image_set(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random MobileNetV2 weights with batch-norm statistics to match, or nothing would come through.
-
-    Beside them lie a classifier, `top.npz`, and a teacher, `lite.pth`.
-    """
-    import keras
-
-    from trainer.network import empty_backbone
-
-    keras.utils.set_random_seed(1)
-    backbone = empty_backbone()
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0  # one batch in training mode then sets the statistics
-    backbone(keras.random.uniform((16, 128, 128, 3), -1, 1), training=True)
-    path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
-    backbone.save_weights(path)
-    write_pth(path.with_name("lite.pth"), tiny_teacher())
-    kernel = np.random.default_rng(1).normal(0, 0.1, (1280, 1000)).astype(np.float16)
-    np.savez(path.with_name("top.npz"), kernel=kernel, bias=np.zeros(1000, np.float32))
-    return path
-
-
-def _arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
-    """Return the command's arguments for a run of `CONFIG` that writes `root/name`."""
-    (root / "tiny.toml").write_text(CONFIG)
-    arguments = [option for source in data for option in ("--data", str(source))]
-    arguments += ["--weights", str(weights), "--out", str(root / name)]
-    arguments += ["--classifier", str(weights.with_name("top.npz"))]
-    arguments += ["--teacher", str(weights.with_name("lite.pth"))]
-    return [*arguments, "--config", str(root / "tiny.toml")]
+    """Random weights of MobileNetV2, a classifier and a teacher beside them."""
+    return random_weights(tmp_path_factory.mktemp("weights"))
 
 
 def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
@@ -134,29 +55,62 @@ def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
     return pressed
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """A run of the command: stopped, resumed, failed to export, stopped while it exported, and resumed.
+
+    `failed` and `stopped` are the third and the fourth; `left` is what lay in the folder after each.
+    """
+
+    model: Path
+    failed: Result
+    stopped: Result
+    left: list[list[str]]
+
+
 @pytest.fixture(scope="module")
-def trained(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder that the command wrote, after Ctrl-C in its first epoch and `--resume`."""
+def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    """A model folder that the command wrote after all this: each step of training runs once."""
     from trainer import fit
 
     root = tmp_path_factory.mktemp("models")
-    arguments = _arguments(data, weights, root, "model")
+    arguments = train_arguments(data, weights, root, "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.fit._learning_rate", with_ctrl_c(fit._learning_rate))
         stopped = CliRunner().invoke(train, arguments)
     assert stopped.exit_code == 1, stopped.output
     assert "--resume continues" in stopped.output
     assert not (root / "model").exists()
+    results: list[Result] = []
+    left: list[list[str]] = []
+    for name, value in (
+        ("trainer.export.MAX_DIFFERENCE", -1.0),
+        ("trainer.ship.measure_held_out", with_ctrl_c(lambda *_: 0.0)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(name, value)
+            results.append(CliRunner().invoke(train, [*arguments, "--resume"]))
+        left.append(_names(root))
+    assert "resumed in epoch 1, step 2" in results[0].output
+    assert "teacher:" not in results[0].output  # its logits were kept
     result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 0, result.output
-    assert "resumed in epoch 1, step 2" in result.output
-    assert "teacher:" not in result.output  # its logits were kept
-    return root / "model"
+    return Interrupted(root / "model", results[0], results[1], left)
+
+
+@pytest.fixture(scope="module")
+def trained(interrupted: Interrupted) -> Path:
+    """A model folder that the command wrote."""
+    return interrupted.model
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
     """The folder holds graphs, manifest, card and audit; checkpoint and temporary files are gone."""
-    assert sorted(path.name for path in trained.iterdir()) == [
+    assert _names(trained) == [
         "MODEL_CARD.md",
         "audit.json",
         "manifest.json",
@@ -165,20 +119,36 @@ def test_a_run_leaves_the_model_and_nothing_else(trained: Path) -> None:
         "model.tflite",
         "saved_model",
     ]
-    assert sorted(path.name for path in trained.parent.iterdir()) == ["model", "tiny.toml"]
+    assert _names(trained.parent) == ["model", "tiny.toml"]
 
 
-def test_the_same_run_without_a_break_gives_the_same_model(
-    trained: Path, data: list[Path], weights: Path, tmp_path: Path
-) -> None:
-    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change the model."""
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "again"))
+@pytest.fixture(scope="module")
+def again(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of the same run without a break, whose 8-bit model may not differ at all."""
+    root = tmp_path_factory.mktemp("again")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
+        result = CliRunner().invoke(train, train_arguments(data, weights, root, "again"))
     assert result.exit_code == 0, result.output
-    first, again = load_manifest(trained), load_manifest(tmp_path / "again")
+    assert "the 8-bit model is left out" in result.output
+    return root / "again"
+
+
+def test_the_same_run_without_a_break_gives_the_same_model(trained: Path, again: Path) -> None:
+    """The seed makes a run repeatable, and Ctrl-C with `--resume` does not change the model."""
+    first, second = load_manifest(trained), load_manifest(again)
     for name in ("temperature", "threshold", "review_band", "data"):
-        assert getattr(again, name) == getattr(first, name)
-    assert again.training["history"] == first.training["history"]
-    assert again.files["model.tflite"] == first.files["model.tflite"]
+        assert getattr(second, name) == getattr(first, name)
+    assert second.training["history"] == first.training["history"]
+    assert second.files["model.tflite"] == first.files["model.tflite"]
+
+
+def test_an_8_bit_model_that_differs_is_left_out(again: Path) -> None:
+    """The float model is shipped alone, and a worker asked for the other is told."""
+    assert not (again / "model.int8.tflite").exists()
+    assert choose_weights("auto", again) == "float"
+    with pytest.raises(ModelError, match=r"has no model\.int8\.tflite"):
+        LiteRtEngine(again, weights="int8")
 
 
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
@@ -199,15 +169,11 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     assert weights.name in (trained / "MODEL_CARD.md").read_text()
 
 
-def test_graphs_that_differ_are_not_exported(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:
     """One sentence, and no partial file; the trained network is kept."""
-    monkeypatch.setattr("trainer.export.MAX_DIFFERENCE", -1.0)
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
-    assert result.exit_code == 1
-    assert "The exported model differs from the trained one" in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
+    assert interrupted.failed.exit_code == 1
+    assert "The exported model differs from the trained one" in interrupted.failed.output
+    assert interrupted.left[0] == ["model.training", "tiny.toml"]
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -215,24 +181,17 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     """It says what to change, and that the checkpoint cannot go on with that."""
     monkeypatch.setattr("trainer.fit._learning_rate", lambda *_: float("nan"))
-    result = CliRunner().invoke(train, _arguments(data, weights, tmp_path, "model"))
+    result = CliRunner().invoke(train, train_arguments(data, weights, tmp_path, "model"))
     assert result.exit_code == 1
     assert "lower fine_tune.learning_rate, delete" in result.output
     assert not (tmp_path / "model").exists()
 
 
-def test_ctrl_c_while_exporting_leaves_no_half_model(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_while_exporting_leaves_no_half_model(interrupted: Interrupted) -> None:
     """The temporary folder goes, the checkpoint stays, and the person is told how to go on."""
-    monkeypatch.setattr("trainer.ship.measure_held_out", with_ctrl_c(lambda *_: 0.0))
-    arguments = _arguments(data, weights, tmp_path, "model")
-    result = CliRunner().invoke(train, arguments)
-    assert result.exit_code == 130
-    assert "--resume continues" in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.training", "tiny.toml"]
-    monkeypatch.undo()
-    assert CliRunner().invoke(train, [*arguments, "--resume"]).exit_code == 0
+    assert interrupted.stopped.exit_code == 130
+    assert "--resume continues" in interrupted.stopped.output
+    assert interrupted.left[1] == ["model.training", "tiny.toml"]
 
 
 def test_the_audit_names_what_is_wrong(trained: Path) -> None:
@@ -361,84 +320,6 @@ def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], w
     assert "name a new folder" in result.output
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"--data": "nowhere"}, "does not exist"),
-        ({"--weights": "nowhere.h5"}, "do not exist"),
-        ({"--config": "nowhere.toml"}, "cannot be read"),
-        ({"--out": "/dev/null/model"}, "name another --out"),
-        ({"--out": "/"}, "name another --out"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_no_output(
-    data: list[Path], weights: Path, tmp_path: Path, wrong: dict[str, str], said: str
-) -> None:
-    """Unusable options end with exit code 1 and a sentence, and nothing is written."""
-    given = {"--data": str(data[0]), "--weights": str(weights), "--out": str(tmp_path / "model"), **wrong}
-    result = CliRunner().invoke(train, [part for pair in given.items() for part in pair])
-    assert result.exit_code == 1
-    assert said in result.output
-    assert isinstance(result.exception, SystemExit)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({"TRAIN/O/": b"", "TRAIN/R/b.png": b"x"}, "TRAIN/O in"),
-        ({"TRAIN/R/b.png": b"x"}, "both classes are needed"),
-        ({"notes.txt": b"x"}, "expected the folders TRAIN/O and TRAIN/R"),
-        ({"TRAIN/O/a.png": b"x", "TRAIN/R/b.png": b"x"}, "can be read"),
-    ],
-)
-def test_folders_that_are_no_image_set(
-    weights: Path, tmp_path: Path, files: dict[str, bytes], said: str
-) -> None:
-    """An empty class, one class only, other files, files that are no images: a sentence, nothing written."""
-    for name, content in files.items():
-        path = tmp_path / "set" / name
-        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
-        if not name.endswith("/"):
-            path.write_bytes(content)
-    _rejected(tmp_path, said, "--data", str(tmp_path / "set"), "--weights", str(weights))
-
-
-def test_weights_of_another_architecture(data: list[Path], tmp_path: Path) -> None:
-    """They are named before any image is read."""
-    import keras
-
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    other.save_weights(tmp_path / "other.weights.h5")
-    options = ("--data", str(data[0]), "--weights", str(tmp_path / "other.weights.h5"))
-    _rejected(tmp_path, "do not fit MobileNetV2", *options)
-
-
-def test_a_layer_that_is_not_there(data: list[Path], weights: Path, tmp_path: Path) -> None:
-    """It is named before any image is read."""
-    (tmp_path / "c.toml").write_text('[fine_tune]\ntrainable_after = "block_99_add"\n')
-    options = ("--data", str(data[0]), "--weights", str(weights), "--config", str(tmp_path / "c.toml"))
-    _rejected(tmp_path, "has no layer 'block_99_add'", *options)
-
-
-def test_a_disk_without_room(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is said before any work."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    _rejected(tmp_path, "free some space", "--data", str(data[0]), "--weights", str(weights))
-
-
-def _rejected(folder: Path, said: str, *options: str) -> None:
-    """Expect that `train` ends with 1 and a sentence, and writes nothing into `folder`."""
-    before = sorted(folder.rglob("*"))
-    result = CliRunner().invoke(train, [*options, "--out", str(folder / "model")])
-    assert result.exit_code == 1
-    assert said in result.output
-    assert isinstance(result.exception, SystemExit)
-    assert sorted(folder.rglob("*")) == before
-
-
 def test_evaluate_rejects_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """A file that is not the one in the manifest is named, and no report is written."""
     shutil.copytree(trained, tmp_path / "model")
@@ -461,21 +342,6 @@ def test_the_8_bit_model_says_what_the_float_model_says(trained: Path, data: lis
     pixels = np.stack([decode(path.read_bytes()) for path in sorted(folder.rglob("?_1?.png"))])
     said = [[it.manifest.predict(float(logit)).label for logit in it.logits(pixels)] for it in both]
     assert said[0] == said[1]
-
-
-def test_an_8_bit_model_that_differs_is_left_out(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The float model is shipped alone, the run says why, and a worker asked for the other is told."""
-    monkeypatch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
-    arguments = _arguments(data, weights, tmp_path, "model")
-    result = CliRunner().invoke(train, arguments)
-    assert result.exit_code == 0, result.output
-    assert "the 8-bit model is left out" in result.output
-    assert not (tmp_path / "model" / "model.int8.tflite").exists()
-    assert choose_weights("auto", tmp_path / "model") == "float"
-    with pytest.raises(ModelError, match=r"has no model\.int8\.tflite"):
-        LiteRtEngine(tmp_path / "model", weights="int8")
 
 
 def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_who_finds_no_place_to_wait_is_told_when_to_ask_again(settings: Settings
 
         wait_until(early, "the place to be taken")
         began = time.monotonic()
+        results = client.get("/v1/results?wait=20")
+        assert (results.get_json()["results"], results.headers["Retry-After"]) == ([], "1")
         upload = post_image(client, query="?wait=20")
         assert time.monotonic() - began < 10
         assert (upload.status_code, upload.get_json()["state"]) == (202, "queued")

@@ -13,10 +13,10 @@ import playwright
 import pytest
 
 from core.jobs import JobState
-from core.redis.feed import Feed
 from core.redis.job_store import JobStore
 from core.redis.webhooks import WebhookStore
 from tests.integration.test_feed import accept, settle
+from tests.support.feed import recent_of
 from tests.support.servers import REPOSITORY, Server, free_port, wait_until
 from worker.sinks.webhook_manager import WebhookManager
 
@@ -40,7 +40,7 @@ def test_a_receiver_prints_what_is_signed(
     variables = {"WEBHOOK_SECRET": webhook.secret, "PORT": str(port)}
     receiver = Server([program, str(tmp_path / name)], log, variables, port)
     manager = WebhookManager(
-        jobs.client, Feed(jobs.client), lambda: True, [ipaddress.ip_network("127.0.0.0/8")]
+        jobs.client, recent_of(jobs), lambda: True, [ipaddress.ip_network("127.0.0.0/8")]
     )
     ids = settle(jobs, accept(jobs, 3, "Bänd"))
     receiver.start()
@@ -53,7 +53,7 @@ def test_a_receiver_prints_what_is_signed(
         wait_until(
             lambda: all(f"{job_id} Bänd classified" in log.read_text() for job_id in ids), "the results"
         )
-        wait_until(failing, "the refusal of another key's")
+        wait_until(failing, "the rejection of another key's")
         headers = {"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
         for sent in (headers, {}):
             assert httpx.post(url, json={"data": {"results": []}}, headers=sent).status_code == 401

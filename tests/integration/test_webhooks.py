@@ -6,6 +6,7 @@ import ipaddress
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from core.redis.webhooks import MAX_WEBHOOKS, WebhookStore
 from core.settings import Settings
 from tests.conftest import environment_of
 from tests.integration.test_feed import HOUR_MS, accept, settle
+from tests.support.feed import recent_of
 from tests.support.receiver import Receiver, status
 from tests.support.servers import Server, wait_until
 from worker.sinks.webhook_manager import WebhookManager
@@ -58,7 +60,7 @@ def make_receiver(client: FlaskClient) -> Iterator[Callable[..., Receiver]]:
 def sending(jobs: JobStore) -> Iterator[None]:
     """Run the webhooks."""
     networks = (ipaddress.ip_network(LOOPBACK),)
-    manager = WebhookManager(jobs.client, Feed(jobs.client), lambda: True, networks)
+    manager = WebhookManager(jobs.client, recent_of(jobs), lambda: True, networks)
     manager.start()
     try:
         yield
@@ -161,6 +163,34 @@ def test_a_slow_target_holds_nobody_up(jobs: JobStore, make_receiver: Callable[.
         wait_until(lambda: slow.job_ids[-3:] == ids[3:], "the slow target's results")
 
 
+def test_idle_webhooks_cost_redis_next_to_nothing(jobs: JobStore) -> None:
+    """Fifty share one reader of the feed, which waits; and each result is read once for all."""
+    for _ in range(MAX_WEBHOOKS):
+        WebhookStore(jobs.client).create("http://127.0.0.1:9/", ["no camera"], [JobState.FAILED])
+
+    def commands() -> int:
+        return int(jobs.client.info("stats")["total_commands_processed"])
+
+    feed = Feed(jobs.client)
+
+    def have_passed() -> bool:
+        cursors = jobs.client.hvals(keys.SINKS)
+        return cursors == [str(feed.end())] * MAX_WEBHOOKS
+
+    with sending(jobs):
+        settle(jobs, accept(jobs, 1))
+        wait_until(have_passed, "all webhooks to pass the result")
+        time.sleep(1)  # Runners that have just delivered look once more.
+        before, began = commands(), time.monotonic()
+        time.sleep(4)
+        assert commands() - before <= 10 * (time.monotonic() - began)
+        reads = int(jobs.client.info("commandstats")["cmdstat_evalsha"]["calls"])
+        settle(jobs, accept(jobs, 1))
+        wait_until(have_passed, "all webhooks to pass the result")
+        scripts = int(jobs.client.info("commandstats")["cmdstat_evalsha"]["calls"]) - reads
+        assert scripts <= 3  # accepted, settled, read
+
+
 def test_after_a_day_of_failures_a_webhook_is_dead_until_it_is_replayed(
     client: FlaskClient, jobs: JobStore, make_receiver: Callable[..., Receiver]
 ) -> None:
@@ -208,6 +238,11 @@ def test_a_replay_begins_at_a_cursor_or_a_time(
     for wrong in ({"after": 5}, {"after": "x"}, {"from": 5}, {"after": cursor, "from": "2026-01-01"}):
         assert client.post(path, json=wrong).status_code == 400
     assert client.post("/v1/webhooks/none/replay", json={}).status_code == 404
+    named = client.post(path, json={"first": "2026-01-31"})  # as the code calls `from`
+    assert (named.status_code, "'first' is not a member" in named.get_json(force=True)["detail"]) == (
+        400,
+        True,
+    )
 
 
 def test_a_deleted_webhook_leaves_nothing(

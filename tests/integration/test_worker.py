@@ -227,12 +227,12 @@ def test_events_tell_of_every_job(
 
 
 def test_the_log_holds_no_secret(settings: Settings, client: FlaskClient, start_worker: StartWorker) -> None:
-    """Neither of a Redis that refuses the password nor of a storage that does not answer."""
+    """Neither of a Redis that rejects the password nor of a storage that does not answer."""
     password, port = "s3cret-of-redis", settings.redis_url.get_secret_value().rpartition(":")[2]
     locked = start_worker(
         "locked", ready=False, WASTESTREAM_REDIS_URL=f"redis://nobody:{password}@127.0.0.1:{port}"
     )
-    wait_until(lambda: "Cannot connect to" in locked.log.read_text(), "the worker to be refused")
+    wait_until(lambda: "Cannot connect to" in locked.log.read_text(), "the worker to be rejected")
     upload(client)
     unserved = start_worker("unserved", WASTESTREAM_S3_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     wait_until(lambda: "not settled" in unserved.log.read_text(), "the worker to miss storage")

@@ -10,7 +10,7 @@ from tests.support.servers import REPOSITORY
 
 _LOWEST = REPOSITORY / "requirements" / "lowest.txt"
 
-_TESTS = ["tests/integration/test_api.py", "tests/integration/test_connections.py"]
+_TESTS = [f"tests/integration/test_{name}.py" for name in ("api", "bulk", "connections")]
 """Uploads to the application in process, then to a whole stack: gunicorn, workers, the servers."""
 
 _IMPORTS_ALL = """

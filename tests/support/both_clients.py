@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, closing
+from itertools import islice
 from typing import Any, Final
 
 from wastestream import AsyncClient, Client
@@ -26,6 +28,20 @@ class Awaited:
 
         return call
 
+    def take(self, count: int, name: str, **options: Any) -> list[Any]:
+        """Return the first items of an iterator that may never end."""
+        return asyncio.run(self._take(count, name, options))
+
+    async def _take(self, count: int, name: str, options: dict[str, Any]) -> list[Any]:
+        url, how = self._options
+        async with AsyncClient(url, **how) as client, aclosing(getattr(client, name)(**options)) as items:
+            taken: list[Any] = []
+            async for item in items:
+                taken.append(item)
+                if len(taken) == count:
+                    break
+            return taken
+
     async def _call(self, name: str, arguments: Iterable[Any], options: dict[str, Any]) -> Any:
         url, how = self._options
         async with AsyncClient(url, **how) as client:
@@ -39,6 +55,14 @@ class Awaited:
             except Exception as error:  # noqa: BLE001 - raised behind the items
                 return _LIST, items, error
             return _LIST, items, None
+
+
+def take(client: Any, count: int, name: str, **options: Any) -> list[Any]:
+    """Return the first items of an iterator of either client; it may never end."""
+    if isinstance(client, Awaited):
+        return client.take(count, name, **options)
+    with closing(getattr(client, name)(**options)) as items:
+        return list(islice(items, count))
 
 
 _LIST: Final = object()

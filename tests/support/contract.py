@@ -15,6 +15,7 @@ from openapi_schema_validator import OAS31Validator
 
 from api.app import create_app
 from api.http.problem_types import ProblemType
+from api.openapi.components import resolved
 from api.openapi.document import openapi_document
 from core.settings import Settings
 
@@ -50,15 +51,18 @@ class Contract:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
+        """The document as it is served."""
+        self.resolved = resolved(document)
+        """The same without references to parameters and responses."""
         self._paths = [
             (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))), operations)
-            for path, operations in document["paths"].items()
+            for path, operations in self.resolved["paths"].items()
         ]
         self._validators: dict[str, OAS31Validator] = {}
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Yield path, method and description of each operation."""
-        for path, operations in self.document["paths"].items():
+        for path, operations in self.resolved["paths"].items():
             yield from ((path, method, described) for method, described in operations.items())
 
     def operation(self, method: str, path: str) -> dict[str, Any] | None:
@@ -83,7 +87,7 @@ class Contract:
     def _path(self, path: str) -> dict[str, Any]:
         path = path.rstrip("/") or "/"
         matches = [operations for pattern, operations in self._paths if pattern.fullmatch(path)]
-        literal: dict[str, Any] | None = self.document["paths"].get(path)
+        literal: dict[str, Any] | None = self.resolved["paths"].get(path)
         return literal or (matches[0] if matches else {})
 
     def _elsewhere(self, seen: Seen) -> list[str]:

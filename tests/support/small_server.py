@@ -49,6 +49,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.jobs: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, list[str]] = {}
+        self.retries: dict[str, dict[str, Any]] = {}  # old id to new job
+        self.gone: set[str] = set()  # jobs whose images are gone
         self.calls: list[tuple[str, dict[str, str], bytes]] = []  # method and path, header, body
         self.faults: list[tuple[int, dict[str, str]]] = []  # answered first: status, headers; 0 cuts off
         self.problem: dict[str, Any] = {}  # beside the detail of a fault
@@ -56,6 +58,8 @@ class Server(ThreadingHTTPServer):
         self.forgets = False
         self.workers = 1
         self.page = 2  # jobs in one answer of a list
+        self.feed: list[dict[str, Any]] = []  # settled jobs; cursors are places in it
+        self.events = 2  # in one connection, which is cut then
         self._lock = Lock()
 
     @property
@@ -122,6 +126,10 @@ class Handler(BaseHTTPRequestHandler):
             self._list()
         elif path == "/v1/ledger":
             self._answer(200, LEDGER)
+        elif path == "/v1/results":
+            self._results()
+        elif path == "/v1/events":
+            self._events()
         else:
             self._show(self.server.show(path.removeprefix("/v1/jobs/")))
 
@@ -150,21 +158,59 @@ class Handler(BaseHTTPRequestHandler):
                 files = json.loads(metadata.group(1))["files"]
                 jobs = [job for file in files for job in self.server.accept(file["idempotency_key"], 1)]
             self._answer(202, {"items": [{"status": 202, "job": job} for job in jobs]})
+        elif path == "/v1/jobs/retry":
+            self._retry_all(int(json.loads(body).get("after", "0")))
         elif path.endswith("/retry"):
-            old = path.split("/")[-2]
-            new = self.server.jobs.setdefault(f"retry of {old}", _job(f"retry of {old}", old))
-            self._answer(202, new)
+            self._answer(202, self._retry(path.split("/")[-2]))
         else:
             ids = json.loads(body)["ids"]
             jobs = [shown for job in ids if (shown := self.server.show(job))]
             known = {job["id"] for job in jobs}
             self._answer(200, {"jobs": jobs, "unknown": [job for job in ids if job not in known]})
 
+    def _retry(self, old: str) -> dict[str, Any]:
+        return self.server.retries.setdefault(old, _job(f"retry of {old}", old))
+
+    def _retry_all(self, after: int) -> None:
+        end = after + self.server.page
+        items = [
+            {"job_id": old, "status": 410, "error": {"type": "/problems/image-gone", "detail": "Gone."}}
+            if old in self.server.gone
+            else {"job_id": old, "status": 202, "job": self._retry(old)}
+            for old in list(self.server.jobs)[after:end]
+        ]
+        self._answer(202, {"items": items, "next": None if end >= len(self.server.jobs) else str(end)})
+
     def _list(self) -> None:
         after = int(parse_qs(urlsplit(self.path).query).get("after", ["0"])[0])
         jobs = list(self.server.jobs.values())[after : after + self.server.page]
         last = after + self.server.page >= len(self.server.jobs)
         self._answer(200, {"jobs": jobs, "next": None if last else str(after + self.server.page)})
+
+    def _cursor(self) -> int:
+        return int(parse_qs(urlsplit(self.path).query).get("after", ["0"])[0])
+
+    def _results(self) -> None:
+        after = self._cursor()
+        following = min(after + self.server.page, len(self.server.feed))
+        jobs, end = self.server.feed[after:following], following == len(self.server.feed)
+        self._answer(200, {"results": jobs, "next": str(following), "end": end})
+
+    def _events(self) -> None:
+        """Send some events in pieces, then cut the connection in the middle of the next."""
+        after = int(self.headers.get("Last-Event-ID", self._cursor()))
+        lines = [f"retry: 10\nid: {after}\n\n", ": heartbeat\n\n", "event: other\ndata: {}\n\n"]
+        for number, job in enumerate(self.server.feed[after : after + self.server.events], after + 1):
+            text = json.dumps(job, ensure_ascii=False)
+            lines.append(f"id: {number}\nevent: result\ndata: {text}\n\n")
+        data = "".join([*lines, "id: 999\nevent: res"]).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for at in range(0, len(data), 7):
+            self.wfile.write(data[at : at + 7])
+        self.close_connection = True
 
     def _show(self, job: dict[str, Any] | None) -> None:
         if job is None:

@@ -147,7 +147,7 @@ def stored_objects(s3_server: Server) -> int:
 def assert_balanced(jobs: JobStore) -> None:
     """Check every row and the total: received = every terminal state + pending."""
     ledger = Ledger(jobs.client)
-    rows = list(ledger.rows(ledger.names("-inf", "+inf", most=1_000_000)))
+    rows = list(ledger.rows(ledger.names("-inf", "+inf", max_rows=1_000_000)))
     assert [row for row in rows if not row.counts.balanced] == []
     balance = ledger.balance()
     assert balance.balanced, balance

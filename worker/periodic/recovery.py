@@ -23,6 +23,7 @@ from core.redis import keys
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.pauses import Pauses
+from core.redis.pending import PendingJobs
 from core.shards import job_id_of
 
 logger = get_logger(__name__)
@@ -49,6 +50,7 @@ class Reconciler:
     def __init__(self, name: str, jobs: JobStore, broker: Redis, envelope: Envelope) -> None:
         self._leader = Leader(broker, "recovery", name, seconds=_LEADER_SECONDS)
         self._jobs = jobs
+        self._pending = PendingJobs(jobs.client)
         self._broker = broker
         self._pauses = Pauses(broker)
         self._envelope = envelope
@@ -69,7 +71,7 @@ class Reconciler:
 
     def _expire(self) -> None:
         """Settle jobs that became too old in the queue; a worker drops their messages later."""
-        overdue = self._jobs.overdue(_MAX_EXPIRED)
+        overdue = self._pending.expired_before(self._jobs.now_ms(), _MAX_EXPIRED)
         if overdue:
             self._jobs.settle([Outcome(job_id, JobState.EXPIRED, error=TOO_OLD) for job_id in overdue], "")
             logger.info("%d jobs expired", len(overdue))
@@ -81,7 +83,7 @@ class Reconciler:
             (lane, job_id)
             for lane in LANES
             if lane not in paused
-            for job_id in self._jobs.pending_before(
+            for job_id in self._pending.accepted_before(
                 lane, self._taken_before(lane) - _GRACE_MS, _MAX_CANDIDATES
             )
         ]
@@ -99,14 +101,14 @@ class Reconciler:
     def _taken_before(self, lane: str) -> int:
         """Return a time, ms of Redis' clock: jobs of the lane accepted before it have left the queue."""
         now = self._jobs.now_ms()
-        newest = self._jobs.newest_ms(lane)
+        newest = self._pending.newest_ms(lane)
         if newest is not None and newest > now:
             # The clock was set back, so the age of the jobs is unknown. They must still be missing in two
             # passes.
             now = newest + _GRACE_MS + 1
         for message in reversed(self._broker.lrange(QUEUES[lane], -5, -1)):
             for key in _keys(json.loads(message)):
-                accepted = self._jobs.accepted_at(lane, job_id_of(key))
+                accepted = self._pending.accepted_ms(lane, job_id_of(key))
                 if accepted is not None:  # None: settled, but its message was delivered twice
                     return accepted
             now = 0  # Only messages of settled jobs were read: the age of the others is unknown.

@@ -1,1 +1,1 @@
-"""Sinks: what carries the feed out of the system, each with a cursor of its own, at least once."""
+"""Sinks: readers of the feed that deliver it elsewhere, at least once, each with its own cursor."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Final
 
 from core.archive import HOUR_MS, Archive
-from core.errors import DataLostError, StorageUnavailableError
-from core.job_document import job_document
-from core.redis.feed import Cursor, Feed, Settled
+from core.errors import CursorExpiredError, DataLostError, StorageUnavailableError
+from core.redis.feed import Cursor
 from core.redis.installation import Installation
 from core.redis.job_store import JobStore
+from core.redis.recent_results import RecentResults
+from core.redis.results import Result, unbroken
 from core.redis.sinks import ARCHIVE
 from core.storage import ObjectStore
 from worker.sinks.runner import DeliveryError
@@ -25,27 +25,29 @@ MIN_RETENTION_HOURS: Final = 2.0
 GRACE_MS: Final = 5_000
 """Time after which an hour is over though nothing has settled since: Redis' clock may be corrected."""
 
-_PIECE: Final = 1000  # results read in one pipeline
+_PIECE: Final = 1000  # results read at a time
 _PIECES: Final = 20  # read in one call, some seconds' work
 
 
 class ArchiveSink:
-    """Gathers an hour's results in a temporary file while they settle, and stores it when the hour is over.
+    """Collects an hour's results in a temporary file while they settle, and stores it when the hour is over.
 
     An hour can no longer change as soon as the feed holds a later result, for its times never fall. The
     object is a function of the results alone: one written again after a kill is the same.
 
     Args:
-        feed: the results.
-        jobs: their records.
+        recent: the results.
+        jobs: on the same Redis.
         objects: storage.
         retention_hours: how long Redis keeps results.
     """
 
     name = ARCHIVE
 
-    def __init__(self, feed: Feed, jobs: JobStore, objects: ObjectStore, *, retention_hours: float) -> None:
-        self._feed = feed
+    def __init__(
+        self, recent: RecentResults, jobs: JobStore, objects: ObjectStore, *, retention_hours: float
+    ) -> None:
+        self._recent = recent
         self._jobs = jobs
         self._archive = Archive(objects)
         self._installation = Installation(jobs.client, objects)
@@ -53,7 +55,7 @@ class ArchiveSink:
         self._hour: _Hour | None = None
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
-        """Gather results; store the hour if it is over. See `Sink.deliver`."""
+        """Collect results; store the hour if it is over. See `Sink.deliver`."""
         if self._retention_hours < MIN_RETENTION_HOURS:
             raise DeliveryError(
                 f"Redis keeps results for {self._retention_hours:g} hours, and the archive needs "
@@ -74,7 +76,10 @@ class ArchiveSink:
                 f"({error.strerror}); make room there, or name another folder in TMPDIR."
             ) from error
         self.close()
-        return Cursor(hour.end)
+        after = Cursor(hour.end)
+        if hour.has_gap:  # Stored without what has expired, which the runner counts.
+            raise CursorExpiredError(str(max(after, hour.position)))
+        return after
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -83,57 +88,69 @@ class ArchiveSink:
             self._hour = None
 
     def _hour_after(self, cursor: Cursor) -> _Hour | None:
-        """Return the hour of the first result after a cursor, gathered so far; None without a result."""
+        """Return the hour of the first result after a cursor, as collected so far; None without a result."""
         if self._hour is None or self._hour.cursor != cursor:
             self.close()
-            first = self._feed.read(cursor, 1)
+            first = self._recent.read(cursor, 1)
             self._hour = _Hour(cursor, first[0].cursor.ms) if first else None
         return self._hour
 
     def _is_complete(self, hour: _Hour) -> bool:
-        """Gather more results of an hour; return whether these are all there can be."""
+        """Collect more results of an hour; return whether it is complete."""
         for _ in range(_PIECES):
             if hour.complete:
                 break
-            now = self._jobs.now_ms()
-            piece = self._feed.read(hour.position, _PIECE)
-            within = [settled for settled in piece if settled.cursor.ms < hour.end]
+            try:
+                piece = self._recent.read(hour.position, _PIECE)
+            except CursorExpiredError as error:
+                hour.skip(error.oldest)
+                continue
+            whole = unbroken(piece)
+            within = [result for result in whole if result.cursor.ms < hour.end]
             self._write(hour, within)
-            at_end = len(piece) < _PIECE
-            hour.complete = len(within) < len(piece) or (at_end and now >= hour.end + GRACE_MS)
+            at_end = len(piece) < _PIECE and len(whole) == len(piece)
+            hour.complete = len(within) < len(whole) or (at_end and self._is_over(hour))
             if at_end:
                 break
         return hour.complete
 
-    def _write(self, hour: _Hour, piece: Sequence[Settled]) -> None:
-        if piece:
-            jobs = self._jobs.read_many([settled.job_id for settled in piece])
-            documents = [job_document(job) for job in jobs if job is not None]
-            hour.write("".join(_line(document) for document in documents).encode())
-            hour.position = piece[-1].cursor
+    def _is_over(self, hour: _Hour) -> bool:
+        """Return whether an hour is over by Redis' clock, and Redis has no more of it than was read here."""
+        return self._jobs.now_ms() >= hour.end + GRACE_MS and not self._recent.feed.read(hour.position, 1)
+
+    def _write(self, hour: _Hour, results: Sequence[Result]) -> None:
+        if results:
+            hour.write("".join([f"{result.json}\n" for result in results]).encode())
+            hour.position = results[-1].cursor
 
 
 class _Hour:
     """An hour's results so far, packed.
 
     Attributes:
-        cursor: where the sink stands.
+        cursor: of the sink.
         start, end: of the hour, ms since 1970.
         position: after the last result in the file.
-        complete: whether there can be no more.
+        complete: whether no more can follow.
+        has_gap: whether results have expired before they were read.
     """
 
     def __init__(self, cursor: Cursor, ms: int) -> None:
         self.cursor = self.position = cursor
         self.start = ms - ms % HOUR_MS
         self.end = self.start + HOUR_MS
-        self.complete = False
+        self.complete = self.has_gap = False
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until `close`
         try:  # Without a name and a time, the same results make the same bytes.
             self._packer = gzip.GzipFile("", "wb", fileobj=self._file, mtime=0)
         except OSError:
             self._file.close()
             raise
+
+    def skip(self, oldest: str) -> None:
+        """Go on at the first cursor that is valid after results that have expired."""
+        self.position = Cursor.parse(oldest) or self.position
+        self.has_gap, self.complete = True, self.position.ms >= self.end
 
     def write(self, lines: bytes) -> None:
         """Append lines."""
@@ -151,7 +168,3 @@ class _Hour:
             self._packer.close()
         with suppress(OSError):
             self._file.close()
-
-
-def _line(document: dict[str, object]) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"

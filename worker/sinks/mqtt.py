@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -15,11 +16,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from core.job_document import job_document
-from core.redis.feed import Cursor, Feed
-from core.redis.job_store import JobStore
+from core.jobs import Job
+from core.redis.feed import Cursor
+from core.redis.recent_results import RecentResults
+from core.redis.results import Result, unbroken
+from core.redis.sinks import MQTT
 from worker.sinks.runner import DeliveryError
-
-NAME: Final = "mqtt"
 
 _BATCH: Final = 500  # results in one delivery
 _CONNECT_SECONDS: Final = 10
@@ -37,17 +39,15 @@ class MqttSink:
     the next.
 
     Args:
-        feed: the results.
-        jobs: their records.
+        recent: the results.
         url: `mqtt://` or `mqtts://`, with user and password if any.
         site: name of this installation in topics.
     """
 
-    name = NAME
+    name = MQTT
 
-    def __init__(self, feed: Feed, jobs: JobStore, *, url: str, site: str) -> None:
-        self._feed = feed
-        self._jobs = jobs
+    def __init__(self, recent: RecentResults, *, url: str, site: str) -> None:
+        self._recent = recent
         self._url = url
         self._root = f"wastestream/{site}"
         self._site = site
@@ -60,14 +60,14 @@ class MqttSink:
         try:
             if self._connection is None:
                 self._connection = _Connection(self._url, f"wastestream-{self._site}", f"{self._root}/status")
-            piece = self._feed.read(cursor, _BATCH)
-            if not piece:
+            results = unbroken(self._recent.read(cursor, _BATCH))
+            if not results:
                 return None
-            self._connection.publish(self._messages([settled.job_id for settled in piece]))
+            self._connection.publish(self._messages(results))
         except DeliveryError:
             self.close()
             raise
-        return piece[-1].cursor
+        return results[-1].cursor
 
     def close(self) -> None:
         """Disconnect."""
@@ -75,27 +75,27 @@ class MqttSink:
             self._connection.close()
             self._connection = None
 
-    def _messages(self, job_ids: Sequence[str]) -> list[tuple[str, dict[str, Any], bool]]:
+    def _messages(self, results: Sequence[Result]) -> list[tuple[str, str, bool]]:
         """Return topic, payload, and whether it is retained, of each message."""
-        messages: list[tuple[str, dict[str, Any], bool]] = []
-        last: dict[str, dict[str, Any]] = {}
-        for job in self._jobs.read_many(job_ids):
-            if job is not None:
-                document = job_document(job)
-                messages.append((f"{self._root}/{job.camera}/result", document, False))
-                last[job.camera] = document
-        return messages + [(f"{self._root}/{camera}/state", _state(last[camera]), True) for camera in last]
+        jobs = [(result.job, result.json) for result in results if result.job is not None]
+        messages = [(f"{self._root}/{job.camera}/result", text, False) for job, text in jobs]
+        last = {job.camera: job for job, _ in jobs}
+        return messages + [
+            (f"{self._root}/{camera}/state", _state(job), True) for camera, job in last.items()
+        ]
 
 
-def _state(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the retained message of a camera whose last result is a document."""
+def _state(job: Job) -> str:
+    """Return the retained message of a camera whose last result is a job."""
+    document = job_document(job)
     prediction = document["prediction"] or {"label": None, "probability": None, "review": None}
-    return {
+    state = {
         "state": document["state"],
         **{name: prediction[name] for name in ("label", "probability", "review")},
         "settled_at": document["settled_at"],
         "id": document["id"],
     }
+    return json.dumps(state, ensure_ascii=False)
 
 
 class _Connection:
@@ -152,15 +152,16 @@ class _Connection:
         """Whether the broker is connected."""
         return self._client.is_connected()
 
-    def publish(self, messages: Sequence[tuple[str, dict[str, Any] | str, bool]]) -> None:
+    def publish(self, messages: Sequence[tuple[str, str, bool]]) -> None:
         """Publish messages, given as topic, payload, and whether they are retained, and await their PUBACKs.
 
         Raises:
             DeliveryError: some may not have been published.
         """
+        until = time.monotonic() + _ACK_SECONDS
         sent = [self._send(*message) for message in messages]
         for info in sent:
-            self._await(info)
+            self._await(info, until)
         if self._rejection is not None:
             raise DeliveryError(
                 f"The MQTT broker rejects messages ({self._rejection}); let the user of WASTESTREAM_MQTT_URL "
@@ -174,18 +175,20 @@ class _Connection:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _send(self, topic: str, payload: dict[str, Any] | str, retained: bool) -> MQTTMessageInfo:  # noqa: FBT001
-        text = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
-        return self._client.publish(topic, text.encode(), qos=_QOS, retain=retained)
+    def _send(self, topic: str, payload: str, retained: bool) -> MQTTMessageInfo:  # noqa: FBT001
+        return self._client.publish(topic, payload.encode(), qos=_QOS, retain=retained)
 
-    def _await(self, info: MQTTMessageInfo) -> None:
-        for _ in range(_ACK_SECONDS):
+    def _await(self, info: MQTTMessageInfo, until: float) -> None:
+        """Await a PUBACK until a time of the monotonic clock."""
+        while not info.is_published():
+            left = until - time.monotonic()
+            if left <= 0:
+                raise DeliveryError(
+                    f"The MQTT broker did not acknowledge all messages within {_ACK_SECONDS} seconds."
+                )
             if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS or not self.is_open:
                 raise DeliveryError("The MQTT broker has closed the connection.")
-            info.wait_for_publish(1)
-            if info.is_published():
-                return
-        raise DeliveryError(f"The MQTT broker has not acknowledged a message for {_ACK_SECONDS} seconds.")
+            info.wait_for_publish(min(left, 1))
 
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _more: Properties | None

@@ -1,4 +1,4 @@
-"""The HTTP client of webhooks: to allowed addresses only, within a bound of time, without redirects."""
+"""HTTP client of webhooks: allowed addresses only, a time limit, no redirects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IDLE_SECONDS: Final = 30.0  # that a connection without deliveries is kept
 
 
 class GoneError(DeliveryError):
-    """Raised when a receiver answers 410: it wants no more."""
+    """Raised when a receiver answers 410: it wants no more results."""
 
 
 class WebhookClient:
@@ -87,7 +87,7 @@ class WebhookClient:
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         with self._pool.stream("POST", self._url, headers=encoded, content=body) as response:
             size = 0
-            # Who has sent a status has decided. A body that does not end costs its sender the connection.
+            # The status alone counts: the receiver has decided. An endless body only costs it the connection.
             with suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
                 for piece in response.iter_stream():
                     size += len(piece)

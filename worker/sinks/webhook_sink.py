@@ -1,4 +1,4 @@
-"""The sink of one webhook: posts the results that it wants, signed, in batches."""
+"""Sink of one webhook: posts the selected results, signed, in batches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Final
 
 from standardwebhooks import Webhook as Signer
 
-from core.job_document import job_document
-from core.jobs import Job
-from core.redis.feed import Cursor, Feed
-from core.redis.job_store import JobStore
+from core.redis.feed import Cursor
+from core.redis.recent_results import RecentResults
+from core.redis.results import Result, ResultFilter, read_page
 from core.redis.webhooks import Webhook, WebhookStore
 from core.times import optional_timestamp
 from core.webhook_target import Network, parse_target
@@ -26,14 +25,14 @@ MAX_RESULTS: Final = 100
 """Maximum results in a batch."""
 
 RETRY_SECONDS: Final = 24 * 3600
-"""Seconds after its first failure at which a delivery, and with it the webhook, is given up."""
+"""Seconds after the first failure of a delivery until the webhook is dead."""
 
 _MAX_SCANNED: Final = 2_000  # results looked at for a batch, whatever the webhook wants of them
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Results between two cursors, as they are sent; `body` is empty if none of them is wanted.
+    """Results between two cursors, as they are sent; `body` is empty if none is selected.
 
     Kept until it is accepted, so that each attempt sends the same bytes under the same id, though more
     results settle meanwhile.
@@ -50,9 +49,8 @@ class WebhookSink:
 
     Args:
         webhook: to send.
-        store: keeps what becomes of it.
-        feed: of the results.
-        jobs: their records.
+        store: records its failures and its end.
+        recent: the results.
         networks: as of `core.webhook_target.allowed_addresses`.
     """
 
@@ -60,15 +58,14 @@ class WebhookSink:
         self,
         webhook: Webhook,
         store: WebhookStore,
-        feed: Feed,
-        jobs: JobStore,
+        recent: RecentResults,
         networks: Sequence[Network],
     ) -> None:
         self.name = webhook.sink
         self._webhook = webhook
         self._store = store
-        self._feed = feed
-        self._jobs = jobs
+        self._recent = recent
+        self._wanted = ResultFilter(states=frozenset(webhook.states), patterns=webhook.cameras)
         self._client = WebhookClient(parse_target(webhook.url), networks)
         self._signer = Signer(webhook.secret)
         self._failing_ms = webhook.failing_ms
@@ -94,19 +91,11 @@ class WebhookSink:
         self._client.close()
 
     def _next_batch(self, cursor: Cursor) -> _Batch | None:
-        wanted: list[Job] = []
-        scanned, after = 0, cursor
-        while len(wanted) < MAX_RESULTS and scanned < _MAX_SCANNED:
-            piece = self._feed.read(after, MAX_RESULTS - len(wanted))
-            jobs = self._jobs.read_many([settled.job_id for settled in piece])
-            wanted += [job for job in jobs if job is not None and self._webhook.wants(job)]
-            scanned += len(piece)
-            if not piece:
-                break
-            after = piece[-1].cursor
-        if not scanned:
+        page = read_page(self._recent.read, cursor, self._wanted, MAX_RESULTS, _MAX_SCANNED)
+        if page.cursor == cursor:
             return None
-        return _Batch(self._batch_id(cursor, after), cursor, after, _body(wanted, after) if wanted else "")
+        body = _body(page.results, page.cursor) if page.results else ""
+        return _Batch(self._batch_id(cursor, page.cursor), cursor, page.cursor, body)
 
     def _batch_id(self, before: Cursor, after: Cursor) -> str:
         """Return the same id for the same results, also from another process."""
@@ -144,14 +133,9 @@ class WebhookSink:
         self._store.bury(self._webhook)
 
 
-def _body(jobs: Sequence[Job], after: Cursor) -> str:
+def _body(results: Sequence[Result], after: Cursor) -> str:
     """Return the payload (Standard Webhooks): when its latest result settled, and the results."""
-    return json.dumps(
-        {
-            "type": "results",
-            "timestamp": optional_timestamp(jobs[-1].settled_ms),
-            "data": {"results": [job_document(job) for job in jobs], "cursor": str(after)},
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+    last = results[-1].job
+    settled = json.dumps(optional_timestamp(None if last is None else last.settled_ms))
+    documents = ",".join([result.json for result in results])
+    return f'{{"type":"results","timestamp":{settled},"data":{{"results":[{documents}],"cursor":"{after}"}}}}'

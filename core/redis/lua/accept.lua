@@ -159,7 +159,7 @@ local function accept(value, limit, owner, retry_of, jobs, first)
     local measure = {rate[1] or 0, rate[2] or 0, rate[3] or 0, rate[5] or 0, rate[6] or 0}
     return string.format('%s %.0f %d %d %d %s %s %s %s %s', word, now, ahead, other, pauses, unpack(measure))
   end
-  if recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
+  if repeated and recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
   local places = together and demand or jobs

@@ -34,7 +34,10 @@ for at = FIRST, #ARGV, WIDTH do
   -- so jobs settle then too.
   local home
   for lane = LANES, #KEYS do
-    if redis.call('ZREM', KEYS[lane], id) == 1 then home = lane end
+    if redis.call('ZREM', KEYS[lane], id) == 1 then
+      home = lane
+      break
+    end
   end
   local known = redis.call('HMGET', key, 'state', 'camera', 'expires')
   if known[1] == 'queued' then

@@ -1,1 +1,1 @@
-"""`wastestream bench`: how fast the pipeline is on this machine, and what an image costs."""
+"""`wastestream bench`: throughput, latency and cost of the pipeline on this machine."""

@@ -18,6 +18,7 @@ from core.lanes import SINGLE
 from core.messages import QUEUES, Envelope
 from core.redis.job_store import JobStore
 from core.redis.keys import INSTALLATION
+from core.redis.pending import PendingJobs
 from infra.lab.bench.http import Address, Connection, ids_in, parsed, wait_for
 from infra.lab.bench.spread import Latency, latency
 
@@ -149,7 +150,8 @@ class _Filler:
     def finish(self) -> tuple[int, int]:
         """Settle every pending job and delete the messages; return Redis' bytes and the number of jobs."""
         settled = 0
-        while ids := self._jobs.pending_before(SINGLE, _NEVER_MS, _AT_ONCE):
+        pending = PendingJobs(self._jobs.client)
+        while ids := pending.accepted_before(SINGLE, _NEVER_MS, _AT_ONCE):
             self._jobs.settle([Outcome(job_id, JobState.CLASSIFIED, _PREDICTION) for job_id in ids], _MODEL)
             settled += len(ids)
         self._jobs.client.delete(*QUEUES.values())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from core.redis.ledger import TERMINAL
 from wastestream import Job, Ledger
@@ -79,22 +80,32 @@ class Verdict:
     """Settled jobs that the feed lacks."""
     refed: int
     """Entries of the feed beyond one for each settled job."""
+    misfed: int
+    """Sum over the states of the difference between the ledger's count and the feed's."""
+    undelivered: int
+    """Settled jobs that a webhook has not received."""
+    disordered: int
+    """Results that it received after one that is later in the feed."""
     balanced: bool
     """received = classified + failed + expired + cancelled + pending, in every row and in total."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost or doubled, by the jobs and by the feed, and the ledger balances."""
-        return self.balanced and not (self.lost or self.doubled or self.unfed or self.refed)
+        """Whether nothing was lost or doubled, by jobs, feed and webhook, and the ledger balances."""
+        fed = not (self.unfed or self.refed or self.misfed or self.undelivered or self.disordered)
+        return self.balanced and fed and not (self.lost or self.doubled)
 
 
-def judge(checker: Checker, ledger: Ledger, feed: Iterable[str]) -> Verdict:
-    """Compare the sender's record with the server's counts and feed.
+def judge(
+    checker: Checker, ledger: Ledger, feed: Sequence[tuple[str, str]], received: Sequence[str]
+) -> Verdict:
+    """Compare the sender's record with the server's counts, its feed, and what a webhook received.
 
     Args:
         checker: the record.
         ledger: one that covers the whole soak.
-        feed: ids in the whole feed.
+        feed: id and state of each job in the whole feed.
+        received: ids that the webhook received, in the order in which each first came.
     """
     counted = ledger.system
     if counted is None:
@@ -102,7 +113,8 @@ def judge(checker: Checker, ledger: Ledger, feed: Iterable[str]) -> Verdict:
     states = checker.states()
     doubled = len(checker.changed) + max(0, counted.received - len(checker.accepted))
     doubled += sum(max(0, getattr(counted, state) - states[state]) for state in TERMINAL)
-    fed = Counter(feed)
+    fed = Counter(job_id for job_id, _ in feed)
+    fed_states = Counter(state for _, state in feed)
     settled = sum(getattr(counted, state) for state in TERMINAL)
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
@@ -114,5 +126,15 @@ def judge(checker: Checker, ledger: Ledger, feed: Iterable[str]) -> Verdict:
         duplicates=counted.duplicates,
         unfed=max(len(checker.settled.keys() - fed.keys()), settled - len(fed)),
         refed=fed.total() - len(fed) + max(0, len(fed) - settled),
+        misfed=sum(abs(getattr(counted, state) - fed_states[state]) for state in TERMINAL),
+        undelivered=len(checker.settled.keys() - set(received)),
+        disordered=_disordered(list(fed), received),
         balanced=ledger.balanced,
     )
+
+
+def _disordered(feed: Sequence[str], received: Sequence[str]) -> int:
+    places = {job_id: place for place, job_id in enumerate(feed)}
+    found = [places[job_id] for job_id in received if job_id in places]
+    latest = accumulate(found, max)
+    return sum(place < last for place, last in zip(found, latest, strict=True))

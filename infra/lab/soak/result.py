@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +12,17 @@ from infra.lab.soak.checker import Verdict
 
 @dataclass(frozen=True)
 class FaultResult:
-    """One injected fault. `recovery`: seconds until the last affected job settled, None if it did not.
+    """One injected fault. Times in seconds; a promise of None promises nothing.
 
-    `memory`: resident bytes of each service after the fault. `answer`: seconds of the slowest single upload
-    meanwhile. `max_recovery`, `max_answer`: promised seconds, None where nothing is promised.
+    Attributes:
+        fault: its name.
+        affected: number of jobs that it can have affected.
+        recovery: until the last affected job settled; None if it did not.
+        memory: resident bytes of each service after the fault.
+        max_recovery: promised, of `recovery` and `delivery`.
+        answer: of the slowest single upload meanwhile.
+        max_answer: promised.
+        delivery: until a webhook had the results of these jobs; None if it did not get all.
     """
 
     fault: str
@@ -25,13 +32,15 @@ class FaultResult:
     max_recovery: float | None = None
     answer: float = 0.0
     max_answer: float | None = None
+    delivery: float | None = 0.0
 
     @property
     def late(self) -> bool:
-        """Whether the stack recovered, but the recovery or an upload took longer than promised."""
-        if self.recovery is None:
+        """Whether the stack recovered, but recovery, delivery or an upload took longer than promised."""
+        if self.recovery is None or self.delivery is None:
             return False
-        return _exceeds(self.recovery, self.max_recovery) or _exceeds(self.answer, self.max_answer)
+        slowest = max(self.recovery, self.delivery)
+        return _exceeds(slowest, self.max_recovery) or _exceeds(self.answer, self.max_answer)
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,12 @@ class SoakResult:
     @property
     def good(self) -> bool:
         """Whether no image was lost, doubled or rejected, and the stack recovered from every fault."""
-        recovered = all(fault.recovery is not None for fault in self.faults)
+        recovered = all(None not in {fault.recovery, fault.delivery} for fault in self.faults)
         return self.verdict.good and not self.rejected and recovered
 
     @property
     def late(self) -> int:
-        """Number of faults with a recovery or an upload later than promised."""
+        """Number of faults with a recovery, a delivery or an upload later than promised."""
         return sum(fault.late for fault in self.faults)
 
     def to_json(self) -> dict[str, Any]:
@@ -72,14 +81,18 @@ class SoakResult:
                     "median_recovery": median,
                     "longest_recovery": longest,
                     "longest_answer": answer,
+                    "longest_delivery": delivery,
                 }
-                for fault, count, median, longest, answer in self.by_fault()
+                for fault, count, median, longest, answer, delivery in self.by_fault()
             ],
             "faults": [asdict(fault) for fault in self.faults],
         }
 
-    def by_fault(self) -> Iterator[tuple[str, int, float | None, float | None, float]]:
-        """Yield fault, count, median and longest recovery (None: one is missing), longest answer; seconds."""
+    def by_fault(self) -> Iterator[tuple[str, int, float | None, float | None, float, float | None]]:
+        """Yield fault, count, median and longest recovery, longest answer and delivery; seconds.
+
+        None: one is missing.
+        """
         for name in sorted({fault.fault for fault in self.faults}):
             same = [fault for fault in self.faults if fault.fault == name]
             recoveries = [fault.recovery for fault in same if fault.recovery is not None]
@@ -90,6 +103,7 @@ class SoakResult:
                 round(statistics.median(recoveries), 1) if complete else None,
                 round(max(recoveries), 1) if complete else None,
                 round(max(fault.answer for fault in same), 1),
+                _longest([fault.delivery for fault in same]),
             )
 
     def max_memory(self) -> dict[str, int]:
@@ -111,30 +125,35 @@ class SoakResult:
             ("images doubled", f"{verdict.doubled:,}"),
             ("settled jobs missing in the feed", f"{verdict.unfed:,}"),
             ("entries too many in the feed", f"{verdict.refed:,}"),
+            ("entries of the feed with another state than in the ledger", f"{verdict.misfed:,}"),
+            ("settled jobs that the webhook lacks", f"{verdict.undelivered:,}"),
+            ("results that the webhook got out of order", f"{verdict.disordered:,}"),
             ("images rejected", f"{self.rejected:,}"),
-            ("faults with a late recovery or upload", f"{self.late:,}"),
+            ("faults with a late recovery, delivery or upload", f"{self.late:,}"),
             ("ledger balanced", "yes" if verdict.balanced else "NO"),
             *(
                 (f"{name}: maximum memory, MB", f"{most / 1e6:.0f}")
                 for name, most in self.max_memory().items()
             ),
         ]
-        faults = [
-            (fault, str(count), _seconds(median), _seconds(longest), _seconds(answer))
-            for fault, count, median, longest, answer in self.by_fault()
-        ]
+        faults = [(fault, str(count), *map(_seconds, figures)) for fault, count, *figures in self.by_fault()]
         return "\n".join(
             [
                 "| | |",
                 "|---|---|",
                 *(f"| {name} | {value} |" for name, value in rows),
                 "",
-                "| fault | times | recovery, median s | longest s | longest upload s |",
-                "|---|---|---|---|---|",
+                "| fault | times | recovery, median s | longest s | longest upload s | longest delivery s |",
+                "|---|---|---|---|---|---|",
                 *(f"| {' | '.join(row)} |" for row in faults),
                 "",
             ]
         )
+
+
+def _longest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(max(known), 1) if len(known) == len(values) else None
 
 
 def _exceeds(seconds: float, limit: float | None) -> bool:

@@ -11,11 +11,13 @@ from typing import Final
 
 from core.redis.api_keys import Scope
 from core.redis.feed import Cursor, Feed
+from core.redis.job_store import JobStore
 from infra.lab.soak.checker import Checker, judge
 from infra.lab.soak.faults import Fault
+from infra.lab.soak.receiver import Receiver, receiving
 from infra.lab.soak.result import FaultResult, SoakResult
 from infra.lab.soak.workload import MixedWorkload
-from infra.lab.stack import Stack
+from infra.lab.stack import Stack, wait_for
 from wastestream import AsyncClient
 
 TAIL: Final = 1.0
@@ -39,7 +41,7 @@ async def soak(
     """Inject faults into a running stack, one at a time; return the result.
 
     Args:
-        stack: a stack that has just started.
+        stack: a stack that has just started, and may send webhooks to `infra.lab.soak.receiver.NETWORK`.
         seconds: duration of the fault injection; the last recovery and the last results come on top.
         seed: of the order and times of the faults and of the choice of images.
         faults: the faults to choose from.
@@ -50,30 +52,36 @@ async def soak(
     checker = Checker()
     workload = MixedWorkload(stack.url, key, checker, seed)
     since, began = datetime.now(UTC), time.monotonic()
-    workload.start()
     results: list[FaultResult] = []
-    for fault in _shuffled(faults, rng):
-        await asyncio.sleep(rng.uniform(*_CALM))
-        workload.check()
-        if time.monotonic() - began >= seconds:
-            break
-        result = await _inject(stack, fault, workload, checker, rng)
-        results.append(result)
-        say(_line(result, checker))
-    loaded = time.monotonic() - began
-    await workload.finish(_FINISH)
-    feed = await asyncio.to_thread(lambda: list(_read(Feed(stack.redis()))))
+    with receiving(stack) as receiver:
+        workload.start()
+        for fault in _shuffled(faults, rng):
+            await asyncio.sleep(rng.uniform(*_CALM))
+            workload.check()
+            if time.monotonic() - began >= seconds:
+                break
+            result = await _inject(stack, fault, workload, checker, receiver, rng=rng)
+            results.append(result)
+            say(_line(result, checker))
+        loaded = time.monotonic() - began
+        await workload.finish(_FINISH)
+        await _delivered(set(checker.settled), receiver, _FINISH)
+        received = list(receiver.received)
+    feed = await asyncio.to_thread(_read, JobStore(stack.redis()))
     async with AsyncClient(stack.url, key=key) as client:
-        verdict = judge(checker, await client.ledger(since=since), feed)
+        verdict = judge(checker, await client.ledger(since=since), feed, received)
     return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
 
 
-def _read(feed: Feed) -> Iterator[str]:
-    """Yield the ids in the whole feed."""
-    cursor = Cursor(0)
+def _read(jobs: JobStore) -> list[tuple[str, str]]:
+    """Return id and state of each job in the whole feed."""
+    feed, cursor, entries = Feed(jobs.client), Cursor(0), []
     while piece := feed.read(cursor, _PIECE):
-        yield from (settled.job_id for settled in piece)
+        ids = [settled.job_id for settled in piece]
+        states = [job.state.value if job else "" for job in jobs.read_many(ids)]
+        entries += list(zip(ids, states, strict=True))
         cursor = piece[-1].cursor
+    return entries
 
 
 def _shuffled(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:
@@ -83,7 +91,13 @@ def _shuffled(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:
 
 
 async def _inject(
-    stack: Stack, fault: Fault, workload: MixedWorkload, checker: Checker, rng: random.Random
+    stack: Stack,
+    fault: Fault,
+    workload: MixedWorkload,
+    checker: Checker,
+    receiver: Receiver,
+    *,
+    rng: random.Random,
 ) -> FaultResult:
     affected = set(checker.outstanding)
     since = time.time()
@@ -98,6 +112,7 @@ async def _inject(
     await asyncio.sleep(TAIL)
     affected |= checker.outstanding
     recovered = await _settled(affected, checker, MAX_DRAIN if fault.overload else MAX_RECOVERY)
+    delivered = await _delivered(affected & checker.settled.keys(), receiver, MAX_RECOVERY)
     await asyncio.to_thread(stack.wait_ready, MAX_RECOVERY)  # The next fault hits a complete stack.
     last = checker.last_settled(affected & checker.settled.keys())
     return FaultResult(
@@ -108,7 +123,14 @@ async def _inject(
         max_recovery=fault.max_recovery,
         answer=answer,
         max_answer=fault.max_answer,
+        delivery=None if delivered is None else max(0.0, delivered - since),
     )
+
+
+async def _delivered(ids: set[str], receiver: Receiver, seconds: float) -> float | None:
+    """Return when the last of these results was received; None if one is not after `seconds`."""
+    await asyncio.to_thread(wait_for, lambda: receiver.last_received(ids) is not None, seconds, _TICK)
+    return receiver.last_received(ids)
 
 
 async def _settled(affected: set[str], checker: Checker, seconds: float) -> bool:
@@ -123,7 +145,8 @@ async def _settled(affected: set[str], checker: Checker, seconds: float) -> bool
 
 def _line(result: FaultResult, checker: Checker) -> str:
     recovery = "NOT RECOVERED" if result.recovery is None else f"recovered in {result.recovery:.1f} s"
+    delivery = "NOT DELIVERED" if result.delivery is None else f"delivered in {result.delivery:.1f} s"
     return (
-        f"{result.fault}: {result.affected} jobs affected, {recovery}; "
+        f"{result.fault}: {result.affected} jobs affected, {recovery}, {delivery}; "
         f"{len(checker.accepted):,} accepted, {len(checker.settled):,} settled"
     )

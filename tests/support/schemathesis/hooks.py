@@ -36,7 +36,11 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_load_schema(_context: Any, document: dict[str, Any]) -> None:
-    """Leave out what no schema can say: metadata come first in a form, with as many entries as files."""
+    """Leave out what no schema can say: metadata come first in a form, with as many entries as files.
+
+    And a stream of events, which does not end.
+    """
+    del document["paths"]["/v1/events"]
     form = document["paths"]["/v1/images/bulk"]["post"]["requestBody"]["content"]["multipart/form-data"]
     del form["schema"]["properties"]["metadata"]
 

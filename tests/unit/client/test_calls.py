@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from datetime import date, datetime, timezone
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +22,7 @@ from wastestream import (
     Retry,
     State,
 )
-from wastestream.problems import QueueFullError
+from wastestream.problems import ImageGoneError, QueueFullError
 
 
 def test_an_image_is_classified_in_one_call(server: Server, connect: Connect) -> None:
@@ -100,6 +101,21 @@ def test_cancelling_and_repeating(server: Server, connect: Connect) -> None:
     assert (new.retry_of, new.id == job.id) == (job.id, False)
     assert client.retry(job) == new
     assert client.job(job.id).id == job.id
+
+
+def test_repeating_all_jobs_of_a_list(server: Server, connect: Connect) -> None:
+    """Page by page, over a full queue; each has its new job, or the error of its class."""
+    ids = [job["id"] for job in server.accept("key", 5)]
+    server.gone, server.faults = {ids[3]}, [(429, {"Retry-After": "0"})]
+    client = connect(server.url)
+    retried = list(client.retry_all(camera="belt", since=date(2026, 1, 31)))
+    assert [each.old_id for each in retried] == ids
+    assert [each.job.retry_of for each in retried if each.job] == [*ids[:3], ids[4]]
+    assert [type(each.error) for each in retried if each.error] == [ImageGoneError]
+    bodies = [json.loads(body) for _, _, body in server.calls]
+    selection = {"states": ["failed", "expired"], "camera": "belt", "from": "2026-01-31"}
+    assert bodies == [selection, selection, {**selection, "after": "2"}, {**selection, "after": "4"}]
+    assert [each.job for each in client.retry_all(state="failed")] == [each.job for each in retried]
 
 
 def test_the_ledger(server: Server, connect: Connect) -> None:

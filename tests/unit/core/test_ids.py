@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
-from core.ids import accepted_ms, is_job_id, new_job_id
+from core.ids import accepted_ms, is_job_id, new_job_id, packed_id, unpacked_ids
 
 
 def test_ids_sort_by_the_time_they_were_made() -> None:
@@ -56,3 +57,13 @@ def test_other_texts_are_no_ids() -> None:
         "../../etc/passwd",
     ):
         assert not is_job_id(text)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16)))
+def test_ids_are_the_same_when_they_were_packed(raw: list[bytes]) -> None:
+    """Also the smallest and the greatest; bytes that are no whole number of ids are an error."""
+    ids = [str(ULID(data)) for data in [*raw, bytes(16), b"\xff" * 16]]
+    packed = b"".join(map(packed_id, ids))
+    assert unpacked_ids(packed) == ids
+    with pytest.raises(ValueError, match="no whole number"):
+        unpacked_ids(packed[:-1])

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import SettingsError, TargetError
 from core.settings import Settings, load_settings
-from core.webhook_target import Target, allowed_addresses, parse_target, refusal
+from core.webhook_target import Target, allowed_addresses, parse_target, rejection
 
 NETWORKS = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "127.0.0.0/8", "fd00::/8", "0.0.0.0/0", "::/0")))
 
@@ -54,7 +54,7 @@ def test_other_texts_are_no_targets(url: str) -> None:
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_addresses_are_allowed(address: str) -> None:
     """However they are written."""
-    assert refusal(ipaddress.ip_address(address), []) is None
+    assert rejection(ipaddress.ip_address(address), []) is None
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_public_addresses_are_allowed(address: str) -> None:
 )
 def test_private_addresses_must_be_named(address: str) -> None:
     """One of IPv4 in IPv6 is the one of IPv4."""
-    assert "WASTESTREAM_WEBHOOK_NETWORKS" in str(refusal(ipaddress.ip_address(address), []))
-    assert refusal(ipaddress.ip_address(address), NETWORKS) is None
+    assert "WASTESTREAM_WEBHOOK_NETWORKS" in str(rejection(ipaddress.ip_address(address), []))
+    assert rejection(ipaddress.ip_address(address), NETWORKS) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_private_addresses_must_be_named(address: str) -> None:
 )
 def test_some_addresses_are_never_allowed(address: str) -> None:
     """Whatever the operator names: link-local, multicast, unspecified ones, and servers of credentials."""
-    assert "never sent" in str(refusal(ipaddress.ip_address(address), NETWORKS))
+    assert "never sent" in str(rejection(ipaddress.ip_address(address), NETWORKS))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1"])

@@ -109,6 +109,14 @@ def test_lines_end_before_column_120(document: Path) -> None:
     assert long == []
 
 
+@_names
+def test_code_blocks_begin_and_end_with_a_line_of_their_own(document: Path) -> None:
+    """Also within lists; a block that is joined to one line is shown as prose."""
+    fences = [line for line in document.read_text(encoding="utf-8").splitlines() if "```" in line]
+    assert [line for line in fences if not re.fullmatch(r" *```(\w+( [\w.]+)?)?", line)] == []
+    assert len(fences) % 2 == 0
+
+
 def test_the_changelog_begins_with_this_version() -> None:
     """The released version has its entry; `Unreleased` may stand above it."""
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]

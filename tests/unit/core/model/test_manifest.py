@@ -1,4 +1,4 @@
-"""core.model.manifest: reading a model's output, and refusing a model folder that is not whole."""
+"""core.model.manifest: reading a model's output, and rejecting an incomplete model folder."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
 def test_a_paused_lane_is_no_work() -> None:
     """It does not stand still, its jobs have no time, and those of the other lane do not wait for them."""
     measure, paused = [100, 1000, NOW - 3_600_000], frozenset({"bulk"})
-    drain = QueueState.measured({"single": 0, "bulk": 1000}, NOW, measure, paused=paused)
-    assert drain.rate == 100
-    assert drain.place("bulk", 3) == Place(3, None)
-    assert drain.place("single", 8).eta_seconds == pytest.approx(9 / 100)
+    state = QueueState.measured({"single": 0, "bulk": 1000}, NOW, measure, paused=paused)
+    assert state.rate == 100
+    assert state.place("bulk", 3) == Place(3, None)
+    assert state.place("single", 8).eta_seconds == pytest.approx(9 / 100)
     assert QueueState.measured({"single": 1, "bulk": 1000}, NOW, measure, paused=paused).rate is None

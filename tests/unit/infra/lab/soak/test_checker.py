@@ -18,14 +18,25 @@ def _job(job_id: str, state: State = "classified") -> Job:
     return Job(job_id, state, "belt", None, _TIME, None, _TIME, None, None)
 
 
-def _judge(checker: Checker, waiting: int = 0, fed: str | None = None, /, **moved: int) -> Verdict:
-    """Judge against these counts and a feed of these ids, of one letter each."""
+def _judge(
+    checker: Checker, waiting: int = 0, fed: str | None = None, received: str | None = None, /, **moved: int
+) -> Verdict:
+    """Judge against these counts, and a feed and a webhook with these ids, of one letter each.
+
+    The feed has the states that the checker saw.
+    """
     counts = Counts(**{field.name: 0 for field in fields(Counts)} | moved | {"pending": waiting})
     settled = counts.classified + counts.failed + counts.expired + counts.cancelled
     balanced = counts.received == settled + counts.pending
     row = Row("belt", _TIME, counts, balanced)
     ledger = Ledger(None, _TIME, _TIME, (row,), counts, counts, balanced)
-    return judge(checker, ledger, list(checker.settled) if fed is None else fed)
+    settled_ids = list(checker.settled)
+    return judge(
+        checker,
+        ledger,
+        [(job_id, checker.settled.get(job_id, ("", 0.0))[0]) for job_id in fed or settled_ids],
+        settled_ids if received is None else list(received),
+    )
 
 
 @pytest.fixture
@@ -53,6 +64,24 @@ def test_the_feed_has_every_settled_job_once(checker: Checker, fed: str, unfed: 
     """Neither fewer nor more, nor others."""
     verdict = _judge(checker, 0, fed, received=3, classified=2, failed=1)
     assert (verdict.unfed, verdict.refed, verdict.good) == (unfed, refed, False)
+
+
+def test_the_feed_has_the_states_of_the_ledger(checker: Checker) -> None:
+    """A job that the feed has as classified and the ledger as failed is noticed, though the totals agree."""
+    verdict = _judge(checker, received=3, classified=1, failed=2)
+    assert (verdict.unfed, verdict.refed, verdict.misfed, verdict.good) == (0, 0, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("received", "undelivered", "disordered"), [("ac", 1, 0), ("acb", 0, 1), ("cab", 0, 2), ("", 3, 0)]
+)
+def test_a_webhook_gets_every_result_in_order(
+    checker: Checker, received: str, undelivered: int, disordered: int
+) -> None:
+    """None is missing, and none comes after a later one."""
+    verdict = _judge(checker, 0, "abc", received, received=3, classified=2, failed=1)
+    assert (verdict.undelivered, verdict.disordered) == (undelivered, disordered)
+    assert not verdict.good
 
 
 def test_a_job_that_never_settles_is_lost(checker: Checker) -> None:
@@ -124,6 +153,7 @@ def test_the_result_names_every_fault_and_every_missing_recovery(checker: Checke
         "median_recovery": 3.0,
         "longest_recovery": 4.0,
         "longest_answer": 0.5,
+        "longest_delivery": 0.0,
     }
     assert SoakResult(90.0, 7, verdict, 0, faults[:2]).good
     assert not SoakResult(90.0, 7, verdict, 1, faults[:2]).good

@@ -17,6 +17,9 @@ def result(*faults: FaultResult) -> SoakResult:
         duplicates=0,
         unfed=0,
         refed=0,
+        misfed=0,
+        undelivered=0,
+        disordered=0,
         balanced=True,
     )
     return SoakResult(seconds=60, seed=1, verdict=verdict, rejected=0, faults=list(faults))
@@ -40,7 +43,18 @@ def test_a_late_recovery_is_counted_and_loses_nothing() -> None:
         FaultResult("b", 1, 99.0),
     )
     assert (soaked.late, soaked.good) == (1, True)
-    assert "| faults with a late recovery or upload | 1 |" in soaked.to_markdown()
+    assert "| faults with a late recovery, delivery or upload | 1 |" in soaked.to_markdown()
+
+
+def test_a_late_or_missing_delivery_breaks_a_promise() -> None:
+    """As a recovery does: late after a kill, and missing after any fault."""
+    late = result(
+        FaultResult("a", 1, 1.0, max_recovery=15.0, delivery=15.1), FaultResult("b", 1, 1.0, delivery=99.0)
+    )
+    assert (late.late, late.good) == (1, True)
+    missing = result(FaultResult("a", 1, 1.0, delivery=None))
+    assert (missing.late, missing.good) == (0, False)
+    assert "| a | 1 | 1.0 | 1.0 | 0.0 | not recovered |" in missing.to_markdown()
 
 
 def test_a_late_answer_is_counted_and_loses_nothing() -> None:
@@ -51,11 +65,14 @@ def test_a_late_answer_is_counted_and_loses_nothing() -> None:
         FaultResult("down", 1, 0.1, answer=30.0),
     )
     assert (soaked.late, soaked.good) == (1, True)
-    assert "| slow | 2 | 0.1 | 0.1 | 2.1 |" in soaked.to_markdown()
+    assert "| slow | 2 | 0.1 | 0.1 | 2.1 | 0.0 |" in soaked.to_markdown()
 
 
 def test_a_missing_recovery_breaks_the_promise() -> None:
     """The fault has neither a median nor a longest recovery, since one recovery is unknown."""
     soaked = result(FaultResult("a", 1, 2.0), FaultResult("a", 1, None), FaultResult("b", 1, 3.0))
     assert not soaked.good
-    assert list(soaked.by_fault()) == [("a", 2, None, None, 0.0), ("b", 1, 3.0, 3.0, 0.0)]
+    assert list(soaked.by_fault()) == [
+        ("a", 2, None, None, 0.0, 0.0),
+        ("b", 1, 3.0, 3.0, 0.0, 0.0),
+    ]

@@ -1,0 +1,45 @@
+"""Jobs that have not settled, by their times: `PendingJobs`, on Redis."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import redis
+
+from core.redis import keys
+from core.redis.client import translated
+
+
+class PendingJobs:
+    """Reads the times of jobs that have not settled, in milliseconds by Redis' clock.
+
+    Every method raises `RedisUnavailableError` while Redis is down.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def accepted_before(self, lane: str, milliseconds: int, limit: int) -> list[str]:
+        """Return ids of a lane's jobs that were accepted before a time, the oldest first."""
+        return self._before(keys.PENDING[lane], milliseconds, limit)
+
+    def expired_before(self, milliseconds: int, limit: int) -> list[str]:
+        """Return ids of jobs that became too old before a time, the oldest first."""
+        return self._before(keys.EXPIRING, milliseconds, limit)
+
+    def newest_ms(self, lane: str) -> int | None:
+        """Return the time of acceptance of a lane's newest job; None if all jobs have settled."""
+        with translated():
+            newest = self._client.zrange(keys.PENDING[lane], 0, 0, desc=True, withscores=True)
+        return int(newest[0][1]) if newest else None
+
+    def accepted_ms(self, lane: str, job_id: str) -> int | None:
+        """Return a job's time of acceptance; None once it has settled."""
+        with translated():
+            score = self._client.zscore(keys.PENDING[lane], job_id)
+        return None if score is None else int(score)
+
+    def _before(self, key: str, milliseconds: int, limit: int) -> list[str]:
+        with translated():
+            ids = self._client.zrange(key, "-inf", f"({milliseconds}", byscore=True, offset=0, num=limit)
+        return cast(list[str], ids)
