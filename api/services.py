@@ -18,6 +18,7 @@ from api.readiness import ReadinessCheck
 from core.disk import Disk
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
+from core.redis.camera_names import CameraNames
 from core.redis.camera_reports import CameraReports
 from core.redis.client import connect
 from core.redis.feed import Feed
@@ -51,6 +52,7 @@ class Services:
     workers: WorkerRegistry
     ledger: Ledger
     camera_reports: CameraReports
+    camera_names: CameraNames
     feed: Feed
     recent: RecentResults
     streams: StreamCounts
@@ -96,6 +98,7 @@ class Services:
                 max_cameras=settings.max_cameras,
                 retention=settings.ledger_retention_days * 86_400,
             ),
+            camera_names=CameraNames(client),
             feed=feed,
             recent=recent,
             streams=StreamCounts(client),

@@ -12,7 +12,7 @@ from api.http.body import JSON, MAX_JSON_BYTES, accepts_body
 from api.http.problem_types import ProblemType
 from api.http.validation import read_document
 from api.openapi.operation import Answer, Body, operation, respond_with
-from api.schemas.cameras import CameraAbout, CameraOutput, CameraReport, Cameras, Reported
+from api.schemas.cameras import CameraAbout, CameraOutput, CameraReport, Cameras, NewName, Reported
 from api.services import services
 from core.cameras import camera_id
 from core.redis.api_keys import Scope
@@ -33,21 +33,8 @@ def show() -> Response:
     Those that have sent an image, that a gateway reports, or that an operator has described. A key that is
     bound to cameras gets its own only.
     """
-    reported, totals = services().camera_reports.cameras(), services().ledger.totals()
-    now = time.time()
-    return respond_with(
-        Cameras(
-            cameras=[
-                CameraOutput.of(
-                    camera,
-                    reported.get(camera, _UNKNOWN),
-                    totals[camera]["received"] if camera in totals else 0,
-                    now,
-                )
-                for camera in sorted(filter(caller().sees, reported.keys() | totals.keys()))
-            ]
-        )
-    )
+    known = _cameras()
+    return respond_with(Cameras(cameras=[known[camera] for camera in sorted(filter(caller().sees, known))]))
 
 
 @blueprint.put("/<camera>")
@@ -66,10 +53,50 @@ def describe(camera: str) -> Response:
     """
     name, about = camera_id(camera), read_document(CameraAbout).about
     services().camera_reports.describe(name, about)
-    status = services().camera_reports.cameras().get(name, _UNKNOWN)
-    totals = services().ledger.totals()
-    received = totals[name]["received"] if name in totals else 0
-    return respond_with(CameraOutput.of(name, status, received, time.time()))
+    return respond_with(_cameras()[name])
+
+
+@blueprint.delete("/<camera>")
+@requires(Scope.ADMIN)
+@operation(
+    {200: Answer("The camera as it was.", CameraOutput)},
+    problems=[ProblemType.INVALID_CAMERA_ID, ProblemType.CAMERA_NOT_FOUND, ProblemType.CAMERA_BUSY],
+)
+def delete(camera: str) -> Response:
+    """Delete a camera.
+
+    Its description, its report, and its counts in the ledger; the sums of the whole system lose them too.
+    Jobs, results and images stay for as long as others. The next image or report brings the camera back.
+    """
+    name = camera_id(camera)
+    before = _cameras()
+    services().camera_names.forget(name)
+    return respond_with(before.get(name) or CameraOutput.of(name, _UNKNOWN, 0, time.time()))
+
+
+@blueprint.post("/<camera>/rename")
+@requires(Scope.ADMIN)
+@accepts_body(MAX_JSON_BYTES, JSON)
+@operation(
+    {200: Answer("The camera with its new name.", CameraOutput)},
+    problems=[
+        ProblemType.INVALID_CAMERA_ID,
+        ProblemType.CAMERA_NOT_FOUND,
+        ProblemType.CAMERA_BUSY,
+        ProblemType.CAMERA_EXISTS,
+    ],
+    body=Body(NewName),
+)
+def rename(camera: str) -> Response:
+    """Rename a camera.
+
+    Its description, its report, and its counts in the ledger get the new name, in one atomic step. Jobs,
+    results, images and the archive keep the old one, under which they were accepted. Correct the name at the
+    sender first: the next image or report with the old name brings the old camera back.
+    """
+    new = read_document(NewName)
+    services().camera_names.rename(camera_id(camera), new.id, merge=new.merge)
+    return respond_with(_cameras()[new.id])
 
 
 @blueprint.post("/<camera>/report")
@@ -97,3 +124,18 @@ def report(camera: str) -> tuple[Response, int]:
     counts = document.counts()
     services().camera_reports.add(name, document.report(now_ms()), counts)
     return respond_with(Reported(camera=name, hours=len(counts))), HTTPStatus.ACCEPTED
+
+
+def _cameras() -> dict[str, CameraOutput]:
+    """Return every camera by its id."""
+    reported, totals = services().camera_reports.cameras(), services().ledger.totals()
+    now = time.time()
+    return {
+        camera: CameraOutput.of(
+            camera,
+            reported.get(camera, _UNKNOWN),
+            totals[camera]["received"] if camera in totals else 0,
+            now,
+        )
+        for camera in reported.keys() | totals.keys()
+    }

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field
 
-from api.schemas.base import WHOLE, Input, Moment, Output, Timestamp
+from api.schemas.base import WHOLE, CameraId, Input, Moment, Output, Timestamp
 from core.hours import hour_of
 from core.redis.camera_reports import About, CameraStatus, Report, Schedule
 from core.times import optional_timestamp, timestamp
@@ -48,11 +48,8 @@ class Hours(Input):
     @classmethod
     def of(cls, schedule: Schedule) -> Self:
         """Return the times of a schedule."""
-        return cls(
-            days=[_DAYS[day] for day in schedule.days],
-            begin=_clock(schedule.begin),
-            end=_clock(schedule.end),
-        )
+        days = [_DAYS[day] for day in schedule.days]
+        return cls.model_validate({"days": days, "from": _clock(schedule.begin), "to": _clock(schedule.end)})
 
 
 _Name = Annotated[_Text, Field(description="Name for people.", examples=["Belt 1, after the shredder"])]
@@ -81,6 +78,21 @@ class CameraAbout(Input):
         """The record."""
         schedule = None if self.schedule is None else self.schedule.schedule
         return About(self.name, self.site, self.expected_fps, schedule)
+
+
+class NewName(Input):
+    """A camera's new name."""
+
+    id: Annotated[CameraId, Field(description="The new id.", examples=["belt-2"])]
+    merge: Annotated[
+        bool,
+        Field(
+            description="Whether to add the counts to those of a camera that has this id already, for good. "
+            "Description and report of that camera stay.",
+            strict=True,
+            examples=[False],
+        ),
+    ] = False
 
 
 _Count = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True), WHOLE]

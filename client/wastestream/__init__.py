@@ -3,6 +3,7 @@
 from wastestream import problems
 from wastestream.async_client import AsyncClient
 from wastestream.calls import Query, Retried
+from wastestream.cameras import Camera, CameraState
 from wastestream.client import Client
 from wastestream.errors import (
     GaveUpError,
@@ -25,6 +26,8 @@ from wastestream.version import __version__
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "Camera",
+    "CameraState",
     "Client",
     "Counts",
     "GatewayCounts",

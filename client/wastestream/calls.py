@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import httpx
 
 from wastestream import requests
+from wastestream.cameras import Camera, parse_camera
 from wastestream.errors import GaveUpError, NotSettledError, NotWastestreamError
 from wastestream.images import Image
 from wastestream.jobs import Job, State, parse_job
@@ -206,6 +207,20 @@ class Calls:
         """Return the ledger."""
         return await self.call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
 
+    async def cameras(self) -> list[Camera]:
+        """Return all cameras."""
+        return await self.call(
+            requests.cameras(), lambda body, _: [parse_camera(camera) for camera in body["cameras"]]
+        )
+
+    async def rename_camera(self, camera: str, name: str, *, merge: bool) -> Camera:
+        """Rename a camera."""
+        return await self.call(requests.rename_camera(camera, name, merge=merge), _camera)
+
+    async def delete_camera(self, camera: str) -> Camera:
+        """Delete a camera."""
+        return await self.call(requests.delete_camera(camera), _camera)
+
     async def report(self, camera: str, document: Mapping[str, Any]) -> None:
         """Report a camera, as a gateway does."""
         await self.call(requests.report(camera, document), lambda _, __: None)
@@ -320,6 +335,10 @@ def _answer(body: dict[str, Any], response: httpx.Response) -> Answer:
 
 def _job(body: dict[str, Any], _: httpx.Response) -> Job:
     return parse_job(body)
+
+
+def _camera(body: dict[str, Any], _: httpx.Response) -> Camera:
+    return parse_camera(body)
 
 
 def _query(body: dict[str, Any], _: httpx.Response) -> Query:

@@ -153,26 +153,14 @@ class CameraReports:
                 row = f"{hour}:{camera}"
                 pipe.hset(keys.sampled(row), report.gateway, json.dumps([counts[name] for name in SAMPLED]))
                 pipe.expire(keys.sampled(row), self._retention)
-                pipe.zadd(keys.SAMPLED, {row: int(hour)})
-            pipe.zremrangebyscore(keys.SAMPLED, "-inf", f"({oldest}")
+                pipe.zadd(keys.SAMPLED_ROWS, {row: int(hour)})
+            pipe.zremrangebyscore(keys.SAMPLED_ROWS, "-inf", f"({oldest}")
             pipe.execute()
 
     def describe(self, camera: str, about: About) -> None:
         """Keep what an operator says of a camera."""
         with translated():
             self._client.hset(keys.CAMERAS_ABOUT, camera, json.dumps(asdict(about)))
-
-    def forget(self, camera: str) -> None:
-        """Forget a camera's description, report and counts."""
-        with translated():
-            rows = [row for row in self._rows("-inf", "+inf", -1) if row.partition(":")[2] == camera]
-            with self._client.pipeline() as pipe:
-                pipe.hdel(keys.CAMERAS_ABOUT, camera)
-                pipe.hdel(keys.CAMERA_REPORTS, camera)
-                for row in rows:
-                    pipe.delete(keys.sampled(row))
-                    pipe.zrem(keys.SAMPLED, row)
-                pipe.execute()
 
     def cameras(self) -> dict[str, CameraStatus]:
         """Return every camera that is described or reported."""
@@ -188,7 +176,10 @@ class CameraReports:
     def rows(self, first: str, last: str, *, max_rows: int) -> list[str]:
         """Return the names `hour:camera` of counts between two hours (yyyymmddhh)."""
         with translated():
-            return self._rows(first, last, max_rows)
+            return cast(
+                list[str],
+                self._client.zrange(keys.SAMPLED_ROWS, first, last, byscore=True, offset=0, num=max_rows),
+            )
 
     def counts(self, rows: Sequence[str]) -> dict[str, dict[str, int]]:
         """Return the counters of those of these rows that have some."""
@@ -202,11 +193,6 @@ class CameraReports:
                     if gateways:
                         counts[row] = add_up(map(_counts, gateways))
         return counts
-
-    def _rows(self, first: str, last: str, max_rows: int) -> list[str]:
-        return cast(
-            list[str], self._client.zrange(keys.SAMPLED, first, last, byscore=True, offset=0, num=max_rows)
-        )
 
 
 def add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

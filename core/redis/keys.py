@@ -85,7 +85,7 @@ CAMERAS: Final = PREFIX + "cameras"
 CAMERA_KEYS: Final = PREFIX + "cameras:key"
 CAMERAS_ABOUT: Final = PREFIX + "cameras:about"
 CAMERA_REPORTS: Final = PREFIX + "cameras:report"
-SAMPLED: Final = PREFIX + "sampled"
+SAMPLED_ROWS: Final = PREFIX + "sampled"
 KEY_CAMERAS: Final = PREFIX + "keys:cameras"
 
 API_KEYS: Final = PREFIX + "keys"
@@ -109,11 +109,13 @@ CONTROL: Final = ".celery.pidbox"
 _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
 _COUNTED: Final = PREFIX + "counted:"
+_SAMPLED: Final = PREFIX + "sampled:"
 
 LUA: Final = {
     "JOB": _JOB,
     "LEDGER": LEDGER,
     "TOTALS": TOTALS,
+    "SAMPLED": _SAMPLED,
     "RATE": _RATE,
     "COUNTED": _COUNTED,
     "CAMERA_KEYS": CAMERA_KEYS,
@@ -138,7 +140,7 @@ def idempotency(owner: str, key: str) -> str:
 
 def sampled(row: str) -> str:
     """Return the key of a gateway's counts; `row` is `{hour}:{camera}`."""
-    return f"{SAMPLED}:{row}"
+    return _SAMPLED + row
 
 
 def worker(name: str) -> str:

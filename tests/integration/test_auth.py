@@ -51,6 +51,8 @@ ACCESS = {
     "cameras.show": Scope.READ,
     "cameras.describe": Scope.ADMIN,
     "cameras.report": Scope.INGEST,
+    "cameras.delete": Scope.ADMIN,
+    "cameras.rename": Scope.ADMIN,
     "ledger.show": Scope.READ,
     "results.show": Scope.READ,
     "events.stream": Scope.READ,

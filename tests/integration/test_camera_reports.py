@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from core.jobs import JobState, Outcome
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.camera_reports import CameraReports, Schedule
 from core.redis.client import connect
+from core.redis.job_store import JobStore
 from core.settings import Settings
 from tests.support.calls import assert_problem, post_image
 
@@ -158,6 +160,53 @@ def test_a_schedule_makes_silence_no_alarm(client: FlaskClient) -> None:
     tomorrow = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(NOW + timedelta(days=2)).weekday()]
     schedule = {"days": [tomorrow], "from": "10:00", "to": "11:00"}
     assert client.put("/v1/cameras/belt-1", json={"schedule": schedule}).get_json()["state"] == "off"
+
+
+def test_a_renamed_camera_takes_along_what_is_known_of_it(client: FlaskClient) -> None:
+    """Description, report and counts; a gateway that counts on by the new name takes nothing away."""
+    client.put("/v1/cameras/belt-11", json={"name": "Belt 1"})
+    client.post("/v1/cameras/belt-11/report", json=report())
+    renamed = client.post("/v1/cameras/belt-11/rename", json={"id": "belt-1"})
+    assert (renamed.status_code, renamed.get_json()) == (200, cameras(client)["belt-1"])
+    assert (renamed.get_json()["name"], renamed.get_json()["state"]) == ("Belt 1", "live")
+    assert [*cameras(client)] == ["belt-1"]
+    client.post("/v1/cameras/belt-1/report", json=report())
+    (row,) = client.get("/v1/ledger").get_json()["rows"]
+    assert (row["camera"], row["gateway"]["sampled"]) == ("belt-1", 20)
+
+
+def test_a_camera_is_added_to_another(client: FlaskClient) -> None:
+    """Only if that is said; its own description stays."""
+    for camera in ("belt-1", "belt-2"):
+        client.put(f"/v1/cameras/{camera}", json={"name": camera})
+        client.post(f"/v1/cameras/{camera}/report", json=report())
+    assert_problem(client.post("/v1/cameras/belt-2/rename", json={"id": "belt-1"}), 409, "merge")
+    assert_problem(
+        client.post("/v1/cameras/belt-2/rename", json={"id": "belt-2", "merge": True}), 409, "already"
+    )
+    merged = client.post("/v1/cameras/belt-2/rename", json={"id": "belt-1", "merge": True})
+    assert (merged.status_code, merged.get_json()["name"]) == (200, "belt-1")
+    (row,) = client.get("/v1/ledger").get_json()["rows"]
+    assert (row["camera"], row["gateway"]["sampled"]) == ("belt-1", 20)
+
+
+def test_a_deleted_camera_is_gone(client: FlaskClient, jobs: JobStore) -> None:
+    """From the list, the ledger and the metrics, once its jobs have settled; its results stay."""
+    job = post_image(client, X_Camera_Id="belt-1").get_json()["id"]
+    client.post("/v1/cameras/belt-1/report", json=report())
+    assert_problem(client.delete("/v1/cameras/belt-1"), 409, "1 images")
+    jobs.settle([Outcome(job, JobState.FAILED, error="x")], "m")
+    before = cameras(client)["belt-1"]
+    deleted = client.delete("/v1/cameras/belt-1")
+    assert (deleted.status_code, deleted.get_json()) == (200, before)
+    assert cameras(client) == {}
+    assert client.get("/v1/ledger").get_json()["rows"] == []
+    assert "belt-1" not in client.get("/metrics").text
+    assert not jobs.client.keys("ws:sampled*")
+    assert client.get(f"/v1/jobs/{job}").get_json()["camera"] == "belt-1"
+    assert_problem(client.delete("/v1/cameras/belt-1"), 404, "There is no camera 'belt-1'")
+    assert_problem(client.post("/v1/cameras/belt-1/rename", json={"id": "x"}), 404, "There is no camera")
+    assert_problem(client.post("/v1/cameras/belt-1/rename", json={"id": "../x"}), 400, "id")
 
 
 @pytest.mark.parametrize(

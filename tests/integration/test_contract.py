@@ -52,6 +52,8 @@ _WEBHOOK: Final = "5f2b8c0d9e7a4136"  # in examples
 _STREAM: Final = "events_stream"  # an operation whose response does not end
 
 _PARTS: Final = {
+    "cameras_delete": "camera",
+    "cameras_rename": "camera",
     "jobs_cancel": "queued",
     "retries_retry": "expired",
     "webhooks_delete": "webhook",
@@ -122,6 +124,13 @@ def expired(api: httpx.Client) -> str:
     answer = api.post("/v1/images?wait=30", content=_EXAMPLES[0].read_bytes(), headers=long_ago)
     assert answer.json()["state"] == "expired"
     return str(answer.json()["id"])
+
+
+@pytest.fixture
+def camera(api: httpx.Client) -> str:
+    """The id of a camera all of whose jobs have settled; the name that it gets is free."""
+    api.delete("/v1/cameras/belt-2")
+    return str(api.put("/v1/cameras/belt-1", json={}).json()["id"])
 
 
 @pytest.fixture

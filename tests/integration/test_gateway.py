@@ -144,19 +144,43 @@ def test_files_that_stay_are_sent_once(stack: Stack, name: str, folder: Path, tm
     assert received(stack, name) == (2, 0)
 
 
+def test_a_renamed_camera_does_not_come_back(stack: Stack, name: str, folder: Path, tmp_path: Path) -> None:
+    """Once its id is corrected, a gateway that is started again does not report the wrong one any more."""
+    wrong = f"{name}-wrong"
+    put(folder, "a.jpg", frame())
+    with (
+        gateway(tmp_path, stack.url, camera(wrong, f"{folder}/", done="delete")) as running,
+        Client(stack.url) as client,
+    ):
+        wait_until(lambda: counts(running, wrong)["accepted"] == 1, running.log)
+        assert running.stop() == 0
+        running.config["cameras"] = [camera(name, f"{folder}/")]
+        running.start()
+        assert running.stop() == 0
+        wait_until(lambda: client.ledger(camera=wrong).sum.pending == 0, "the image to be classified")
+        assert client.rename_camera(wrong, name, merge=True).received == 1
+        running.start()
+        assert running.stop() == 0
+        assert wrong not in {each.id for each in client.cameras()}
+        sampled = client.ledger(camera=name).gateway
+    assert sampled is not None
+    assert (sampled.sampled, sampled.accepted) == (1, 1)
+
+
 def test_a_configuration_is_read_again(stack: Stack, name: str, folder: Path, tmp_path: Path) -> None:
     """A mistake in it changes nothing; cameras that are the same go on."""
     put(folder, "a.jpg", frame())
-    with mjpeg_camera() as mjpeg, gateway(tmp_path, stack.url, camera("one", mjpeg.url("/video"))) as running:
-        wait_until(lambda: counts(running, "one")["sampled"] > 0, running.log)
-        running.config["cameras"] = [camera("one", mjpeg.url("/video")), camera("one", mjpeg.url("/video"))]
+    other = f"{name}-other"
+    with mjpeg_camera() as mjpeg, gateway(tmp_path, stack.url, camera(other, mjpeg.url("/video"))) as running:
+        wait_until(lambda: counts(running, other)["sampled"] > 0, running.log)
+        running.config["cameras"] = [camera(other, mjpeg.url("/video"))] * 2
         running.reload()
-        wait_until(lambda: "two cameras have the id 'one'" in running.log, running.log)
-        running.config["cameras"] = [camera("one", mjpeg.url("/video")), camera(name, f"{folder}/")]
+        wait_until(lambda: f"two cameras have the id '{other}'" in running.log, running.log)
+        running.config["cameras"] = [camera(other, mjpeg.url("/video")), camera(name, f"{folder}/")]
         running.reload()
         wait_until(lambda: received(stack, name)[0] == 1, running.log)
-        assert running.camera("one")["restarts"] == 0
-        assert running.log.count('"event": "Frames come.", "camera": "one"') == 1
+        assert running.camera(other)["restarts"] == 0
+        assert running.log.count(f'"event": "Frames come.", "camera": "{other}"') == 1
 
 
 def test_a_key_that_may_not_send_for_a_camera(

@@ -36,11 +36,13 @@ class Row:
         camera: its id.
         hour: begin of the hour (UTC), such as `2026-01-31T07:00:00Z`.
         counts: by counter, with `spooled`.
+        reported: whether the server has them.
     """
 
     camera: str
     hour: str
     counts: Mapping[str, int]
+    reported: bool = False
 
     @property
     def balanced(self) -> bool:

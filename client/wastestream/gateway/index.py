@@ -30,6 +30,7 @@ CREATE INDEX IF NOT EXISTS by_elapsed ON frames (gone, boot, elapsed);
 CREATE TABLE IF NOT EXISTS counts (
     camera TEXT NOT NULL, hour TEXT NOT NULL,
     {", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in COUNTERS)},
+    reported INTEGER NOT NULL DEFAULT 0, -- the server has these counts
     PRIMARY KEY (camera, hour)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gateway (id TEXT NOT NULL);
@@ -43,7 +44,8 @@ _COLUMNS: Final = "id, camera, hour, size, wall, boot, elapsed, kept_wall, kept_
 _INSERT: Final = f"INSERT INTO frames ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 
 _ADD: Final = (
-    "INSERT INTO counts (camera, hour, {0}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET {0} = {0} + ?"
+    "INSERT INTO counts (camera, hour, {0}) VALUES (?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET {0} = {0} + ?, reported = 0"
 )
 
 Order = Literal["newest", "oldest"]
@@ -116,6 +118,14 @@ class Index:
         """Forget frames whose files are deleted."""
         self._many("DELETE FROM frames WHERE id = ?", ((frame,) for frame in frames))
 
+    def note_reported(self, rows: Iterable[Row]) -> None:
+        """Note that the server has these counts; counts that have changed meanwhile are left out."""
+        same = " AND ".join(f"{name} = ?" for name in ("camera", "hour", *COUNTERS))
+        self._many(
+            f"UPDATE counts SET reported = 1 WHERE {same}",  # noqa: S608 - constants
+            ((row.camera, row.hour, *(row.counts[name] for name in COUNTERS)) for row in rows),
+        )
+
     def forget_hours(self, since: str, before: str) -> None:
         """Forget the counts of hours between these."""
         self._database.execute("DELETE FROM counts WHERE hour >= ? AND hour < ?", (since, before))
@@ -154,14 +164,15 @@ class Index:
         for camera, hour, number in self._database.execute(query):
             spooled[camera, hour] += number
         names = ", ".join(COUNTERS)
-        query = f"SELECT camera, hour, {names} FROM counts ORDER BY camera, hour"  # noqa: S608 - constants
+        query = f"SELECT camera, hour, reported, {names} FROM counts ORDER BY camera, hour"  # noqa: S608 - constants
         return [
             Row(
                 camera,
                 hour,
                 {**dict(zip(COUNTERS, numbers, strict=True)), "spooled": spooled[camera, hour]},
+                reported=bool(reported),
             )
-            for camera, hour, *numbers in self._database.execute(query)
+            for camera, hour, reported, *numbers in self._database.execute(query)
         ]
 
     def mark_of(self, camera: str, path: str) -> str | None:
@@ -178,7 +189,7 @@ class Index:
         """Forget files that are no longer there."""
         self._many("DELETE FROM files WHERE camera = ? AND path = ?", ((camera, path) for path in paths))
 
-    def _many(self, statement: str, values: Iterable[tuple[str, ...]]) -> None:
+    def _many(self, statement: str, values: Iterable[tuple[str | int, ...]]) -> None:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._database.executemany(statement, values)

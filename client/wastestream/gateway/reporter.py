@@ -52,7 +52,6 @@ class Reporter:
         self._clock = clock
         self._site = site
         self._cameras = cameras
-        self._reported: dict[tuple[str, str], Mapping[str, int]] = {}
         self._trouble: dict[str, str] = {}
         self._stopped = threading.Event()
 
@@ -73,10 +72,10 @@ class Reporter:
             rows.setdefault(row.camera, []).append(row)
         oldest = self._spool.oldest()
         for name, counted in sorted(rows.items()):
-            changed = [row for row in counted if self._reported.get((name, row.hour)) != row.counts]
+            changed = [row for row in counted if not row.reported][-_MAX_HOURS:]
             if not changed and name not in self._cameras():
                 continue
-            document = self._document(name, oldest.get(name), counted, changed[-_MAX_HOURS:])
+            document = self._document(name, oldest.get(name), counted, changed)
             try:
                 run(self._calls.report(name, document))
             except ApiError as error:
@@ -85,7 +84,7 @@ class Reporter:
                 return
             else:
                 self._note(name, "")
-                self._reported |= {(name, row.hour): row.counts for row in changed[-_MAX_HOURS:]}
+                self._spool.note_reported(changed)
 
     def _note(self, name: str, trouble: str) -> None:
         """Log once that reports are rejected. The next one has what this one had."""

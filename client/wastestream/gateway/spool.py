@@ -187,6 +187,14 @@ class Spool:
             in_memory = Counter((frame.camera, frame.hour) for frame in self._memory.values())
             return self._index.rows(in_memory)
 
+    def note_reported(self, rows: Sequence[Row]) -> None:
+        """Note that the server has these counts. Where that cannot be written, they are reported again."""
+        with self._lock:
+            try:
+                self._index.note_reported(rows)
+            except sqlite3.Error as error:
+                self._report(error)
+
     def oldest(self) -> dict[str, float]:
         """Return the seconds since the capture of each camera's oldest frame that waits."""
         with self._lock:
