@@ -40,7 +40,7 @@ def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
 def test_a_short_soak_of_the_gateway_loses_nothing(tmp_path: Path) -> None:
     """Killed, cut off and frozen; every picture that arrives is compared with its time."""
     figures = tmp_path / "soak.json"
-    options = ["--cameras", "2", "--minutes", "0.2", "--workers", "1"]
+    options = ["--cameras", "2", "--minutes", "0.1", "--workers", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "infra.cli", "soak", *options, "--json", str(figures)],
         cwd=REPOSITORY,

@@ -7,6 +7,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +21,7 @@ from infra.lab.soak.clock_pictures import make_picture, to_jpeg
 from infra.lab.stack import Stack
 from tests.support.cameras import mjpeg_camera
 from tests.support.gateways import NOWHERE, GatewayProcess, gateway
-from tests.support.servers import run_module, wait_until
+from tests.support.servers import free_port, run_module, wait_until
 from wastestream import Client
 
 
@@ -70,7 +72,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_killed_again_and_again_it_sends_every_frame_once(stack: Stack, name: str, tmp_path: Path) -> None:
     """The server is away, then there; the gateway is killed in both times."""
-    with mjpeg_camera() as mjpeg, gateway(tmp_path, NOWHERE, camera(name, mjpeg.url("/video"))) as running:
+    with (
+        mjpeg_camera(fps=20) as mjpeg,
+        gateway(tmp_path, NOWHERE, camera(name, mjpeg.url("/video"), fps=10)) as running,
+    ):
         for server in (NOWHERE, stack.url, stack.url):
             running.config["server"] = server
             enough = counts(running, name)["sampled"] + 5
@@ -154,11 +159,9 @@ def test_a_renamed_camera_does_not_come_back(stack: Stack, name: str, folder: Pa
     ):
         wait_until(lambda: counts(running, wrong)["accepted"] == 1, running.log)
         assert running.stop() == 0
-        running.config["cameras"] = [camera(name, f"{folder}/")]
-        running.start()
-        assert running.stop() == 0
         wait_until(lambda: client.ledger(camera=wrong).sum.pending == 0, "the image to be classified")
-        assert client.rename_camera(wrong, name, merge=True).received == 1
+        assert client.rename_camera(wrong, name).received == 1
+        running.config["cameras"] = [camera(name, f"{folder}/")]
         running.start()
         assert running.stop() == 0
         assert wrong not in {each.id for each in client.cameras()}
@@ -238,44 +241,31 @@ def test_retry_after_is_obeyed(
     for number in range(4):
         put(folder, f"{number}.jpg", frame(number), age=1000 * (number % 2))
     with gateway(tmp_path, url, camera(name, f"{folder}/")) as running:
-        wait_until(lambda: len(calls) >= 4, running.log)
+        wait_until(lambda: bool(calls) and calls[-1] > calls[0] + 0.5, running.log)
     bursts = [call for call in calls if call > calls[0] + 0.5]
     assert min(bursts) - calls[0] >= 2
 
 
 def test_half_a_camera_is_no_configuration(tmp_path: Path) -> None:
     """Exit code 2 for wrong options, 1 for a spool or address in use, with a sentence."""
-    wrong = run_module("wastestream.gateway", "--id", "belt-1", cwd=tmp_path)
+    one_camera = ("--id", "a", "--source", "x")
+    with gateway(tmp_path, NOWHERE, camera("one", "none.mkv")) as running, ThreadPoolExecutor() as pool:
+        at = f"127.0.0.1:{running.port}"
+        arguments = (
+            ("--id", "belt-1"),
+            (*one_camera, "--spool", running.spool, "--listen", "127.0.0.1:0"),
+            (*one_camera, "--listen", at),
+            ("status", "--listen", at),
+            ("status", "--listen", f"127.0.0.1:{free_port()}"),
+        )
+        run = partial(run_module, "wastestream.gateway", cwd=tmp_path)
+        wrong, second, third, shown, missing = pool.map(lambda each: run(*each), arguments)
     assert wrong.returncode == 2
     assert "Name a camera with --id and --source, or a file with --config." in wrong.stderr
-    with gateway(tmp_path, NOWHERE, camera("one", "none.mkv")) as running:
-        second = run_module(
-            "wastestream.gateway",
-            "--id",
-            "a",
-            "--source",
-            "x",
-            "--spool",
-            running.spool,
-            "--listen",
-            "127.0.0.1:0",
-        )
-        assert second.returncode == 1
-        assert "Another gateway uses the spool" in second.stderr
-        third = run_module(
-            "wastestream.gateway",
-            "--id",
-            "a",
-            "--source",
-            "x",
-            "--listen",
-            f"127.0.0.1:{running.port}",
-            cwd=tmp_path,
-        )
-        assert third.returncode == 1
-        assert "cannot be used (Address already in use)" in third.stderr
-        shown = run_module("wastestream.gateway", "status", "--listen", f"127.0.0.1:{running.port}")
-        assert "one" in shown.stdout
-        assert "takes frames" in shown.stdout
-    missing = run_module("wastestream.gateway", "status", "--listen", f"127.0.0.1:{running.port}")
+    assert second.returncode == 1
+    assert "Another gateway uses the spool" in second.stderr
+    assert third.returncode == 1
+    assert "cannot be used (Address already in use)" in third.stderr
+    assert "one" in shown.stdout
+    assert "takes frames" in shown.stdout
     assert (missing.returncode, missing.stderr[:18]) == (1, "Error: No gateway ")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -88,8 +88,12 @@ def _run_or_skip(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        pytest.skip(f"there is no program `{command[0]}`")
+        _skip(f"there is no program `{command[0]}`")
     if done.returncode != 0:
-        if os.environ.get("CI") and os.geteuid() == 0:
-            pytest.fail(f"CI runs as root, and may not mount: {done.stderr}")
-        pytest.skip(f"this user may not mount a disk: {done.stderr}")
+        _skip(f"this user may not mount a disk: {done.stderr}")
+
+
+def _skip(why: str) -> NoReturn:
+    if os.environ.get("CI") and os.geteuid() == 0:
+        pytest.fail(f"CI runs as root, but {why}")
+    pytest.skip(why)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE: Final = 1.0  # seconds
 _LONGEST_PAUSE: Final = 60.0
 _HEALTHY: Final = 30.0
-"""Seconds of frames after which a source that fails is started at once again."""
+"""Seconds of frames after which the next failure counts as the first."""
 
 _OPENING: Final = 25.0
 """Seconds in which a source must open: FFmpeg may wait 10 s twice."""
@@ -116,8 +116,8 @@ class StreamCamera(Camera):
     def _pause(self) -> float:
         """Return the seconds before the source is started again: more and more while it fails."""
         healthy = time.monotonic() - self._began > _HEALTHY and self._heard > self._began
-        self._fails = 0 if healthy else self._fails + 1
-        doubled: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._fails, 10))
+        self._fails = 1 if healthy else self._fails + 1
+        doubled: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._fails - 1, 10))
         return doubled * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
 
     def _read(self) -> None:
