@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_left
-from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,23 +29,11 @@ Key = tuple[str, ...]
 """Name of a metric, values of its labels and, in a histogram, the bucket."""
 
 
-class _Process:
-    """What this process has counted and not reported. Thread-safe; a child begins with nothing."""
-
-    def __init__(self) -> None:
-        self.clear()
-        os.register_at_fork(after_in_child=self.clear)
-
-    def clear(self) -> None:
-        self.lock = threading.Lock()  # a thread may have held it at the fork
-        self.counts: Counts[Key] = Counts()
-
-
-_process: Final = _Process()
+_lock: Final = threading.Lock()
 
 
 class Metric:
-    """Counter or histogram.
+    """Counter or histogram. Thread-safe.
 
     Args:
         name: in Prometheus.
@@ -62,7 +49,31 @@ class Metric:
         self.text: Final = text
         self.labels: Final = tuple(labels)
         self.values: Final = [()] if not labels else [(value,) for value in values]
+        self._parts: tuple[tuple[str, ...], ...] = ((),)
+        self._series: dict[tuple[str, ...], list[int]] = {}  # by the values of the labels
         CATALOGUE[name] = self
+
+    def _of(self, labels: tuple[str, ...]) -> list[int]:
+        """Return the numbers of a series, one for each of `_parts`. The lock must be held."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = [0] * len(self._parts)
+        return series
+
+    def take(self) -> dict[Key, int]:
+        """Return what was counted since the last call. The lock must be held."""
+        series, self._series = self._series, {}
+        return {
+            (self.name, *labels, *part): number
+            for labels, numbers in series.items()
+            for part, number in zip(self._parts, numbers, strict=True)
+            if number
+        }
+
+    def merge(self, key: Key, by: int) -> None:
+        """Add a number that another process has taken. The lock must be held."""
+        end = 1 + len(self.labels)
+        self._of(key[1:end])[self._parts.index(key[end:])] += by
 
 
 CATALOGUE: Final[dict[str, Metric]] = {}
@@ -74,9 +85,8 @@ class Counter(Metric):
 
     def add(self, *labels: str, by: int = 1) -> None:
         """Count events with these values of the labels."""
-        key = (self.name, *labels)
-        with _process.lock:
-            _process.counts[key] += by
+        with _lock:
+            self._of(labels)[0] += by
 
 
 class Histogram(Metric):
@@ -94,28 +104,41 @@ class Histogram(Metric):
     ) -> None:
         super().__init__(name, text, labels, values)
         self.buckets: Final = buckets
-        self._numbers = [str(number) for number in range(len(buckets) + 1)]
+        self._parts = (*((str(number),) for number in range(len(buckets) + 1)), (SUM,))
 
     def observe(self, value: float, *labels: str) -> None:
         """Count one value."""
-        key = (self.name, *labels)
-        bucket, total = (*key, self._numbers[bisect_left(self.buckets, value)]), (*key, SUM)
-        with _process.lock:
-            _process.counts[bucket] += 1
-            _process.counts[total] += round(value * MICRO)
+        bucket, micro = bisect_left(self.buckets, value), int(value * MICRO)
+        with _lock:
+            numbers = self._of(labels)
+            numbers[bucket] += 1
+            numbers[-1] += micro
 
 
 def take() -> dict[Key, int]:
     """Return what this process has counted since the last call."""
-    with _process.lock:
-        counts, _process.counts = _process.counts, Counts()
-    return dict(counts)
+    counts: dict[Key, int] = {}
+    with _lock:
+        for metric in CATALOGUE.values():
+            counts.update(metric.take())
+    return counts
 
 
 def merge(counts: Mapping[Key, int]) -> None:
     """Add what another process has taken, such as a worker's child."""
-    with _process.lock:
-        _process.counts.update(counts)
+    with _lock:
+        for key, by in counts.items():
+            CATALOGUE[key[0]].merge(key, by)
+
+
+def _begin_child() -> None:
+    """Let a child begin with nothing: its parent reports what it has counted itself."""
+    for metric in CATALOGUE.values():
+        metric.take()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_begin_child)
 
 
 HTTP_REQUESTS: Final = Counter(

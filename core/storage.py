@@ -95,12 +95,20 @@ def _translated(key: str) -> Iterator[None]:
         raise StorageUnavailableError(f"{cause(text)} ({_summary(text)}).") from error
 
 
-@contextmanager
-def _timed(operation: str) -> Iterator[None]:
-    """Measure a call that succeeds."""
-    began = time.perf_counter()
-    yield
-    STORAGE_SECONDS.observe(time.perf_counter() - began, operation)
+class _Timed:
+    """Measures a call that succeeds. A generator would cost twice as much."""
+
+    __slots__ = ("_began", "_operation")
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            STORAGE_SECONDS.observe(time.perf_counter() - self._began, self._operation)
 
 
 class ObjectStore:
@@ -150,7 +158,7 @@ class ObjectStore:
             ObjectNotFoundError: there is no such object.
         """
         name = object_key(key)
-        with _translated(name), _timed("get"):
+        with _translated(name), _Timed("get"):
             result = obstore.get(self._store, name)
             _check_size(name, result.meta["size"])
             return StoredObject(name, memoryview(result.bytes()))
@@ -250,7 +258,7 @@ class ObjectStore:
 
     def put(self, name: str, data: Content) -> None:
         """Store one object as it is, given in one piece or several."""
-        with self._putting(name, data), _timed("put"):
+        with self._putting(name, data), _Timed("put"):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
 
     def put_file(self, name: str, file: IO[bytes]) -> None:
@@ -299,7 +307,7 @@ class ObjectStore:
 
         async def put(name: str, data: Content) -> None:
             async with places:  # The client copies what it puts: there are not two copies of everything.
-                with self._putting(name, data), _timed("put"):
+                with self._putting(name, data), _Timed("put"):
                     await obstore.put_async(
                         self._store, name, data, attributes=_attributes(name), use_multipart=False
                     )
@@ -315,7 +323,7 @@ class ObjectStore:
         if self._kept is not None and self._kept.key == name:
             return self._kept
         try:
-            with _translated(name), _timed("get"):
+            with _translated(name), _Timed("get"):
                 result = await obstore.get_async(self._store, name)
                 _check_size(name, result.meta["size"])
                 return StoredObject(name, memoryview(await result.bytes_async()))
