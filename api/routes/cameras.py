@@ -128,7 +128,7 @@ def report(camera: str) -> tuple[Response, int]:
 
 def _cameras() -> dict[str, CameraOutput]:
     """Return every camera by its id."""
-    reported, totals = services().camera_reports.cameras(), services().ledger.totals()
+    reported, totals = services().camera_reports.cameras(), services().ledger.snapshot()[0]
     now = time.time()
     return {
         camera: CameraOutput.of(

@@ -12,6 +12,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
 from core.errors import RedisFullError, RedisUnavailableError
+from core.metrics import REDIS_ERRORS
 
 _CONNECT_TIMEOUT: Final = 2.0  # seconds, unless calls have less
 _OUT_OF_MEMORY: Final = "-OOM "  # Redis 6's words for it inside a script
@@ -45,6 +46,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
+        REDIS_ERRORS.add()
         if isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY in str(error):
             raise RedisFullError("Redis has no memory left: `maxmemory` is reached.") from error
         # Down, loading its file, cut off: the caller can do the same about each.
