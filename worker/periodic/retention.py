@@ -120,7 +120,7 @@ class Sweeper:
 
 def sweep(settings: Settings) -> None:
     """Remove images and rows of the ledger older than the settings' retention."""
-    client = connect(settings.redis_url.get_secret_value())
+    client = connect(settings.redis)
     objects = ObjectStore(settings)
     Installation(client, objects).compare(
         make=False
