@@ -29,7 +29,7 @@ class CameraRegistry:
     @classmethod
     def of(cls, settings: Settings) -> CameraRegistry:
         """Return the cameras in the Redis of the settings."""
-        client = connect(settings.redis_url.get_secret_value())
+        client = connect(settings.redis)
         return cls(Ledger(client), KeyStore(client))
 
     def names_introduced_by(self, name_or_id: str) -> list[str]:

@@ -77,16 +77,17 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Return services that connect when they are first used."""
-        client = connect(settings.redis_url.get_secret_value())
+        client = connect(settings.redis)
         jobs = JobStore(
             client,
             retention_hours=settings.retention_hours,
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
+            replicas=settings.redis_replicas,
         )
         feed = Feed(client, retention_hours=settings.retention_hours)
-        server, disk = RedisServer(client), Disk(settings.disk)
+        server, disk = RedisServer(client, jobs.replication), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         recent = RecentResults(ResultReader(feed, jobs), gather=_GATHER_SECONDS)
         envelope = Envelope(make_app(settings))
@@ -106,7 +107,7 @@ class Services:
             streams=ProcessCounts(client, STREAMS),
             waiting=ProcessCounts(client, WAITING),
             metrics=MetricStore(client),
-            reporter=Reporter(connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)),
+            reporter=Reporter(connect(settings.redis, kind=OomTolerantRedis)),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,
