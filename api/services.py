@@ -81,21 +81,23 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Return services that connect when they are first used."""
-        client = connect(settings.redis_url.get_secret_value())
+        client = connect(settings.redis)
         jobs = JobStore(
             client,
             retention_hours=settings.retention_hours,
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
+            replicas=settings.redis_replicas,
         )
         feed = Feed(client, retention_hours=settings.retention_hours)
-        server, disk = RedisServer(client), Disk(settings.disk)
+        server, disk = RedisServer(client, jobs.replication), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         recent = RecentResults(ResultReader(feed, jobs), gather=_GATHER_SECONDS)
         envelope = Envelope(make_app(settings))
         commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
+        retention = settings.ledger_retention_days * 86_400
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
@@ -103,12 +105,8 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
-            camera_reports=CameraReports(
-                client,
-                max_cameras=settings.max_cameras,
-                retention=settings.ledger_retention_days * 86_400,
-            ),
-            camera_names=CameraNames(client),
+            camera_reports=CameraReports(client, max_cameras=settings.max_cameras, retention=retention),
+            camera_names=CameraNames(client, retention=retention),
             pending=PendingJobs(client),
             row_pending=RowPending(client),
             feed=feed,
@@ -116,7 +114,7 @@ class Services:
             streams=ProcessCounts(client, STREAMS),
             waiting=ProcessCounts(client, WAITING),
             metrics=MetricStore(client),
-            reporter=Reporter(connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)),
+            reporter=Reporter(connect(settings.redis, kind=OomTolerantRedis)),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,

@@ -31,9 +31,11 @@ from core.errors import (
     ImageTooLargeError,
     JobNotFoundError,
     MissingRightsError,
+    NotReplicatedError,
     QueueFullError,
     RateLimitError,
     RedisFullError,
+    RedisRejectedError,
     RedisUnavailableError,
     StorageUnavailableError,
     TooManyCamerasError,
@@ -76,6 +78,8 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     RedisFullError: ProblemType.SERVICE_UNAVAILABLE,
     EvictionError: ProblemType.SERVICE_UNAVAILABLE,
     MissingRightsError: ProblemType.SERVICE_UNAVAILABLE,
+    NotReplicatedError: ProblemType.SERVICE_UNAVAILABLE,
+    RedisRejectedError: ProblemType.SERVICE_UNAVAILABLE,
 }
 
 _HTTP_TYPES: Final = {

@@ -124,9 +124,11 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """But for storage of your own, the model's folder and the host's disk."""
+    """But for Redis and storage of your own, the model's folder and the host's disk."""
     passed = {key for name in ("api", "worker", "sinks") for key in SERVICES[name]["environment"]}
     own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir", "disk"}
+    own |= {"s3_credentials", "s3_addressing", "s3_prefix"}
+    own |= {"redis_sentinels", "redis_sentinel_password", "redis_replicas"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed
 
 

@@ -123,7 +123,7 @@ class Sweeper:
 
 def sweep(settings: Settings) -> None:
     """Remove images and rows of the ledger older than the settings' retention."""
-    client = connect(settings.redis_url.get_secret_value())
+    client = connect(settings.redis)
     objects = ObjectStore(settings)
     Installation(client, objects).compare(
         make=False
@@ -151,7 +151,7 @@ def main() -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
         sweep(settings)
-        Reporter(connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)).report()
+        Reporter(connect(settings.redis, kind=OomTolerantRedis)).report()
     except WastestreamError as error:
         sys.stderr.write(f"The retention sweep stopped: {error} The next one continues.\n")
         return 1
