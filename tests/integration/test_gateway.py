@@ -208,6 +208,20 @@ def test_a_key_that_may_not_send_for_a_camera(
         assert key not in running.log
 
 
+def test_frames_wait_when_the_address_is_of_something_else(
+    stack: Stack, name: str, folder: Path, tmp_path: Path
+) -> None:
+    """What is not the image's fault refuses no image."""
+    put(folder, "a.jpg", frame())
+    with gateway(tmp_path, f"{stack.url}/elsewhere", camera(name, f"{folder}/")) as running:
+        wait_until(lambda: "takes no frames of this camera: There is no" in running.log, running.log)
+        assert counts(running, name)["spooled"] == 1
+        running.stop()
+        running.config["server"] = stack.url
+        running.start()
+        wait_until(lambda: received(stack, name) == (1, 0), running.log)
+
+
 @pytest.fixture
 def busy() -> Iterator[tuple[str, list[float]]]:
     """A server that answers 429 with `Retry-After: 2`; its address, and the times of its calls."""

@@ -24,12 +24,15 @@ from wastestream.jobs import Job
 from wastestream.many import GROUP_BYTES, GROUP_FILES
 from wastestream.problems import (
     ApiError,
-    CameraForbiddenError,
+    BodyTooLargeError,
+    DamagedImageError,
+    EmptyImageError,
     IdempotencyConflictError,
-    InvalidCameraIdError,
+    ImageTooLargeError,
     InvalidTimeError,
     KeyRejectedError,
-    TooManyCamerasError,
+    MediaTypeMismatchError,
+    UnsupportedImageError,
 )
 from wastestream.transport import run
 
@@ -43,8 +46,16 @@ _HOLD: Final = 60.0
 
 _IDLE: Final = 0.5  # seconds
 
-_HOLDING: Final = (CameraForbiddenError, InvalidCameraIdError, TooManyCamerasError)
-"""Rejections of a camera that an operator can put right: its frames wait for that."""
+_REFUSING: Final = (
+    BodyTooLargeError,
+    DamagedImageError,
+    EmptyImageError,
+    ImageTooLargeError,
+    InvalidTimeError,
+    MediaTypeMismatchError,
+    UnsupportedImageError,
+)
+"""Rejections of the image itself. Frames rejected for anything else wait until an operator puts it right."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +185,7 @@ class Sender:
         # Nobody else uses the frame's key: the server has had it for so long that it forgot the job.
         if isinstance(outcome, (Job, IdempotencyConflictError)):
             return Fate.ACCEPTED
-        if isinstance(outcome, _HOLDING):
+        if not isinstance(outcome, _REFUSING):
             self._hold(frame.camera, str(outcome))
             return None
         if isinstance(outcome, InvalidTimeError) and self._clock.captured_at(frame.stamp) != frame.stamp.wall:
