@@ -43,6 +43,7 @@ class ArchiveSink:
     """
 
     name = ARCHIVE
+    max_pause = 60.0
 
     def __init__(
         self, recent: RecentResults, jobs: JobStore, objects: ObjectStore, *, retention_hours: float

@@ -45,6 +45,7 @@ class MqttSink:
     """
 
     name = MQTT
+    max_pause = 10.0  # A broker is near, and a plant waits for its results.
 
     def __init__(self, recent: RecentResults, *, url: str, site: str) -> None:
         self._recent = recent

@@ -54,6 +54,8 @@ class WebhookSink:
         networks: as of `core.webhook_target.allowed_addresses`.
     """
 
+    max_pause = 60.0
+
     def __init__(
         self,
         webhook: Webhook,
