@@ -23,10 +23,12 @@ from core.redis.keys import FEED
 CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
 """Pattern of a cursor as text."""
 
+MAX_GATHERED: Final = 1000
+"""Maximum entries read at a time at the feed's end. A reader that got as many results may not have all."""
+
 _CURSOR: Final = re.compile(CURSOR_PATTERN)
 _GRACE_MS: Final = 60_000
 _PIECE: Final = 100  # entries read at a time
-_WAITED: Final = 1000  # entries read at the end of the feed: more than settle while its reader gathers
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -122,12 +124,13 @@ class Feed:
             seconds: to wait at most; less than the time-out of the client.
         """
         after = f"{cursor.ms}-{cursor.seq}"
-        words = ("XREAD", "COUNT", _WAITED, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
+        words = ("XREAD", "COUNT", MAX_GATHERED, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
         answer: list[tuple[bytes, _Entries]] | None = self._ask(*words)
         return [
-            Settled(job_id, Cursor.of_entry(entry)._replace(taken=number))
+            Settled(job_id, Cursor(ms, seq, number))
             for _, entries in answer or ()
             for entry, fields in entries
+            for ms, seq in [map(int, entry.split(b"-"))]
             for number, job_id in enumerate(unpacked_ids(fields[b""]), 1)
         ]
 
@@ -139,7 +142,7 @@ class Feed:
         for entry, job_ids in self._entries(cursor):
             taken = cursor.taken if (entry.ms, entry.seq) == (cursor.ms, cursor.seq) else 0
             for number, job_id in enumerate(job_ids[taken:], taken + 1):
-                yield Settled(job_id, entry._replace(taken=number))
+                yield Settled(job_id, Cursor(entry.ms, entry.seq, number))
 
     def _entries(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[str]]]:
         """Yield the entries with jobs after a cursor: cursor before the entry, and its jobs."""

@@ -17,6 +17,9 @@ from core.redis.sinks import SinkStore
 
 logger = logging.getLogger(__name__)
 
+GATHER_SECONDS: Final = 0.25
+"""Seconds for which results gather before a sink delivers them, if it delivers at once."""
+
 _STANDBY_SECONDS: Final = 1.0  # between looks whether this process leads now
 _IDLE_SECONDS: Final = 2.0  # between deliveries without new results: an hour of the archive may be over
 _FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled with each further one
@@ -31,10 +34,12 @@ class Sink(Protocol):
 
     Attributes:
         name: of its cursor.
+        gather: seconds for which results gather before a delivery.
         max_pause: maximum seconds between two attempts while it stands still.
     """
 
     name: str
+    gather: float
     max_pause: float
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
@@ -114,7 +119,10 @@ class Runner(threading.Thread):
     def _follow(self, *, follows: bool) -> None:
         """Be woken by new results, or not. A process that does not lead does not know the cursor."""
         if follows != self._follows:
-            (self._recent.subscribe if follows else self._recent.unsubscribe)(self._woken.set)
+            if follows:
+                self._recent.subscribe(self._woken.set, self._sink.gather)
+            else:
+                self._recent.unsubscribe(self._woken.set)
             self._follows, self._cursor = follows, None
 
     def _deliver(self) -> float:
