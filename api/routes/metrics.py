@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 @blueprint.get("/metrics")
 @requires(Scope.READ)
-@operation({200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
+@operation("getMetrics", {200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
 def show() -> Response:
     """Read the metrics.
 
