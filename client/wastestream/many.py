@@ -1,4 +1,4 @@
-"""Pipeline of many images: uploads a few groups at a time, and asks for the results of many jobs at a time."""
+"""Pipeline of many images: uploads a few groups at a time, asks for the results of many jobs at a time."""
 
 from __future__ import annotations
 
