@@ -1,8 +1,8 @@
 """The feed: every settled job, once, in the order of settling, read by cursor.
 
 `settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins with
-the time of settling. The rest is in the jobs' records, so a job takes 16 bytes of the feed. Entries and
-records expire together.
+the time of settling. The rest is in the jobs' records, so a job takes 16 bytes of the feed. Entries go when
+the records of all their jobs have expired.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from redis.client import NEVER_DECODE
 
 from core.errors import CursorExpiredError
 from core.ids import PACKED_BYTES, unpacked_ids
+from core.redis import keys
 from core.redis.client import translated
-from core.redis.keys import FEED
+from core.redis.keys import FEED, FEED_START
 
 CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
 """Pattern of a cursor as text."""
@@ -103,11 +104,42 @@ class Feed:
         self._retention_ms = round(retention_hours * 3_600_000)
 
     def window(self) -> Window:
-        """Return the period of which results are kept now."""
-        with translated():
-            seconds, microseconds = self._client.time()
+        """Return the period of which results are kept now: shorter where workers keep them for less time."""
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.get(FEED_START)
+            (seconds, microseconds), start = pipe.execute()
         now = seconds * 1000 + microseconds // 1000
-        return Window(Cursor(now - self._retention_ms), Cursor(now - self._retention_ms // 2))
+        removed = (start and Cursor.parse(start)) or Cursor(0)
+        oldest = max(Cursor(now - self._retention_ms), removed)
+        return Window(oldest, max(oldest, Cursor(now - self._retention_ms // 2)))
+
+    def forget(self) -> int:
+        """Remove the oldest entries, up to one of which a job has a record; return their number.
+
+        So an entry stays as long as the worker that keeps its results longest says.
+        """
+        removed = 0
+        while entries := self._ask("XRANGE", FEED, "-", "+", "COUNT", _PIECE):
+            jobs = [(Cursor.of_entry(entry), unpacked_ids(fields[b""])) for entry, fields in entries]
+            with translated(), self._client.pipeline(transaction=False) as pipe:
+                for _, job_ids in jobs:
+                    pipe.exists(*map(keys.job, job_ids))
+                recorded = pipe.execute()
+            gone = next((number for number, count in enumerate(recorded) if count), len(jobs))
+            if gone:
+                last, job_ids = jobs[gone - 1]
+                self._remove(last._replace(taken=len(job_ids)))
+            removed += gone
+            if gone < len(jobs):
+                break
+        return removed
+
+    def _remove(self, last: Cursor) -> None:
+        """Remove the entries up to one. Recorded first: readers of what is removed must notice."""
+        with translated():
+            self._client.set(FEED_START, str(last))
+            self._client.xtrim(FEED, minid=f"{last.ms}-{last.seq + 1}", approximate=False)
 
     def end(self) -> Cursor:
         """Return the cursor after everything that is in the feed now."""

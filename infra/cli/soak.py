@@ -88,7 +88,7 @@ def _verdict(result: SoakResult) -> tuple[str, int]:
         return "The promise was NOT kept.", 1
     promise = (
         f"every kill is recovered from within {MAX_RECOVERY:.0f} s, its results delivered by webhook and "
-        f"MQTT as well, and every single upload is answered within {MAX_ANSWER:.0f} s in spite of slow clients"
+        f"MQTT as well, and every upload is answered within {MAX_ANSWER:.0f} s in spite of slow clients"
     )
     if result.late:
         late = f"{result.late} of {len(result.faults)} faults exceeded a promised time"

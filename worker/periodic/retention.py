@@ -23,11 +23,13 @@ from core.hours import hour_of
 from core.jobs import JobState
 from core.parent_death import die_with_parent
 from core.redis.client import connect
+from core.redis.feed import Feed
 from core.redis.installation import Installation
 from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.ledger import Ledger
+from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
 from core.shards import IMAGES, Shard, day_folder
 from core.storage import ObjectStore
@@ -119,14 +121,15 @@ class Sweeper:
 
 
 def sweep(settings: Settings) -> None:
-    """Remove images and rows of the ledger older than the settings' retention."""
-    client = connect(settings.redis_url.get_secret_value())
+    """Remove images and rows of the ledger older than their retention, and entries of expired jobs."""
+    client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
     objects = ObjectStore(settings)
     Installation(client, objects).compare(
         make=False
     )  # A Redis that lost its data has no record of queued jobs.
     now = time.time_ns() // 1_000_000
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
+    Feed(client).forget()
     JobIndex(client).forget(now - round(settings.retention_hours * _HOUR_MS))
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
     if images or rows:
