@@ -183,7 +183,9 @@ def _fit(  # noqa: PLR0917 - as `train` has them
         save(checkpoint, position, state.variables, config=config, data_digest=data.digest, weights=weights)
 
     if resume:
-        position = restore(checkpoint, state.variables, config=config, data_digest=data.digest, weights=weights)
+        position = restore(
+            checkpoint, state.variables, config=config, data_digest=data.digest, weights=weights
+        )
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
         validation = fit.validate(state.average, data.held_out)
