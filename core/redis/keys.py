@@ -24,6 +24,10 @@
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | cameras, by the last hour in which they sent something |
 | `ws:cameras:key` | hash | camera to the id of the API key that brought it |
+| `ws:cameras:about` | hash | camera to what an operator says of it (`core.redis.camera_reports`) |
+| `ws:cameras:report` | hash | camera to the latest report of its gateway (JSON) |
+| `ws:sampled:{hour}:{camera}` | hash | a gateway's counts of frames captured in that hour; expires |
+| `ws:sampled` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:keys:cameras` | hash | id of an API key to the number of known cameras that it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of the upload that used the idempotency key |
 | `ws:counted:{token}` | string | mark of a call that has counted its duplicates; expires after a minute |
@@ -32,6 +36,9 @@
 | `ws:keys:version` | string | a value that changes with every API key made or revoked |
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
+| `ws:metrics` | hash | sums of what all processes have counted (`core.redis.metrics`) |
+| `ws:metrics:{process}` | string | number of a process' latest report of them; expires after an hour |
+| `ws:waiting` | hash | API process to the number of its waiting requests, and when (`core.redis.streams`) |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
@@ -66,6 +73,8 @@ SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
 FEED_START: Final = FEED + ":start"
 STREAMS: Final = PREFIX + "streams"
+WAITING: Final = PREFIX + "waiting"
+METRICS: Final = PREFIX + "metrics"
 
 SINKS: Final = PREFIX + "sinks"
 SINK_ERRORS: Final = SINKS + ":errors"
@@ -81,6 +90,9 @@ LEDGERS: Final = PREFIX + "ledgers"
 TOTALS: Final = PREFIX + "totals:"
 CAMERAS: Final = PREFIX + "cameras"
 CAMERA_KEYS: Final = PREFIX + "cameras:key"
+CAMERAS_ABOUT: Final = PREFIX + "cameras:about"
+CAMERA_REPORTS: Final = PREFIX + "cameras:report"
+SAMPLED_ROWS: Final = PREFIX + "sampled"
 KEY_CAMERAS: Final = PREFIX + "keys:cameras"
 
 API_KEYS: Final = PREFIX + "keys"
@@ -104,11 +116,13 @@ CONTROL: Final = ".celery.pidbox"
 _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
 _COUNTED: Final = PREFIX + "counted:"
+_SAMPLED: Final = PREFIX + "sampled:"
 
 LUA: Final = {
     "JOB": _JOB,
     "LEDGER": LEDGER,
     "TOTALS": TOTALS,
+    "SAMPLED": _SAMPLED,
     "RATE": _RATE,
     "COUNTED": _COUNTED,
     "CAMERA_KEYS": CAMERA_KEYS,
@@ -131,9 +145,19 @@ def idempotency(owner: str, key: str) -> str:
     return f"{PREFIX}idempotency:{owner}:{key}"
 
 
+def sampled(row: str) -> str:
+    """Return the key of a gateway's counts; `row` is `{hour}:{camera}`."""
+    return _SAMPLED + row
+
+
 def worker(name: str) -> str:
     """Return the key of a worker's report."""
     return f"{PREFIX}worker:{name}"
+
+
+def metrics_report(process: str) -> str:
+    """Return the key of the number of a process' latest report of its metrics."""
+    return f"{METRICS}:{process}"
 
 
 def leader(role: str) -> str:
