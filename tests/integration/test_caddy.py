@@ -37,6 +37,6 @@ def test_an_upload_by_https(start_api: Callable[..., Server], tmp_path: Path) ->
             job = json.load(response)
             assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
         (line,) = [line for line in api.log.read_text().splitlines() if "POST /v1/images" in line]
-        assert " 127.0.0.1 key=" in line
+        assert json.loads(line)["address"] == "127.0.0.1"
     finally:
         caddy.stop()
