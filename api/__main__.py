@@ -75,7 +75,7 @@ def _keep_freed_memory(_server: Any, _worker: Any) -> None:
 
 def _check_address(settings: Settings) -> None:
     """Check the address with a Redis connection of its own: gunicorn forks its processes later."""
-    client = connect(settings.redis_url.get_secret_value())
+    client = connect(settings.redis)
     try:
         check_address(settings, KeyCache(KeyStore(client), settings_key(settings)))
     except SettingsError:

@@ -18,6 +18,8 @@ from api.readiness import ReadinessCheck
 from core.disk import Disk
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
+from core.redis.camera_names import CameraNames
+from core.redis.camera_reports import CameraReports
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.installation import Installation
@@ -54,6 +56,8 @@ class Services:
     index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
+    camera_reports: CameraReports
+    camera_names: CameraNames
     pending: PendingJobs
     row_pending: RowPending
     feed: Feed
@@ -77,16 +81,17 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Return services that connect when they are first used."""
-        client = connect(settings.redis_url.get_secret_value())
+        client = connect(settings.redis)
         jobs = JobStore(
             client,
             retention_hours=settings.retention_hours,
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
+            replicas=settings.redis_replicas,
         )
         feed = Feed(client, retention_hours=settings.retention_hours)
-        server, disk = RedisServer(client), Disk(settings.disk)
+        server, disk = RedisServer(client, jobs.replication), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         recent = RecentResults(ResultReader(feed, jobs), gather=_GATHER_SECONDS)
         envelope = Envelope(make_app(settings))
@@ -99,6 +104,12 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
+            camera_reports=CameraReports(
+                client,
+                max_cameras=settings.max_cameras,
+                retention=settings.ledger_retention_days * 86_400,
+            ),
+            camera_names=CameraNames(client),
             pending=PendingJobs(client),
             row_pending=RowPending(client),
             feed=feed,
@@ -106,7 +117,7 @@ class Services:
             streams=ProcessCounts(client, STREAMS),
             waiting=ProcessCounts(client, WAITING),
             metrics=MetricStore(client),
-            reporter=Reporter(connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)),
+            reporter=Reporter(connect(settings.redis, kind=OomTolerantRedis)),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,

@@ -23,12 +23,12 @@ from core.errors import ObjectNotFoundError, StorageUnavailableError, Wastestrea
 from core.formats.layout import ImageBytes
 from core.image_header import MAX_BYTES, MEDIA_TYPES
 from core.metrics import STORAGE_ERRORS, STORAGE_SECONDS
+from core.s3 import MISSING, bucket_url, obstore_credentials
 from core.settings import Settings
 from core.shards import ARCHIVE, StoredObject, object_key
 
 if TYPE_CHECKING:
     from obstore import GetResult  # types only
-    from obstore.store import S3Credential
 
 Content = ImageBytes | list[ImageBytes]
 """Bytes of an object, in one piece or several."""
@@ -58,6 +58,10 @@ _PROBE_RETRY_TIMEOUT: Final = 1
 
 _CAUSES: Final = (
     ("NoSuchBucket", "The bucket does not exist: start the stack again, or make it (docs/operations.md)"),
+    (
+        f"{MISSING}|CredentialRetrievalError|MetadataRetrievalError|InvalidIdentityToken|AssumeRole",
+        "There are no credentials for storage: check WASTESTREAM_S3_CREDENTIALS, and the role or variables",
+    ),
     ("RequestTimeTooSkewed", "Storage finds this machine's clock wrong: synchronise the clocks (NTP)"),
     (
         "StorageFull|QuotaExceeded|InsufficientStorage| 507 ",
@@ -334,21 +338,17 @@ class ObjectStore:
 def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
     """Return a client whose requests take `seconds` at most and are repeated for `retry_seconds`."""
     ca = settings.s3_ca_file
-
-    def credential() -> S3Credential:
-        return {
-            "access_key_id": settings.s3_access_key.get_secret_value(),
-            "secret_access_key": settings.s3_secret_key.get_secret_value(),
-            "token": settings.s3_session_token.get_secret_value() or None,
-            "expires_at": None,
-        }
-
+    virtual = settings.s3_addressing == "virtual"
+    endpoint = settings.s3_endpoint.rstrip("/")
     return S3Store(
         settings.s3_bucket,
-        endpoint=settings.s3_endpoint.rstrip("/"),
+        prefix=settings.s3_prefix or None,
+        # obstore wants the bucket's name in the host that it is given.
+        endpoint=bucket_url(settings, endpoint) if virtual else endpoint,
         region=settings.s3_region,
-        credential_provider=credential,  # Called once. AWS_SESSION_TOKEN would join keys given one by one.
-        virtual_hosted_style_request=False,
+        # AWS_SESSION_TOKEN would join keys given one by one.
+        credential_provider=obstore_credentials(settings),
+        virtual_hosted_style_request=virtual,
         unsigned_payload=True,
         client_options={
             "allow_http": True,

@@ -87,7 +87,7 @@ def _start_child(**_: Any) -> None:
 def _start_timers(sender: Any, **_: Any) -> None:
     """Start the parent's timers, which live as long as the worker, across reconnects."""
     name = sender.hostname
-    client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
+    client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
     reporter = Reporter(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
@@ -177,7 +177,7 @@ def _check_clock(jobs: JobStore) -> None:
 
 def _on_shutdown(sender: Any, **_: Any) -> None:
     try:
-        client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
+        client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
         WorkerRegistry(client).gone(sender.hostname)
         Reporter(client).report()
     except RedisUnavailableError:

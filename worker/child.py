@@ -72,7 +72,7 @@ def start(settings: Settings) -> None:
         _process.engine = tensorflow_engine.TensorFlowEngine(settings.model_dir)
     elif _process.engine is None:
         load_engine(settings)
-    jobs = JobStore(connect(settings.redis_url.get_secret_value()), retention_hours=settings.retention_hours)
+    jobs = JobStore(connect(settings.redis), retention_hours=settings.retention_hours)
     _process.classifier = Classifier(
         _process.engine,  # type: ignore[arg-type]
         jobs,

@@ -18,7 +18,10 @@ from api.http.request_id import request_id
 from core.disk import Disk
 from core.errors import (
     BusyError,
+    CameraBusyError,
+    CameraExistsError,
     CameraIdError,
+    CameraNotFoundError,
     CorruptImageError,
     CursorExpiredError,
     DataLostError,
@@ -28,9 +31,11 @@ from core.errors import (
     ImageTooLargeError,
     JobNotFoundError,
     MissingRightsError,
+    NotReplicatedError,
     QueueFullError,
     RateLimitError,
     RedisFullError,
+    RedisRejectedError,
     RedisUnavailableError,
     StorageUnavailableError,
     TooManyCamerasError,
@@ -57,6 +62,9 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     IdempotencyConflictError: ProblemType.IDEMPOTENCY_CONFLICT,
     JobNotFoundError: ProblemType.JOB_NOT_FOUND,
     CursorExpiredError: ProblemType.CURSOR_EXPIRED,
+    CameraNotFoundError: ProblemType.CAMERA_NOT_FOUND,
+    CameraBusyError: ProblemType.CAMERA_BUSY,
+    CameraExistsError: ProblemType.CAMERA_EXISTS,
     TooManyCamerasError: ProblemType.TOO_MANY_CAMERAS,
     TooManyWebhooksError: ProblemType.TOO_MANY_WEBHOOKS,
     WebhookNotFoundError: ProblemType.WEBHOOK_NOT_FOUND,
@@ -70,6 +78,8 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     RedisFullError: ProblemType.SERVICE_UNAVAILABLE,
     EvictionError: ProblemType.SERVICE_UNAVAILABLE,
     MissingRightsError: ProblemType.SERVICE_UNAVAILABLE,
+    NotReplicatedError: ProblemType.SERVICE_UNAVAILABLE,
+    RedisRejectedError: ProblemType.SERVICE_UNAVAILABLE,
 }
 
 _HTTP_TYPES: Final = {

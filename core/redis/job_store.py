@@ -24,9 +24,9 @@ from core.redis import keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
 from core.redis.client import translated
 from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
+from core.redis.replication import Replication
 from core.redis.scripts import load_script
 
-_PING_TTL: Final = 60  # seconds
 _PIECE: Final = 250  # records read in one call: some 0.5 ms of Redis
 _FIELDS: Final = (
     "state",
@@ -62,6 +62,7 @@ class JobStore:
         max_queued: int = 200_000,
         max_cameras: int = 1_000,
         key_cameras: int = 100,
+        replicas: int = 0,
     ) -> None:
         self.client = client
         self.has_withdrawn = True
@@ -72,6 +73,7 @@ class JobStore:
         self._max_queued = max_queued
         self._max_cameras = max_cameras
         self._key_cameras = key_cameras
+        self.replication = Replication(client, replicas)
         self._accept = client.register_script(load_script("accept"))
         self._settle = client.register_script(load_script("settle"))
         self._begin = client.register_script(load_script("begin"))
@@ -128,6 +130,7 @@ class JobStore:
 
         Raises:
             RedisFullError: Redis has no memory; nothing was accepted.
+            NotReplicatedError: too few replicas have confirmed in time; the master has accepted.
             DataLostError: Redis is not that of the installation (any more); nothing was accepted.
         """
         names = [keys.PENDING[lane], keys.PENDING[OTHER[lane]], keys.LEDGERS, keys.CAMERAS]
@@ -146,7 +149,7 @@ class JobStore:
             arguments += submission.arguments()
         began = time.perf_counter()
         with translated():
-            answers = cast(list[str], self._accept(names, [*arguments, *messages]))
+            answers = cast(list[str], self.replication.run(self._accept, names, [*arguments, *messages]))
         REDIS_SECONDS.observe(time.perf_counter() - began, "accept")
         if answers == ["lost"]:
             raise DataLostError(
@@ -217,6 +220,8 @@ class JobStore:
             seen.add(idempotency.key)
         if images and state.total + images > max_queued_for(lane, self._max_queued):
             raise queue_full(state, lane, images, self._max_queued)
+        if any(isinstance(outcome, Accepted) for outcome in outcomes):
+            self.replication.confirm()  # The call that made them may have ended without this.
         if repeated:
             hour, token = hour_of(time.time_ns() // 1_000_000), secrets.token_hex(8)
             with translated():
@@ -231,7 +236,11 @@ class JobStore:
         """
         with translated():
             value = self.client.get(idempotency.redis_key)
-        return None if value is None else idempotency.known_ids(cast(str, value))
+        if value is None:
+            return None
+        ids = idempotency.known_ids(cast(str, value))
+        self.replication.confirm()  # as in `admit`
+        return ids
 
     def settle(self, outcomes: Sequence[Outcome], model: str) -> list[JobState | None]:
         """Give each job its terminal state, unless it has one: the first wins.
@@ -350,9 +359,8 @@ class JobStore:
         return seconds * 1000 + microseconds // 1000
 
     def ping(self) -> None:
-        """Check that Redis answers and can write."""
-        with translated():
-            self.client.set(keys.PING, "1", ex=_PING_TTL)
+        """Check that Redis answers and can write, and that enough replicas confirm it."""
+        self.replication.confirm()
 
 
 def _known(idempotency: Idempotency, value: str) -> Accepted | IdempotencyConflictError:

@@ -124,9 +124,11 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """But for storage of your own, the model's folder and the host's disk."""
+    """But for Redis and storage of your own, the model's folder and the host's disk."""
     passed = {key for name in ("api", "worker", "sinks") for key in SERVICES[name]["environment"]}
     own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir", "disk"}
+    own |= {"s3_credentials", "s3_addressing", "s3_prefix"}
+    own |= {"redis_sentinels", "redis_sentinel_password", "redis_replicas"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed
 
 
@@ -343,7 +345,7 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
     assert optional == taken
 
 
-@pytest.mark.parametrize("target", ["api", "worker"])
+@pytest.mark.parametrize("target", ["api", "worker", "gateway"])
 def test_packages_are_pinned_by_hash(target: str) -> None:
     """Each image is built from its own lock file, hash-checked, wheels only."""
     (install,) = (rest for word, rest in stages()[f"{target}-packages"] if word == "RUN")
@@ -358,7 +360,7 @@ def test_the_builder_gets_what_is_copied_and_no_more() -> None:
     """.dockerignore leaves out everything but the folders that the Dockerfile reads."""
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    read = {folder for name in OURS for folder in copied(name)} | {"requirements"}
+    read = {folder for name in OURS for folder in copied(name)} | {"requirements", "client"}
     assert "*" in lines
     assert let_in == read
 

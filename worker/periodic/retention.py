@@ -124,7 +124,7 @@ class Sweeper:
 
 def sweep(settings: Settings) -> None:
     """Remove images and rows of the ledger older than the settings' retention."""
-    client = connect(settings.redis_url.get_secret_value())
+    client = connect(settings.redis)
     objects = ObjectStore(settings)
     Installation(client, objects).compare(
         make=False
@@ -148,7 +148,7 @@ def main() -> int:
         settings = load_settings()
         logs.set_up(settings.log_level, "retention")
         sweep(settings)
-        Reporter(connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)).report()
+        Reporter(connect(settings.redis, kind=OomTolerantRedis)).report()
     except WastestreamError as error:
         sys.stderr.write(f"The retention sweep stopped: {error} The next one continues.\n")
         return 1

@@ -60,7 +60,7 @@ def _mqtt(recent: RecentResults, url: str, site: str) -> Sink:
 
 def run(settings: Settings, stop: threading.Event) -> int:
     """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
-    client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
+    client = connect(settings.redis, kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
     recent = RecentResults(ResultReader(feed, JobStore(client)), gather=_GATHER_SECONDS)
     leadership = Leadership(client)
