@@ -18,6 +18,7 @@ from typing import Final
 
 from redis import Redis
 
+from core import logs
 from core.errors import RedisUnavailableError, WastestreamError
 from core.hours import hour_of
 from core.jobs import JobState
@@ -147,11 +148,7 @@ def main() -> int:
     os.nice(_NICE)
     try:
         settings = load_settings()
-        logging.basicConfig(
-            level=settings.log_level,
-            stream=sys.stderr,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        logs.set_up(settings.log_level, "retention")
         sweep(settings)
         Reporter(connect(settings.redis, kind=OomTolerantRedis)).report()
     except WastestreamError as error:

@@ -12,6 +12,7 @@ from typing import Final
 
 import redis
 
+from core import logs
 from core.errors import RedisUnavailableError, SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
@@ -103,11 +104,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    logging.basicConfig(
-        level=settings.log_level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logs.set_up(settings.log_level, "sinks")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
