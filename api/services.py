@@ -23,13 +23,18 @@ from core.redis.feed import Feed
 from core.redis.installation import Installation
 from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
+from core.redis.keys import STREAMS, WAITING
 from core.redis.ledger import Ledger
+from core.redis.metrics import MetricStore, Reporter
+from core.redis.oom import OomTolerantRedis
 from core.redis.pauses import Pauses
+from core.redis.pending import PendingJobs
 from core.redis.recent_results import RecentResults
 from core.redis.results import ResultReader
+from core.redis.row_pending import RowPending
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
-from core.redis.streams import StreamCounts
+from core.redis.streams import ProcessCounts
 from core.redis.upload_secret import UploadSecret
 from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
@@ -49,9 +54,14 @@ class Services:
     index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
+    pending: PendingJobs
+    row_pending: RowPending
     feed: Feed
     recent: RecentResults
-    streams: StreamCounts
+    streams: ProcessCounts
+    waiting: ProcessCounts
+    metrics: MetricStore
+    reporter: Reporter
     sinks: SinkStore
     webhooks: WebhookStore
     objects: ObjectStore
@@ -90,9 +100,14 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
+            pending=PendingJobs(client),
+            row_pending=RowPending(client),
             feed=feed,
             recent=recent,
-            streams=StreamCounts(client),
+            streams=ProcessCounts(client, STREAMS),
+            waiting=ProcessCounts(client, WAITING),
+            metrics=MetricStore(client),
+            reporter=Reporter(connect(settings.redis, kind=OomTolerantRedis)),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,

@@ -19,6 +19,7 @@ from core.errors import ModelError, RedisUnavailableError
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.client import connect
 from core.redis.job_store import JobStore
+from core.redis.metrics import REPORT_SECONDS, Reporter
 from core.redis.oom import OomTolerantRedis
 from core.redis.server import CHECK_INTERVAL, log_unfit
 from core.redis.workers import WorkerRegistry, reported
@@ -90,6 +91,7 @@ def _start_timers(sender: Any, **_: Any) -> None:
     name = sender.hostname
     client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
+    reporter = Reporter(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     progress = ProgressWatchdog(
         lambda: sum(client.llen(queue) for lane, queue in QUEUES.items() if lane not in task.paused)
@@ -107,6 +109,12 @@ def _start_timers(sender: Any, **_: Any) -> None:
         except (RedisUnavailableError, RedisError) as error:
             logger.warning("Heartbeat not sent: %s", error)
 
+    def report() -> None:
+        try:
+            reporter.report()
+        except RedisUnavailableError as error:
+            logger.debug("Metrics not sent: %s", error)
+
     def renew() -> None:
         try:
             task.leases.renew(sender.task_consumer.channel)
@@ -120,6 +128,7 @@ def _start_timers(sender: Any, **_: Any) -> None:
     watchdog.start()
     _check_clock(jobs)
     sender.timer.call_repeatedly(HEARTBEAT_SECONDS, heartbeat)
+    sender.timer.call_repeatedly(REPORT_SECONDS, report)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
     sender.timer.call_repeatedly(retention.CHECK_SECONDS, Sweeper(client).start_if_due)
@@ -170,8 +179,9 @@ def _check_clock(jobs: JobStore) -> None:
 
 def _on_shutdown(sender: Any, **_: Any) -> None:
     try:
-        client = connect(settings.redis, timeout=_TIMEOUT)
+        client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
         WorkerRegistry(client).gone(sender.hostname)
+        Reporter(client).report()
     except RedisUnavailableError:
         logger.info("Redis is down: this worker counts as alive until its last heartbeat is 15 s old")
 

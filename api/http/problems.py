@@ -103,9 +103,14 @@ def problem(kind: ProblemType, detail: str) -> dict[str, Any]:
     return {"type": kind.uri, "title": kind.title, "status": int(kind.status), "detail": detail}
 
 
+def type_of(error: WastestreamError) -> ProblemType:
+    """Return the type of one of our errors."""
+    return error.kind if isinstance(error, RequestError) else _TYPES[type(error)]
+
+
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
-    kind = error.kind if isinstance(error, RequestError) else _TYPES[type(error)]
+    kind = type_of(error)
     if kind in {ProblemType.SERVICE_UNAVAILABLE, ProblemType.DISK_FULL}:
         # The cause is for the operator's log; the client can only wait. A full disk may stop Redis as well.
         if _disk().shortage:

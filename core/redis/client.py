@@ -32,6 +32,7 @@ from redis.sentinel import (
 )
 
 from core.errors import RedisFullError, RedisRejectedError, RedisUnavailableError
+from core.metrics import REDIS_ERRORS
 from core.redis_url import RedisAddress
 
 _CONNECT_TIMEOUT: Final = 2.0  # seconds, unless calls have less
@@ -206,6 +207,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
+        REDIS_ERRORS.add()
         raise as_ours(error) from error
 
 

@@ -31,6 +31,9 @@
 | `ws:keys:version` | string | a value that changes with every API key made or revoked |
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
+| `ws:metrics` | hash | sums of what all processes have counted (`core.redis.metrics`) |
+| `ws:metrics:{process}` | string | number of a process' latest report of them; expires after an hour |
+| `ws:waiting` | hash | API process to the number of its waiting requests, and when (`core.redis.streams`) |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
@@ -64,6 +67,8 @@ ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
 STREAMS: Final = PREFIX + "streams"
+WAITING: Final = PREFIX + "waiting"
+METRICS: Final = PREFIX + "metrics"
 
 SINKS: Final = PREFIX + "sinks"
 SINK_ERRORS: Final = SINKS + ":errors"
@@ -132,6 +137,11 @@ def idempotency(owner: str, key: str) -> str:
 def worker(name: str) -> str:
     """Return the key of a worker's report."""
     return f"{PREFIX}worker:{name}"
+
+
+def metrics_report(process: str) -> str:
+    """Return the key of the number of a process' latest report of its metrics."""
+    return f"{METRICS}:{process}"
 
 
 def leader(role: str) -> str:

@@ -89,6 +89,7 @@ class Ledger:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._balance = client.register_script(load_script("balance"))
+        self._snapshot = client.register_script(load_script("snapshot"))
         self._forget = client.register_script(load_script("forget"))
         self._forget_one = client.register_script(load_script("forget_camera"))
 
@@ -119,10 +120,16 @@ class Ledger:
                 hour, _, camera = name.partition(":")
                 yield LedgerRow(hour, camera, counts)
 
-    def totals(self) -> dict[str, Counts]:
-        """Return each camera's counts over all hours: `TOTALS`."""
-        cameras = self.camera_names()
-        return dict(zip(cameras, self._read(keys.TOTALS + camera for camera in cameras), strict=True))
+    def snapshot(self) -> tuple[dict[str, Counts], Balance]:
+        """Return each camera's counts over all hours (`TOTALS`), and their balance, of one moment."""
+        with translated():
+            waiting, *answers = self._snapshot([keys.CAMERAS, *keys.PENDING.values()], TOTALS)
+        width = len(TOTALS)
+        cameras = {
+            answers[at]: Counts(dict(zip(TOTALS, answers[at + 1 : at + 1 + width], strict=True)))
+            for at in range(width, len(answers), 1 + width)
+        }
+        return cameras, Balance(Counts(dict(zip(TOTALS, answers[:width], strict=True))), waiting)
 
     def cameras(self) -> list[Camera]:
         """Return every camera, by the time of its latest image, the latest first."""
@@ -136,13 +143,6 @@ class Ledger:
             Camera(name, count, f"{hour:.0f}", brought.get(name, ""))
             for (name, hour), count in zip(cameras, counts, strict=True)
         ]
-
-    def pending(self, first: str) -> dict[str, int]:
-        """Return each camera's pending jobs by its rows, from an hour (yyyymmddhh) on."""
-        pending: dict[str, int] = {}
-        for row in self.rows(self._names(first, "+inf", -1)):
-            pending[row.camera] = pending.get(row.camera, 0) + row.counts["pending"]
-        return pending
 
     def balance(self) -> Balance:
         """Return the sum of all, and the jobs that are pending, of one moment."""

@@ -165,13 +165,13 @@ def test_redis_pauses(client: FlaskClient, jobs: JobStore, start_worker: StartWo
 def test_redis_is_away_for_some_time(
     client: FlaskClient, jobs: JobStore, redis_server: Server, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """For half a minute. Workers try again every two seconds, so then everything goes on at once."""
+    """Workers try again at least every two seconds, so then everything goes on at once."""
     worker = start_worker(module=FAULTY, FAULT="slow", MARKER=str(tmp_path / "m"))
     ids = upload_bulk(client, 40)
     wait_until(lambda: jobs.client.hlen("unacked") > 0, "a batch to start")
     redis_server.kill()
     try:
-        back = time.monotonic() + 30
+        back = time.monotonic() + 12  # twice as long as pauses that doubled would need to reach four seconds
         while time.monotonic() < back:
             rejected = post_image(client)
             assert rejected.status_code == 503

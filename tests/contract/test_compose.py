@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import grimp
@@ -21,6 +20,7 @@ import yaml
 
 from api.app import create_app
 from core.settings import PREFIX, Settings
+from tests.support.programs import tool
 from tests.support.servers import REPOSITORY
 from worker.batching import STOP_SECONDS
 
@@ -294,12 +294,6 @@ def test_the_builder_gets_what_is_copied_and_no_more() -> None:
 
 
 # ---- The tools accept the files ----------------------------------------------------------------
-
-
-def tool(name: str) -> str:
-    """Return the path of a program beside this Python or on the PATH; skip without it."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return shutil.which(name, path=path) or pytest.skip(f"{name} is not installed")
 
 
 def compose(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_weights(tmp_path_factory.mktemp("weights"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_parity_images() -> Iterator[None]:
+    """Graphs are compared on 40 images: each export of a run compares them, and there are six here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.ship.PARITY_IMAGES", 40)
+        yield
+
+
 def with_ctrl_c(function: Callable[..., float]) -> Callable[..., float]:
     """Return the function as it is when the person presses Ctrl-C meanwhile."""
 
@@ -60,9 +68,11 @@ class Interrupted:
     """A run of the command: stopped, resumed, failed to export, stopped while it exported, and resumed.
 
     `failed` and `stopped` are the third and the fourth; `left` is what lay in the folder after each.
+    `begun` is the folder of the first, stopped in epoch 1.
     """
 
     model: Path
+    begun: Path
     failed: Result
     stopped: Result
     left: list[list[str]]
@@ -81,6 +91,7 @@ def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPa
     assert stopped.exit_code == 1, stopped.output
     assert "--resume continues" in stopped.output
     assert not (root / "model").exists()
+    begun = shutil.copytree(root, tmp_path_factory.mktemp("begun"), dirs_exist_ok=True)
     results: list[Result] = []
     left: list[list[str]] = []
     for name, value in (
@@ -95,7 +106,7 @@ def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPa
     assert "teacher:" not in results[0].output  # its logits were kept
     result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 0, result.output
-    return Interrupted(root / "model", results[0], results[1], left)
+    return Interrupted(root / "model", begun, results[0], results[1], left)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +175,7 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     }
     assert manifest.training["blend"]["prior"] >= 0
     assert "CPU cores" in manifest.training["device"]
-    assert manifest.training["parity"]["images"] == 500
+    assert manifest.training["parity"]["images"] == 40
     assert "inside the graph" in manifest.input.scaling
     assert weights.name in (trained / "MODEL_CARD.md").read_text()
 
@@ -177,14 +188,15 @@ def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
-    data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted: Interrupted, data: list[Path], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what to change, and that the checkpoint cannot go on with that."""
     monkeypatch.setattr("trainer.fit._learning_rate", lambda *_: float("nan"))
-    result = CliRunner().invoke(train, train_arguments(data, weights, tmp_path, "model"))
+    arguments = train_arguments(data, weights, interrupted.begun, "model")
+    result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 1
     assert "lower fine_tune.learning_rate, delete" in result.output
-    assert not (tmp_path / "model").exists()
+    assert not (interrupted.begun / "model").exists()
 
 
 def test_ctrl_c_while_exporting_leaves_no_half_model(interrupted: Interrupted) -> None:

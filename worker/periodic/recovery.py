@@ -19,6 +19,7 @@ from core.errors import RedisUnavailableError
 from core.jobs import TOO_OLD, Job, JobState, Outcome
 from core.lanes import LANES
 from core.messages import QUEUES, Envelope, keys_in
+from core.metrics import RECOVERED
 from core.redis import keys
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
@@ -129,6 +130,7 @@ class Reconciler:
                 self._sent[job.id] = time.monotonic()
                 sent += 1
         if sent:
+            RECOVERED.add(by=sent)
             logger.warning("Sent %d lost messages again", sent)
         return sent
 

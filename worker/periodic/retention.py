@@ -21,6 +21,7 @@ from redis import Redis
 from core.errors import RedisUnavailableError, WastestreamError
 from core.hours import hour_of
 from core.jobs import JobState
+from core.metrics import RETENTION_IMAGES, RETENTION_ROWS
 from core.parent_death import die_with_parent
 from core.redis.client import connect
 from core.redis.installation import Installation
@@ -28,6 +29,8 @@ from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.ledger import Ledger
+from core.redis.metrics import MetricStore, Reporter
+from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
 from core.shards import IMAGES, Shard, day_folder
 from core.storage import ObjectStore
@@ -129,6 +132,9 @@ def sweep(settings: Settings) -> None:
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
     JobIndex(client).forget(now - round(settings.retention_hours * _HOUR_MS))
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
+    RETENTION_IMAGES.add(by=images)
+    RETENTION_ROWS.add(by=rows)
+    MetricStore(client).swept(time.time_ns() // 1_000_000)
     if images or rows:
         logger.info("Removed %d images and %d rows of the ledger", images, rows)
 
@@ -145,6 +151,7 @@ def main() -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
         sweep(settings)
+        Reporter(connect(settings.redis, kind=OomTolerantRedis)).report()
     except WastestreamError as error:
         sys.stderr.write(f"The retention sweep stopped: {error} The next one continues.\n")
         return 1

@@ -16,6 +16,7 @@ from core.errors import RedisUnavailableError, SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.job_store import JobStore
+from core.redis.metrics import Reporter
 from core.redis.oom import OomTolerantRedis
 from core.redis.recent_results import RecentResults
 from core.redis.results import ResultReader
@@ -66,17 +67,25 @@ def run(settings: Settings, stop: threading.Event) -> int:
     off = {ARCHIVE, MQTT}.difference(sink.name for sink in sinks)
     runners: list[Runner | WebhookManager] = [Runner(sink, client, recent, leadership.held) for sink in sinks]
     runners.append(WebhookManager(client, recent, leadership.held, settings.webhook_networks))
+    reporter = Reporter(client)
     for thread in (leadership, *runners):
         thread.start()
     while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):
         if off and leadership.held():
             _forget(SinkStore(client, feed), off)
+        _report(reporter)
     for runner in runners:
         runner.stop()
     for runner in runners:
         runner.join(_STOP_SECONDS)
     leadership.stop()
+    _report(reporter)
     return 0 if lives else 1
+
+
+def _report(reporter: Reporter) -> None:
+    with suppress(RedisUnavailableError):  # The next report has it.
+        reporter.report()
 
 
 def _forget(store: SinkStore, off: Collection[str]) -> None:
