@@ -334,16 +334,6 @@ class JobStore:
         """Return the number of jobs that have not settled."""
         return self.queue().total
 
-    def oldest_seconds(self) -> float:
-        """Return for how long the oldest job that has not settled has waited; 0 without one."""
-        with translated(), self.client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for key in keys.PENDING.values():
-                pipe.zrange(key, 0, 0, withscores=True)
-            (seconds, microseconds), *firsts = pipe.execute()
-        now = seconds * 1000 + microseconds / 1000
-        return max([0.0, *((now - at) / 1000 for first in firsts for _, at in first)])
-
     def queue(self) -> QueueState:
         """Return the state of the queue: jobs not settled, and the service rate."""
         with translated(), self.client.pipeline(transaction=False) as pipe:
