@@ -13,6 +13,7 @@ from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
 from api.routes import (
     arguments,
+    cameras,
     events,
     images,
     jobs,
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         results,
         events,
         webhooks,
+        cameras,
         ledger,
         metrics,
         probes,

@@ -18,6 +18,8 @@ from api.readiness import ReadinessCheck
 from core.disk import Disk
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
+from core.redis.camera_names import CameraNames
+from core.redis.camera_reports import CameraReports
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.installation import Installation
@@ -54,6 +56,8 @@ class Services:
     index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
+    camera_reports: CameraReports
+    camera_names: CameraNames
     pending: PendingJobs
     row_pending: RowPending
     feed: Feed
@@ -100,6 +104,12 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
+            camera_reports=CameraReports(
+                client,
+                max_cameras=settings.max_cameras,
+                retention=settings.ledger_retention_days * 86_400,
+            ),
+            camera_names=CameraNames(client),
             pending=PendingJobs(client),
             row_pending=RowPending(client),
             feed=feed,

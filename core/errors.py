@@ -96,7 +96,11 @@ class CameraNotFoundError(WastestreamError):
 
 
 class CameraBusyError(WastestreamError):
-    """Raised when a camera cannot be forgotten because jobs of its images have not settled."""
+    """Raised when a camera cannot be renamed or forgotten: jobs of its images have not settled."""
+
+
+class CameraExistsError(WastestreamError):
+    """Raised when a camera cannot be renamed because another one has the new name."""
 
 
 class WebhookNotFoundError(WastestreamError):

@@ -18,7 +18,10 @@ from api.http.request_id import request_id
 from core.disk import Disk
 from core.errors import (
     BusyError,
+    CameraBusyError,
+    CameraExistsError,
     CameraIdError,
+    CameraNotFoundError,
     CorruptImageError,
     CursorExpiredError,
     DataLostError,
@@ -59,6 +62,9 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     IdempotencyConflictError: ProblemType.IDEMPOTENCY_CONFLICT,
     JobNotFoundError: ProblemType.JOB_NOT_FOUND,
     CursorExpiredError: ProblemType.CURSOR_EXPIRED,
+    CameraNotFoundError: ProblemType.CAMERA_NOT_FOUND,
+    CameraBusyError: ProblemType.CAMERA_BUSY,
+    CameraExistsError: ProblemType.CAMERA_EXISTS,
     TooManyCamerasError: ProblemType.TOO_MANY_CAMERAS,
     TooManyWebhooksError: ProblemType.TOO_MANY_WEBHOOKS,
     WebhookNotFoundError: ProblemType.WEBHOOK_NOT_FOUND,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -37,6 +38,7 @@ def _lines() -> Iterator[str]:
     images = [*_images(deps)]
     deps.integrity.check(max_age=0)  # as in api.routes.ledger
     yield from images
+    yield from _cameras(deps)
     yield from _queue(deps)
     yield from _workers(deps)
     yield from _waiting(deps)
@@ -94,6 +96,25 @@ def _images(deps: Services) -> Iterator[str]:
             (labels(lane=lane), max(0, now - oldest[lane][1]) / 1000 if lane in oldest else 0.0)
             for lane in LANES
         ),
+    )
+
+
+def _cameras(deps: Services) -> Iterator[str]:
+    now = time.time()
+    reported = {
+        camera: (status.state(now), status.report.spooled)
+        for camera, status in deps.camera_reports.cameras().items()
+        if status.report is not None
+    }
+    yield from _gauge(
+        "wastestream_camera_silent",
+        "1 if a camera that a gateway reads should send and does not, or its gateway is away.",
+        ((labels(camera=camera), int(state == "silent")) for camera, (state, _) in reported.items()),
+    )
+    yield from _gauge(
+        "wastestream_camera_backlog_frames",
+        "Frames of a camera that wait on its gateway's disk, by its latest report.",
+        ((labels(camera=camera), spooled) for camera, (_, spooled) in reported.items()),
     )
 
 

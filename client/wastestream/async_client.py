@@ -8,6 +8,7 @@ from types import TracebackType
 
 from wastestream import feed
 from wastestream.calls import TIMEOUT, Query, Retried
+from wastestream.cameras import Camera
 from wastestream.connect import connect
 from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
@@ -142,3 +143,15 @@ class AsyncClient:
     ) -> Ledger:
         """See `Client.ledger`."""
         return await self._calls.ledger(camera, since, until)
+
+    async def cameras(self) -> list[Camera]:
+        """See `Client.cameras`."""
+        return await self._calls.cameras()
+
+    async def rename_camera(self, camera: str, name: str, *, merge: bool = False) -> Camera:
+        """See `Client.rename_camera`."""
+        return await self._calls.rename_camera(camera, name, merge=merge)
+
+    async def delete_camera(self, camera: str) -> Camera:
+        """See `Client.delete_camera`."""
+        return await self._calls.delete_camera(camera)

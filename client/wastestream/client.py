@@ -8,6 +8,7 @@ from types import TracebackType
 
 from wastestream import feed
 from wastestream.calls import TIMEOUT, Query, Retried
+from wastestream.cameras import Camera
 from wastestream.connect import connect
 from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
@@ -242,3 +243,33 @@ class Client:
             until: end of the last hour; None: now.
         """
         return run(self._calls.ledger(camera, since, until))
+
+    def cameras(self) -> list[Camera]:
+        """Return the cameras that have sent an image, that a gateway reads, or that are described."""
+        return run(self._calls.cameras())
+
+    def rename_camera(self, camera: str, name: str, *, merge: bool = False) -> Camera:
+        """Rename a camera in the ledger, which needs the scope `admin`; return it.
+
+        Jobs, results and images keep the old name. Correct the name at the sender first.
+
+        Args:
+            camera: its id.
+            name: its new id.
+            merge: whether to add its counts to those of a camera that has the new id.
+
+        Raises:
+            CameraBusyError: jobs of it have not settled.
+            CameraExistsError: another camera has the new id, and `merge` is not set.
+        """
+        return run(self._calls.rename_camera(camera, name, merge=merge))
+
+    def delete_camera(self, camera: str) -> Camera:
+        """Delete a camera from the ledger, which needs the scope `admin`; return it as it was.
+
+        Jobs, results and images stay. The next image brings the camera back.
+
+        Raises:
+            CameraBusyError: jobs of it have not settled.
+        """
+        return run(self._calls.delete_camera(camera))

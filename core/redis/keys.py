@@ -23,6 +23,10 @@
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | cameras, by the last hour in which they sent something |
 | `ws:cameras:key` | hash | camera to the id of the API key that brought it |
+| `ws:cameras:about` | hash | camera to what an operator says of it (`core.redis.camera_reports`) |
+| `ws:cameras:report` | hash | camera to the latest report of its gateway (JSON) |
+| `ws:sampled:{hour}:{camera}` | hash | a gateway's counts of frames captured in that hour; expires |
+| `ws:sampled` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:keys:cameras` | hash | id of an API key to the number of known cameras that it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of the upload that used the idempotency key |
 | `ws:counted:{token}` | string | mark of a call that has counted its duplicates; expires after a minute |
@@ -84,6 +88,9 @@ LEDGERS: Final = PREFIX + "ledgers"
 TOTALS: Final = PREFIX + "totals:"
 CAMERAS: Final = PREFIX + "cameras"
 CAMERA_KEYS: Final = PREFIX + "cameras:key"
+CAMERAS_ABOUT: Final = PREFIX + "cameras:about"
+CAMERA_REPORTS: Final = PREFIX + "cameras:report"
+SAMPLED_ROWS: Final = PREFIX + "sampled"
 KEY_CAMERAS: Final = PREFIX + "keys:cameras"
 
 API_KEYS: Final = PREFIX + "keys"
@@ -107,11 +114,13 @@ CONTROL: Final = ".celery.pidbox"
 _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
 _COUNTED: Final = PREFIX + "counted:"
+_SAMPLED: Final = PREFIX + "sampled:"
 
 LUA: Final = {
     "JOB": _JOB,
     "LEDGER": LEDGER,
     "TOTALS": TOTALS,
+    "SAMPLED": _SAMPLED,
     "RATE": _RATE,
     "COUNTED": _COUNTED,
     "CAMERA_KEYS": CAMERA_KEYS,
@@ -132,6 +141,11 @@ def job(job_id: str) -> str:
 def idempotency(owner: str, key: str) -> str:
     """Return the key of an upload's idempotency key; `owner` is the id of the API key that sent it."""
     return f"{PREFIX}idempotency:{owner}:{key}"
+
+
+def sampled(row: str) -> str:
+    """Return the key of a gateway's counts; `row` is `{hour}:{camera}`."""
+    return _SAMPLED + row
 
 
 def worker(name: str) -> str:

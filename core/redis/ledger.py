@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final, cast
 
 import redis
 
-from core.errors import CameraBusyError, CameraNotFoundError
-from core.hours import hour_of, start_of
+from core.hours import hours_between
 from core.jobs import JobState
 from core.redis import keys
 from core.redis.client import translated
@@ -56,6 +54,11 @@ class LedgerRow:
     camera: str
     counts: Counts
 
+    @property
+    def name(self) -> str:
+        """Its name, `hour:camera`."""
+        return f"{self.hour}:{self.camera}"
+
 
 @dataclass(frozen=True, slots=True)
 class Camera:
@@ -91,7 +94,6 @@ class Ledger:
         self._balance = client.register_script(load_script("balance"))
         self._snapshot = client.register_script(load_script("snapshot"))
         self._forget = client.register_script(load_script("forget"))
-        self._forget_one = client.register_script(load_script("forget_camera"))
 
     def names(
         self, first: str, last: str, cameras: Iterable[str] | None = None, *, max_rows: int
@@ -155,27 +157,6 @@ class Ledger:
         rows = self._forget_in([keys.LEDGERS], keys.LEDGER, hour)
         return rows + self._forget_in([keys.CAMERAS, *_BROUGHT], keys.TOTALS, hour)
 
-    def forget_camera(self, camera: str) -> int:
-        """Forget a camera, its rows too; return how many images it had sent. Jobs and images stay readable.
-
-        Raises:
-            CameraNotFoundError: there is none of this name.
-            CameraBusyError: jobs of it have not settled.
-        """
-        now = datetime.now(UTC)
-        around = (hour_of(now), hour_of(now + timedelta(hours=1)))  # for rows made in this moment
-        hours = _hours(*self._ends("-inf", "+inf"), *around)
-        with translated():
-            answer = self._forget_one([keys.CAMERAS, keys.LEDGERS, *_BROUGHT], [camera, *hours])
-        if answer is None:
-            raise CameraNotFoundError(f"There is no camera {camera[:80]!r}.")
-        owed, received = answer
-        if owed:
-            raise CameraBusyError(
-                f"{owed:,} images of the camera {camera!r} have not settled; wait for them, or cancel them."
-            )
-        return int(received)
-
     def _forget_in(self, listed: Sequence[str], prefix: str, hour: str) -> int:
         forgotten = kept = 0
         while True:
@@ -197,7 +178,7 @@ class Ledger:
 
     def _names_of(self, cameras: Iterable[str], first: str, last: str) -> Iterator[str]:
         """Yield rows of cameras without reading the rows of others: their possible hours are known."""
-        hours = list(_hours(*self._ends(first, last)))
+        hours = list(hours_between(*self._ends(first, last)))
         names = (f"{hour}:{camera}" for camera in cameras for hour in hours)
         while piece := list(islice(names, _PIECE)):
             with translated():
@@ -217,15 +198,6 @@ class Ledger:
                 Counts({counter: int(value) for counter, value in record.items()})
                 for record in pipe.execute()
             ]
-
-
-def _hours(*some: str) -> Iterator[str]:
-    """Yield every hour from the earliest to the latest of some, yyyymmddhh."""
-    if not some:
-        return
-    begin, end = start_of(min(some)), start_of(max(some))
-    for number in range((end - begin) // timedelta(hours=1) + 1):
-        yield hour_of(begin + timedelta(hours=number))
 
 
 def total(rows: Iterable[Counts]) -> Counts:

@@ -15,6 +15,7 @@ import click
 from core.errors import WastestreamError
 from core.settings import PREFIX
 from infra.lab.soak.faults import FAULTS, KILLS, MAX_ANSWER, MAX_RECOVERY
+from infra.lab.soak.gateway import MAX_BACKFILL, MAX_TIME_ERROR, GatewaySoak, GatewaySoakResult
 from infra.lab.soak.receiver import NETWORK
 from infra.lab.soak.result import SoakResult
 from infra.lab.soak.soak import soak as run
@@ -23,6 +24,10 @@ from infra.local.environment import clean_environment
 from infra.local.limits import raise_file_limit
 
 _SHORT_MINUTES = 2.0
+_GATEWAY_KEPT = (
+    f"Every sampled frame arrived once or is counted, with its time of capture to {MAX_TIME_ERROR:.0f} s, "
+    f"and the backlog within {MAX_BACKFILL:.0f} s of the network's return."
+)
 
 
 @click.command()
@@ -35,6 +40,13 @@ _SHORT_MINUTES = 2.0
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order of the faults.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker processes.")
+@click.option(
+    "--cameras",
+    type=click.IntRange(0, 64),
+    default=0,
+    show_default=True,
+    help="Soak the camera gateway with so many cameras, instead of the workload of uploads.",
+)
 @click.option(
     "--json",
     "json_file",
@@ -49,8 +61,12 @@ _SHORT_MINUTES = 2.0
     metavar="FILE",
     help="File for the tables, as Markdown.",
 )
-def soak(minutes: float, seed: int, workers: int, json_file: Path | None, report_file: Path | None) -> None:
+def soak(
+    minutes: float, seed: int, workers: int, *, cameras: int, json_file: Path | None, report_file: Path | None
+) -> None:
     """Inject faults into a stack under load and count every image, in its feed and at a webhook too.
+
+    With --cameras the images are frames of a camera gateway, whose network, disk and process fail too.
 
     Starts its own stack in a temporary folder, on free ports, and removes it. Exit code 0: nothing was lost
     or counted twice, and the ledger balances. 3: the same, but a promised time was exceeded (15 seconds to
@@ -62,7 +78,11 @@ def soak(minutes: float, seed: int, workers: int, json_file: Path | None, report
         signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="wastestream-soak-") as folder:
-            result = _run(Path(folder) / "data", workers, minutes, seed)
+            result = (
+                _run_gateway(Path(folder), workers, minutes, cameras)
+                if cameras
+                else _run(Path(folder) / "data", workers, minutes, seed)
+            )
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -79,8 +99,10 @@ def soak(minutes: float, seed: int, workers: int, json_file: Path | None, report
     sys.exit(code)
 
 
-def _verdict(result: SoakResult) -> tuple[str, int]:
+def _verdict(result: SoakResult | GatewaySoakResult) -> tuple[str, int]:
     """Return the verdict as a sentence, and the exit code."""
+    if isinstance(result, GatewaySoakResult):
+        return (_GATEWAY_KEPT, 0) if result.good else ("The promise was NOT kept.", 1)
     if not result.good:
         return "The promise was NOT kept.", 1
     promise = (
@@ -100,6 +122,14 @@ def _run(folder: Path, workers: int, minutes: float, seed: int) -> SoakResult:
     environment = {f"{PREFIX}API_PROCESSES": "2", f"{PREFIX}WEBHOOK_NETWORKS": NETWORK}
     with Stack(folder, workers, **environment) as stack:
         return asyncio.run(run(stack, seconds=minutes * 60, seed=seed, faults=faults, say=_say))
+
+
+def _run_gateway(folder: Path, workers: int, minutes: float, cameras: int) -> GatewaySoakResult:
+    _say(f"Starting a stack in {folder} ...")
+    gateway = folder / "gateway"
+    gateway.mkdir()
+    with Stack(folder / "data", workers) as stack:
+        return GatewaySoak(gateway, stack, seconds=minutes * 60, cameras=cameras, say=_say).run()
 
 
 def _say(line: str) -> None:

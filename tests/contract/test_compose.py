@@ -273,7 +273,7 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
     assert optional == taken
 
 
-@pytest.mark.parametrize("target", ["api", "worker"])
+@pytest.mark.parametrize("target", ["api", "worker", "gateway"])
 def test_packages_are_pinned_by_hash(target: str) -> None:
     """Each image is built from its own lock file, hash-checked, wheels only."""
     (install,) = (rest for word, rest in stages()[f"{target}-packages"] if word == "RUN")
@@ -288,7 +288,7 @@ def test_the_builder_gets_what_is_copied_and_no_more() -> None:
     """.dockerignore leaves out everything but the folders that the Dockerfile reads."""
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    read = {folder for name in OURS for folder in copied(name)} | {"requirements"}
+    read = {folder for name in OURS for folder in copied(name)} | {"requirements", "client"}
     assert "*" in lines
     assert let_in == read
 
