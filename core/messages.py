@@ -40,6 +40,10 @@ IMAGES: Final = "images"
 COSTS: Final = "costs_ms"
 """Header with the cost of decoding each image (`core.cost`); absent if all cost little."""
 
+FORMAT: Final = 1
+"""Version of messages and stored objects. Workers read this one and older ones: raise it with a change that
+an older worker would misread, so that `api.rollout` waits for newer workers."""
+
 ADDRESS: Final = "address"
 """Option of the transport with the `RedisAddress` by which workers connect (`worker.transport.channel`)."""
 
