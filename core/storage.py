@@ -19,7 +19,7 @@ from obstore.store import S3Store
 from core.errors import ObjectNotFoundError, StorageUnavailableError, WastestreamError
 from core.formats.layout import ImageBytes
 from core.image_header import MAX_BYTES, MEDIA_TYPES
-from core.metrics import STORAGE_ERRORS, STORAGE_SECONDS
+from core.metrics import STORAGE_ERRORS, STORAGE_SECONDS, Timer
 from core.s3 import MISSING, bucket_url, obstore_credentials
 from core.settings import Settings
 from core.shards import ARCHIVE, StoredObject, object_key
@@ -96,22 +96,6 @@ def _translated(key: str) -> Iterator[None]:
         raise StorageUnavailableError(f"{cause(text)} ({_summary(text)}).") from error
 
 
-class _Timed:
-    """Measures a call that succeeds. A generator would cost twice as much."""
-
-    __slots__ = ("_began", "_operation")
-
-    def __init__(self, operation: str) -> None:
-        self._operation = operation
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            STORAGE_SECONDS.observe(time.perf_counter() - self._began, self._operation)
-
-
 class ObjectStore:
     """Puts and gets images in the bucket. Safe to share between threads, not across a fork.
 
@@ -159,7 +143,7 @@ class ObjectStore:
             ObjectNotFoundError: there is no such object.
         """
         name = object_key(key)
-        with _translated(name), _Timed("get"):
+        with _translated(name), Timer(STORAGE_SECONDS, "get"):
             result = obstore.get(self._store, name)
             _check_size(name, result.range[1])
             return StoredObject(name, memoryview(result.bytes()))
@@ -259,7 +243,7 @@ class ObjectStore:
 
     def put(self, name: str, data: Content) -> None:
         """Store one object as it is, given in one piece or several."""
-        with self._putting(name, data), _Timed("put"):
+        with self._putting(name, data), Timer(STORAGE_SECONDS, "put"):
             obstore.put(self._store, name, data, attributes=_attributes(name), use_multipart=False)
 
     def put_file(self, name: str, file: IO[bytes]) -> None:
@@ -308,7 +292,7 @@ class ObjectStore:
 
         async def put(name: str, data: Content) -> None:
             async with places:  # The client copies what it puts: there are not two copies of everything.
-                with self._putting(name, data), _Timed("put"):
+                with self._putting(name, data), Timer(STORAGE_SECONDS, "put"):
                     await obstore.put_async(
                         self._store, name, data, attributes=_attributes(name), use_multipart=False
                     )
@@ -324,7 +308,7 @@ class ObjectStore:
         if self._kept is not None and self._kept.key == name:
             return self._kept
         try:
-            with _translated(name), _Timed("get"):
+            with _translated(name), Timer(STORAGE_SECONDS, "get"):
                 result = await obstore.get_async(self._store, name)
                 _check_size(name, result.range[1])  # `meta` takes three times as long.
                 return StoredObject(name, memoryview(await result.bytes_async()))
