@@ -250,7 +250,7 @@ def test_programs_have_the_time_that_they_need_to_end() -> None:
 
 @each_installation
 def test_pods_are_restricted(name: str) -> None:
-    """As the Pod Security Standard of this name wants it, and with a root file system that nobody writes to."""
+    """As the Pod Security Standard of this name wants it; and nobody writes to the root file system."""
     for workload, pod in _pods(name):
         assert pod["securityContext"]["runAsNonRoot"] is True, workload
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
