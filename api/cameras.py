@@ -32,7 +32,8 @@ class CameraRegistry:
     def of(cls, settings: Settings) -> CameraRegistry:
         """Return the cameras in the Redis of the settings."""
         client = connect(settings.redis)
-        return cls(Ledger(client), CameraNames(client), KeyStore(client))
+        names = CameraNames(client, retention=settings.ledger_retention_days * 86_400)
+        return cls(Ledger(client), names, KeyStore(client))
 
     def names_introduced_by(self, name_or_id: str) -> list[str]:
         """Return the cameras that a key introduced; it may be revoked.

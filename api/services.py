@@ -97,6 +97,7 @@ class Services:
         envelope = Envelope(make_app(settings))
         commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
+        retention = settings.ledger_retention_days * 86_400
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
@@ -104,12 +105,8 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
-            camera_reports=CameraReports(
-                client,
-                max_cameras=settings.max_cameras,
-                retention=settings.ledger_retention_days * 86_400,
-            ),
-            camera_names=CameraNames(client),
+            camera_reports=CameraReports(client, max_cameras=settings.max_cameras, retention=retention),
+            camera_names=CameraNames(client, retention=retention),
             pending=PendingJobs(client),
             row_pending=RowPending(client),
             feed=feed,

@@ -161,7 +161,7 @@ class ObjectStore:
         name = object_key(key)
         with _translated(name), _Timed("get"):
             result = obstore.get(self._store, name)
-            _check_size(name, result.meta["size"])
+            _check_size(name, result.range[1])
             return StoredObject(name, memoryview(result.bytes()))
 
     def get_beginning(self, key: str, length: int) -> tuple[bytes, int]:
@@ -326,7 +326,7 @@ class ObjectStore:
         try:
             with _translated(name), _Timed("get"):
                 result = await obstore.get_async(self._store, name)
-                _check_size(name, result.meta["size"])
+                _check_size(name, result.range[1])  # `meta` takes three times as long.
                 return StoredObject(name, memoryview(await result.bytes_async()))
         except WastestreamError as error:
             return error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from celery import signals
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
+from core import logs
 from core.errors import ModelError, RedisUnavailableError
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.client import connect
@@ -60,9 +60,7 @@ app.register_task(task)
 
 
 def _set_up_logging(**_: Any) -> None:
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.set_up(settings.log_level, "worker")
 
 
 def _load_model(**_: Any) -> None:

@@ -226,7 +226,9 @@ class Batcher:
 
     def _on_crash(self, entries: list[Entry], failure: Any) -> None:
         """Retry each job of a batch isolated: the child died, hung or raised."""
-        logger.error("A batch of %d ended without a result: %s", len(entries), failure.exception)
+        logger.error(
+            "A batch of %d ended without a result: %s", len(entries), failure.exception, extra=_jobs(entries)
+        )
         for entry in entries:
             entry.isolated = True
             state.active_requests.discard(entry.request)
@@ -243,7 +245,10 @@ class Batcher:
         self._buffer.requeue(entries)
         self._backoff = min(MAX_BACKOFF, max(MIN_BACKOFF, 2 * self._backoff))
         logger.warning(
-            "%d jobs not settled: storage or Redis is down; retry in %.2f s", len(entries), self._backoff
+            "%d jobs not settled: storage or Redis is down; retry in %.2f s",
+            len(entries),
+            self._backoff,
+            extra=_jobs(entries),
         )
         if not self._is_backing_off:
             self._is_backing_off = True
@@ -260,7 +265,7 @@ class Batcher:
         entry.retries += 1
         self._awaiting_retry += 1
         metrics.PUT_BACK.add("unserved")
-        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds)
+        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds, extra=_jobs([entry]))
         self._consumer.timer.call_after(seconds, self._retry, (entry,))
 
     def _retry(self, entry: Entry) -> None:
@@ -331,6 +336,12 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
             task.batcher.close()
         task.batcher = Batcher(task, app, consumer)
         return task.batcher.receive
+
+
+def _jobs(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what a log says about the jobs of a record."""
+    ids = [entry.request.id for entry in entries]
+    return {"job_id": ids[0]} if len(ids) == 1 else {"job_ids": ids}
 
 
 def _report(entry: Entry, result: Result, seconds: float) -> None:

@@ -31,10 +31,15 @@ class CameraNames:
     sinks have carried it out. A sender that goes on with an old name brings the camera back.
 
     Every method raises `RedisUnavailableError` while Redis is down.
+
+    Args:
+        client: of Redis.
+        retention: seconds for which counts of gateways are kept.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, retention: float) -> None:
         self._client = client
+        self._retention = round(retention)
         self._move = client.register_script(load_script("move_camera"))
 
     def forget(self, camera: str) -> int:
@@ -66,7 +71,7 @@ class CameraNames:
 
     def _moved(self, camera: str, name: str, *, merge: bool) -> int:
         with translated():
-            answer = self._move(_TOUCHED, [camera, name, int(merge), *self._hours()])
+            answer = self._move(_TOUCHED, [camera, name, int(merge), self._retention, *self._hours()])
         match answer:
             case ["unknown"]:
                 raise CameraNotFoundError(f"There is no camera {camera!r}; `GET /v1/cameras` lists them.")

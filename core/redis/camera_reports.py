@@ -143,7 +143,7 @@ class CameraReports:
             TooManyCamerasError: the camera is new, and as many are reported as may be.
         """
         with translated():
-            known = self._client.hexists(keys.CAMERA_REPORTS, camera)
+            known = self._client.hget(keys.CAMERA_REPORTS, camera)
             if not known and self._client.hlen(keys.CAMERA_REPORTS) >= self._max_cameras:
                 raise TooManyCamerasError(self._max_cameras, "all")
         oldest = hour_of(report.reported_ms - self._retention * 1000)

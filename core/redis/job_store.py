@@ -104,7 +104,7 @@ class JobStore:
         queue: str,
         messages: Sequence[str],
         *,
-        together: bool = False,
+        one_call: bool = False,
     ) -> list[Accepted | Rejection]:
         """Record the jobs of each submission as queued, all or nothing of it, and enqueue the messages.
 
@@ -115,7 +115,7 @@ class JobStore:
             lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
             messages: from `core.messages`, together naming every job.
-            together: whether they are of one call and one client. Then the queue must have places for all
+            one_call: whether they are of one call and one client. Then the queue must have places for all
                 that are new, and their rate limit an image left, or all of these are rejected.
 
         Returns:
@@ -143,7 +143,7 @@ class JobStore:
             self._key_cameras,
             self.installation,
             len(submissions),
-            int(together),
+            int(one_call),
         ]
         for submission in submissions:
             arguments += submission.arguments()
@@ -157,7 +157,7 @@ class JobStore:
             )
         answered = list(zip(submissions, answers, strict=True))
         demand = sum(
-            len(new.jobs) for new, answer in answered if together and not answer.startswith("known ")
+            len(new.jobs) for new, answer in answered if one_call and not answer.startswith("known ")
         )
         return [
             self._outcome(submission, lane, answer, demand or len(submission.jobs))

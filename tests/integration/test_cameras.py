@@ -110,7 +110,7 @@ def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeySt
     gone = send(bounded, "gone", token, Idempotency_Key="once").get_json()["id"]
     assert send(bounded, "new", token).status_code == 422
     settle_all(jobs)
-    assert CameraNames(jobs.client).forget("gone") == 1
+    assert CameraNames(jobs.client, retention=3600).forget("gone") == 1
     assert names_of(jobs) == {"kept"}
     assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", max_rows=10))] == ["kept"]
     assert ledger.balance().counts["received"] == 1
@@ -135,7 +135,7 @@ def test_a_repeated_upload_does_not_bring_a_forgotten_camera_back(jobs: JobStore
 
     first = accept()
     settle_all(jobs)
-    CameraNames(jobs.client).forget("gone")
+    CameraNames(jobs.client, retention=3600).forget("gone")
     assert accept() == first
     assert names_of(jobs) == set()
     assert_balanced(jobs)
@@ -224,7 +224,7 @@ def test_a_renamed_camera_stays_that_of_its_key(bounded: FlaskClient, keys: KeyS
     for name in ("a", "b"):
         send(bounded, name, token)
     settle_all(jobs)
-    names = CameraNames(jobs.client)
+    names = CameraNames(jobs.client, retention=3600)
     names.rename("a", "c")
     assert send(bounded, "new", token).status_code == 422
     names.rename("b", "c", merge=True)

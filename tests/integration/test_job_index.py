@@ -146,7 +146,7 @@ def test_jobs_of_a_forgotten_camera_stay_listed(jobs: JobStore, index: JobIndex)
     """The ledger loses its rows, the jobs keep their records."""
     ids = _accept(jobs, 2, "gone")
     _fail(jobs, ids)
-    CameraNames(jobs.client).forget("gone")
+    CameraNames(jobs.client, retention=3600).forget("gone")
     assert _listed(index, JobFilter(0, camera="gone")) == ids
 
 

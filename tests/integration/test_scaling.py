@@ -22,7 +22,7 @@ from tests.support.stream import upload, upload_bulk
 def test_lists_are_empty_while_all_jobs_wait(
     client: FlaskClient, jobs: JobStore, start_worker: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """A worker has taken every message and settled none. `LLEN` would end it; `ZCARD` does not."""
+    """A worker has every message and settled none: `LLEN` would end the last worker, `ZCARD` does not."""
     options = {"MARKER": str(tmp_path / "marker"), "SLOW_SECONDS": "60"}
     start_worker(module="tests.support.faulty_worker", FAULT="slow", **options)
     ids = [*upload_bulk(client, 30), upload(client)]

@@ -23,7 +23,9 @@ _NOT_SHIPPED = (
     "infra/helm/",
     "infra/prometheus/",
     "infra/systemd/",
-)  # Files for installing from a checkout.
+)
+"""Folders with files for installing from a checkout."""
+
 _BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
 
 

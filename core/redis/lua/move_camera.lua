@@ -2,16 +2,16 @@
 -- owe nothing.
 -- KEYS: cameras, ledgers, key that brought each camera, cameras that each key brought, descriptions, reports, rows of
 --       gateways' counts
--- ARGV: camera, its new name or '' to forget it, '1' to add it to a camera of the new name, every hour in which it may
---       have a row
+-- ARGV: camera, its new name or '' to forget it, '1' to add it to a camera of the new name, seconds for which counts of
+--       gateways are kept, every hour in which it may have a row
 -- Returns 'unknown', 'exists', or how many of its jobs have not settled (then nothing has changed) and how many images
 -- it had sent.
-local FIRST = 4
+local FIRST = 5
 local old, new, merge = ARGV[1], ARGV[2], ARGV[3] == '1'
 
 local function known(camera)
-  return redis.call('ZSCORE', KEYS[1], camera) or redis.call('HEXISTS', KEYS[5], camera) == 1
-    or redis.call('HEXISTS', KEYS[6], camera) == 1
+  return redis.call('ZSCORE', KEYS[1], camera) or redis.call('HGET', KEYS[5], camera)
+    or redis.call('HGET', KEYS[6], camera)
 end
 
 -- Add the counters of one key to those of another.
@@ -32,14 +32,13 @@ end
 -- A gateway's counts of the new name are replaced by its next report, so those of the old one stand beside them.
 local function add_sampled(from, to)
   local counts = redis.call('HGETALL', from)
-  local seconds = math.max(redis.call('TTL', from), redis.call('TTL', to))
   for at = 1, #counts, 2 do redis.call('HSET', to, counts[at] .. ':' .. old, counts[at + 1]) end
-  if seconds > 0 then redis.call('EXPIRE', to, seconds) end
+  redis.call('EXPIRE', to, ARGV[4])
 end
 
 local function move_field(hash)
   local value = redis.call('HGET', hash, old)
-  if value and new ~= '' then redis.call('HSETNX', hash, new, value) end
+  if value and new ~= '' and not redis.call('HGET', hash, new) then redis.call('HSET', hash, new, value) end
   redis.call('HDEL', hash, old)
 end
 
