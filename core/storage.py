@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Final
 
@@ -20,7 +19,7 @@ from core.errors import ObjectNotFoundError, StorageUnavailableError, Wastestrea
 from core.formats.layout import ImageBytes
 from core.image_header import MAX_BYTES, MEDIA_TYPES
 from core.metrics import STORAGE_ERRORS, STORAGE_SECONDS, Timer
-from core.s3 import MISSING, bucket_url, obstore_credentials
+from core.s3 import MISSING, REQUEST_TIMEOUT, make_store
 from core.settings import Settings
 from core.shards import ARCHIVE, StoredObject, object_key
 
@@ -43,10 +42,8 @@ _EMPTY: Final = "InvalidRange"  # as servers say that an object is empty
 _MAX_PUTS: Final = 4
 _MAX_DELETED: Final = 200  # keys in one call: a fifth of a second of the local S3 server's time
 
-_CONNECT_TIMEOUT: Final = 2
-_REQUEST_TIMEOUT: Final = 10
 _RETRY_TIMEOUT: Final = 3
-"""Timeouts of calls, seconds, the last one of all attempts; the caller waits out longer outages."""
+"""Timeout of all attempts of a call, seconds; the caller waits out longer outages."""
 
 _SLOW_TIMEOUT: Final = 3600  # of a request whose response is read while it is worked on
 _PROBE_TIMEOUT: Final = 3
@@ -105,8 +102,8 @@ class ObjectStore:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._store = _store(settings, _REQUEST_TIMEOUT, _RETRY_TIMEOUT)
-        self._probe_store = _store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_TIMEOUT)
+        self._store = make_store(settings, REQUEST_TIMEOUT, _RETRY_TIMEOUT)
+        self._probe_store = make_store(settings, _PROBE_TIMEOUT, _PROBE_RETRY_TIMEOUT)
         self._rejected_bytes = 0  # of the largest object that storage did not take, until it takes a probe
         self._probed = -math.inf  # when storage last took one, on the monotonic clock
         self._kept: StoredObject | None = None
@@ -114,7 +111,7 @@ class ObjectStore:
 
     @cached_property
     def _slow_store(self) -> S3Store:
-        return _store(self._settings, _SLOW_TIMEOUT, _RETRY_TIMEOUT)
+        return make_store(self._settings, _SLOW_TIMEOUT, _RETRY_TIMEOUT)
 
     def put_many(self, objects: Sequence[tuple[str, Content]]) -> None:
         """Store objects, given as key and bytes; when this returns, the server has them.
@@ -314,40 +311,6 @@ class ObjectStore:
                 return StoredObject(name, memoryview(await result.bytes_async()))
         except WastestreamError as error:
             return error
-
-
-def _store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
-    """Return a client whose requests take `seconds` at most and are repeated for `retry_seconds`."""
-    ca = settings.s3_ca_file
-    virtual = settings.s3_addressing == "virtual"
-    endpoint = settings.s3_endpoint.rstrip("/")
-    return S3Store(
-        settings.s3_bucket,
-        prefix=settings.s3_prefix or None,
-        # obstore wants the bucket's name in the host that it is given.
-        endpoint=bucket_url(settings, endpoint) if virtual else endpoint,
-        region=settings.s3_region,
-        # AWS_SESSION_TOKEN would join keys given one by one.
-        credential_provider=obstore_credentials(settings),
-        virtual_hosted_style_request=virtual,
-        unsigned_payload=True,
-        client_options={
-            "allow_http": True,
-            "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT),
-            "timeout": timedelta(seconds=seconds),
-            "read_timeout": timedelta(seconds=_REQUEST_TIMEOUT),
-            **({"root_certificate": ca.read_bytes()} if ca else {}),
-        },
-        retry_config={
-            "max_retries": 4,
-            "retry_timeout": timedelta(seconds=retry_seconds),
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=50),
-                "max_backoff": timedelta(seconds=1),
-                "base": 2,
-            },
-        },
-    )
 
 
 def _check_size(name: str, size: int) -> None:
