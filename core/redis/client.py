@@ -17,17 +17,21 @@ _CONNECT_TIMEOUT: Final = 2.0  # seconds, unless calls have less
 _OUT_OF_MEMORY: Final = "-OOM "  # Redis 6's words for it inside a script
 
 
-def connect(url: str, *, timeout: float = 5.0, kind: type[redis.Redis] = redis.Redis) -> redis.Redis:
+def connect(
+    url: str, *, timeout: float = 5.0, kind: type[redis.Redis] = redis.Redis, lossless: bool = False
+) -> redis.Redis:
     """Return a client that connects at its first call.
 
     Args:
         url: see `core.redis_url`.
         timeout: seconds after which a call gives up, about.
         kind: class of the client, such as `core.redis.oom.OomTolerantRedis`.
+        lossless: whether bytes that are no UTF-8 become surrogates, and those bytes again.
     """
     return kind.from_url(
         url,
         decode_responses=True,
+        encoding_errors="surrogateescape" if lossless else "strict",
         socket_timeout=timeout,
         socket_connect_timeout=min(timeout, _CONNECT_TIMEOUT),
         socket_keepalive=True,

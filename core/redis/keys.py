@@ -102,6 +102,9 @@ CONTROL: Final = ".celery.pidbox"
 _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
 _COUNTED: Final = PREFIX + "counted:"
+_IDEMPOTENCY: Final = PREFIX + "idempotency:"
+_WORKER: Final = PREFIX + "worker:"
+_LEADER: Final = PREFIX + "leader:"
 
 LUA: Final = {
     "JOB": _JOB,
@@ -124,19 +127,39 @@ def job(job_id: str) -> str:
     return _JOB + job_id
 
 
+def job_of(key: str) -> str | None:
+    """Return the id of the job whose record has this key; None for another key."""
+    return key.removeprefix(_JOB) if key.startswith(_JOB) else None
+
+
+def is_idempotency(key: str) -> bool:
+    """Return whether this is the key of an upload's idempotency key."""
+    return key.startswith(_IDEMPOTENCY)
+
+
+def is_counter(key: str) -> bool:
+    """Return whether this is the key of a row of the ledger, or of a camera's totals."""
+    return key.startswith((LEDGER, TOTALS))
+
+
+def is_passing(key: str) -> bool:
+    """Return whether this key is about a running process, or about the last minute."""
+    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER))
+
+
 def idempotency(owner: str, key: str) -> str:
     """Return the key of an upload's idempotency key; `owner` is the id of the API key that sent it."""
-    return f"{PREFIX}idempotency:{owner}:{key}"
+    return f"{_IDEMPOTENCY}{owner}:{key}"
 
 
 def worker(name: str) -> str:
     """Return the key of a worker's report."""
-    return f"{PREFIX}worker:{name}"
+    return _WORKER + name
 
 
 def leader(role: str) -> str:
     """Return the key of a role's lock."""
-    return f"{PREFIX}leader:{role}"
+    return _LEADER + role
 
 
 def binding(exchange: str) -> str:

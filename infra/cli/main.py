@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "keys": "Create, list and revoke API keys.",
     "cameras": "List and forget cameras.",
     "export": "Write results to CSV, JSON Lines or Parquet.",
+    "backup": "Copy a running stack: jobs, results, ledger, keys and images.",
+    "restore": "Restore a backup into an empty data folder.",
     "installation": "Report data loss; continue with the remaining data.",
     "worker": "Run workers on this machine for a stack on another machine.",
     "train": "Train a model on labelled images.",
