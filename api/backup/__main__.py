@@ -1,20 +1,21 @@
-"""`python -m api.backup`: backs up and restores the Redis and storage that the environment names."""
+"""`python -m api.backup`: backup, restoration and recovery of the installation that the environment names."""
 
 from __future__ import annotations
 
 import click
 
-from api.backup.command import backup, restore
+from api.backup.command import backup, recover, restore
 from core.settings import load_settings
 
 
 @click.group()
 def main() -> None:
-    """Back up a running installation, or restore a backup into an empty one."""
+    """Back up a running installation, restore a backup, or recover jobs from storage."""
 
 
 main.add_command(backup, "create")
 main.add_command(restore)
+main.add_command(recover)
 
 if __name__ == "__main__":
     main(prog_name="python -m api.backup", obj=load_settings)

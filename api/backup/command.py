@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,7 @@ import click
 
 from api.backup.create import Backup
 from api.backup.manifest import Manifest
+from api.backup.recover import UNKNOWN_CAMERA, Recovery
 from api.backup.restore import Restorer
 from api.backup.target import Target
 from core.errors import WastestreamError
@@ -61,6 +63,37 @@ def restore(settings: Callable[[], Settings], target: str, *, skip_damaged: bool
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Restored the backup of {timestamp(manifest.taken_ms)}: {_summary(manifest)}")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Count only; change nothing.")
+@click.pass_obj
+def recover(settings: Callable[[], Settings], *, dry_run: bool) -> None:
+    """Recover jobs from images and archive after Redis was lost.
+
+    Settled jobs get their results and rows of the ledger back from the archive; all other images become jobs
+    again. It also works after `installation renew` or `restore`, for the images of before. Run it again if it
+    was cut off: nothing is counted twice. The exit code is 0, or 1 if it failed.
+    """
+    try:
+        counts = Recovery(settings(), _say, dry_run=dry_run).run(time.time_ns() // 1_000_000)
+    except WastestreamError as error:
+        raise click.ClickException(str(error)) from error
+    begin = "Would recover" if dry_run else "Recovered"
+    click.echo(
+        f"{begin} {counts.archived + counts.enqueued:,} jobs: {counts.archived:,} that the archive has as "
+        f"settled, and {counts.enqueued:,} images that are classified, as nothing says that they settled."
+    )
+    if counts.unknown_camera:
+        click.echo(
+            f"{counts.unknown_camera:,} of these are direct uploads; their camera is {UNKNOWN_CAMERA!r} now."
+        )
+    if counts.unreadable:
+        click.echo(f"{counts.unreadable:,} images are missing in their objects, or are no images.")
+    click.echo(
+        "Lost are API keys, webhooks, cursors, pauses, idempotency keys, and of images that are classified "
+        "their sender, capture time and maximum age. Make API keys before others can reach the API."
+    )
 
 
 def _summary(manifest: Manifest) -> str:

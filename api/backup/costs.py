@@ -11,12 +11,12 @@ from core.image_header import read_header
 from core.shards import StoredObject
 
 
-def image_cost(data: ImageBytes) -> int:
-    """Return the cost of decoding an image, ms; 0 for one that cannot be decoded: its job fails at once."""
+def image_cost(data: ImageBytes) -> int | None:
+    """Return the cost of decoding an image, ms; None for one that cannot be decoded."""
     try:
         return decode_ms(read_header(data), len(data))
     except ImageError:
-        return 0
+        return None
 
 
 def image_costs(key: str, data: bytes, jobs: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -31,7 +31,7 @@ def image_costs(key: str, data: bytes, jobs: Iterable[tuple[str, str]]) -> dict[
     costs: dict[str, int] = {}
     for job_id, image in jobs:
         try:
-            costs[job_id] = image_cost(stored.image(image))
+            costs[job_id] = image_cost(stored.image(image)) or 0  # A bad one fails at once.
         except ObjectNotFoundError:
             continue  # Its job settles `failed`, as it would have in the installation that was copied.
     return costs

@@ -70,7 +70,7 @@ class Restorer:
         self._say(f"Redis: {manifest.redis.lines:,} entries written")
         costs = self._put_all(good, self._restoration.queued())
         self._installation.store(mark)
-        count = self._restoration.finish(Envelope(make_app(self._settings)), costs, mark)
+        count = self._restoration.finish(Envelope(make_app(self._settings)), costs, mark, manifest.taken_ms)
         self._say(f"Jobs that wait again: {count:,}")
         return manifest
 

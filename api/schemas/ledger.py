@@ -35,6 +35,14 @@ Pending = Annotated[int, Field(description="Jobs that have not settled.", exampl
 Duplicates = Annotated[
     int, Field(description="Images sent again under a known idempotency key.", ge=0, examples=[4])
 ]
+Recovered = Annotated[
+    int,
+    Field(
+        description="Images received whose jobs Redis had lost: `wastestream recover` found them in storage.",
+        ge=0,
+        examples=[0],
+    ),
+]
 
 
 class Sums(Output):
@@ -47,6 +55,7 @@ class Sums(Output):
     cancelled: Cancelled
     pending: Pending
     duplicates: Duplicates
+    recovered: Recovered
 
     @classmethod
     def of(cls, counts: Counts) -> Self:
@@ -74,6 +83,7 @@ class Row(Output):
     cancelled: Cancelled
     pending: Pending
     duplicates: Duplicates
+    recovered: Recovered
     balanced: Annotated[
         bool,
         Field(

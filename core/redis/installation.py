@@ -143,7 +143,8 @@ def _what_is_lost(mark: str | None, stored: str | None) -> str:
     if mark is None or mark.startswith(_NEW):
         return (
             "Redis has lost its data, or is another one than before: storage holds images of an installation "
-            "that Redis knows nothing of. Its jobs, results, ledger and API keys are missing."
+            "that Redis knows nothing of. Its jobs, results, ledger and API keys are missing: restore a "
+            "backup, or run `wastestream recover`, which makes jobs of the images."
         )
     if stored is None:
         return (

@@ -32,6 +32,7 @@
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
+| `ws:recovery` | hash | archived hour that is in the ledger to 1; `until`: moment of a restored backup (ms) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
@@ -86,6 +87,7 @@ API_KEYS_VERSION: Final = PREFIX + "keys:version"
 
 WORKERS: Final = PREFIX + "workers"
 INSTALLATION: Final = PREFIX + "installation"
+RECOVERY: Final = PREFIX + "recovery"
 UPLOAD_SECRET: Final = PREFIX + "uploads:secret"
 PING: Final = PREFIX + "ping"
 RIGHTS: Final = PREFIX + "rights"

@@ -96,13 +96,14 @@ class Restoration:
         """Return the id of each job that waits, with the key of its image."""
         return {job_id: _image_key(job_id, record) for job_id, record in self._queued.items()}
 
-    def finish(self, envelope: Envelope, costs_ms: Mapping[str, int], mark: str) -> int:
+    def finish(self, envelope: Envelope, costs_ms: Mapping[str, int], mark: str, taken_ms: int) -> int:
         """Let the jobs wait, with new messages, and open Redis in one step; return the number of jobs.
 
         Args:
             envelope: makes the messages.
             costs_ms: cost of decoding the image of each job, by id, if it is known.
             mark: id of the installation, which storage has already.
+            taken_ms: moment of the snapshot, for `core.redis.recovered`.
         """
         with translated(), self._client.pipeline(transaction=True) as pipe:
             for entry in self._waiting:
@@ -114,6 +115,7 @@ class Restoration:
                 for ids in self._messages(lane):
                     count += len(ids)
                     pipe.lpush(QUEUES[lane], self._message(envelope, lane, ids, costs_ms))
+            pipe.hset(keys.RECOVERY, "until", taken_ms)
             pipe.set(keys.INSTALLATION, mark)
             pipe.execute()
         return count

@@ -10,9 +10,10 @@ from infra.cli.target import target_command
 from infra.local.environment import clean_environment
 
 
-def _opened(settings: Settings) -> Settings:
+def opened(settings: Settings) -> Settings:
+    """Return the settings, after a look at the environment: variables of other storage must not join them."""
     clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
     return settings
 
 
-backup = target_command(_opened, command)
+backup = target_command(opened, command)

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "export": "Write results to CSV, JSON Lines or Parquet.",
     "backup": "Copy a running stack: jobs, results, ledger, keys and images.",
     "restore": "Restore a backup into an empty data folder.",
+    "recover": "Make jobs of stored images after Redis was lost.",
     "installation": "Report data loss; continue with the remaining data.",
     "worker": "Run workers on this machine for a stack on another machine.",
     "train": "Train a model on labelled images.",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import click
 
 from api.backup.command import restore as command
 from core.settings import Settings
+from infra.cli.backup import opened
 from infra.cli.target import Target, settings_of, target_command
 from infra.local.environment import clean_environment
 from infra.local.folder import DataFolder
@@ -25,9 +24,4 @@ class _Stopped(Target):
         return settings_of(folder)
 
 
-def _opened(settings: Settings) -> Settings:
-    clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
-    return settings
-
-
-restore = target_command(_opened, command, _Stopped)
+restore = target_command(opened, command, _Stopped)

@@ -79,7 +79,7 @@ def contents(client: Redis) -> dict[str, Any]:
         "stream": client.xrange,
         "string": client.get,
     }
-    left_out = {keys.INSTALLATION, keys.WITHDRAWN, keys.PING}
+    left_out = {keys.INSTALLATION, keys.RECOVERY, keys.WITHDRAWN, keys.PING}
     return {
         key: read[str(client.type(key))](key)
         for key in sorted(client.scan_iter(f"{keys.PREFIX}*"))
@@ -116,7 +116,7 @@ def test_a_snapshot_is_of_one_moment(
 
     restoration = Restoration(lossless(empty))
     restoration.write(map(Entry.from_line, lines))
-    restoration.finish(client.application.extensions["wastestream"].ingest._commits._envelope, {}, "mark")
+    restoration.finish(client.application.extensions["wastestream"].ingest._commits._envelope, {}, "mark", 0)
     assert contents(lossless(empty)) == contents(moment)
     restored = JobStore(connect(empty.redis_url.get_secret_value()))
     assert states(restored, waiting) == {JobState.QUEUED: 21}
