@@ -15,6 +15,7 @@ class Counts:
     """Numbers of images: received = classified + failed + expired + cancelled + pending.
 
     `duplicates` are images sent again under a known idempotency key; they do not count as received.
+    `recovered` are images received whose jobs the server had lost and found again in its storage.
     """
 
     received: int
@@ -24,6 +25,7 @@ class Counts:
     cancelled: int
     pending: int
     duplicates: int
+    recovered: int
 
 
 @dataclass(frozen=True)

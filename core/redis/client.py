@@ -105,17 +105,25 @@ class Client(redis.Redis):
         return RepeatedScript(self, script)
 
 
-def connect(address: RedisAddress | str, *, timeout: float = 5.0, kind: type[Client] = Client) -> redis.Redis:
+def connect(
+    address: RedisAddress | str,
+    *,
+    timeout: float = 5.0,
+    kind: type[Client] = Client,
+    lossless: bool = False,
+) -> redis.Redis:
     """Return a client that connects at its first call.
 
     Args:
         address: of the settings, or the URL of one server.
         timeout: seconds after which a call gives up, about.
         kind: class of the client, such as `core.redis.oom.OomTolerantRedis`.
+        lossless: whether bytes that are no UTF-8 become surrogates, and those bytes again.
     """
     pool = connection_pool(
         RedisAddress(address) if isinstance(address, str) else address,
         decode_responses=True,
+        encoding_errors="surrogateescape" if lossless else "strict",
         socket_timeout=timeout,
         socket_connect_timeout=min(timeout, _CONNECT_TIMEOUT),
         socket_keepalive=True,

@@ -21,9 +21,10 @@ import httpx
 from infra.lab.soak.clock_camera import ClockCameras, clock_cameras
 from infra.lab.soak.clock_pictures import read_picture
 from infra.lab.soak.network import Network
-from infra.lab.stack import Stack, free_ports, wait_for
+from infra.lab.stack import Stack, wait_for
 from infra.local.checkout import REPOSITORY
 from infra.local.errors import StackError
+from infra.local.ports import free_ports
 from wastestream import Client
 
 CUT: Final = 1 / 6
