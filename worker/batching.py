@@ -29,6 +29,7 @@ from worker import child
 from worker.buffer import Buffer
 from worker.classify import Result, Retry
 from worker.shutdown import Shutdown
+from worker.spans import record_batch
 from worker.stats import Stats
 from worker.time_limit import time_limit
 from worker.transport.channel import RECHECK_SECONDS
@@ -151,13 +152,14 @@ class Batcher:
             seconds = time.monotonic() - started
             self._task.stats.end(len(entries), seconds, returned.stage_times)
             metrics.merge(returned.counts)
+            record_batch(entries, began_ns, returned.stage_times)
             self._on_results(entries, returned.results, seconds)
 
         def on_crash(failure: Any) -> None:
             self._cancel_timeout(timeout)
             self._on_crash(entries, failure)
 
-        started = time.monotonic()
+        began_ns, started = time.time_ns(), time.monotonic()
         timeout = self._start_timeout(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.stats.begin((entry.lane, entry.request.id) for entry in entries)
@@ -226,7 +228,9 @@ class Batcher:
 
     def _on_crash(self, entries: list[Entry], failure: Any) -> None:
         """Retry each job of a batch isolated: the child died, hung or raised."""
-        logger.error("A batch of %d ended without a result: %s", len(entries), failure.exception)
+        logger.error(
+            "A batch of %d ended without a result: %s", len(entries), failure.exception, extra=_jobs(entries)
+        )
         for entry in entries:
             entry.isolated = True
             state.active_requests.discard(entry.request)
@@ -243,7 +247,10 @@ class Batcher:
         self._buffer.requeue(entries)
         self._backoff = min(MAX_BACKOFF, max(MIN_BACKOFF, 2 * self._backoff))
         logger.warning(
-            "%d jobs not settled: storage or Redis is down; retry in %.2f s", len(entries), self._backoff
+            "%d jobs not settled: storage or Redis is down; retry in %.2f s",
+            len(entries),
+            self._backoff,
+            extra=_jobs(entries),
         )
         if not self._is_backing_off:
             self._is_backing_off = True
@@ -260,7 +267,7 @@ class Batcher:
         entry.retries += 1
         self._awaiting_retry += 1
         metrics.PUT_BACK.add("unserved")
-        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds)
+        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds, extra=_jobs([entry]))
         self._consumer.timer.call_after(seconds, self._retry, (entry,))
 
     def _retry(self, entry: Entry) -> None:
@@ -331,6 +338,12 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
             task.batcher.close()
         task.batcher = Batcher(task, app, consumer)
         return task.batcher.receive
+
+
+def _jobs(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what a log says about the jobs of a record."""
+    ids = [entry.request.id for entry in entries]
+    return {"job_id": ids[0]} if len(ids) == 1 else {"job_ids": ids}
 
 
 def _report(entry: Entry, result: Result, seconds: float) -> None:

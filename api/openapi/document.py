@@ -184,7 +184,7 @@ def _operation(
     )
     scope = scope_of(app, rule.endpoint)
     document: dict[str, Any] = {
-        "operationId": rule.endpoint.replace(".", "_"),
+        "operationId": described.name,
         "tags": [rule.endpoint.partition(".")[0]],
         "summary": summary.rstrip("."),
         "description": " ".join(description.split()),

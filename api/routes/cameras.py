@@ -26,7 +26,7 @@ _UNKNOWN = CameraStatus(About(), None)
 @blueprint.get("")
 @requires(Scope.READ)
 @by_camera
-@operation({200: Answer("The cameras.", Cameras)})
+@operation("listCameras", {200: Answer("The cameras.", Cameras)})
 def show() -> Response:
     """List the cameras.
 
@@ -41,6 +41,7 @@ def show() -> Response:
 @requires(Scope.ADMIN)
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "describeCamera",
     {200: Answer("The camera.", CameraOutput)},
     problems=[ProblemType.INVALID_CAMERA_ID],
     body=Body(CameraAbout),
@@ -59,6 +60,7 @@ def describe(camera: str) -> Response:
 @blueprint.delete("/<camera>")
 @requires(Scope.ADMIN)
 @operation(
+    "deleteCamera",
     {200: Answer("The camera as it was.", CameraOutput)},
     problems=[ProblemType.INVALID_CAMERA_ID, ProblemType.CAMERA_NOT_FOUND, ProblemType.CAMERA_BUSY],
 )
@@ -78,6 +80,7 @@ def delete(camera: str) -> Response:
 @requires(Scope.ADMIN)
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "renameCamera",
     {200: Answer("The camera with its new name.", CameraOutput)},
     problems=[
         ProblemType.INVALID_CAMERA_ID,
@@ -104,6 +107,7 @@ def rename(camera: str) -> Response:
 @by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "reportCamera",
     {202: Answer("The report was taken.", Reported)},
     problems=[
         ProblemType.INVALID_CAMERA_ID,

@@ -113,6 +113,7 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 @by_camera
 @accepts_body(MAX_BYTES, SINGLE)
 @operation(
+    "uploadImage",
     {202: Answer("The job.", QueuedJob, headers=["Location", "Retry-After", *_LIMITS])},
     problems=[ProblemType.INVALID_PARAMETER, *_UPLOAD_PROBLEMS],
     query=WaitQuery,
@@ -175,6 +176,7 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
 @by_camera
 @accepts_body(MAX_BULK_BYTES, BULK)
 @operation(
+    "uploadImages",
     {202: Answer("The outcome of each file.", BulkOutcome, headers=_LIMITS)},
     problems=[
         ProblemType.INVALID_PARAMETER,

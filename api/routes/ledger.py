@@ -44,6 +44,7 @@ class Span:
 @requires(Scope.READ)
 @by_camera
 @operation(
+    "getLedger",
     {200: Answer("Rows of the ledger.", LedgerPage, ["text/csv"], ["Content-Disposition"])},
     problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN],
     query=LedgerQuery,

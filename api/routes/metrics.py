@@ -24,7 +24,7 @@ blueprint = Blueprint("metrics", __name__)
 
 @blueprint.get("/metrics")
 @requires(Scope.READ)
-@operation({200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
+@operation("getMetrics", {200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
 def show() -> Response:
     """Read the metrics.
 

@@ -14,7 +14,7 @@ from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
 from wastestream.ledger import Ledger
-from wastestream.many import CONCURRENCY, Images, Outcome, Run
+from wastestream.many import CONCURRENCY, Images, Outcome, Pipeline
 from wastestream.progress import Report
 from wastestream.requests import Moment
 from wastestream.retry import Retry
@@ -55,8 +55,8 @@ class AsyncClient:
         self, images: Images, *, concurrency: int = CONCURRENCY, progress: Report | bool = False
     ) -> AsyncIterator[Outcome]:
         """See `Client.classify_many`. The iterable may be asynchronous."""
-        run = Run(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
-        return run.outcomes()
+        pipeline = Pipeline(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
+        return pipeline.outcomes()
 
     async def upload(self, image: Image | Content) -> Job:
         """See `Client.upload`."""
@@ -66,8 +66,8 @@ class AsyncClient:
         self, images: Images, *, concurrency: int = CONCURRENCY, progress: Report | bool = False
     ) -> AsyncIterator[Outcome]:
         """See `Client.upload_many`. The iterable may be asynchronous."""
-        run = Run(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
-        return run.outcomes()
+        pipeline = Pipeline(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
+        return pipeline.outcomes()
 
     async def job(self, job_id: str) -> Job:
         """See `Client.job`."""

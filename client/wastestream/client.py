@@ -14,7 +14,7 @@ from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
 from wastestream.ledger import Ledger
-from wastestream.many import CONCURRENCY, Outcome, Run
+from wastestream.many import CONCURRENCY, Outcome, Pipeline
 from wastestream.progress import Report
 from wastestream.requests import Moment
 from wastestream.retry import Retry
@@ -97,8 +97,8 @@ class Client:
             GaveUpError: the server was unreachable, or settled no image, for too long. Before an error is
                 raised, each image that was taken has an outcome.
         """
-        many = Run(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
-        return iterate(many.outcomes())
+        pipeline = Pipeline(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
+        return iterate(pipeline.outcomes())
 
     def upload(self, image: Image | Content) -> Job:
         """Send one image and return its job as soon as the image is safe; `wait` has the result later.
@@ -116,8 +116,8 @@ class Client:
         progress: Report | bool = False,
     ) -> Iterator[Outcome]:
         """Send many images as `classify_many` does; yield the outcome of each as soon as it is accepted."""
-        many = Run(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
-        return iterate(many.outcomes())
+        pipeline = Pipeline(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
+        return iterate(pipeline.outcomes())
 
     def job(self, job_id: str) -> Job:
         """Return a job as it is now."""

@@ -19,7 +19,7 @@ from core.hours import hour_of
 from core.ids import accepted_ms, packed_id
 from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
 from core.lanes import LANES, OTHER, max_queued_for
-from core.metrics import REDIS_SECONDS
+from core.metrics import REDIS_SECONDS, Timer
 from core.redis import keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
 from core.redis.client import translated
@@ -104,7 +104,7 @@ class JobStore:
         queue: str,
         messages: Sequence[str],
         *,
-        together: bool = False,
+        one_call: bool = False,
     ) -> list[Accepted | Rejection]:
         """Record the jobs of each submission as queued, all or nothing of it, and enqueue the messages.
 
@@ -115,7 +115,7 @@ class JobStore:
             lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
             messages: from `core.messages`, together naming every job.
-            together: whether they are of one call and one client. Then the queue must have places for all
+            one_call: whether they are of one call and one client. Then the queue must have places for all
                 that are new, and their rate limit an image left, or all of these are rejected.
 
         Returns:
@@ -143,21 +143,19 @@ class JobStore:
             self._key_cameras,
             self.installation,
             len(submissions),
-            int(together),
+            int(one_call),
         ]
         for submission in submissions:
             arguments += submission.arguments()
-        began = time.perf_counter()
-        with translated():
+        with translated(), Timer(REDIS_SECONDS, "accept"):
             answers = cast(list[str], self.replication.run(self._accept, names, [*arguments, *messages]))
-        REDIS_SECONDS.observe(time.perf_counter() - began, "accept")
         if answers == ["lost"]:
             raise DataLostError(
                 "Redis has lost its data, or is another one than before; nothing was accepted."
             )
         answered = list(zip(submissions, answers, strict=True))
         demand = sum(
-            len(new.jobs) for new, answer in answered if together and not answer.startswith("known ")
+            len(new.jobs) for new, answer in answered if one_call and not answer.startswith("known ")
         )
         return [
             self._outcome(submission, lane, answer, demand or len(submission.jobs))
@@ -285,12 +283,10 @@ class JobStore:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
             arguments += _prediction_fields(outcome.prediction)
             arguments += [outcome.error or "", packed_id(outcome.job_id)]
-        began = time.perf_counter()
-        with translated():
+        with translated(), Timer(REDIS_SECONDS, "settle"):
             withdrawn, *states = self._settle(
                 [keys.SERVICE_RATE, keys.WITHDRAWN, keys.EXPIRING, *keys.PENDING.values()], arguments
             )
-        REDIS_SECONDS.observe(time.perf_counter() - began, "settle")
         self.has_withdrawn = bool(withdrawn)
         return [JobState(state) if state else None for state in states]
 

@@ -10,6 +10,7 @@
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
+| `ws:feed:start` | string | cursor after the last entry that was removed from the feed |
 | `ws:streams` | hash | API process to the number of its event streams, and when (`core.redis.streams`) |
 | `ws:sinks` | hash | sink to its cursor (`core.redis.sinks`) |
 | `ws:sinks:errors` | hash | sink to the error that stops it |
@@ -70,6 +71,7 @@ SERVICE_RATE: Final = PREFIX + "service_rate"
 ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
+FEED_START: Final = FEED + ":start"
 STREAMS: Final = PREFIX + "streams"
 WAITING: Final = PREFIX + "waiting"
 METRICS: Final = PREFIX + "metrics"

@@ -46,6 +46,11 @@ class PendingJobs:
         }
         return seconds * 1000 + microseconds // 1000, jobs
 
+    def oldest_seconds(self) -> float:
+        """Return for how long the oldest job has waited; 0 without one."""
+        now, jobs = self.oldest()
+        return max([0.0, *((now - accepted) / 1000 for _, accepted in jobs.values())])
+
     def accepted_ms(self, lane: str, job_id: str) -> int | None:
         """Return a job's time of acceptance; None once it has settled."""
         with translated():

@@ -49,15 +49,15 @@ _ELSEWHERE: Final = {
 _TARGET: Final = "http://127.0.0.1:9/"  # nobody listens there
 _WEBHOOK: Final = "5f2b8c0d9e7a4136"  # in examples
 
-_STREAM: Final = "events_stream"  # an operation whose response does not end
+_STREAM: Final = "streamEvents"  # an operation whose response does not end
 
 _PARTS: Final = {
-    "cameras_delete": "camera",
-    "cameras_rename": "camera",
-    "jobs_cancel": "queued",
-    "retries_retry": "expired",
-    "webhooks_delete": "webhook",
-    "webhooks_replay": "webhook",
+    "deleteCamera": "camera",
+    "renameCamera": "camera",
+    "cancelJob": "queued",
+    "retryJob": "expired",
+    "deleteWebhook": "webhook",
+    "replayWebhook": "webhook",
 }
 """Operation to the fixture with the id that its example takes; others take the id of a classified job."""
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import redis
 
+from core import logs
 from core.errors import RedisUnavailableError, SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
@@ -25,12 +26,11 @@ from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 from worker.sinks.archive import ArchiveSink
 from worker.sinks.leadership import Leadership
-from worker.sinks.runner import Runner, Sink
+from worker.sinks.runner import GATHER_SECONDS, Runner, Sink
 from worker.sinks.webhook_manager import WebhookManager
 
 logger = logging.getLogger(__name__)
 
-_GATHER_SECONDS: Final = 0.25  # between two reads of the feed while results come
 _STOP_SECONDS: Final = 15.0  # for the deliveries in progress
 
 
@@ -61,7 +61,7 @@ def run(settings: Settings, stop: threading.Event) -> int:
     """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
     client = connect(settings.redis, kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
-    recent = RecentResults(ResultReader(feed, JobStore(client)), gather=_GATHER_SECONDS)
+    recent = RecentResults(ResultReader(feed, JobStore(client)), gather=GATHER_SECONDS)
     leadership = Leadership(client)
     sinks = sinks_of(settings, client, recent)
     off = {ARCHIVE, MQTT}.difference(sink.name for sink in sinks)
@@ -104,11 +104,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    logging.basicConfig(
-        level=settings.log_level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logs.set_up(settings.log_level, "sinks")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
