@@ -7,6 +7,7 @@ import sys
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from api.app import create_app
 from api.auth.key_cache import KeyCache, settings_key
@@ -14,6 +15,7 @@ from api.auth.policy import check_address
 from api.installation import LOST
 from api.server.gunicorn_worker import GRACEFUL_TIMEOUT, HttpWorker
 from api.server.server import raise_file_limit
+from core import logs
 from core.errors import SettingsError
 from core.memory import keep_freed_memory
 from core.redis.api_keys import KeyStore
@@ -23,6 +25,16 @@ from core.settings import Settings, load_settings
 
 _MAX_KEPT: Final = 64 * 1024 * 1024
 """Bytes of freed memory that a process keeps for its next bulk upload."""
+
+
+class _RootLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's messages, in the log of the program."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave the handlers to the root logger."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -45,6 +57,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "timeout": 60,  # seconds without a heartbeat after which gunicorn replaces a process
             "graceful_timeout": GRACEFUL_TIMEOUT,
             "loglevel": self._settings.log_level.lower(),
+            "logger_class": _RootLogger,
             "post_fork": _keep_freed_memory,
             "control_socket_disable": True,  # an unused socket in the home folder
         }
@@ -62,7 +75,7 @@ def _keep_freed_memory(_server: Any, _worker: Any) -> None:
 
 def _check_address(settings: Settings) -> None:
     """Check the address with a Redis connection of its own: gunicorn forks its processes later."""
-    client = connect(settings.redis_url.get_secret_value())
+    client = connect(settings.redis)
     try:
         check_address(settings, KeyCache(KeyStore(client), settings_key(settings)))
     except SettingsError:
@@ -84,6 +97,7 @@ def main() -> int:
     """Serve until the process must stop; return the exit code."""
     try:
         settings = load_settings()
+        logs.set_up(settings.log_level, "api")
         _check_address(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")

@@ -8,11 +8,12 @@ from typing import Any
 from flask import Flask
 
 from api.auth import policy
-from api.http import default_headers, problems, proxy, request_id
+from api.http import default_headers, problems, proxy, request_id, route
 from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
 from api.routes import (
     arguments,
+    cameras,
     events,
     images,
     jobs,
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     deps = app.extensions["wastestream"] = Services.open(settings)
     problems.register(app, deps.disk)
+    route.register(app)
     request_id.register(app)
     default_headers.register(app)
     policy.register(app, policy.Auth(settings, deps.key_cache, deps.integrity))
@@ -68,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         results,
         events,
         webhooks,
+        cameras,
         ledger,
         metrics,
         probes,

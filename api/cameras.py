@@ -1,4 +1,4 @@
-"""Commands `cameras list` and `cameras forget`: `wastestream cameras`, `python -m api.cameras`."""
+"""Commands `cameras list`, `rename` and `forget`: `wastestream cameras`, `python -m api.cameras`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from core.cameras import camera_id
 from core.errors import CameraBusyError, KeyNotFoundError
 from core.hours import start_of
 from core.redis.api_keys import KeyStore
+from core.redis.camera_names import CameraNames
 from core.redis.client import connect
 from core.redis.ledger import Camera, Ledger
 from core.settings import Settings, load_settings
@@ -24,13 +25,15 @@ class CameraRegistry:
     """The cameras in Redis, and the API keys that introduced them."""
 
     ledger: Ledger
+    names: CameraNames
     keys: KeyStore
 
     @classmethod
     def of(cls, settings: Settings) -> CameraRegistry:
         """Return the cameras in the Redis of the settings."""
-        client = connect(settings.redis_url.get_secret_value())
-        return cls(Ledger(client), KeyStore(client))
+        client = connect(settings.redis)
+        names = CameraNames(client, retention=settings.ledger_retention_days * 86_400)
+        return cls(Ledger(client), names, KeyStore(client))
 
     def names_introduced_by(self, name_or_id: str) -> list[str]:
         """Return the cameras that a key introduced; it may be revoked.
@@ -89,7 +92,7 @@ def forget(opened: Callable[[], CameraRegistry], *, names: tuple[str, ...], key:
     registry, busy = opened(), False
     for name in registry.names_introduced_by(key) if key else map(camera_id, names):
         try:
-            images = registry.ledger.forget_camera(name)
+            images = registry.names.forget(name)
         except CameraBusyError as error:
             click.echo(str(error), err=True)
             busy = True
@@ -99,7 +102,25 @@ def forget(opened: Callable[[], CameraRegistry], *, names: tuple[str, ...], key:
         raise SystemExit(1)
 
 
-COMMANDS: Final = (list_cameras, forget)
+@click.command()
+@click.argument("name")
+@click.argument("new_name")
+@click.option("--merge", is_flag=True, help="Add the counts to those of a camera that has the new name.")
+@click.pass_obj
+def rename(opened: Callable[[], CameraRegistry], *, name: str, new_name: str, merge: bool) -> None:
+    """Rename a camera in the ledger, in its description and in what its gateway reports.
+
+    Jobs, results, images and the archive keep the old name. Correct the name at the sender first. A camera
+    with jobs in progress is not renamed, and the exit code is then 1.
+    """
+    name, new_name = camera_id(name), camera_id(new_name)
+    images = opened().names.rename(name, new_name, merge=merge)
+    click.echo(
+        f"Renamed the camera {name} to {new_name} ({images:,} images, whose results keep the old name)."
+    )
+
+
+COMMANDS: Final = (list_cameras, rename, forget)
 """Commands of a group whose `obj` is a function that opens the `CameraRegistry`."""
 
 
@@ -120,7 +141,7 @@ def _as_json(camera: Camera, names: dict[str, str]) -> dict[str, Any]:
 @click.group(cls=CommandGroup, commands=COMMANDS)
 @click.pass_context
 def cameras(context: click.Context) -> None:
-    """List and forget cameras in the Redis at WASTESTREAM_REDIS_URL."""
+    """List, rename and forget cameras in the Redis at WASTESTREAM_REDIS_URL."""
     context.obj = lambda: CameraRegistry.of(load_settings())
 
 

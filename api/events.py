@@ -37,8 +37,10 @@ class JobEvents:
     """
 
     def __init__(self, client: redis.Redis, max_waiting: int) -> None:
+        self.waiting = 0
+        """Number of requests that wait now."""
         self._client = client
-        self._slots = threading.BoundedSemaphore(max_waiting)
+        self._max_waiting = max_waiting
         self._events: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._lock = threading.Lock()
         self._listener: threading.Thread | None = None
@@ -47,13 +49,13 @@ class JobEvents:
 
     def wait_settled(self, job_id: str, read: Callable[[str], Job | None], seconds: float) -> Job | None:
         """Return the job as soon as its state is terminal, or after `seconds`; None if it is unknown."""
-        if seconds <= 0 or not self._slots.acquire(blocking=False):
+        if seconds <= 0 or not self._begin():
             return read(job_id)
         try:
             with self._subscribe(job_id) as event:
                 return self._wait(job_id, read, seconds, event)
         finally:
-            self._slots.release()
+            self._end()
 
     def wait_any(self, recent: RecentResults, read: Callable[[], bool], seconds: float) -> bool:
         """Return true as soon as `read` does, false after `seconds`; call it after jobs have settled.
@@ -63,7 +65,7 @@ class JobEvents:
             read: returns whether there is a result.
             seconds: to wait at most.
         """
-        if seconds <= 0 or not self._slots.acquire(blocking=False):
+        if seconds <= 0 or not self._begin():
             return read()
         woken, deadline = threading.Event(), time.monotonic() + seconds
         recent.subscribe(woken.set)
@@ -78,7 +80,18 @@ class JobEvents:
                 woken.clear()
         finally:
             recent.unsubscribe(woken.set)
-            self._slots.release()
+            self._end()
+
+    def _begin(self) -> bool:
+        """Return whether one more request may wait."""
+        with self._lock:
+            may_wait = self.waiting < self._max_waiting
+            self.waiting += may_wait
+        return may_wait
+
+    def _end(self) -> None:
+        with self._lock:
+            self.waiting -= 1
 
     def _wait(
         self, job_id: str, read: Callable[[str], Job | None], seconds: float, event: threading.Event

@@ -62,7 +62,7 @@ COMMANDS: Final = (show, renew)
 
 def installation_of(settings: Settings) -> Installation:
     """Return the installation in the Redis and storage of the settings."""
-    return Installation(connect(settings.redis_url.get_secret_value()), ObjectStore(settings))
+    return Installation(connect(settings.redis), ObjectStore(settings))
 
 
 @click.group(cls=CommandGroup, commands=COMMANDS)

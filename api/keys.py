@@ -170,7 +170,7 @@ COMMANDS: Final = (create, list_keys, revoke)
 
 def store_of(settings: Settings) -> KeyStore:
     """Return the keys in the Redis of the settings."""
-    return KeyStore(connect(settings.redis_url.get_secret_value()))
+    return KeyStore(connect(settings.redis))
 
 
 def _scopes(key: Key) -> str:

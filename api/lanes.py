@@ -30,7 +30,7 @@ class LaneControl:
     @classmethod
     def of(cls, settings: Settings) -> LaneControl:
         """Return the control of the settings' Redis; pausing works also while it is out of memory."""
-        client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
+        client = connect(settings.redis, kind=OomTolerantRedis)
         return cls(Pauses(client), JobStore(client))
 
     def queue(self) -> QueueState:

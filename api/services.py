@@ -18,18 +18,25 @@ from api.readiness import ReadinessCheck
 from core.disk import Disk
 from core.messages import Envelope, make_app
 from core.redis.api_keys import KeyStore
+from core.redis.camera_names import CameraNames
+from core.redis.camera_reports import CameraReports
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.installation import Installation
 from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
+from core.redis.keys import STREAMS, WAITING
 from core.redis.ledger import Ledger
+from core.redis.metrics import MetricStore, Reporter
+from core.redis.oom import OomTolerantRedis
 from core.redis.pauses import Pauses
+from core.redis.pending import PendingJobs
 from core.redis.recent_results import RecentResults
 from core.redis.results import ResultReader
+from core.redis.row_pending import RowPending
 from core.redis.server import RedisServer
 from core.redis.sinks import SinkStore
-from core.redis.streams import StreamCounts
+from core.redis.streams import ProcessCounts
 from core.redis.upload_secret import UploadSecret
 from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
@@ -49,9 +56,16 @@ class Services:
     index: JobIndex
     workers: WorkerRegistry
     ledger: Ledger
+    camera_reports: CameraReports
+    camera_names: CameraNames
+    pending: PendingJobs
+    row_pending: RowPending
     feed: Feed
     recent: RecentResults
-    streams: StreamCounts
+    streams: ProcessCounts
+    waiting: ProcessCounts
+    metrics: MetricStore
+    reporter: Reporter
     sinks: SinkStore
     webhooks: WebhookStore
     objects: ObjectStore
@@ -67,21 +81,23 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Return services that connect when they are first used."""
-        client = connect(settings.redis_url.get_secret_value())
+        client = connect(settings.redis)
         jobs = JobStore(
             client,
             retention_hours=settings.retention_hours,
             max_queued=settings.max_queued,
             max_cameras=settings.max_cameras,
             key_cameras=settings.key_cameras,
+            replicas=settings.redis_replicas,
         )
         feed = Feed(client, retention_hours=settings.retention_hours)
-        server, disk = RedisServer(client), Disk(settings.disk)
+        server, disk = RedisServer(client, jobs.replication), Disk(settings.disk)
         workers, ledger, objects = WorkerRegistry(client), Ledger(client), ObjectStore(settings)
         recent = RecentResults(ResultReader(feed, jobs), gather=_GATHER_SECONDS)
         envelope = Envelope(make_app(settings))
         commits = Commits(jobs, objects, envelope)
         ingest, index = Ingest(jobs, commits, server, disk), JobIndex(client)
+        retention = settings.ledger_retention_days * 86_400
         integrity = Integrity(Installation(client, objects), jobs)
         return cls(
             settings=settings,
@@ -89,9 +105,16 @@ class Services:
             index=index,
             workers=workers,
             ledger=ledger,
+            camera_reports=CameraReports(client, max_cameras=settings.max_cameras, retention=retention),
+            camera_names=CameraNames(client, retention=retention),
+            pending=PendingJobs(client),
+            row_pending=RowPending(client),
             feed=feed,
             recent=recent,
-            streams=StreamCounts(client),
+            streams=ProcessCounts(client, STREAMS),
+            waiting=ProcessCounts(client, WAITING),
+            metrics=MetricStore(client),
+            reporter=Reporter(connect(settings.redis, kind=OomTolerantRedis)),
             sinks=SinkStore(client, feed),
             webhooks=WebhookStore(client),
             objects=objects,

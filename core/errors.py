@@ -59,6 +59,14 @@ class RedisUnavailableError(WastestreamError):
     """Raised when Redis cannot be reached or cannot write; trying again later can help."""
 
 
+class RedisRejectedError(RedisUnavailableError):
+    """Raised when Redis or a Sentinel rejects the connection; the message names the setting to correct."""
+
+
+class NotReplicatedError(RedisUnavailableError):
+    """Raised when too few replicas have confirmed a write in time; the master has done it."""
+
+
 class RedisFullError(RedisUnavailableError):
     """Raised when Redis has no memory for more (`maxmemory`), so that nothing was recorded for certain."""
 
@@ -92,7 +100,11 @@ class CameraNotFoundError(WastestreamError):
 
 
 class CameraBusyError(WastestreamError):
-    """Raised when a camera cannot be forgotten because jobs of its images have not settled."""
+    """Raised when a camera cannot be renamed or forgotten: jobs of its images have not settled."""
+
+
+class CameraExistsError(WastestreamError):
+    """Raised when a camera cannot be renamed because another one has the new name."""
 
 
 class WebhookNotFoundError(WastestreamError):

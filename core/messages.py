@@ -19,7 +19,7 @@ from redis.connection import parse_url
 from ulid import ULID
 
 from core.lanes import LANES, SINGLE
-from core.redis_url import TLS
+from core.redis_url import TLS, UNIX, RedisAddress
 from core.settings import Settings
 from core.shards import job_id_of
 
@@ -40,6 +40,13 @@ IMAGES: Final = "images"
 COSTS: Final = "costs_ms"
 """Header with the cost of decoding each image (`core.cost`); absent if all cost little."""
 
+FORMAT: Final = 1
+"""Version of messages and stored objects. Workers read this one and older ones: raise it with a change that
+an older worker would misread, so that `api.rollout` waits for newer workers."""
+
+ADDRESS: Final = "address"
+"""Option of the transport with the `RedisAddress` by which workers connect (`worker.transport.channel`)."""
+
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
 
@@ -49,7 +56,7 @@ Living workers renew theirs every 2 s (`worker.transport.leases`): a slow batch 
 
 def make_app(settings: Settings) -> Celery:
     """Return a Celery app that knows the broker; `worker.app` adds the task to it."""
-    url, tls = _broker(settings.redis_url.get_secret_value())
+    url, tls = _broker(settings.redis)
     app = Celery("wastestream", broker=url, set_as_current=False)
     app.conf.update(
         broker_use_ssl=tls,
@@ -70,6 +77,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # such as Redis out of memory: wait for it, do not end
         broker_transport_options={
+            ADDRESS: settings.redis,
             "priority_steps": [0],
             "visibility_timeout": VISIBILITY_TIMEOUT,
             "unacked_restore_interval": 2,
@@ -86,18 +94,20 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-def _broker(url: str) -> tuple[str, dict[str, Any] | None]:
-    """Return Redis' URL as Celery's `broker_url` and `broker_use_ssl`; None without TLS.
+def _broker(redis: RedisAddress) -> tuple[str, dict[str, Any] | None]:
+    """Return Celery's `broker_url` and `broker_use_ssl`; None without TLS.
 
-    kombu takes the scheme for the transport's name, which for workers is our own. By the scheme alone they
-    would speak without TLS and send the password in clear text.
+    Workers connect by the address itself. Flower reads the URL; it also is what Celery's log shows.
     """
-    address, _, _ = url.partition("?")
-    if not url.startswith(f"{TLS}://"):
+    address, _, options = redis.url.partition("?")
+    if redis.url.startswith(f"{UNIX}://"):
+        # Only a name: kombu's own scheme for socket files would also choose its own transport.
+        return f"redis://socket-file/{options.partition('=')[2]}", None
+    if not redis.url.startswith(f"{TLS}://"):
         return address, None
-    parsed: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-    options = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
-    return address, {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **options}
+    parsed: dict[str, Any] = parse_url(redis.url)  # type: ignore[no-untyped-call]
+    tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
+    return address, {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **tls}
 
 
 class Envelope:

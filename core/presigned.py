@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.s3 import bucket_url, credentials_of, folder_of
 from core.settings import Settings
 
 
@@ -9,8 +10,9 @@ class PutUrls:
     """Makes URLs for the address at which clients reach the S3 server. No call to the server is needed."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bucket_url = f"{settings.s3_public_endpoint.rstrip('/')}/{settings.s3_bucket}"
-        self._settings = settings
+        self._folder_url = f"{bucket_url(settings, settings.s3_public_endpoint)}/{folder_of(settings)}"
+        self._region = settings.s3_region
+        self._credentials = credentials_of(settings)
 
     def sign(self, key: str, media_type: str, size: int, seconds: int) -> str:
         """Return the URL with which an object can be put for some seconds.
@@ -31,13 +33,10 @@ class PutUrls:
 
         request = AWSRequest(
             "PUT",
-            f"{self._bucket_url}/{key}",
+            f"{self._folder_url}{key}",
             headers={"Content-Type": media_type, "Content-Length": str(size)},
         )
-        credentials = Credentials(
-            self._settings.s3_access_key.get_secret_value(),
-            self._settings.s3_secret_key.get_secret_value(),
-            self._settings.s3_session_token.get_secret_value() or None,
+        S3SigV4QueryAuth(Credentials(*self._credentials()), "s3", self._region, expires=seconds).add_auth(
+            request
         )
-        S3SigV4QueryAuth(credentials, "s3", self._settings.s3_region, expires=seconds).add_auth(request)
         return str(request.url)

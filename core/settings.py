@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import SettingsError
-from core.redis_url import check_redis_url
+from core.redis_url import RedisAddress, check_master_url, check_redis_url, read_sentinels
 from core.webhook_target import Network
 
 PREFIX: Final = "WASTESTREAM_"
@@ -49,8 +50,30 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="URL of Redis, which holds the queue, job records and ledger.",
     )
+    redis_sentinels: str = Field(
+        "", description="Sentinels that know the address of Redis, separated by commas; empty for none."
+    )
+    redis_sentinel_password: SecretStr = Field(SecretStr(""), description="Password of the Sentinels.")
+    redis_replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Number of Redis' replicas that confirm an upload before it is accepted.",
+    )
     s3_endpoint: str = Field(
         "http://127.0.0.1:8333", pattern=r"^https?://[^/]+/?$", description="URL of the S3 server."
+    )
+    s3_credentials: Literal["keys", "aws"] = Field(
+        "keys", description="Source of the credentials for the S3 server."
+    )
+    s3_addressing: Literal["path", "virtual"] = Field(
+        "path", description="Place of the bucket's name in URLs of the S3 server."
+    )
+    s3_prefix: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*)?$",
+        max_length=200,
+        description="Folder of the bucket for everything of this installation; empty for the whole bucket.",
     )
     s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the S3 server.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the S3 server.")
@@ -168,6 +191,20 @@ class Settings(BaseSettings):
         check_redis_url(value.get_secret_value())
         return value
 
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _are_sentinels(cls, value: str) -> str:
+        read_sentinels(value)
+        return value
+
+    @model_validator(mode="after")
+    def _name_a_master(self) -> Settings:
+        if self.redis_sentinels:
+            check_master_url(self.redis_url.get_secret_value())
+        elif self.redis_sentinel_password.get_secret_value():
+            raise ValueError(f"{PREFIX}REDIS_SENTINEL_PASSWORD needs {PREFIX}REDIS_SENTINELS, which is empty")
+        return self
+
     @field_validator("mqtt_url")
     @classmethod
     def _is_mqtt_url(cls, value: SecretStr) -> SecretStr:
@@ -206,6 +243,15 @@ class Settings(BaseSettings):
             raise ValueError(RATE_RULE)
         return value
 
+    @property
+    def redis(self) -> RedisAddress:
+        """Address of Redis, of all settings that belong to it."""
+        return RedisAddress(
+            self.redis_url.get_secret_value(),
+            read_sentinels(self.redis_sentinels),
+            self.redis_sentinel_password.get_secret_value(),
+        )
+
     @cached_property
     def reachable(self) -> bool:
         """Whether the API listens where other machines can reach it."""
@@ -226,7 +272,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            ": ".join(filter(None, (_variable(item["loc"]), item["msg"])))
             for item in error.errors(include_input=False)  # a wrong value may hold a secret
         )
         raise SettingsError(f"Invalid settings: {wrong}. docs/settings.md explains each.") from error
+
+
+def _variable(location: Sequence[int | str]) -> str:
+    """Return the variable of a setting; empty for an error about several, which names them itself."""
+    return f"{PREFIX}{'_'.join(map(str, location)).upper()}" if location else ""

@@ -61,7 +61,7 @@ class Lesson:
 
 
 @dataclass
-class Run:
+class TrainingState:
     """A network in training, the moving average of its weights, its best, and the optimizer."""
 
     network: Model
@@ -154,7 +154,7 @@ def fit_linear(
     return kernel.astype(np.float32), float(targets.mean() - mean @ kernel)
 
 
-def start(network: Model, config: FineTuneConfig) -> Run:
+def start(network: Model, config: FineTuneConfig) -> TrainingState:
     """Prepare fine-tuning of a student whose heads are set; average and best are its copies."""
     unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
     copies = [build_student(empty_backbone(), dropout=config.dropout) for _ in range(2)]
@@ -164,11 +164,11 @@ def start(network: Model, config: FineTuneConfig) -> Run:
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
     average, best = copies
-    return Run(network, average, best, optimizer)
+    return TrainingState(network, average, best, optimizer)
 
 
 def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
-    run: Run,
+    state: TrainingState,
     position: Position,
     train: ImageSet,
     lesson: Lesson,
@@ -183,10 +183,10 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
 
     After `patience` epochs without an improvement, the epochs in which colours settle follow.
 
-    `run` and `position` change in place; `run.best` ends as the average after the best epoch.
+    `state` and `position` change in place; `state.best` ends as the average after the best epoch.
 
     Args:
-        run: the networks in training.
+        state: the networks in training.
         position: the start; kept up to date for `save`.
         train: images at `data.cache_side`.
         lesson: targets beside the labels.
@@ -213,13 +213,13 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
             kind = side, _ = config.sides[position.epoch], config.settles(position.epoch)
             if kind not in step_at:
                 source, changes = train.pixels.shape[1:], config.augmentation(position.epoch)
-                step_at[kind] = _train_step(run, config, changes, side=side, source=source, batch=batch)
+                step_at[kind] = _train_step(state, config, changes, side=side, source=source, batch=batch)
             order = np.random.default_rng((config.seed, position.epoch)).permutation(len(train))
             while position.step < steps:
                 began = time.monotonic()
                 done = position.epoch * steps + position.step
                 chosen = order[position.step * batch : (position.step + 1) * batch]
-                run.optimizer.learning_rate.assign(_learning_rate(config, done, steps))
+                state.optimizer.learning_rate.assign(_learning_rate(config, done, steps))
                 loss = float(
                     step_at[kind](
                         tf.constant(train.pixels[chosen]),
@@ -242,12 +242,12 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
                         f"Stopped in epoch {position.epoch + 1}; the same command with --resume continues."
                     )
             entry = {"epoch": position.epoch + 1, "side": side, "loss": position.loss_sum / max(1, steps)}
-            entry |= validate(run.average, held_out)
+            entry |= validate(state.average, held_out)
             if not math.isfinite(entry["held_out_loss"]):
                 raise _diverged(f"The loss on held-out images is {entry['held_out_loss']}", position)
             position.history.append(entry)
             if position.best is entry:
-                copy_weights(run.best, run.average)
+                copy_weights(state.best, state.average)
             position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
             save()
             on_epoch(entry)
@@ -266,7 +266,7 @@ def _stagnant(position: Position, patience: int) -> bool:
 
 
 def _train_step(
-    run: Run,
+    state: TrainingState,
     config: TrainConfig,
     changes: AugmentConfig,
     *,
@@ -274,9 +274,9 @@ def _train_step(
     source: tuple[int, ...],
     batch: int,
 ) -> Any:
-    network = at_side(run.network, side)
-    trained = [variable.value for variable in run.network.trainable_variables]
-    averaged = [(mine.value, its.value) for mine, its in _weights(run.average, run.network)]
+    network = at_side(state.network, side)
+    trained = [variable.value for variable in state.network.trainable_variables]
+    averaged = [(mine.value, its.value) for mine, its in _weights(state.average, state.network)]
 
     def step(  # noqa: PLR0917 - TensorFlow matches its signature by place
         images: Tensor,
@@ -294,7 +294,7 @@ def _train_step(
             total = loss + _knowledge_loss(config.knowledge, prior_logit, class_logits, prior, classes)
         # Without a teacher, two outputs of the network have no target.
         gradients = tape.gradient(total, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        run.optimizer.apply(gradients)
+        state.optimizer.apply(gradients)
         for mine, its in averaged:
             mine.assign(decay * mine + (1 - decay) * its)
         return loss

@@ -102,12 +102,12 @@ def train(
     _write_audit(work, data.audit)
 
     lesson = _lesson(data, knowledge, config, work, began_with, reporter=reporter)
-    run, position = _fit(network, data, lesson, config, work, began_with, resume=resume, reporter=reporter)
+    state, position = _fit(network, data, lesson, config, work, began_with, resume=resume, reporter=reporter)
     about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
     if knowledge.teacher is not None:
-        about["blend"] = _blend(run, data, reporter)
+        about["blend"] = _blend(state, data, reporter)
     manifest = ship(
-        folded(run.best), data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter
+        folded(state.best), data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter
     )
     shutil.rmtree(work)
     return manifest
@@ -167,7 +167,7 @@ def _fit(  # noqa: PLR0917 - as `train` has them
     *,
     resume: bool,
     reporter: Reporter,
-) -> tuple[fit.Run, Position]:
+) -> tuple[fit.TrainingState, Position]:
     checkpoint = folder / CHECKPOINT_NAME
     if not resume:
         with reporter.bar("features", len(data.train_plain)) as update:
@@ -176,24 +176,26 @@ def _fit(  # noqa: PLR0917 - as `train` has them
         set_head(network, *fit.fit_head(features, labels, lesson.weights, config.head, seed=config.seed))
         if lesson.prior is not None:
             set_head(network, *fit.fit_linear(features, lesson.prior), name="prior")
-    run = fit.start(network, config.fine_tune)
+    state = fit.start(network, config.fine_tune)
     position = Position()
 
     def save_run() -> None:
-        save(checkpoint, position, run.variables, config=config, data_digest=data.digest, weights=weights)
+        save(checkpoint, position, state.variables, config=config, data_digest=data.digest, weights=weights)
 
     if resume:
-        position = restore(checkpoint, run.variables, config=config, data_digest=data.digest, weights=weights)
+        position = restore(
+            checkpoint, state.variables, config=config, data_digest=data.digest, weights=weights
+        )
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
-        validation = fit.validate(run.average, data.held_out)
+        validation = fit.validate(state.average, data.held_out)
         reporter.line(f"head on frozen features: {_held_out_line(validation)}")
         save_run()
     sides = config.sides
     work = [len(data.train) * config.cost(epoch) for epoch in range(len(sides))]
     with reporter.bar("fine-tune", round(sum(work)), done=round(sum(work[: position.epoch]))) as update:
         fit.fine_tune(
-            run,
+            state,
             position,
             data.train,
             lesson,
@@ -212,7 +214,7 @@ def _fit(  # noqa: PLR0917 - as `train` has them
             reporter.line(
                 f"{len(sides) - len(position.history)} epochs left out: they would bring nothing better"
             )
-    return run, position
+    return state, position
 
 
 def _lesson(
@@ -255,13 +257,13 @@ def _stored(path: Path, asked: str) -> npt.NDArray[np.float16] | None:
         return None  # none, or one that a full disk cut off
 
 
-def _blend(run: fit.Run, data: Data, reporter: Reporter) -> dict[str, float]:
+def _blend(state: fit.TrainingState, data: Data, reporter: Reporter) -> dict[str, float]:
     """Blend the heads of the best network on unseen kinds; return the manifest's entry about it."""
     images = data.held_out.get("unseen", data.held_out["validation"])
-    shares = fit_blend(fit.opinions(run.best, images.pixels), images.labels)
-    blend(run.best, shares)
+    shares = fit_blend(fit.opinions(state.best, images.pixels), images.labels)
+    blend(state.best, shares)
     entry = dict(zip(("head", "prior", "offset"), shares, strict=True))
-    entry |= fit.validate(run.best, data.held_out)
+    entry |= fit.validate(state.best, data.held_out)
     reporter.line(f"with {shares[1]:.2f} of the prior: {_held_out_line(entry)}")
     return entry
 

@@ -9,22 +9,34 @@ import warnings
 
 from celery.platforms import SecurityWarning
 
-from core.errors import MissingRightsError, RedisUnavailableError, SettingsError
+from core.errors import (
+    EvictionError,
+    MissingRightsError,
+    RedisRejectedError,
+    RedisUnavailableError,
+    SettingsError,
+)
 from core.messages import QUEUES
 from core.redis.client import connect
 from core.redis.server import check_server
 from core.settings import Settings
 
 
-def _check_rights(settings: Settings) -> None:
-    """Raise `MissingRightsError` if the worker's Redis user lacks rights; Celery would retry for ever."""
-    client = connect(settings.redis_url.get_secret_value(), timeout=2.0)
+def _check_redis(settings: Settings) -> None:
+    """Check that Redis takes the worker; Celery would try again for ever.
+
+    Raises:
+        MissingRightsError, RedisRejectedError: it does not.
+    """
+    client = connect(settings.redis, timeout=2.0)
     try:
         check_server(client)
-    except MissingRightsError:
+    except (MissingRightsError, RedisRejectedError):
         raise
-    except RedisUnavailableError:  # Celery waits for Redis; `worker.app` logs other problems.
+    except EvictionError:  # `worker.app` logs it.
         return
+    except RedisUnavailableError as error:
+        sys.stderr.write(f"{error} The worker waits for it.\n")
     finally:
         client.close()
 
@@ -38,8 +50,8 @@ def main() -> int:
     try:
         from worker.app import app, settings, task  # noqa: PLC0415 - reads settings, whose errors go to stderr
 
-        _check_rights(settings)
-    except (SettingsError, MissingRightsError) as error:
+        _check_redis(settings)
+    except (SettingsError, MissingRightsError, RedisRejectedError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     # Celery warns when it runs as root, as it does in containers; here it accepts only JSON.

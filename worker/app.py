@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -15,10 +14,12 @@ from celery import signals
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
+from core import logs
 from core.errors import ModelError, RedisUnavailableError
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.client import connect
 from core.redis.job_store import JobStore
+from core.redis.metrics import REPORT_SECONDS, Reporter
 from core.redis.oom import OomTolerantRedis
 from core.redis.server import CHECK_INTERVAL, log_unfit
 from core.redis.workers import WorkerRegistry, reported
@@ -59,9 +60,7 @@ app.register_task(task)
 
 
 def _set_up_logging(**_: Any) -> None:
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.set_up(settings.log_level, "worker")
 
 
 def _load_model(**_: Any) -> None:
@@ -88,8 +87,9 @@ def _start_child(**_: Any) -> None:
 def _start_timers(sender: Any, **_: Any) -> None:
     """Start the parent's timers, which live as long as the worker, across reconnects."""
     name = sender.hostname
-    client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT, kind=OomTolerantRedis)
+    client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
+    reporter = Reporter(client)
     reconciler = Reconciler(name, jobs, client, Envelope(app))
     progress = ProgressWatchdog(
         lambda: sum(client.llen(queue) for lane, queue in QUEUES.items() if lane not in task.paused)
@@ -107,6 +107,12 @@ def _start_timers(sender: Any, **_: Any) -> None:
         except (RedisUnavailableError, RedisError) as error:
             logger.warning("Heartbeat not sent: %s", error)
 
+    def report() -> None:
+        try:
+            reporter.report()
+        except RedisUnavailableError as error:
+            logger.debug("Metrics not sent: %s", error)
+
     def renew() -> None:
         try:
             task.leases.renew(sender.task_consumer.channel)
@@ -120,6 +126,7 @@ def _start_timers(sender: Any, **_: Any) -> None:
     watchdog.start()
     _check_clock(jobs)
     sender.timer.call_repeatedly(HEARTBEAT_SECONDS, heartbeat)
+    sender.timer.call_repeatedly(REPORT_SECONDS, report)
     sender.timer.call_repeatedly(RENEW_SECONDS, renew)
     sender.timer.call_repeatedly(RECONCILE_SECONDS, reconciler.run)
     sender.timer.call_repeatedly(retention.CHECK_SECONDS, Sweeper(client).start_if_due)
@@ -170,8 +177,9 @@ def _check_clock(jobs: JobStore) -> None:
 
 def _on_shutdown(sender: Any, **_: Any) -> None:
     try:
-        client = connect(settings.redis_url.get_secret_value(), timeout=_TIMEOUT)
+        client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
         WorkerRegistry(client).gone(sender.hostname)
+        Reporter(client).report()
     except RedisUnavailableError:
         logger.info("Redis is down: this worker counts as alive until its last heartbeat is 15 s old")
 

@@ -19,6 +19,7 @@ from celery.worker import state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from core import metrics
 from core.cost import MAX_COST_MS
 from core.jobs import JobState
 from core.lanes import LANES
@@ -28,7 +29,7 @@ from worker import child
 from worker.buffer import Buffer
 from worker.classify import Result, Retry
 from worker.shutdown import Shutdown
-from worker.stats import StageTimes, Stats
+from worker.stats import Stats
 from worker.time_limit import time_limit
 from worker.transport.channel import RECHECK_SECONDS
 from worker.transport.delivery import Entry, ack_all, entries_of
@@ -104,6 +105,8 @@ class Batcher:
             signals.task_received.send(sender=self._consumer, request=entry.request)
             entry.request.send_event("task-received", name=CLASSIFY, args=entry.request.argsrepr, kwargs="{}")
             self._buffer.add(entry)
+        if entries[0].isolated:
+            metrics.REDELIVERED.add(by=len(entries))
         self._open_jobs += len(entries)
         self._open_messages += 1
         self.progress += 1
@@ -143,12 +146,12 @@ class Batcher:
             for entry in entries:
                 entry.request.on_accepted(pid, accepted)
 
-        def on_results(returned: tuple[Sequence[Result], StageTimes]) -> None:
+        def on_results(returned: child.Returned) -> None:
             self._cancel_timeout(timeout)
-            results, stage_times = returned
             seconds = time.monotonic() - started
-            self._task.stats.end(len(entries), seconds, stage_times)
-            self._on_results(entries, results, seconds)
+            self._task.stats.end(len(entries), seconds, returned.stage_times)
+            metrics.merge(returned.counts)
+            self._on_results(entries, returned.results, seconds)
 
         def on_crash(failure: Any) -> None:
             self._cancel_timeout(timeout)
@@ -157,7 +160,7 @@ class Batcher:
         started = time.monotonic()
         timeout = self._start_timeout(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
-        self._task.stats.begin(item.job_id for item in items)
+        self._task.stats.begin((entry.lane, entry.request.id) for entry in entries)
         self._consumer.pool.apply_async(
             child.run_batch,
             args=(items, child.epoch.current),
@@ -210,6 +213,7 @@ class Batcher:
                 case Retry.ISOLATED:
                     entry.isolated = True
                     state.active_requests.discard(entry.request)
+                    metrics.PUT_BACK.add("memory")
                     self._buffer.add(entry)
                 case _:
                     settled.append(entry)
@@ -222,11 +226,14 @@ class Batcher:
 
     def _on_crash(self, entries: list[Entry], failure: Any) -> None:
         """Retry each job of a batch isolated: the child died, hung or raised."""
-        logger.error("A batch of %d ended without a result: %s", len(entries), failure.exception)
+        logger.error(
+            "A batch of %d ended without a result: %s", len(entries), failure.exception, extra=_jobs(entries)
+        )
         for entry in entries:
             entry.isolated = True
             state.active_requests.discard(entry.request)
             self._task.leases.mark_crashed(entry.delivery.message.delivery_tag)
+        metrics.PUT_BACK.add("crash", by=len(entries))
         self._buffer.requeue(entries)
         self._done([])
 
@@ -234,10 +241,14 @@ class Batcher:
         """Keep the jobs and pause before the next batch: storage or Redis is down."""
         for entry in entries:
             state.active_requests.discard(entry.request)
+        metrics.PUT_BACK.add("outage", by=len(entries))
         self._buffer.requeue(entries)
         self._backoff = min(MAX_BACKOFF, max(MIN_BACKOFF, 2 * self._backoff))
         logger.warning(
-            "%d jobs not settled: storage or Redis is down; retry in %.2f s", len(entries), self._backoff
+            "%d jobs not settled: storage or Redis is down; retry in %.2f s",
+            len(entries),
+            self._backoff,
+            extra=_jobs(entries),
         )
         if not self._is_backing_off:
             self._is_backing_off = True
@@ -253,7 +264,8 @@ class Batcher:
         seconds = RETRY_BACKOFF * 2**entry.retries
         entry.retries += 1
         self._awaiting_retry += 1
-        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds)
+        metrics.PUT_BACK.add("unserved")
+        logger.warning("Storage did not serve %s; retry in %.0f s", entry.key, seconds, extra=_jobs([entry]))
         self._consumer.timer.call_after(seconds, self._retry, (entry,))
 
     def _retry(self, entry: Entry) -> None:
@@ -324,6 +336,12 @@ class ClassifyTask(Task):  # type: ignore[misc]  # Celery has no types
             task.batcher.close()
         task.batcher = Batcher(task, app, consumer)
         return task.batcher.receive
+
+
+def _jobs(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what a log says about the jobs of a record."""
+    ids = [entry.request.id for entry in entries]
+    return {"job_id": ids[0]} if len(ids) == 1 else {"job_ids": ids}
 
 
 def _report(entry: Entry, result: Result, seconds: float) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+from core import metrics
 from core.memory import keep_freed_memory
 from core.model.engine import Engine, LiteRtEngine, choose_weights
 from core.model.manifest import SAVED_MODEL_NAME, load_manifest
@@ -71,7 +72,7 @@ def start(settings: Settings) -> None:
         _process.engine = tensorflow_engine.TensorFlowEngine(settings.model_dir)
     elif _process.engine is None:
         load_engine(settings)
-    jobs = JobStore(connect(settings.redis_url.get_secret_value()), retention_hours=settings.retention_hours)
+    jobs = JobStore(connect(settings.redis), retention_hours=settings.retention_hours)
     _process.classifier = Classifier(
         _process.engine,  # type: ignore[arg-type]
         jobs,
@@ -80,8 +81,17 @@ def start(settings: Settings) -> None:
     )
 
 
-def run_batch(items: Sequence[Item], batch_epoch: int) -> tuple[list[Result], StageTimes]:
-    """Classify and settle one batch; return the results (see `Classifier.run`) and the stages' times.
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a batch returns: the results (see `Classifier.run`), stages' times, what the child has counted."""
+
+    results: list[Result]
+    stage_times: StageTimes
+    counts: Mapping[metrics.Key, int] = field(default_factory=dict)
+
+
+def run_batch(items: Sequence[Item], batch_epoch: int) -> Returned:
+    """Classify and settle one batch.
 
     Args:
         items: the jobs.
@@ -91,8 +101,9 @@ def run_batch(items: Sequence[Item], batch_epoch: int) -> tuple[list[Result], St
     if _process.classifier is None:
         raise RuntimeError("the worker's child got a batch before it was started")
     if batch_epoch != epoch.current:
-        return [Retry.AFTER_OUTAGE] * len(items), StageTimes()
-    return _process.classifier.run(items), _process.classifier.stage_times
+        return Returned([Retry.AFTER_OUTAGE] * len(items), StageTimes())
+    results = _process.classifier.run(items)
+    return Returned(results, _process.classifier.stage_times, metrics.take())
 
 
 def _limit_memory(mebibytes: int) -> None:

@@ -199,7 +199,7 @@ class Classifier:
                 prediction = self._engine.manifest.predict(float(next(logits)))
                 outcomes.append(Outcome(item.job_id, JobState.CLASSIFIED, prediction))
             elif isinstance(pixels, ObjectNotFoundError):
-                logger.warning("Job %s fails: %s", item.job_id, pixels)
+                logger.warning("Job %s fails: %s", item.job_id, pixels, extra={"job_id": item.job_id})
                 outcomes.append(Outcome(item.job_id, JobState.FAILED, error=_MISSING))
             elif isinstance(pixels, ImageError):
                 outcomes.append(Outcome(item.job_id, JobState.FAILED, error=str(pixels)))

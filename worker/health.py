@@ -18,7 +18,7 @@ def main() -> int:
     """Return the exit code; write the reason to stderr."""
     host = socket.gethostname()
     try:
-        client = connect(load_settings().redis_url.get_secret_value(), timeout=2.0)
+        client = connect(load_settings().redis, timeout=2.0)
         workers = WorkerRegistry(client).names()
     except RedisUnavailableError as error:
         sys.stderr.write(f"Unknown: {error}\n")

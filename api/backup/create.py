@@ -42,7 +42,7 @@ class Backup:
     """
 
     def __init__(self, settings: Settings, target: Target, say: Callable[[str], None]) -> None:
-        self._client = connect(settings.redis_url.get_secret_value(), timeout=30, lossless=True)
+        self._client = connect(settings.redis, timeout=30, lossless=True)
         self._objects = ObjectStore(settings)
         self._target = target
         self._say = say

@@ -71,7 +71,7 @@ class Recovery:
     """
 
     def __init__(self, settings: Settings, say: Callable[[str], None], *, dry_run: bool) -> None:
-        client = connect(settings.redis_url.get_secret_value(), timeout=30)
+        client = connect(settings.redis, timeout=30)
         self._objects = ObjectStore(settings)
         self._archive = Archive(self._objects)
         self._installation = Installation(client, self._objects)

@@ -35,7 +35,7 @@ class Restorer:
 
     def __init__(self, settings: Settings, target: Target, say: Callable[[str], None]) -> None:
         self._settings = settings
-        self._client = connect(settings.redis_url.get_secret_value(), timeout=30)
+        self._client = connect(settings.redis, timeout=30)
         self._objects = ObjectStore(settings)
         self._installation = Installation(self._client, self._objects)
         self._restoration = Restoration(self._client)

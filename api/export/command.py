@@ -74,7 +74,7 @@ def export(
         raise click.UsageError("--from must be before --to.")
     try:
         opened = settings()
-        jobs = JobStore(connect(opened.redis_url.get_secret_value()))
+        jobs = JobStore(connect(opened.redis))
         selection = Selection(
             first or 0, jobs.now_ms() + 1 if end is None else end, camera, frozenset(states)
         )

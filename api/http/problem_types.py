@@ -125,6 +125,12 @@ class ProblemType(Enum):
         "The job was never accepted, its record has expired, or another key sent it.",
         "Use the id in the response to the upload.",
     )
+    CAMERA_NOT_FOUND = _Meaning(
+        HTTPStatus.NOT_FOUND,
+        "No such camera",
+        "No image, report or description of the camera came, or it was renamed or deleted.",
+        "Use an id that `GET /v1/cameras` lists.",
+    )
     UPLOADS_OFF = _Meaning(
         HTTPStatus.NOT_FOUND,
         "Direct uploads are off",
@@ -155,6 +161,18 @@ class ProblemType(Enum):
         "The header took more than 10 seconds; or the body stalled for 20 seconds, was slower than 32 kB a "
         "second after the first 20, or took more than 10 minutes.",
         "Send the request again on a faster connection, or fewer images at a time.",
+    )
+    CAMERA_BUSY = _Meaning(
+        HTTPStatus.CONFLICT,
+        "Camera is busy",
+        "Jobs of the camera have not settled, so it can be neither renamed nor deleted.",
+        "Stop its sender, then wait for the jobs, or cancel them.",
+    )
+    CAMERA_EXISTS = _Meaning(
+        HTTPStatus.CONFLICT,
+        "Camera exists",
+        "Another camera has the new name.",
+        "Use another name, or send `merge` to add the counts of the one camera to those of the other.",
     )
     JOB_SETTLED = _Meaning(
         HTTPStatus.CONFLICT,

@@ -18,7 +18,10 @@ from api.http.request_id import request_id
 from core.disk import Disk
 from core.errors import (
     BusyError,
+    CameraBusyError,
+    CameraExistsError,
     CameraIdError,
+    CameraNotFoundError,
     CorruptImageError,
     CursorExpiredError,
     DataLostError,
@@ -28,9 +31,11 @@ from core.errors import (
     ImageTooLargeError,
     JobNotFoundError,
     MissingRightsError,
+    NotReplicatedError,
     QueueFullError,
     RateLimitError,
     RedisFullError,
+    RedisRejectedError,
     RedisUnavailableError,
     StorageUnavailableError,
     TooManyCamerasError,
@@ -57,6 +62,9 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     IdempotencyConflictError: ProblemType.IDEMPOTENCY_CONFLICT,
     JobNotFoundError: ProblemType.JOB_NOT_FOUND,
     CursorExpiredError: ProblemType.CURSOR_EXPIRED,
+    CameraNotFoundError: ProblemType.CAMERA_NOT_FOUND,
+    CameraBusyError: ProblemType.CAMERA_BUSY,
+    CameraExistsError: ProblemType.CAMERA_EXISTS,
     TooManyCamerasError: ProblemType.TOO_MANY_CAMERAS,
     TooManyWebhooksError: ProblemType.TOO_MANY_WEBHOOKS,
     WebhookNotFoundError: ProblemType.WEBHOOK_NOT_FOUND,
@@ -70,6 +78,8 @@ _TYPES: Final[dict[type[WastestreamError], ProblemType]] = {
     RedisFullError: ProblemType.SERVICE_UNAVAILABLE,
     EvictionError: ProblemType.SERVICE_UNAVAILABLE,
     MissingRightsError: ProblemType.SERVICE_UNAVAILABLE,
+    NotReplicatedError: ProblemType.SERVICE_UNAVAILABLE,
+    RedisRejectedError: ProblemType.SERVICE_UNAVAILABLE,
 }
 
 _HTTP_TYPES: Final = {
@@ -99,9 +109,14 @@ def problem(kind: ProblemType, detail: str) -> dict[str, Any]:
     return {"type": kind.uri, "title": kind.title, "status": int(kind.status), "detail": detail}
 
 
+def type_of(error: WastestreamError) -> ProblemType:
+    """Return the type of one of our errors."""
+    return error.kind if isinstance(error, RequestError) else _TYPES[type(error)]
+
+
 def problem_of(error: WastestreamError) -> dict[str, Any]:
     """Return the problem document of one of our errors."""
-    kind = error.kind if isinstance(error, RequestError) else _TYPES[type(error)]
+    kind = type_of(error)
     if kind in {ProblemType.SERVICE_UNAVAILABLE, ProblemType.DISK_FULL}:
         # The cause is for the operator's log; the client can only wait. A full disk may stop Redis as well.
         if _disk().shortage:

@@ -8,6 +8,8 @@ from typing import Final
 
 from flask import Flask, Response, g, request
 
+from core import logs
+
 HEADER: Final = "X-Request-ID"
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in a line of a log
@@ -28,6 +30,7 @@ def register(app: Flask) -> None:
 def _begin() -> None:
     own = request.environ.get("HTTP_X_REQUEST_ID", "")
     g.request_id = own if _SAFE.fullmatch(own) else f"{random.getrandbits(64):016x}"
+    logs.request_id.set(g.request_id)
 
 
 def _end(response: Response) -> Response:

@@ -10,8 +10,9 @@ from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.commit import Image, Origin
 from core.cost import decode_ms
+from core.errors import ImageError
 from core.formats.layout import ImageBytes
-from core.image_header import MAX_BYTES, read_header
+from core.image_header import MAX_BYTES, ImageHeader, read_header
 from core.redis.admission import Idempotency
 
 _ALIASES: Final = {
@@ -25,6 +26,8 @@ _ALIASES: Final = {
     "image/x-webp": "image/webp",
 }
 """Other names of the image types, as cameras and old browsers write them."""
+
+_FORM: Final = "application/x-www-form-urlencoded"
 
 
 def check(data: ImageBytes, media_type: str, origin: Origin) -> Image:
@@ -49,7 +52,7 @@ def check(data: ImageBytes, media_type: str, origin: Origin) -> Image:
             ProblemType.BODY_TOO_LARGE,
             f"The image has {len(data):,} bytes; send at most {MAX_BYTES:,} (10 MiB).",
         )
-    header = read_header(data)
+    header = _read_header(data, media_type)
     if media_type != header.media_type and _is_other_image(media_type, header.media_type):
         raise RequestError(
             ProblemType.MEDIA_TYPE_MISMATCH,
@@ -57,6 +60,18 @@ def check(data: ImageBytes, media_type: str, origin: Origin) -> Image:
             "declare what is sent, or application/octet-stream.",
         )
     return Image(data, header.format, decode_ms(header, len(data)), origin)
+
+
+def _read_header(data: ImageBytes, media_type: str) -> ImageHeader:
+    try:
+        return read_header(data)
+    except ImageError as error:
+        if not media_type.lower().startswith(_FORM):
+            raise
+        raise type(error)(
+            f"{error} Content-Type says {_FORM}, as curl's -d does, which leaves bytes of a file out: use "
+            "--data-binary, and the Content-Type of the image."
+        ) from error
 
 
 def _is_other_image(media_type: str, actual: str) -> bool:

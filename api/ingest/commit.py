@@ -94,14 +94,14 @@ class Commits:
         They share objects, and stand together as `JobStore.accept_many` says. Raises as `commit`, but for
         the errors that it returns.
         """
-        return self._commit(uploads, split(_sizes(uploads)), together=True)
+        return self._commit(uploads, split(_sizes(uploads)), one_call=True)
 
     def _commit_singles(self, uploads: Sequence[Upload]) -> list[Accepted | Rejection]:
         """Accept single uploads whose images one object takes."""
         return self._commit(uploads, [range(len(uploads))])
 
     def _commit(
-        self, uploads: Sequence[Upload], shards: Sequence[range], *, together: bool = False
+        self, uploads: Sequence[Upload], shards: Sequence[range], *, one_call: bool = False
     ) -> list[Accepted | Rejection]:
         """Accept uploads of one lane; `shards` are the numbers of the images, counted over all, in each."""
         images = [image for upload in uploads for image in upload.images]
@@ -115,7 +115,7 @@ class Commits:
             messages.append(message)
         self._store(objects)
         outcomes = self._accept(
-            _submissions(uploads, jobs), uploads[0].lane, messages, objects, together=together
+            _submissions(uploads, jobs), uploads[0].lane, messages, objects, one_call=one_call
         )
         self._discard_rejected(objects, outcomes)
         return outcomes
@@ -158,10 +158,10 @@ class Commits:
         messages: Sequence[str],
         objects: Sequence[tuple[str, Content]],
         *,
-        together: bool,
+        one_call: bool,
     ) -> list[Accepted | Rejection]:
         try:
-            return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages, together=together)
+            return self._jobs.accept_many(submissions, lane, QUEUES[lane], messages, one_call=one_call)
         except (RedisFullError, DataLostError):
             # A certain no. After any other error the jobs may be accepted, so their images must stay.
             self._discard([key for key, _ in objects])

@@ -16,6 +16,7 @@ from api.http.problems import RequestError
 from api.ingest.admission import Admission
 from api.ingest.announcement import Announcement
 from api.ingest.arrivals import Arrival, Arrivals
+from api.ingest.outcomes import count_accepted, count_rejected
 from core.disk import Disk
 from core.errors import QueueFullError, RateLimitError, RedisFullError, WastestreamError
 from core.jobs import Job
@@ -115,7 +116,13 @@ class DirectUploads:
             (each.job_id, error) for each, error in checked.items() if not isinstance(error, Arrival)
         )
         results = list(self._accept([each for each in checked.values() if isinstance(each, Arrival)], limit))
+        for _, result in results:
+            if isinstance(result, Accepted):
+                count_accepted(BULK, result)
         outcomes.update(self._outcomes(results))
+        for outcome in outcomes.values():
+            if isinstance(outcome, WastestreamError):
+                count_rejected(BULK, outcome)
         left = next((result for _, result in reversed(results) if isinstance(result, Accepted)), Accepted())
         return [outcomes[each.job_id] if isinstance(each, Announcement) else each for each in uploads], left
 

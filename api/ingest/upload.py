@@ -10,6 +10,7 @@ from api.http.problem_types import ProblemType
 from api.http.problems import RequestError
 from api.ingest.admission import Admission
 from api.ingest.commit import Commits, Upload
+from api.ingest.outcomes import count_accepted
 from core.cost import is_huge
 from core.disk import Disk
 from core.errors import QueueFullError, RateLimitError, RedisFullError
@@ -55,7 +56,8 @@ class Ingest:
         if any(is_huge(image.cost_ms) for image in upload.images):
             upload = replace(upload, lane=BULK)
         (known,) = self._admit([upload])
-        (outcome,) = self._read_known([known or self._guarded(upload, lambda: self._commits.commit(upload))])
+        committed = known or self._guarded(upload, lambda: self._commits.commit(upload))
+        (outcome,) = self._read_known([committed], upload.lane)
         if not isinstance(outcome, Accepted):
             raise outcome
         return outcome
@@ -73,7 +75,8 @@ class Ingest:
         outcomes = self._admit(uploads)
         new = [upload for upload, known in zip(uploads, outcomes, strict=True) if known is None]
         committed = iter(self._guarded(uploads[0], lambda: self._commit_call(new)) if new else ())
-        return self._read_known([next(committed) if known is None else known for known in outcomes])
+        decided = [next(committed) if known is None else known for known in outcomes]
+        return self._read_known(decided, uploads[0].lane)
 
     def existing(self, ids: Sequence[str]) -> Accepted:
         """Return the jobs that an idempotency key made before.
@@ -131,8 +134,12 @@ class Ingest:
             self._admission.shed(upload.lane, error)
             raise
 
-    def _read_known(self, outcomes: Sequence[Accepted | Rejection]) -> list[Outcome]:
-        """Return the outcomes, with the jobs of known uploads."""
+    def _read_known(self, outcomes: Sequence[Accepted | Rejection], lane: str = "") -> list[Outcome]:
+        """Return the outcomes, with the jobs of known uploads; count those that were sent to a lane."""
+        if lane:
+            for outcome in outcomes:
+                if isinstance(outcome, Accepted):
+                    count_accepted(lane, outcome)
         ids = [job_id for outcome in outcomes if isinstance(outcome, Accepted) for job_id in outcome.known]
         if not ids:
             return list(outcomes)

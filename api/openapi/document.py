@@ -24,7 +24,7 @@ from api.openapi.components import Components
 from api.openapi.examples import curl, example
 from api.openapi.headers import HEADERS
 from api.openapi.operation import JSON, Answer, Body, Operation, operation_of
-from api.schemas.base import AnyRequest, JobId, Output, Slug, WebhookId
+from api.schemas.base import AnyRequest, CameraArgument, JobId, Output, Slug, WebhookId
 from api.schemas.problems import Problem
 
 VERSION: Final = "1.0.0"
@@ -33,10 +33,10 @@ VERSION: Final = "1.0.0"
 PROBLEM_JSON: Final = "application/problem+json"
 
 _REFERENCE: Final = "#/components/schemas/{model}"
-_METHODS: Final = ("get", "post", "delete")
+_METHODS: Final = ("get", "post", "put", "delete")
 _ARGUMENT: Final = re.compile(r"<(?:\w+:)?(\w+)>")
 
-_ARGUMENTS: Final = {"job_id": JobId, "slug": Slug, "webhook_id": WebhookId}
+_ARGUMENTS: Final = {"camera": CameraArgument, "job_id": JobId, "slug": Slug, "webhook_id": WebhookId}
 """Types of the arguments in paths."""
 
 EVERY_ROUTE: Final = (
@@ -184,7 +184,7 @@ def _operation(
     )
     scope = scope_of(app, rule.endpoint)
     document: dict[str, Any] = {
-        "operationId": rule.endpoint.replace(".", "_"),
+        "operationId": described.name,
         "tags": [rule.endpoint.partition(".")[0]],
         "summary": summary.rstrip("."),
         "description": " ".join(description.split()),

@@ -57,7 +57,7 @@ def curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
     given = [each for each in operation["parameters"] if "example" in each and each["name"] not in _PLAIN]
     words += [_header(each["name"], each["example"]) for each in given if each["in"] == "header"]
     words += _body(operation.get("requestBody"))
-    if method == "delete" or (method == "post" and "requestBody" not in operation):
+    if method in {"delete", "put"} or (method == "post" and "requestBody" not in operation):
         words += ["-X", method.upper()]
     for each in given:
         if each["in"] == "path":

@@ -53,6 +53,7 @@ class Operation:
     """Description of a route. The docstring of its view has the summary and the description.
 
     Attributes:
+        name: its `operationId`, which generated clients call it by: camelCase, a verb first.
         answers: by status.
         problems: types that the route itself responds with; `api.openapi.document` adds those of all routes,
             of routes with a scope and of routes with a body.
@@ -62,6 +63,7 @@ class Operation:
         body: None for none.
     """
 
+    name: str
     answers: Mapping[int, Answer]
     problems: Sequence[ProblemType] = ()
     item_problems: Sequence[ProblemType] = ()
@@ -71,6 +73,7 @@ class Operation:
 
 
 def operation(
+    name: str,
     answers: Mapping[int, Answer],
     *,
     problems: Sequence[ProblemType] = (),
@@ -80,7 +83,7 @@ def operation(
     body: Body | None = None,
 ) -> Callable[[View], View]:
     """Describe a route; see `Operation`. A route without a description is not part of the contract."""
-    described = Operation(answers, problems, item_problems, query, headers, body)
+    described = Operation(name, answers, problems, item_problems, query, headers, body)
 
     def mark(view: View) -> View:
         view.operation = described  # type: ignore[attr-defined]

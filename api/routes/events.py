@@ -64,6 +64,7 @@ class StreamRequest:
 @requires(Scope.READ)
 @by_camera
 @operation(
+    "streamEvents",
     {
         200: Answer(
             "Events, until the connection ends.",

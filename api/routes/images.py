@@ -20,6 +20,7 @@ from api.ingest.bulk import FileOutcome, submit_form
 from api.ingest.check import check, idempotency_of
 from api.ingest.commit import Upload
 from api.ingest.metadata import read_headers
+from api.ingest.outcomes import count_rejected
 from api.openapi.operation import Answer, Body, operation, respond_with
 from api.routes.jobs import blueprint as jobs
 from api.routes.long_poll import wait_settled
@@ -112,6 +113,7 @@ blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
 @by_camera
 @accepts_body(MAX_BYTES, SINGLE)
 @operation(
+    "uploadImage",
     {202: Answer("The job.", QueuedJob, headers=["Location", "Retry-After", *_LIMITS])},
     problems=[ProblemType.INVALID_PARAMETER, *_UPLOAD_PROBLEMS],
     query=WaitQuery,
@@ -128,7 +130,11 @@ def upload() -> tuple[Response, int, dict[str, str]]:
     seconds = read_query(WaitQuery).wait
     if seconds:
         check_scope(Scope.READ)
-    job, place, headers = _accept()
+    try:
+        job, place, headers = _accept()
+    except WastestreamError as error:
+        count_rejected(SINGLE, error)
+        raise
     # Not `url_for`, which takes a twentieth of an upload's time in the interpreter.
     headers["Location"] = f"{request.root_path}{jobs.url_prefix}/{job.id}"
     if seconds and not job.state.terminal:
@@ -170,6 +176,7 @@ def _settled(job: Job, place: Place | None, seconds: float) -> tuple[Job, Place 
 @by_camera
 @accepts_body(MAX_BULK_BYTES, BULK)
 @operation(
+    "uploadImages",
     {202: Answer("The outcome of each file.", BulkOutcome, headers=_LIMITS)},
     problems=[
         ProblemType.INVALID_PARAMETER,
@@ -192,7 +199,11 @@ def upload_bulk() -> tuple[Response, int, dict[str, str]]:
     if (request.content_length or 0) > MAX_BULK_BYTES:
         raise _too_large(f"The request has more than {MAX_BULK_BYTES:,} bytes; send fewer files at a time.")
     call, form = read_headers(request.headers), _form()
-    outcomes, accepted = submit_form(form, call, caller(), services().ingest)
+    try:
+        outcomes, accepted = submit_form(form, call, caller(), services().ingest)
+    except WastestreamError as error:
+        count_rejected(BULK, error, len(form.files))
+        raise
     items = [_item(file, outcome) for file, outcome in zip(form.files, outcomes, strict=True)]
     headers = limit_headers(caller().limit, accepted)
     return respond_with(BulkOutcome(items=items)), HTTPStatus.ACCEPTED, headers
@@ -231,6 +242,7 @@ def _form() -> Form:
 
 def _item(file: File, outcome: FileOutcome) -> AcceptedFile | RejectedFile:
     if isinstance(outcome, WastestreamError):
+        count_rejected(BULK, outcome)
         problem = Problem(**problem_of(outcome))
         return RejectedFile(file=file.name, status=problem.status, error=problem)
     return AcceptedFile(file=file.name, status=202, job=_document(*outcome))

@@ -29,6 +29,7 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 @requires(Scope.READ)
 @by_camera
 @operation(
+    "listJobs",
     {200: Answer("A page of jobs.", JobPage)},
     problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN],
     query=JobListQuery,
@@ -59,6 +60,7 @@ def list_jobs() -> Response:
 @requires(Scope.READ)
 @by_camera
 @operation(
+    "getJob",
     {200: Answer("The job.", schemas.QueuedJob, headers=["Retry-After"])},
     problems=[ProblemType.JOB_NOT_FOUND, ProblemType.INVALID_PARAMETER],
     query=WaitQuery,
@@ -80,6 +82,7 @@ def show(job_id: str) -> tuple[Response, dict[str, str]]:
 @requires(Scope.INGEST)
 @by_camera
 @operation(
+    "cancelJob",
     {200: Answer("The job, cancelled now or before.", schemas.QueuedJob)},
     problems=[ProblemType.JOB_NOT_FOUND, ProblemType.JOB_SETTLED],
 )
@@ -106,6 +109,7 @@ def cancel(job_id: str) -> Response:
 @by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "queryJobs",
     {200: Answer("The known jobs and the unknown ids.", schemas.FoundJobs)},
     problems=[ProblemType.TOO_MANY_ITEMS],
     body=Body(schemas.JobsQuery),
@@ -128,6 +132,7 @@ def query() -> Response:
 @requires(Scope.READ)
 @by_camera
 @operation(
+    "getJobImage",
     {
         200: Answer("The image.", media_types=sorted(MEDIA_TYPES.values()), headers=["ETag"]),
         304: Answer("The client has the image: `If-None-Match` has its `ETag`.", headers=["ETag"]),

@@ -1,42 +1,30 @@
-"""`/metrics`: ledger, queue and workers for Prometheus (text exposition format 0.0.4)."""
+"""`/metrics`: ledger, queue, workers and all that processes count, for Prometheus."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from contextlib import suppress
 
 from flask import Blueprint, Response
 
 from api.auth.policy import requires
+from api.http.exposition import CONTENT_TYPE, Sample, counted, family, labels
 from api.openapi.operation import Answer, operation
 from api.services import Services, services
-from core.hours import hour_of
+from core.errors import RedisUnavailableError
 from core.ids import accepted_ms, is_job_id
 from core.lanes import LANES
 from core.redis.api_keys import Scope
-from core.redis.job_store import JobStore
 from core.redis.ledger import TERMINAL
-from core.redis.pending import PendingJobs
 from core.redis.workers import running_models
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-_HOUR_MS: Final = 3_600_000
-_DAY_MS: Final = 24 * _HOUR_MS
 
 blueprint = Blueprint("metrics", __name__)
 
 
-class Sample(NamedTuple):
-    """A value with its labels. Camera ids, lanes and states have no characters that need escaping."""
-
-    value: float
-    labels: dict[str, str]
-
-
 @blueprint.get("/metrics")
 @requires(Scope.READ)
-@operation({200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
+@operation("getMetrics", {200: Answer("Metrics of the whole system.", media_types=[CONTENT_TYPE])})
 def show() -> Response:
     """Read the metrics.
 
@@ -50,129 +38,154 @@ def _lines() -> Iterator[str]:
     images = [*_images(deps)]
     deps.integrity.check(max_age=0)  # as in api.routes.ledger
     yield from images
+    yield from _cameras(deps)
     yield from _queue(deps)
     yield from _workers(deps)
-    yield from _metric(
-        "wastestream_event_streams", "gauge", "Event streams open.", [Sample(deps.streams.total(), {})]
-    )
+    yield from _waiting(deps)
     yield from _sinks(deps)
+    yield from _redis(deps)
+    yield from _counted(deps)
+
+
+def _gauge(name: str, text: str, samples: Iterable[Sample] | float) -> Iterator[str]:
+    return family(name, "gauge", text, [("", samples)] if isinstance(samples, int | float) else samples)
 
 
 def _images(deps: Services) -> Iterator[str]:
-    totals, balance = deps.ledger.totals(), deps.ledger.balance()
-    pending = deps.ledger.pending(_first_hour(deps.jobs))
-    yield from _metric(
+    totals, balance = deps.ledger.snapshot()
+    now, oldest = deps.pending.oldest()
+    # By the ids, which name the rows: a job's time in the queue never falls, though clocks do.
+    accepted = (accepted_ms(job_id) for job_id, _ in oldest.values() if is_job_id(job_id))
+    pending = deps.row_pending.by_camera(now, min(accepted, default=now))
+    yield from family(
         "wastestream_images_received_total",
         "counter",
         "Images accepted.",
-        (Sample(counts["received"], {"camera": camera}) for camera, counts in totals.items()),
+        ((f'{{camera="{camera}"}}', counts["received"]) for camera, counts in totals.items()),
     )
-    yield from _metric(
+    yield from family(
         "wastestream_images_settled_total",
         "counter",
         "Jobs settled, by terminal state.",
         (
-            Sample(counts[state], {"camera": camera, "state": state})
+            (f'{{camera="{camera}",state="{state}"}}', counts[state])
             for camera, counts in totals.items()
             for state in TERMINAL
         ),
     )
-    yield from _metric(
+    yield from family(
         "wastestream_images_duplicate_total",
         "counter",
         "Images uploaded again under a known idempotency key; not counted as received.",
-        (Sample(counts["duplicates"], {"camera": camera}) for camera, counts in totals.items()),
+        ((f'{{camera="{camera}"}}', counts["duplicates"]) for camera, counts in totals.items()),
     )
-    yield from _metric(
+    yield from _gauge(
         "wastestream_images_pending",
-        "gauge",
         "Images accepted and not settled, from a counter of its own; equals received minus settled.",
-        (Sample(pending.get(camera, 0), {"camera": camera}) for camera in totals),
+        ((f'{{camera="{camera}"}}', pending[camera]) for camera in totals),
     )
-    yield from _metric(
+    yield from _gauge(
         "wastestream_ledger_balanced",
-        "gauge",
         "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
-        [Sample(int(balance.balanced), {})],
+        int(balance.balanced),
+    )
+    yield from _gauge(
+        "wastestream_queue_oldest_seconds",
+        "Seconds since the oldest job not settled was accepted; 0 without one.",
+        (
+            (labels(lane=lane), max(0, now - oldest[lane][1]) / 1000 if lane in oldest else 0.0)
+            for lane in LANES
+        ),
+    )
+
+
+def _cameras(deps: Services) -> Iterator[str]:
+    now = time.time()
+    reported = {
+        camera: (status.state(now), status.report.spooled)
+        for camera, status in deps.camera_reports.cameras().items()
+        if status.report is not None
+    }
+    yield from _gauge(
+        "wastestream_camera_silent",
+        "1 if a camera that a gateway reads should send and does not, or its gateway is away.",
+        ((labels(camera=camera), int(state == "silent")) for camera, (state, _) in reported.items()),
+    )
+    yield from _gauge(
+        "wastestream_camera_backlog_frames",
+        "Frames of a camera that wait on its gateway's disk, by its latest report.",
+        ((labels(camera=camera), spooled) for camera, (_, spooled) in reported.items()),
     )
 
 
 def _queue(deps: Services) -> Iterator[str]:
     queue = deps.jobs.queue()
-    yield from _metric(
+    yield from _gauge(
         "wastestream_queue_depth",
-        "gauge",
         "Jobs not settled, by lane.",
-        (Sample(depth, {"lane": lane}) for lane, depth in queue.pending.items()),
+        ((labels(lane=lane), depth) for lane, depth in queue.pending.items()),
     )
-    yield from _metric(
+    yield from _gauge(
         "wastestream_lane_paused",
-        "gauge",
         "1 if workers take no jobs of the lane until it is resumed.",
-        (Sample(int(lane in queue.paused), {"lane": lane}) for lane in queue.pending),
+        ((labels(lane=lane), int(lane in queue.paused)) for lane in queue.pending),
     )
-    yield from _metric(
-        "wastestream_queue_limit",
-        "gauge",
-        "Maximum of jobs not settled.",
-        [Sample(deps.settings.max_queued, {})],
-    )
-    yield from _metric(
+    yield from _gauge("wastestream_queue_limit", "Maximum of jobs not settled.", deps.settings.max_queued)
+    yield from _gauge(
         "wastestream_service_rate",
-        "gauge",
         "Jobs settled per second while jobs wait; absent while unknown.",
-        [] if queue.rate is None else [Sample(queue.rate, {})],
+        [] if queue.rate is None else queue.rate,
     )
 
 
 def _workers(deps: Services) -> Iterator[str]:
     reports = deps.workers.reports()
-    yield from _metric("wastestream_workers", "gauge", "Workers alive.", [Sample(len(reports), {})])
-    yield from _metric(
+    yield from _gauge("wastestream_workers", "Workers alive.", len(reports))
+    yield from _gauge(
         "wastestream_workers_running",
-        "gauge",
         "Workers alive, by engine (float, int8 or tensorflow) and model id.",
-        (Sample(count, model._asdict()) for model, count in sorted(running_models(reports).items())),
+        ((labels(**model._asdict()), count) for model, count in sorted(running_models(reports).items())),
     )
+
+
+def _waiting(deps: Services) -> Iterator[str]:
+    yield from _gauge("wastestream_event_streams", "Event streams open.", deps.streams.total())
+    yield from _gauge("wastestream_waiting_requests", "Requests that wait for jobs.", deps.waiting.total())
 
 
 def _sinks(deps: Services) -> Iterator[str]:
     states = deps.sinks.states()
-    yield from _metric(
+    yield from _gauge(
         "wastestream_sink_behind_seconds",
-        "gauge",
         "Seconds since the oldest undelivered result of a sink was due; 0 without one.",
-        (Sample(state.behind, {"sink": state.name}) for state in states),
+        ((labels(sink=state.name), state.behind) for state in states),
     )
-    yield from _metric(
+    yield from _gauge(
         "wastestream_sink_failing",
-        "gauge",
         "1 if the last attempt of a sink failed.",
-        (Sample(int(state.error != ""), {"sink": state.name}) for state in states),
+        ((labels(sink=state.name), int(state.error != "")) for state in states),
     )
-    yield from _metric(
+    yield from family(
         "wastestream_sink_gaps_total",
         "counter",
         "Times that results expired before a sink read them.",
-        (Sample(state.gaps, {"sink": state.name}) for state in states),
+        ((labels(sink=state.name), state.gaps) for state in states),
     )
 
 
-def _first_hour(jobs: JobStore) -> str:
-    """Return the first hour whose rows are summed for the pending images: the hour of the oldest job.
-
-    At least a day back, so that a row that counts missing jobs shows for a while. One hour earlier, because
-    the queue is ordered by Redis' clock and the rows are counted by the API's.
-    """
-    now = jobs.now_ms()
-    pending = PendingJobs(jobs.client)
-    oldest = [id_ for lane in LANES for id_ in pending.accepted_before(lane, now, 1) if is_job_id(id_)]
-    return hour_of(min([now - _DAY_MS, *(accepted_ms(job_id) - _HOUR_MS for job_id in oldest)]))
+def _redis(deps: Services) -> Iterator[str]:
+    used, limit = deps.metrics.memory()
+    yield from _gauge("wastestream_redis_memory_bytes", "Memory that Redis uses.", used)
+    yield from _gauge("wastestream_redis_memory_limit_bytes", "Redis' maxmemory; 0 without a limit.", limit)
 
 
-def _metric(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    for value, labels in samples:
-        pairs = ",".join(f'{label}="{content}"' for label, content in labels.items())
-        yield f"{name}{f'{{{pairs}}}' if pairs else ''} {value!r}"
+def _counted(deps: Services) -> Iterator[str]:
+    with suppress(RedisUnavailableError):  # This process' own counts, for which the next report would do.
+        deps.reporter.report()
+    sums, swept_ms = deps.metrics.read()
+    yield from _gauge(
+        "wastestream_retention_swept_timestamp_seconds",
+        "When the last retention sweep ended, seconds since 1970; absent before the first.",
+        [] if swept_ms is None else swept_ms / 1000,
+    )
+    yield from counted(sums)

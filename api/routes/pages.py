@@ -51,7 +51,7 @@ PAGE_HEADERS: Final = ("Referrer-Policy", "Permissions-Policy")
 
 @blueprint.get("/")
 @public
-@operation({200: Answer("The page.", media_types=["text/html"], headers=PAGE_HEADERS)})
+@operation("showPage", {200: Answer("The page.", media_types=["text/html"], headers=PAGE_HEADERS)})
 def page() -> str:
     """Show the page."""
     return render_template(

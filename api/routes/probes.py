@@ -21,7 +21,7 @@ blueprint = Blueprint("probes", __name__)
 
 @blueprint.get("/livez")
 @public
-@operation({200: Answer("The process serves requests.", Liveness)})
+@operation("checkLiveness", {200: Answer("The process serves requests.", Liveness)})
 def livez() -> Response:
     """Probe liveness."""
     return respond_with(Liveness(status="alive"))
@@ -30,10 +30,11 @@ def livez() -> Response:
 @blueprint.get("/readyz")
 @public
 @operation(
+    "checkReadiness",
     {
         200: Answer("Every dependency works.", Readiness),
         503: Answer("A dependency fails.", Readiness, headers=["Retry-After"]),
-    }
+    },
 )
 def readyz() -> tuple[Response, int, dict[str, str]]:
     """Probe readiness.
@@ -66,6 +67,7 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         ]
         body["sinks"] = [] if balance is None else [Sink(**state._asdict()) for state in deps.sinks.states()]
         body["pending"] = None if balance is None else balance.waiting
+        body["oldest_seconds"] = None if balance is None else deps.pending.oldest_seconds()
         body["balanced"] = None if balance is None else balance.balanced
     response = respond_with(Readiness(**body))
     if readiness.ready:

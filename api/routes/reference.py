@@ -32,7 +32,7 @@ def _document(app: Flask) -> dict[str, Any]:
 
 @blueprint.get("/openapi.json")
 @public
-@operation({200: Answer("The document.", media_types=["application/json"])})
+@operation("getOpenapiDocument", {200: Answer("The document.", media_types=["application/json"])})
 def openapi() -> Response:
     """Read the OpenAPI document."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
@@ -41,7 +41,7 @@ def openapi() -> Response:
 
 @blueprint.get("/docs")
 @public
-@operation({200: Answer("The reference.", media_types=_HTML, headers=PAGE_HEADERS)})
+@operation("showReference", {200: Answer("The reference.", media_types=_HTML, headers=PAGE_HEADERS)})
 def docs() -> Response:
     """Read the reference.
 
@@ -54,6 +54,7 @@ def docs() -> Response:
 @blueprint.get("/problems/<slug>")
 @public
 @operation(
+    "showProblemType",
     {200: Answer("The explanation.", media_types=_HTML, headers=PAGE_HEADERS)},
     problems=[ProblemType.ROUTE_NOT_FOUND],
 )

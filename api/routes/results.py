@@ -28,6 +28,7 @@ blueprint = Blueprint("results", __name__, url_prefix="/v1/results")
 @requires(Scope.READ)
 @by_camera
 @operation(
+    "listResults",
     {200: Answer("Results after the cursor.", Results, headers=["Retry-After"])},
     problems=[ProblemType.INVALID_PARAMETER, ProblemType.CAMERA_FORBIDDEN, ProblemType.CURSOR_EXPIRED],
     query=ResultsQuery,

@@ -43,6 +43,7 @@ blueprint = Blueprint("retries", __name__, url_prefix="/v1/jobs")
 @requires(Scope.INGEST)
 @by_camera
 @operation(
+    "retryJob",
     {202: Answer("The new job, made now or before.", QueuedJob, headers=["Location"])},
     problems=[
         ProblemType.JOB_NOT_FOUND,
@@ -69,6 +70,7 @@ def retry(job_id: str) -> tuple[Response, int, dict[str, str]]:
 @by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "retryJobs",
     {202: Answer("Outcome of each job.", schemas.RetryOutcome)},
     problems=[ProblemType.CAMERA_FORBIDDEN, *_OVERLOAD],
     item_problems=_OF_A_JOB,

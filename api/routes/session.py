@@ -45,7 +45,7 @@ blueprint = Blueprint("session", __name__, url_prefix="/session")
 
 @blueprint.get("")
 @public
-@operation({200: Answer("The session.", Session)}, problems=_PROBLEMS)
+@operation("getSession", {200: Answer("The session.", Session)}, problems=_PROBLEMS)
 def show() -> Response:
     """Read the session.
 
@@ -62,6 +62,7 @@ def show() -> Response:
 @public
 @accepts_body(_MAX_BYTES, JSON)
 @operation(
+    "signIn",
     {200: Answer("Signed in.", Session, headers=["Set-Cookie"])},
     problems=[ProblemType.INVALID_KEY, *_PROBLEMS],
     body=Body(SignIn),
@@ -84,7 +85,7 @@ def sign_in() -> Response:
 
 @blueprint.delete("")
 @public
-@operation({200: Answer("Signed out.", Session, headers=["Set-Cookie"])}, problems=_PROBLEMS)
+@operation("signOut", {200: Answer("Signed out.", Session, headers=["Set-Cookie"])}, problems=_PROBLEMS)
 def sign_out() -> Response:
     """Sign out.
 

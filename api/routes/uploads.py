@@ -61,6 +61,7 @@ blueprint = Blueprint("uploads", __name__, url_prefix="/v1/uploads")
 @by_camera
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "announceUploads",
     {201: Answer("The presigned URL for each image.", schemas.UploadSlots)},
     problems=[*_PROBLEMS, ProblemType.INVALID_TIME, ProblemType.CAMERA_FORBIDDEN],
     body=Body(schemas.Announcements),
@@ -85,6 +86,7 @@ def announce() -> tuple[Response, int]:
 @by_camera
 @accepts_body(MAX_JSON_BYTES, BULK)  # For the threads of bulk uploads: it waits for storage.
 @operation(
+    "completeUploads",
     {
         202: Answer(
             "The outcome of each upload.",

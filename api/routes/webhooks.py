@@ -28,6 +28,7 @@ blueprint = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 @requires(Scope.ADMIN)
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "createWebhook",
     {201: Answer("The webhook, with its secret.", CreatedWebhook)},
     problems=[ProblemType.TARGET_REFUSED, ProblemType.TOO_MANY_WEBHOOKS],
     body=Body(NewWebhook),
@@ -46,7 +47,7 @@ def create() -> tuple[Response, int]:
 
 @blueprint.get("")
 @requires(Scope.ADMIN)
-@operation({200: Answer("The webhooks.", Webhooks)})
+@operation("listWebhooks", {200: Answer("The webhooks.", Webhooks)})
 def show() -> Response:
     """List the webhooks.
 
@@ -59,7 +60,11 @@ def show() -> Response:
 
 @blueprint.delete("/<webhook_id>")
 @requires(Scope.ADMIN)
-@operation({200: Answer("The webhook as it was.", WebhookStatus)}, problems=[ProblemType.WEBHOOK_NOT_FOUND])
+@operation(
+    "deleteWebhook",
+    {200: Answer("The webhook as it was.", WebhookStatus)},
+    problems=[ProblemType.WEBHOOK_NOT_FOUND],
+)
 def delete(webhook_id: str) -> Response:
     """Delete a webhook.
 
@@ -75,6 +80,7 @@ def delete(webhook_id: str) -> Response:
 @requires(Scope.ADMIN)
 @accepts_body(MAX_JSON_BYTES, JSON)
 @operation(
+    "replayWebhook",
     {202: Answer("The webhook, which is active.", WebhookStatus)},
     problems=[ProblemType.WEBHOOK_NOT_FOUND, ProblemType.CURSOR_EXPIRED],
     body=Body(Replay),

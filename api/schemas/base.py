@@ -65,6 +65,11 @@ CAMERAS_PATTERN: Final = r"^[A-Za-z0-9*][A-Za-z0-9 ._:,()@*-]{0,63}$"
 """Patterns of ids of cameras that are sure to fit."""
 
 
+CameraArgument = Annotated[
+    str, Field(description="Id of a camera.", examples=["belt-1"], pattern=CAMERA_PATTERN)
+]
+
+
 class Input(BaseModel):
     """Base of requests. Unknown members are errors."""
 

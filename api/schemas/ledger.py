@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from api.schemas.base import Output, Timestamp
 from api.schemas.period import AcceptancePeriod
+from core.redis.camera_reports import add_up
 from core.redis.ledger import COUNTERS, TOTALS, Balance, Counts, LedgerRow, total
 from core.times import hour_timestamp, written
 
@@ -45,6 +46,26 @@ Recovered = Annotated[
 ]
 
 
+class GatewayCounts(Output):
+    """Counts of gateways: sampled = accepted + spooled + skipped + dropped + refused."""
+
+    sampled: Annotated[int, Field(description="Frames sampled.", ge=0, examples=[3602])]
+    accepted: Annotated[int, Field(description="Of those, accepted by this server.", ge=0, examples=[3600])]
+    spooled: Annotated[int, Field(description="Of those, waiting on a gateway's disk.", ge=0, examples=[0])]
+    skipped: Annotated[int, Field(description="Of those, nearly equal to the last.", ge=0, examples=[2])]
+    dropped: Annotated[int, Field(description="Of those, given up: no room, or too old.", ge=0, examples=[0])]
+    refused: Annotated[int, Field(description="Of those, rejected by this server.", ge=0, examples=[0])]
+
+
+Gateway = Annotated[
+    GatewayCounts | None,
+    Field(
+        description="Counts of the gateways that read the camera, by the hour of **capture**: frames of a "
+        "backlog are received in a later hour. Null if none reported."
+    ),
+]
+
+
 class Sums(Output):
     """Sums of counters of images."""
 
@@ -58,14 +79,21 @@ class Sums(Output):
     recovered: Recovered
 
     @classmethod
-    def of(cls, counts: Counts) -> Self:
-        """Return the counters of a sum of rows."""
-        return cls(**{counter: counts[counter] for counter in COUNTERS})
-
-    @classmethod
     def of_system(cls, balance: Balance) -> Self:
         """Return the counters of all cameras and hours. `pending` is the length of the lists of jobs."""
         return cls(**{counter: balance.counts[counter] for counter in TOTALS}, pending=balance.waiting)
+
+
+class SumsOfRows(Sums):
+    """Sums of the counters of rows."""
+
+    gateway: Gateway
+
+    @classmethod
+    def of(cls, counts: Counts, sampled: Mapping[str, Mapping[str, int]]) -> Self:
+        """Return the counters of a sum of rows, with those of gateways by row."""
+        gateway = GatewayCounts(**add_up(sampled.values())) if sampled else None
+        return cls(**{counter: counts[counter] for counter in COUNTERS}, gateway=gateway)
 
 
 class Row(Output):
@@ -91,12 +119,18 @@ class Row(Output):
             examples=[True],
         ),
     ]
+    gateway: Gateway
 
     @classmethod
-    def of(cls, row: LedgerRow) -> Self:
-        """Return a row."""
-        counts = {counter: row.counts[counter] for counter in COUNTERS}
-        return cls(camera=row.camera, hour=hour_timestamp(row.hour), **counts, balanced=row.counts.balanced)
+    def of(cls, row: LedgerRow, sampled: Mapping[str, int] | None) -> Self:
+        """Return a row, with the counters of gateways."""
+        return cls(
+            camera=row.camera,
+            hour=hour_timestamp(row.hour),
+            **{counter: row.counts[counter] for counter in COUNTERS},
+            balanced=row.counts.balanced,
+            gateway=None if sampled is None else GatewayCounts(**sampled),
+        )
 
 
 class LedgerPage(Output):
@@ -120,7 +154,7 @@ class LedgerPage(Output):
         ),
     ]
     rows: Annotated[list[Row], Field(description="By hour, then camera.")]
-    sum: Annotated[Sums, Field(description="Sum of the rows.")]
+    sum: Annotated[SumsOfRows, Field(description="Sum of the rows.")]
     system: Annotated[
         Sums | None,
         Field(
@@ -137,6 +171,7 @@ class LedgerPage(Output):
         cls,
         rows: Sequence[LedgerRow],
         balance: Balance | None,
+        sampled: Mapping[str, Mapping[str, int]],
         *,
         camera: str | None,
         first: datetime,
@@ -144,14 +179,14 @@ class LedgerPage(Output):
     ) -> Self:
         """Return the rows of a camera, None for all, from one time up to another.
 
-        Without `balance` there are no sums of the whole system.
+        Without `balance` there are no sums of the whole system. `sampled` has counters of gateways by row.
         """
         return cls(
             camera=camera,
             first=written(first),
             last=written(last),
-            rows=[Row.of(row) for row in rows],
-            sum=Sums.of(total(row.counts for row in rows)),
+            rows=[Row.of(row, sampled.get(row.name)) for row in rows],
+            sum=SumsOfRows.of(total(row.counts for row in rows), sampled),
             system=None if balance is None else Sums.of_system(balance),
             balanced=(balance is None or balance.balanced) and all(row.counts.balanced for row in rows),
         )

@@ -80,7 +80,7 @@ class ConnectionServer(Protocol):
     def on_response(
         self, connection: Connection, request: Request | None, response: Response, seconds: float
     ) -> None:
-        """Log a response."""
+        """Count and log a response."""
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -171,7 +171,7 @@ class Dispatcher:
 
     def _rule(self, request: Request) -> _Rule | None:
         """Return the rule for a request's body; None if the body is to be discarded, or there is none."""
-        rule = self._rules.of(request) if request.method == "POST" and request.has_body else None
+        rule = self._rules.of(request) if request.method in _WITH_BODY and request.has_body else None
         return rule if rule is not None and request.length <= rule.max_bytes else None
 
     def _pool(self, request: Request, client: Client) -> ThreadPool:
@@ -189,6 +189,9 @@ class Dispatcher:
             request.environ[MAY_WAIT] = True
             return self._long_poll
         return self._default
+
+
+_WITH_BODY: Final = frozenset({"POST", "PUT"})
 
 
 class _Rule(NamedTuple):

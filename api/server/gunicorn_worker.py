@@ -10,6 +10,7 @@ from typing import Final
 from gunicorn.workers.base import Worker
 
 from api.server.server import Server
+from api.server.telemetry import Telemetry
 
 STOP_SECONDS: Final = 22.0
 """For running requests when the process must stop: less than `GRACEFUL_TIMEOUT`."""
@@ -45,8 +46,11 @@ class HttpWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self._end_waits_on_stop()
         await server.listen([listener.sock for listener in self.sockets])
         ticking = loop.create_task(self._tick(server, stop))
+        telemetry = Telemetry(self.wsgi.extensions["wastestream"])
+        telemetry.start()
         await stop.wait()
         await server.close(STOP_SECONDS)
+        await loop.run_in_executor(None, telemetry.stop)
         ticking.cancel()
 
     def _stop(self, stop: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from api.server.event_streams import EventStreams
 from api.server.limits import MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, MAX_UNREAD_BYTES
 from api.server.request import Request
 from api.server.response import Response, call_wsgi, error_response
+from api.server.telemetry import count
 from api.services import Services
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,8 @@ class Server:
     def on_response(
         self, connection: Connection, request: Request | None, response: Response, seconds: float
     ) -> None:
-        """Log a response."""
+        """Count and log a response."""
+        count(request, response, seconds)
         own = self._connections[connection.address]
         del own[connection]  # Last now, as the one that has been idle for shortest.
         own[connection] = None

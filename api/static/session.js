@@ -4,6 +4,7 @@ import { ApiError, fetchWithin, onUnauthorized, problemOf } from "./api.js";
 import { closeCamera, isCameraOpen } from "./camera.js";
 import { byId } from "./dom.js";
 import { restart } from "./events.js";
+import { watchGateways } from "./gateways.js";
 import { items } from "./items.js";
 import { calm, notify } from "./notices.js";
 import { clear } from "./uploads.js";
@@ -36,6 +37,7 @@ function showSession({ required, key }) {
       : "This server asks for an API key.";
     byId("key").focus();
   }
+  watchGateways(!out);
   if (out) return;
   for (const resume of resumptions.splice(0)) resume();
   warnOfMissingScopes(key);

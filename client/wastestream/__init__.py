@@ -3,6 +3,7 @@
 from wastestream import problems
 from wastestream.async_client import AsyncClient
 from wastestream.calls import Query, Retried
+from wastestream.cameras import Camera, CameraState
 from wastestream.client import Client
 from wastestream.errors import (
     GaveUpError,
@@ -15,7 +16,7 @@ from wastestream.errors import (
 )
 from wastestream.images import Image
 from wastestream.jobs import Job, Place, Prediction, State
-from wastestream.ledger import Counts, Ledger, Row
+from wastestream.ledger import Counts, GatewayCounts, Ledger, Row
 from wastestream.many import Outcome
 from wastestream.problems import ApiError, KeyRejectedError
 from wastestream.progress import Progress
@@ -25,8 +26,11 @@ from wastestream.version import __version__
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "Camera",
+    "CameraState",
     "Client",
     "Counts",
+    "GatewayCounts",
     "GaveUpError",
     "Image",
     "ImageError",

@@ -8,12 +8,13 @@ from types import TracebackType
 
 from wastestream import feed
 from wastestream.calls import TIMEOUT, Query, Retried
+from wastestream.cameras import Camera
 from wastestream.connect import connect
 from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
 from wastestream.ledger import Ledger
-from wastestream.many import CONCURRENCY, Images, Outcome, Run
+from wastestream.many import CONCURRENCY, Images, Outcome, Pipeline
 from wastestream.progress import Report
 from wastestream.requests import Moment
 from wastestream.retry import Retry
@@ -54,8 +55,8 @@ class AsyncClient:
         self, images: Images, *, concurrency: int = CONCURRENCY, progress: Report | bool = False
     ) -> AsyncIterator[Outcome]:
         """See `Client.classify_many`. The iterable may be asynchronous."""
-        run = Run(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
-        return run.outcomes()
+        pipeline = Pipeline(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
+        return pipeline.outcomes()
 
     async def upload(self, image: Image | Content) -> Job:
         """See `Client.upload`."""
@@ -65,8 +66,8 @@ class AsyncClient:
         self, images: Images, *, concurrency: int = CONCURRENCY, progress: Report | bool = False
     ) -> AsyncIterator[Outcome]:
         """See `Client.upload_many`. The iterable may be asynchronous."""
-        run = Run(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
-        return run.outcomes()
+        pipeline = Pipeline(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
+        return pipeline.outcomes()
 
     async def job(self, job_id: str) -> Job:
         """See `Client.job`."""
@@ -142,3 +143,15 @@ class AsyncClient:
     ) -> Ledger:
         """See `Client.ledger`."""
         return await self._calls.ledger(camera, since, until)
+
+    async def cameras(self) -> list[Camera]:
+        """See `Client.cameras`."""
+        return await self._calls.cameras()
+
+    async def rename_camera(self, camera: str, name: str, *, merge: bool = False) -> Camera:
+        """See `Client.rename_camera`."""
+        return await self._calls.rename_camera(camera, name, merge=merge)
+
+    async def delete_camera(self, camera: str) -> Camera:
+        """See `Client.delete_camera`."""
+        return await self._calls.delete_camera(camera)

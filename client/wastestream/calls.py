@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import httpx
 
 from wastestream import requests
+from wastestream.cameras import Camera, parse_camera
 from wastestream.errors import GaveUpError, NotSettledError, NotWastestreamError
 from wastestream.images import Image
 from wastestream.jobs import Job, State, parse_job
@@ -90,6 +91,8 @@ class Calls:
         self._server = server
         self._camera = camera
         self._in_trouble = False
+        self.on_answer: Callable[[httpx.Response], None] = _ignore
+        """Called with each of the server's answers."""
 
     async def upload(
         self, image: Image, data: bytes | None = None, *, wait: float = 0.0, stall: StallClock | None = None
@@ -204,6 +207,24 @@ class Calls:
         """Return the ledger."""
         return await self.call(requests.ledger(camera, since, until), lambda body, _: parse_ledger(body))
 
+    async def cameras(self) -> list[Camera]:
+        """Return all cameras."""
+        return await self.call(
+            requests.cameras(), lambda body, _: [parse_camera(camera) for camera in body["cameras"]]
+        )
+
+    async def rename_camera(self, camera: str, name: str, *, merge: bool) -> Camera:
+        """Rename a camera."""
+        return await self.call(requests.rename_camera(camera, name, merge=merge), _camera)
+
+    async def delete_camera(self, camera: str) -> Camera:
+        """Delete a camera."""
+        return await self.call(requests.delete_camera(camera), _camera)
+
+    async def report(self, camera: str, document: Mapping[str, Any]) -> None:
+        """Report a camera, as a gateway does."""
+        await self.call(requests.report(camera, document), lambda _, __: None)
+
     async def workers(self) -> int:
         """Return the number of workers; 0 also if the server does not report it."""
         try:
@@ -274,7 +295,8 @@ class Calls:
                 busy = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
             pause, limit = attempt.pause(retry_after, busy=busy), self.retry_limits.limit(busy=busy)
             if pause is None:
-                raise GaveUpError(f"{trouble}; given up after {limit:.0f} s without progress.") from cause
+                text = f"{trouble}; given up after {limit:.0f} s without progress."
+                raise GaveUpError(text, trouble, retry_after) from cause
             self._report(trouble, limit)
             await self.transport.sleep(pause)
 
@@ -282,13 +304,17 @@ class Calls:
         if not response.is_success:
             raise self._rejection(response)
         try:
-            return parse(response.json(), response)
+            body = response.json()
+            self.on_answer(response)
+            return parse(body, response)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotWastestreamError(self._server, response.status_code) from error
 
     def _rejection(self, response: httpx.Response) -> ApiError:
         try:
-            return problem_of(response.json(), response.status_code)
+            body = response.json()
+            self.on_answer(response)
+            return problem_of(body, response.status_code)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotWastestreamError(self._server, response.status_code) from error
 
@@ -299,12 +325,20 @@ class Calls:
             logger.warning("%s; trying again for up to %.0f s.", trouble, limit)
 
 
+def _ignore(_: httpx.Response) -> None:
+    """Take an answer that nobody asks for."""
+
+
 def _answer(body: dict[str, Any], response: httpx.Response) -> Answer:
     return Answer(parse_job(body), _retry_after(response) or 0.0)
 
 
 def _job(body: dict[str, Any], _: httpx.Response) -> Job:
     return parse_job(body)
+
+
+def _camera(body: dict[str, Any], _: httpx.Response) -> Camera:
+    return parse_camera(body)
 
 
 def _query(body: dict[str, Any], _: httpx.Response) -> Query:

@@ -8,12 +8,13 @@ from types import TracebackType
 
 from wastestream import feed
 from wastestream.calls import TIMEOUT, Query, Retried
+from wastestream.cameras import Camera
 from wastestream.connect import connect
 from wastestream.feed import selection
 from wastestream.images import Content, Image, as_image
 from wastestream.jobs import Job, State
 from wastestream.ledger import Ledger
-from wastestream.many import CONCURRENCY, Outcome, Run
+from wastestream.many import CONCURRENCY, Outcome, Pipeline
 from wastestream.progress import Report
 from wastestream.requests import Moment
 from wastestream.retry import Retry
@@ -96,8 +97,8 @@ class Client:
             GaveUpError: the server was unreachable, or settled no image, for too long. Before an error is
                 raised, each image that was taken has an outcome.
         """
-        many = Run(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
-        return iterate(many.outcomes())
+        pipeline = Pipeline(self._calls, images, settle=True, concurrency=concurrency, progress=progress)
+        return iterate(pipeline.outcomes())
 
     def upload(self, image: Image | Content) -> Job:
         """Send one image and return its job as soon as the image is safe; `wait` has the result later.
@@ -115,8 +116,8 @@ class Client:
         progress: Report | bool = False,
     ) -> Iterator[Outcome]:
         """Send many images as `classify_many` does; yield the outcome of each as soon as it is accepted."""
-        many = Run(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
-        return iterate(many.outcomes())
+        pipeline = Pipeline(self._calls, images, settle=False, concurrency=concurrency, progress=progress)
+        return iterate(pipeline.outcomes())
 
     def job(self, job_id: str) -> Job:
         """Return a job as it is now."""
@@ -242,3 +243,33 @@ class Client:
             until: end of the last hour; None: now.
         """
         return run(self._calls.ledger(camera, since, until))
+
+    def cameras(self) -> list[Camera]:
+        """Return the cameras that have sent an image, that a gateway reads, or that are described."""
+        return run(self._calls.cameras())
+
+    def rename_camera(self, camera: str, name: str, *, merge: bool = False) -> Camera:
+        """Rename a camera in the ledger, which needs the scope `admin`; return it.
+
+        Jobs, results and images keep the old name. Correct the name at the sender first.
+
+        Args:
+            camera: its id.
+            name: its new id.
+            merge: whether to add its counts to those of a camera that has the new id.
+
+        Raises:
+            CameraBusyError: jobs of it have not settled.
+            CameraExistsError: another camera has the new id, and `merge` is not set.
+        """
+        return run(self._calls.rename_camera(camera, name, merge=merge))
+
+    def delete_camera(self, camera: str) -> Camera:
+        """Delete a camera from the ledger, which needs the scope `admin`; return it as it was.
+
+        Jobs, results and images stay. The next image brings the camera back.
+
+        Raises:
+            CameraBusyError: jobs of it have not settled.
+        """
+        return run(self._calls.delete_camera(camera))

@@ -21,7 +21,19 @@ class GaveUpError(WastestreamError):
     """Raised when a call did not succeed, or no image settled, within the time of `Retry`.
 
     The last rejection by the server, if it was one, is its `__cause__`.
+
+    Attributes:
+        trouble: why the last try failed, as the begin of a sentence.
+        retry_after: seconds after which the server asked to come back; None if it did not.
     """
+
+    def __init__(self, text: str, trouble: str = "", retry_after: float | None = None) -> None:
+        super().__init__(text, trouble, retry_after)
+        self.trouble = trouble
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class NotSettledError(WastestreamError):

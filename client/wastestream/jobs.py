@@ -88,10 +88,10 @@ def parse_job(document: Mapping[str, Any]) -> Job:
         id=document["id"],
         state=document["state"],
         camera=document["camera"],
-        captured_at=_optional_time(document["captured_at"]),
+        captured_at=optional_time(document["captured_at"]),
         accepted_at=parse_time(document["accepted_at"]),
-        expires_at=_optional_time(document["expires_at"]),
-        settled_at=_optional_time(document["settled_at"]),
+        expires_at=optional_time(document["expires_at"]),
+        settled_at=optional_time(document["settled_at"]),
         prediction=None
         if prediction is None
         else Prediction(
@@ -108,5 +108,6 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not know the Z.
 
 
-def _optional_time(text: str | None) -> datetime | None:
+def optional_time(text: str | None) -> datetime | None:
+    """Return the time of an RFC 3339 text; None for None."""
     return None if text is None else parse_time(text)

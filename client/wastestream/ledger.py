@@ -29,13 +29,29 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class GatewayCounts:
+    """Numbers of frames: sampled = accepted + spooled + skipped + dropped + refused."""
+
+    sampled: int
+    accepted: int
+    spooled: int
+    skipped: int
+    dropped: int
+    refused: int
+
+
+@dataclass(frozen=True)
 class Row:
-    """Counts of one camera's jobs that were accepted in the hour from `hour` on."""
+    """Counts of one camera's jobs that were accepted in the hour from `hour` on.
+
+    `gateway` has the counts of gateways, of frames that were captured in the hour; None without one.
+    """
 
     camera: str
     hour: datetime
     counts: Counts
     balanced: bool
+    gateway: GatewayCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class Ledger:
         sum: of the rows.
         system: all cameras and hours ever; None for an API key that is bound to cameras.
         balanced: whether every row, and the system, are.
+        gateway: sum of the counts of gateways; None without one.
     """
 
     camera: str | None
@@ -59,6 +76,7 @@ class Ledger:
     sum: Counts
     system: Counts | None
     balanced: bool
+    gateway: GatewayCounts | None = None
 
 
 def parse_ledger(document: Mapping[str, Any]) -> Ledger:
@@ -73,9 +91,16 @@ def parse_ledger(document: Mapping[str, Any]) -> Ledger:
         since=parse_time(document["from"]),
         until=parse_time(document["to"]),
         rows=tuple(
-            Row(row["camera"], parse_time(row["hour"]), _counts(row), row["balanced"])
+            Row(
+                row["camera"],
+                parse_time(row["hour"]),
+                _counts(row),
+                row["balanced"],
+                _gateway_counts(row.get("gateway")),
+            )
             for row in document["rows"]
         ),
+        gateway=_gateway_counts(document["sum"].get("gateway")),
         sum=_counts(document["sum"]),
         system=None if system is None else _counts(system),
         balanced=document["balanced"],
@@ -84,3 +109,9 @@ def parse_ledger(document: Mapping[str, Any]) -> Ledger:
 
 def _counts(document: Mapping[str, Any]) -> Counts:
     return Counts(**{field.name: document[field.name] for field in fields(Counts)})
+
+
+def _gateway_counts(document: Mapping[str, Any] | None) -> GatewayCounts | None:
+    if document is None:  # also of a server that knows no gateways
+        return None
+    return GatewayCounts(**{field.name: document[field.name] for field in fields(GatewayCounts)})

@@ -1,4 +1,4 @@
-"""Runs of many images: uploads a few groups at a time, and asks for the results of many jobs at a time."""
+"""Pipeline of many images: uploads a few groups at a time, asks for the results of many jobs at a time."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class _Member:
     image: Image
 
 
-class Run:
-    """One run.
+class Pipeline:
+    """Sends the images of one call.
 
     Args:
         calls: of the server.
@@ -145,7 +145,7 @@ class Run:
         return bool(self._uploads or self._query)
 
     def _ended(self, task: Task[Any]) -> list[Outcome]:
-        """Return the final outcomes that a task brings; its failure ends the run."""
+        """Return the final outcomes that a task brings; its failure ends the pipeline."""
         try:
             result = task.result()
         except WastestreamError as error:
@@ -225,7 +225,7 @@ class Run:
             ((image, data),) = images
             return [(await self._calls.upload(image, data, stall=self._stall)).job]
         except KeyRejectedError:
-            raise  # It ends the run.
+            raise  # It ends the pipeline.
         except ApiError as error:
             return [error] * len(images)
 

@@ -127,6 +127,10 @@ class JobNotFoundError(ApiError):
     """404: the job was never accepted, its record has expired, or another key sent it."""
 
 
+class CameraNotFoundError(ApiError):
+    """404: no image, report or description of the camera came, or it was renamed or deleted."""
+
+
 class UploadsOffError(ApiError):
     """404: the server offers no direct uploads."""
 
@@ -145,6 +149,14 @@ class MethodNotAllowedError(ApiError):
 
 class RequestTooSlowError(ApiError):
     """408: the header or the body of the request came too slowly."""
+
+
+class CameraBusyError(ApiError):
+    """409: jobs of the camera have not settled, so it can be neither renamed nor deleted."""
+
+
+class CameraExistsError(ApiError):
+    """409: another camera has the new name."""
 
 
 class JobSettledError(ApiError):

@@ -143,6 +143,26 @@ def ledger(camera: str | None, since: Moment | None, until: Moment | None) -> Re
     return Request("GET", "/v1/ledger", parameters=_stated(parameters))
 
 
+def cameras() -> Request:
+    """Return the request for all cameras."""
+    return Request("GET", "/v1/cameras")
+
+
+def rename_camera(camera: str, name: str, *, merge: bool) -> Request:
+    """Return the request that renames a camera."""
+    return _json(f"{_camera_path(camera)}/rename", {"id": name, "merge": merge})
+
+
+def delete_camera(camera: str) -> Request:
+    """Return the request that deletes a camera."""
+    return Request("DELETE", _camera_path(camera))
+
+
+def report(camera: str, document: Mapping[str, Any]) -> Request:
+    """Return a gateway's report of a camera."""
+    return _json(f"{_camera_path(camera)}/report", document)
+
+
 def readiness() -> Request:
     """Return the request for the server's readiness."""
     return Request("GET", "/readyz")
@@ -185,6 +205,10 @@ def _json(path: str, body: Mapping[str, Any]) -> Request:
 
 def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _camera_path(camera: str) -> str:
+    return f"/v1/cameras/{quote(camera, safe='')}"
 
 
 def _written(moment: Moment | None) -> str | None:

@@ -1,8 +1,8 @@
 """The feed: every settled job, once, in the order of settling, read by cursor.
 
 `settle.lua` appends an entry with the ids that it settled, in the same atomic step. An entry's id begins with
-the time of settling. The rest is in the jobs' records, so a job takes 16 bytes of the feed. Entries and
-records expire together.
+the time of settling. The rest is in the jobs' records, so a job takes 16 bytes of the feed. Entries go when
+the records of all their jobs have expired.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from redis.client import NEVER_DECODE
 
 from core.errors import CursorExpiredError
 from core.ids import PACKED_BYTES, unpacked_ids
+from core.redis import keys
 from core.redis.client import translated
-from core.redis.keys import FEED
+from core.redis.keys import FEED, FEED_START
 
 CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[0-9]{1,10}-[0-9]{1,4}$"
 """Pattern of a cursor as text."""
 
+MAX_GATHERED: Final = 1000
+"""Maximum entries read at a time at the feed's end. A reader that got as many results may not have all."""
+
 _CURSOR: Final = re.compile(CURSOR_PATTERN)
 _GRACE_MS: Final = 60_000
 _PIECE: Final = 100  # entries read at a time
-_WAITED: Final = 1000  # entries read at the end of the feed: more than settle while its reader gathers
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -101,11 +104,42 @@ class Feed:
         self._retention_ms = round(retention_hours * 3_600_000)
 
     def window(self) -> Window:
-        """Return the period of which results are kept now."""
-        with translated():
-            seconds, microseconds = self._client.time()
+        """Return the period of which results are kept now: shorter where workers keep them for less time."""
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.get(FEED_START)
+            (seconds, microseconds), start = pipe.execute()
         now = seconds * 1000 + microseconds // 1000
-        return Window(Cursor(now - self._retention_ms), Cursor(now - self._retention_ms // 2))
+        removed = (start and Cursor.parse(start)) or Cursor(0)
+        oldest = max(Cursor(now - self._retention_ms), removed)
+        return Window(oldest, max(oldest, Cursor(now - self._retention_ms // 2)))
+
+    def forget(self) -> int:
+        """Remove the oldest entries, up to one of which a job has a record; return their number.
+
+        So an entry stays as long as the worker that keeps its results longest says.
+        """
+        removed = 0
+        while entries := self._ask("XRANGE", FEED, "-", "+", "COUNT", _PIECE):
+            jobs = [(Cursor.of_entry(entry), unpacked_ids(fields[b""])) for entry, fields in entries]
+            with translated(), self._client.pipeline(transaction=False) as pipe:
+                for _, job_ids in jobs:
+                    pipe.exists(*map(keys.job, job_ids))
+                recorded = pipe.execute()
+            gone = next((number for number, count in enumerate(recorded) if count), len(jobs))
+            if gone:
+                last, job_ids = jobs[gone - 1]
+                self._remove(last._replace(taken=len(job_ids)))
+            removed += gone
+            if gone < len(jobs):
+                break
+        return removed
+
+    def _remove(self, last: Cursor) -> None:
+        """Remove the entries up to one. Recorded first: readers of what is removed must notice."""
+        with translated():
+            self._client.set(FEED_START, str(last))
+            self._client.xtrim(FEED, minid=f"{last.ms}-{last.seq + 1}", approximate=False)
 
     def end(self) -> Cursor:
         """Return the cursor after everything that is in the feed now."""
@@ -122,12 +156,13 @@ class Feed:
             seconds: to wait at most; less than the time-out of the client.
         """
         after = f"{cursor.ms}-{cursor.seq}"
-        words = ("XREAD", "COUNT", _WAITED, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
+        words = ("XREAD", "COUNT", MAX_GATHERED, "BLOCK", round(seconds * 1000), "STREAMS", FEED, after)
         answer: list[tuple[bytes, _Entries]] | None = self._ask(*words)
         return [
-            Settled(job_id, Cursor.of_entry(entry)._replace(taken=number))
+            Settled(job_id, Cursor(ms, seq, number))
             for _, entries in answer or ()
             for entry, fields in entries
+            for ms, seq in [map(int, entry.split(b"-"))]
             for number, job_id in enumerate(unpacked_ids(fields[b""]), 1)
         ]
 
@@ -139,7 +174,7 @@ class Feed:
         for entry, job_ids in self._entries(cursor):
             taken = cursor.taken if (entry.ms, entry.seq) == (cursor.ms, cursor.seq) else 0
             for number, job_id in enumerate(job_ids[taken:], taken + 1):
-                yield Settled(job_id, entry._replace(taken=number))
+                yield Settled(job_id, Cursor(entry.ms, entry.seq, number))
 
     def _entries(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[str]]]:
         """Yield the entries with jobs after a cursor: cursor before the entry, and its jobs."""

@@ -19,13 +19,14 @@ from core.hours import hour_of
 from core.ids import accepted_ms, packed_id
 from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
 from core.lanes import LANES, OTHER, max_queued_for
+from core.metrics import REDIS_SECONDS
 from core.redis import keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
 from core.redis.client import translated
 from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
+from core.redis.replication import Replication
 from core.redis.scripts import load_script
 
-_PING_TTL: Final = 60  # seconds
 _PIECE: Final = 250  # records read in one call: some 0.5 ms of Redis
 _FIELDS: Final = (
     "state",
@@ -61,6 +62,7 @@ class JobStore:
         max_queued: int = 200_000,
         max_cameras: int = 1_000,
         key_cameras: int = 100,
+        replicas: int = 0,
     ) -> None:
         self.client = client
         self.has_withdrawn = True
@@ -71,6 +73,7 @@ class JobStore:
         self._max_queued = max_queued
         self._max_cameras = max_cameras
         self._key_cameras = key_cameras
+        self.replication = Replication(client, replicas)
         self._accept = client.register_script(load_script("accept"))
         self._settle = client.register_script(load_script("settle"))
         self._begin = client.register_script(load_script("begin"))
@@ -101,7 +104,7 @@ class JobStore:
         queue: str,
         messages: Sequence[str],
         *,
-        together: bool = False,
+        one_call: bool = False,
     ) -> list[Accepted | Rejection]:
         """Record the jobs of each submission as queued, all or nothing of it, and enqueue the messages.
 
@@ -112,7 +115,7 @@ class JobStore:
             lane: one of `core.lanes.LANES`.
             queue: that lane's list in Redis, which the messages are pushed to.
             messages: from `core.messages`, together naming every job.
-            together: whether they are of one call and one client. Then the queue must have places for all
+            one_call: whether they are of one call and one client. Then the queue must have places for all
                 that are new, and their rate limit an image left, or all of these are rejected.
 
         Returns:
@@ -127,6 +130,7 @@ class JobStore:
 
         Raises:
             RedisFullError: Redis has no memory; nothing was accepted.
+            NotReplicatedError: too few replicas have confirmed in time; the master has accepted.
             DataLostError: Redis is not that of the installation (any more); nothing was accepted.
         """
         names = [keys.PENDING[lane], keys.PENDING[OTHER[lane]], keys.LEDGERS, keys.CAMERAS]
@@ -139,19 +143,21 @@ class JobStore:
             self._key_cameras,
             self.installation,
             len(submissions),
-            int(together),
+            int(one_call),
         ]
         for submission in submissions:
             arguments += submission.arguments()
+        began = time.perf_counter()
         with translated():
-            answers = cast(list[str], self._accept(names, [*arguments, *messages]))
+            answers = cast(list[str], self.replication.run(self._accept, names, [*arguments, *messages]))
+        REDIS_SECONDS.observe(time.perf_counter() - began, "accept")
         if answers == ["lost"]:
             raise DataLostError(
                 "Redis has lost its data, or is another one than before; nothing was accepted."
             )
         answered = list(zip(submissions, answers, strict=True))
         demand = sum(
-            len(new.jobs) for new, answer in answered if together and not answer.startswith("known ")
+            len(new.jobs) for new, answer in answered if one_call and not answer.startswith("known ")
         )
         return [
             self._outcome(submission, lane, answer, demand or len(submission.jobs))
@@ -214,6 +220,8 @@ class JobStore:
             seen.add(idempotency.key)
         if images and state.total + images > max_queued_for(lane, self._max_queued):
             raise queue_full(state, lane, images, self._max_queued)
+        if any(isinstance(outcome, Accepted) for outcome in outcomes):
+            self.replication.confirm()  # The call that made them may have ended without this.
         if repeated:
             hour, token = hour_of(time.time_ns() // 1_000_000), secrets.token_hex(8)
             with translated():
@@ -228,7 +236,11 @@ class JobStore:
         """
         with translated():
             value = self.client.get(idempotency.redis_key)
-        return None if value is None else idempotency.known_ids(cast(str, value))
+        if value is None:
+            return None
+        ids = idempotency.known_ids(cast(str, value))
+        self.replication.confirm()  # as in `admit`
+        return ids
 
     def settle(self, outcomes: Sequence[Outcome], model: str) -> list[JobState | None]:
         """Give each job its terminal state, unless it has one: the first wins.
@@ -273,10 +285,12 @@ class JobStore:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
             arguments += _prediction_fields(outcome.prediction)
             arguments += [outcome.error or "", packed_id(outcome.job_id)]
+        began = time.perf_counter()
         with translated():
             withdrawn, *states = self._settle(
                 [keys.SERVICE_RATE, keys.WITHDRAWN, keys.EXPIRING, *keys.PENDING.values()], arguments
             )
+        REDIS_SECONDS.observe(time.perf_counter() - began, "settle")
         self.has_withdrawn = bool(withdrawn)
         return [JobState(state) if state else None for state in states]
 
@@ -345,9 +359,8 @@ class JobStore:
         return seconds * 1000 + microseconds // 1000
 
     def ping(self) -> None:
-        """Check that Redis answers and can write."""
-        with translated():
-            self.client.set(keys.PING, "1", ex=_PING_TTL)
+        """Check that Redis answers and can write, and that enough replicas confirm it."""
+        self.replication.confirm()
 
 
 def _known(idempotency: Idempotency, value: str) -> Accepted | IdempotencyConflictError:

@@ -10,6 +10,7 @@
 | `ws:accepted` | stream | shards in the order in which their jobs were accepted (`core.redis.job_index`) |
 | `ws:settled` | channel | ids of jobs that have just settled |
 | `ws:feed` | stream | settled jobs, an entry for each call that settled some (`core.redis.feed`) |
+| `ws:feed:start` | string | cursor after the last entry that was removed from the feed |
 | `ws:streams` | hash | API process to the number of its event streams, and when (`core.redis.streams`) |
 | `ws:sinks` | hash | sink to its cursor (`core.redis.sinks`) |
 | `ws:sinks:errors` | hash | sink to the error that stops it |
@@ -23,6 +24,10 @@
 | `ws:totals:{camera}` | hash | the same counters over all hours |
 | `ws:cameras` | sorted set | cameras, by the last hour in which they sent something |
 | `ws:cameras:key` | hash | camera to the id of the API key that brought it |
+| `ws:cameras:about` | hash | camera to what an operator says of it (`core.redis.camera_reports`) |
+| `ws:cameras:report` | hash | camera to the latest report of its gateway (JSON) |
+| `ws:sampled:{hour}:{camera}` | hash | a gateway's counts of frames captured in that hour; expires |
+| `ws:sampled` | sorted set | names `{hour}:{camera}` of the rows above, by hour |
 | `ws:keys:cameras` | hash | id of an API key to the number of known cameras that it brought |
 | `ws:idempotency:{owner}:{key}` | string | digest and job ids of the upload that used the idempotency key |
 | `ws:counted:{token}` | string | mark of a call that has counted its duplicates; expires after a minute |
@@ -31,6 +36,9 @@
 | `ws:keys:version` | string | a value that changes with every API key made or revoked |
 | `ws:workers` | sorted set | names of workers, by the time of their latest heartbeat |
 | `ws:worker:{name}` | hash | what a worker has done (`worker.stats`), and the time of its heartbeat |
+| `ws:metrics` | hash | sums of what all processes have counted (`core.redis.metrics`) |
+| `ws:metrics:{process}` | string | number of a process' latest report of them; expires after an hour |
+| `ws:waiting` | hash | API process to the number of its waiting requests, and when (`core.redis.streams`) |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
 | `ws:recovery` | hash | archived hour that is in the ledger to 1; `until`: moment of a restored backup (ms) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
@@ -64,7 +72,10 @@ SERVICE_RATE: Final = PREFIX + "service_rate"
 ACCEPTED: Final = PREFIX + "accepted"
 SETTLED: Final = PREFIX + "settled"
 FEED: Final = PREFIX + "feed"
+FEED_START: Final = FEED + ":start"
 STREAMS: Final = PREFIX + "streams"
+WAITING: Final = PREFIX + "waiting"
+METRICS: Final = PREFIX + "metrics"
 
 SINKS: Final = PREFIX + "sinks"
 SINK_ERRORS: Final = SINKS + ":errors"
@@ -80,6 +91,9 @@ LEDGERS: Final = PREFIX + "ledgers"
 TOTALS: Final = PREFIX + "totals:"
 CAMERAS: Final = PREFIX + "cameras"
 CAMERA_KEYS: Final = PREFIX + "cameras:key"
+CAMERAS_ABOUT: Final = PREFIX + "cameras:about"
+CAMERA_REPORTS: Final = PREFIX + "cameras:report"
+SAMPLED_ROWS: Final = PREFIX + "sampled"
 KEY_CAMERAS: Final = PREFIX + "keys:cameras"
 
 API_KEYS: Final = PREFIX + "keys"
@@ -107,11 +121,13 @@ _COUNTED: Final = PREFIX + "counted:"
 _IDEMPOTENCY: Final = PREFIX + "idempotency:"
 _WORKER: Final = PREFIX + "worker:"
 _LEADER: Final = PREFIX + "leader:"
+_SAMPLED: Final = PREFIX + "sampled:"
 
 LUA: Final = {
     "JOB": _JOB,
     "LEDGER": LEDGER,
     "TOTALS": TOTALS,
+    "SAMPLED": _SAMPLED,
     "RATE": _RATE,
     "COUNTED": _COUNTED,
     "CAMERA_KEYS": CAMERA_KEYS,
@@ -146,7 +162,7 @@ def is_counter(key: str) -> bool:
 
 def is_passing(key: str) -> bool:
     """Return whether this key is about a running process, or about the last minute."""
-    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER))
+    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER, METRICS))
 
 
 def idempotency(owner: str, key: str) -> str:
@@ -154,9 +170,19 @@ def idempotency(owner: str, key: str) -> str:
     return f"{_IDEMPOTENCY}{owner}:{key}"
 
 
+def sampled(row: str) -> str:
+    """Return the key of a gateway's counts; `row` is `{hour}:{camera}`."""
+    return _SAMPLED + row
+
+
 def worker(name: str) -> str:
     """Return the key of a worker's report."""
     return _WORKER + name
+
+
+def metrics_report(process: str) -> str:
+    """Return the key of the number of a process' latest report of its metrics."""
+    return f"{METRICS}:{process}"
 
 
 def leader(role: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final, cast
 
 import redis
 
-from core.errors import CameraBusyError, CameraNotFoundError
-from core.hours import hour_of, start_of
+from core.hours import hours_between
 from core.jobs import JobState
 from core.redis import keys
 from core.redis.client import translated
@@ -56,6 +54,11 @@ class LedgerRow:
     camera: str
     counts: Counts
 
+    @property
+    def name(self) -> str:
+        """Its name, `hour:camera`."""
+        return f"{self.hour}:{self.camera}"
+
 
 @dataclass(frozen=True, slots=True)
 class Camera:
@@ -89,8 +92,8 @@ class Ledger:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._balance = client.register_script(load_script("balance"))
+        self._snapshot = client.register_script(load_script("snapshot"))
         self._forget = client.register_script(load_script("forget"))
-        self._forget_one = client.register_script(load_script("forget_camera"))
 
     def names(
         self, first: str, last: str, cameras: Iterable[str] | None = None, *, max_rows: int
@@ -119,10 +122,16 @@ class Ledger:
                 hour, _, camera = name.partition(":")
                 yield LedgerRow(hour, camera, counts)
 
-    def totals(self) -> dict[str, Counts]:
-        """Return each camera's counts over all hours: `TOTALS`."""
-        cameras = self.camera_names()
-        return dict(zip(cameras, self._read(keys.TOTALS + camera for camera in cameras), strict=True))
+    def snapshot(self) -> tuple[dict[str, Counts], Balance]:
+        """Return each camera's counts over all hours (`TOTALS`), and their balance, of one moment."""
+        with translated():
+            waiting, *answers = self._snapshot([keys.CAMERAS, *keys.PENDING.values()], TOTALS)
+        width = len(TOTALS)
+        cameras = {
+            answers[at]: Counts(dict(zip(TOTALS, answers[at + 1 : at + 1 + width], strict=True)))
+            for at in range(width, len(answers), 1 + width)
+        }
+        return cameras, Balance(Counts(dict(zip(TOTALS, answers[:width], strict=True))), waiting)
 
     def cameras(self) -> list[Camera]:
         """Return every camera, by the time of its latest image, the latest first."""
@@ -137,13 +146,6 @@ class Ledger:
             for (name, hour), count in zip(cameras, counts, strict=True)
         ]
 
-    def pending(self, first: str) -> dict[str, int]:
-        """Return each camera's pending jobs by its rows, from an hour (yyyymmddhh) on."""
-        pending: dict[str, int] = {}
-        for row in self.rows(self._names(first, "+inf", -1)):
-            pending[row.camera] = pending.get(row.camera, 0) + row.counts["pending"]
-        return pending
-
     def balance(self) -> Balance:
         """Return the sum of all, and the jobs that are pending, of one moment."""
         with translated():
@@ -154,27 +156,6 @@ class Ledger:
         """Forget rows, and cameras, of hours before this one; return how many. Pending jobs keep theirs."""
         rows = self._forget_in([keys.LEDGERS], keys.LEDGER, hour)
         return rows + self._forget_in([keys.CAMERAS, *_BROUGHT], keys.TOTALS, hour)
-
-    def forget_camera(self, camera: str) -> int:
-        """Forget a camera, its rows too; return how many images it had sent. Jobs and images stay readable.
-
-        Raises:
-            CameraNotFoundError: there is none of this name.
-            CameraBusyError: jobs of it have not settled.
-        """
-        now = datetime.now(UTC)
-        around = (hour_of(now), hour_of(now + timedelta(hours=1)))  # for rows made in this moment
-        hours = _hours(*self._ends("-inf", "+inf"), *around)
-        with translated():
-            answer = self._forget_one([keys.CAMERAS, keys.LEDGERS, *_BROUGHT], [camera, *hours])
-        if answer is None:
-            raise CameraNotFoundError(f"There is no camera {camera[:80]!r}.")
-        owed, received = answer
-        if owed:
-            raise CameraBusyError(
-                f"{owed:,} images of the camera {camera!r} have not settled; wait for them, or cancel them."
-            )
-        return int(received)
 
     def _forget_in(self, listed: Sequence[str], prefix: str, hour: str) -> int:
         forgotten = kept = 0
@@ -197,7 +178,7 @@ class Ledger:
 
     def _names_of(self, cameras: Iterable[str], first: str, last: str) -> Iterator[str]:
         """Yield rows of cameras without reading the rows of others: their possible hours are known."""
-        hours = list(_hours(*self._ends(first, last)))
+        hours = list(hours_between(*self._ends(first, last)))
         names = (f"{hour}:{camera}" for camera in cameras for hour in hours)
         while piece := list(islice(names, _PIECE)):
             with translated():
@@ -217,15 +198,6 @@ class Ledger:
                 Counts({counter: int(value) for counter, value in record.items()})
                 for record in pipe.execute()
             ]
-
-
-def _hours(*some: str) -> Iterator[str]:
-    """Yield every hour from the earliest to the latest of some, yyyymmddhh."""
-    if not some:
-        return
-    begin, end = start_of(min(some)), start_of(max(some))
-    for number in range((end - begin) // timedelta(hours=1) + 1):
-        yield hour_of(begin + timedelta(hours=number))
 
 
 def total(rows: Iterable[Counts]) -> Counts:

@@ -6,6 +6,7 @@ from typing import cast
 
 import redis
 
+from core.lanes import LANES
 from core.redis import keys
 from core.redis.client import translated
 
@@ -32,6 +33,23 @@ class PendingJobs:
         with translated():
             newest = self._client.zrange(keys.PENDING[lane], 0, 0, desc=True, withscores=True)
         return int(newest[0][1]) if newest else None
+
+    def oldest(self) -> tuple[int, dict[str, tuple[str, int]]]:
+        """Return Redis' clock, and the oldest job of each lane that has one: id and time of acceptance."""
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for lane in LANES:
+                pipe.zrange(keys.PENDING[lane], 0, 0, withscores=True)
+            (seconds, microseconds), *firsts = pipe.execute()
+        jobs = {
+            lane: (str(id_), int(ms)) for lane, first in zip(LANES, firsts, strict=True) for id_, ms in first
+        }
+        return seconds * 1000 + microseconds // 1000, jobs
+
+    def oldest_seconds(self) -> float:
+        """Return for how long the oldest job has waited; 0 without one."""
+        now, jobs = self.oldest()
+        return max([0.0, *((now - accepted) / 1000 for _, accepted in jobs.values())])
 
     def accepted_ms(self, lane: str, job_id: str) -> int | None:
         """Return a job's time of acceptance; None once it has settled."""

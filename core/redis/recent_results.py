@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Final
 
 from core.errors import RedisUnavailableError
-from core.redis.feed import Cursor, Feed, Window
+from core.redis.feed import MAX_GATHERED, Cursor, Feed, Window
 from core.redis.results import Result, ResultReader
 
 logger = logging.getLogger(__name__)
@@ -35,15 +35,16 @@ class RecentResults:
 
     Args:
         reader: reads the feed.
-        gather: seconds between two reads while results come: each costs Redis and this process as much as
-            some tens of results. A result after a pause is read at once.
+        gather: seconds between two reads while results come, unless all readers can wait longer: each read
+            costs Redis and this process as much as some tens of results. A result after a pause is read at
+            once.
     """
 
     def __init__(self, reader: ResultReader, *, gather: float) -> None:
         self._reader = reader
         self._gather = gather
         self._lock = threading.Lock()
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers: dict[Callable[[], None], float] = {}  # seconds between two calls, by callback
         self._thread: threading.Thread | None = None
         self._results: list[Result] = []
         self._start: Cursor | None = None  # Everything after it is kept; None while nothing is.
@@ -55,10 +56,15 @@ class RecentResults:
         """The feed."""
         return self._reader.feed
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call a function after each change, in another thread; it must not block or raise."""
+    def subscribe(self, callback: Callable[[], None], gather: float | None = None) -> None:
+        """Call a function after each change, in another thread.
+
+        Args:
+            callback: must not block or raise.
+            gather: seconds that this reader can wait, if not those of all.
+        """
         with self._lock:
-            self._subscribers.append(callback)
+            self._subscribers[callback] = self._gather if gather is None else gather
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="recent results", daemon=True)
                 self._thread.start()
@@ -66,7 +72,7 @@ class RecentResults:
     def unsubscribe(self, callback: Callable[[], None]) -> None:
         """Undo `subscribe`."""
         with self._lock:
-            self._subscribers.remove(callback)
+            del self._subscribers[callback]
 
     @property
     def last_window(self) -> Window | None:
@@ -145,8 +151,13 @@ class RecentResults:
                 self._start = self._results[-MAX_KEPT - 1].cursor
                 del self._results[:-MAX_KEPT]
         self._notify()
-        time.sleep(self._gather)
+        if len(results) < MAX_GATHERED:
+            time.sleep(self._pause())
         return results[-1].cursor
+
+    def _pause(self) -> float:
+        with self._lock:
+            return min(self._subscribers.values(), default=0.0)
 
     def _keep_after_gap(self) -> None:
         """Keep only what follows the last expired record: `ResultReader.read` tells readers before it."""

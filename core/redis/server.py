@@ -20,6 +20,7 @@ from core.lanes import SINGLE
 from core.messages import QUEUES
 from core.redis import keys
 from core.redis.client import translated
+from core.redis.replication import Replication
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +34,18 @@ _OURS: Final = f"{keys.PREFIX}*"
 
 _COMMANDS: Final = """
     BRPOP k 1, DEL k, EVAL s 1 k, EVALSHA s 1 k, EXISTS k, EXPIRE k 1, GET k, HDEL k f, HGET k f, HGETALL k,
-    HINCRBY k f 1, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v, LRANGE k 0 0,
-    PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m, SCRIPT EXISTS s,
-    SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME, UNSUBSCRIBE c, XADD k * f v,
+    HINCRBY k f 1, HLEN k, HMGET k f, HSET k f v, HVALS k, INFO memory, LINDEX k 0, LLEN k, LPUSH k v,
+    LRANGE k 0 0, PEXPIRE k 1, PING, PUBLISH c m, PUNSUBSCRIBE c, RPOP k, RPUSH k v, SADD k m,
+    SCRIPT EXISTS s, SCRIPT LOAD s, SELECT 0, SET k v, SMEMBERS k, SREM k m, SUBSCRIBE c, TIME,
+    UNSUBSCRIBE c, XADD k * f v,
     XRANGE k - +, XREAD STREAMS k 0, XREVRANGE k + -, XTRIM k MAXLEN 0, ZADD k 1 m, ZCARD k, ZMSCORE k m,
     ZRANGE k 0 0, ZRANGEBYSCORE k 0 0, ZRANK k m, ZREM k m, ZREMRANGEBYSCORE k 0 0, ZREVRANGE k 0 0,
     ZSCORE k m
 """
 """Commands of the programs, their Lua scripts and kombu; `k` is a key, `c` a channel."""
+
+_WAIT: Final = "WAIT 0 1"
+"""Command of `WASTESTREAM_REDIS_REPLICAS`."""
 
 _OUTSIDE: Final = {"EXEC": "command EXEC", "WATCH k": f"keys {_OURS}", "UNWATCH": ""}
 """Commands that are no part of a transaction, and their subjects. They do no harm outside one."""
@@ -57,7 +62,7 @@ _PATTERNS: Final = {
 
 def acl_rules(db: int = 0) -> str:
     """Return the rules of a user with the least sufficient rights, for Redis' `ACL SETUSER`."""
-    commands = [*_commands(), *_OUTSIDE, "MULTI", "DISCARD", "PSUBSCRIBE"]
+    commands = [*_commands(), *_OUTSIDE, "MULTI", "DISCARD", "PSUBSCRIBE", _WAIT]
     names = sorted({_name(command).lower().replace(" ", "|") for command in commands})
     rules = [f"~{pattern}" for pattern in _PATTERNS]
     rules += [f"&{channel}" for channel in (keys.SETTLED, keys.control_channel(db))]
@@ -67,8 +72,9 @@ def acl_rules(db: int = 0) -> str:
 class RedisServer:
     """Checks a server every `CHECK_INTERVAL`. Safe to share between threads, not across a fork."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, replication: Replication | None = None) -> None:
         self._client = client
+        self._replication = replication or Replication(client, 0)
         self._lock = threading.Lock()
         self._next = 0.0  # on the monotonic clock
         self._unfit: EvictionError | MissingRightsError | None = None
@@ -78,6 +84,7 @@ class RedisServer:
 
         Raises:
             MissingRightsError, EvictionError: it is not.
+            NotReplicatedError: too few replicas confirmed the latest write, and still do not.
             RedisUnavailableError: it cannot be asked.
         """
         # While one thread checks, which can take a time-out, others take the last result, if there is one.
@@ -89,11 +96,12 @@ class RedisServer:
                 self._lock.release()
         if self._unfit is not None:
             raise type(self._unfit)(str(self._unfit))  # a new one: errors gather tracebacks
+        self._replication.check()
 
     def _look(self) -> None:
         pause = UNFIT_CHECK_INTERVAL
         try:
-            check_server(self._client)
+            check_server(self._client, replicas=self._replication.replicas)
             self._unfit, pause = None, CHECK_INTERVAL
         except (EvictionError, MissingRightsError) as error:
             self._unfit = error.with_traceback(None)
@@ -101,8 +109,8 @@ class RedisServer:
             self._next = time.monotonic() + pause
 
 
-def check_server(client: redis.Redis) -> None:
-    """Check that the server is fit.
+def check_server(client: redis.Redis, *, replicas: int = 0) -> None:
+    """Check that the server is fit, for uploads that some replicas confirm too.
 
     Raises:
         MissingRightsError: its user may not do something; the message names it.
@@ -110,7 +118,7 @@ def check_server(client: redis.Redis) -> None:
         RedisUnavailableError: it cannot be asked.
     """
     with translated():
-        missing = list(dict.fromkeys(_missing(client)))
+        missing = list(dict.fromkeys(_missing(client, replicas)))
         if missing:
             raise MissingRightsError(
                 f"Redis' user may not use: {', '.join(missing)}. Give it the rights in docs/operations.md."
@@ -133,9 +141,9 @@ def log_unfit(client: redis.Redis) -> None:
         logger.debug("Not known whether Redis is fit: %s", error)
 
 
-def _missing(client: redis.Redis) -> Iterator[str]:
+def _missing(client: redis.Redis, replicas: int) -> Iterator[str]:
     """Yield the commands, keys and channels that the user may not use, in words."""
-    yield from _denied(client, _OUTSIDE.items())
+    yield from _denied(client, [*_OUTSIDE.items(), *([(_WAIT, "")] if replicas else [])])
     ends = _denied(client, [("DISCARD", "")]) or _denied(client, [("MULTI", ""), ("DISCARD", "")])
     if ends:
         yield from ends

@@ -38,7 +38,9 @@ _HASHES: Final = (keys.SERVICE_RATE, keys.CAMERA_KEYS, keys.KEY_CAMERAS)
 _STREAMS: Final = (keys.ACCEPTED, keys.FEED)
 _OF_ONE_MOMENT: Final = frozenset({*_SETS, *_HASHES, *_STREAMS})
 
-_PASSING: Final = frozenset({keys.INSTALLATION, keys.WITHDRAWN, keys.STREAMS, keys.WORKERS, keys.PING})
+_PASSING: Final = frozenset(
+    {keys.INSTALLATION, keys.WITHDRAWN, keys.STREAMS, keys.WAITING, keys.WORKERS, keys.PING}
+)
 """Keys that are not copied: they are about running processes, or about messages."""
 
 _SLACK_MS: Final = 7_200_000
@@ -131,7 +133,7 @@ class Snapshot:
 
     def _of_one_moment(self) -> list[Any]:
         """Return sorted sets, hashes, counters, ends of streams and the time, read in one transaction."""
-        script = self._client.register_script(load_script("snapshot"))
+        script = self._client.register_script(load_script("moment"))
         with translated(), self._client.pipeline(transaction=True) as pipe:
             for key in _SETS:
                 pipe.zrange(key, 0, -1, withscores=True)

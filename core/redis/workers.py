@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from core.messages import FORMAT
 from core.redis import keys
 from core.redis.client import translated
 from core.redis.pauses import PAUSES, paused_lanes
@@ -17,6 +18,7 @@ WORKER_TTL: Final = 15.0
 
 _FORGET: Final = 10 * WORKER_TTL  # seconds; until then `unattended` knows when the last one was seen
 _RUNS: Final = "runs:"
+_FORMAT: Final = "format"
 _NOTHING: Final[Mapping[str, float]] = {}
 
 
@@ -69,6 +71,10 @@ class WorkerRegistry:
             if record
         }
 
+    def outdated(self) -> list[str]:
+        """Return the living workers that cannot read the messages of this version."""
+        return [name for name, report in self.reports().items() if report.get(_FORMAT, 0) < FORMAT]
+
     def unattended(self, seconds: float) -> bool:
         """Return whether a job has waited for a number of seconds without any worker alive."""
         with translated(), self._client.pipeline(transaction=False) as pipe:
@@ -88,8 +94,11 @@ class WorkerRegistry:
 
 
 def reported(running: Running) -> dict[str, float]:
-    """Return a model as an entry of a worker's report: reports hold numbers only, so the field names it."""
-    return {f"{_RUNS}{running.engine}:{running.model}": 1.0}
+    """Return what a worker's report says of its program: the format of messages that it reads, and its model.
+
+    Reports hold numbers only, so a field names the model.
+    """
+    return {_FORMAT: FORMAT, f"{_RUNS}{running.engine}:{running.model}": 1.0}
 
 
 def running_models(reports: Mapping[str, Mapping[str, float]]) -> Counter[Running]:

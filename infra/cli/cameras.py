@@ -8,7 +8,7 @@ from infra.cli.target import target_group
 
 @target_group(CameraRegistry.of, COMMANDS)
 def cameras() -> None:
-    """List and forget the cameras that the ledger knows.
+    """List, rename and forget the cameras that the ledger knows.
 
     They belong to the stack that runs on the data folder or, where WASTESTREAM_REDIS_URL is set and no
     --data-dir is given, to that Redis.

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "up": "Start the whole system on this machine and keep it running.",
     "down": "Stop the system that `up` started.",
     "status": "Show the processes, their health and the queue.",
+    "camera": "Read cameras and folders, and send their frames.",
     "classify": "Classify images and folders of images.",
     "jobs": "List jobs; retry failed and expired ones.",
     "pause": "Pause a lane: accept uploads, but classify none of it.",
@@ -38,7 +39,7 @@ The lines are here because the import of a command could need packages that this
 have. Command NAME is the object `NAME` of the module `infra.cli.NAME`.
 """
 
-_EXTRAS: Final = {"train": "trainer", "bench": "bench"}
+_EXTRAS: Final = {"camera": "camera", "train": "trainer", "bench": "bench"}
 """Command to the extra of this package with its additional dependencies."""
 
 

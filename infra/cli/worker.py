@@ -12,6 +12,7 @@ import click
 from core.errors import (
     EvictionError,
     MissingRightsError,
+    RedisRejectedError,
     RedisUnavailableError,
     SettingsError,
     WastestreamError,
@@ -19,6 +20,7 @@ from core.errors import (
 from core.model.manifest import load_manifest
 from core.redis.client import connect
 from core.redis.server import check_server
+from core.redis_url import RedisAddress
 from core.settings import PREFIX, load_settings
 from infra.cli.options import cores, count_workers
 from infra.local.checkout import DEFAULT_FOLDER
@@ -69,9 +71,9 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
     os.umask(PRIVATE)
     os.environ.update(variables)
     settings = load_settings()
-    clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
+    clean_environment(urlsplit(settings.s3_endpoint).hostname or "", aws=settings.s3_credentials == "aws")
     load_manifest(settings.model_dir)
-    _check_redis(settings.redis_url.get_secret_value(), view)
+    _check_redis(settings.redis, view)
     folder.make()
     with folder.lock() as lock:
         services = worker_services(folder, processes, "joined", variables)
@@ -85,19 +87,18 @@ def _run(folder: DataFolder, processes: int, variables: dict[str, str], view: Vi
         ).run(view)
 
 
-def _check_redis(url: str, view: View) -> None:
+def _check_redis(address: RedisAddress, view: View) -> None:
     """Report a Redis that does not answer or lacks rights; workers would retry for ever."""
-    address = urlsplit(url)
     try:
-        check_server(connect(url, timeout=2.0))
-    except MissingRightsError:
+        check_server(connect(address, timeout=2.0))
+    except (MissingRightsError, RedisRejectedError):
         raise
     except EvictionError as error:
         view.say(f"Warning: {error}")
     except RedisUnavailableError as error:
         raise StackError(
-            f"Redis at {address.hostname}:{address.port} does not answer, or rejects the password. "
-            f"Check that the stack runs there with `up --listen ADDR`, and that the env file belongs to it. "
+            f"Redis at {address.shown} does not answer. Check that the stack runs there with "
+            f"`up --listen ADDR`, and that the env file belongs to it. "
             f"{error}"
         ) from error
 

@@ -102,17 +102,29 @@ class Stack:
         """End every process and remove the folder. A second Ctrl-C waits until that is done."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            if self._up is not None:
-                self._up.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._up.wait(_STOP_SECONDS)
-                self._up.kill()  # Its own guard ends the services.
-                self._up.wait()
-            if self._guard is not None:
-                self._guard.close()
+            self._end()
             shutil.rmtree(self.folder.path, ignore_errors=True)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def restart(self) -> None:
+        """End every process, and start the stack again on the same data.
+
+        Raises:
+            StackError: it is not ready in time.
+        """
+        self._end()
+        self.start()
+
+    def _end(self) -> None:
+        if self._up is not None:
+            self._up.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._up.wait(_STOP_SECONDS)
+            self._up.kill()  # Its own guard ends the services.
+            self._up.wait()
+        if self._guard is not None:
+            self._guard.close()
 
     def is_ready(self) -> bool:
         """Return whether every process is ready."""

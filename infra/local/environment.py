@@ -17,9 +17,15 @@ def read_variables(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def clean_environment(*hosts: str) -> None:
-    """Remove variables that the servers must not see, and exempt `hosts` from proxies."""
-    for name in [name for name in os.environ if name.startswith(_NOT_OURS)]:
+def clean_environment(*hosts: str, aws: bool = False) -> None:
+    """Remove variables that the servers must not see, and exempt `hosts` from proxies.
+
+    Args:
+        hosts: hosts of our own servers.
+        aws: whether storage takes its credentials from `AWS_*` variables, which then stay.
+    """
+    unwanted = tuple(prefix for prefix in _NOT_OURS if not (aws and prefix == "AWS_"))
+    for name in [name for name in os.environ if name.startswith(unwanted)]:
         del os.environ[name]
     for name in ("NO_PROXY", "no_proxy"):
         exceptions = [os.environ[name]] if os.environ.get(name) else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -26,11 +28,19 @@ def rotate(path: Path, limit: int = MAX_BYTES) -> None:
 
 
 def tail(path: Path, *, start: int = 0, lines: int = 12) -> list[str]:
-    """Return the last lines written at or after byte `start`."""
+    """Return the last lines written at or after byte `start`, records as text for people."""
     try:
         with path.open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - 8_192))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return text.splitlines()[-lines:]
+    return [_readable(line) for line in text.splitlines()[-lines:]]
+
+
+def _readable(line: str) -> str:
+    """Return a record in JSON as text, other lines as they are."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        record = json.loads(line)
+        return f"{record['time']} {record['level']} {record['logger']}: {record['message']}"
+    return line

@@ -248,6 +248,13 @@ def _addresses(plan: StackPlan, credentials: Credentials, dial: Callable[[str], 
     host = ports.in_url(dial(plan.listen))
     return {
         f"{PREFIX}REDIS_URL": f"redis://:{credentials.redis_password}@{host}:{plan.redis_port}/0",
+        # Not those of another installation, which the shell may have.
+        f"{PREFIX}REDIS_SENTINELS": "",
+        f"{PREFIX}REDIS_SENTINEL_PASSWORD": "",
+        f"{PREFIX}REDIS_REPLICAS": "0",
+        f"{PREFIX}S3_CREDENTIALS": "keys",
+        f"{PREFIX}S3_ADDRESSING": "path",
+        f"{PREFIX}S3_PREFIX": "",
         f"{PREFIX}S3_ENDPOINT": f"http://{host}:{plan.s3_port}",
         f"{PREFIX}S3_ACCESS_KEY": credentials.s3_access_key,
         f"{PREFIX}S3_SECRET_KEY": credentials.s3_secret_key,

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from core.logs import is_read_by_people, json_line
+
 _REFRESH_SECONDS = 2.0
 
 
@@ -28,8 +30,11 @@ class View:
             self._console.print(Text(line))
 
     def event(self, line: str) -> None:
-        """Print a line after the time."""
-        self.say(f"{time.strftime('%H:%M:%S')}  {line}")
+        """Print a line after the time; as a record of a log where this is no terminal."""
+        if is_read_by_people(sys.stdout):
+            self.say(f"{time.strftime('%H:%M:%S')}  {line}")
+        else:
+            self.say(json_line("WARNING", "infra.local", line, "supervisor"))
 
     def open(self, status: str) -> None:
         """Start the live line if this is a terminal."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import FilePayload, Page, Request, Route, expect
 
@@ -100,7 +103,7 @@ def test_too_large_is_said_before_sending(open_page: OpenPage, tmp_path: Path) -
     page.on("request", lambda request: sent.append(request.url))
     page.locator("#files").set_input_files(huge)
     expect_failed(page, "huge.jpg", "at most 10 MB")
-    assert not any("/v1/" in url for url in sent)
+    assert not any("/v1/images" in url for url in sent)
 
 
 def test_an_outage_is_said_and_outlived(open_page: OpenPage) -> None:
@@ -297,3 +300,23 @@ def test_works_from_the_keyboard(open_page: OpenPage) -> None:
         page.keyboard.press("Enter")
     dialog.value.set_files([picture("keyed.jpg")])
     expect_classified(page, "keyed.jpg")
+
+
+def test_cameras_of_gateways_are_shown(open_page: OpenPage, stack: Stack) -> None:
+    """With their states, silent ones too; without a gateway there is no list."""
+    now = datetime.now(UTC).isoformat()
+    name = f"belt-{uuid.uuid4().hex[:8]}"
+    report = {"gateway": "0123456789abcdef", "silent_after": 15, "spooled": 7, "hours": []}
+    with httpx.Client(base_url=stack.url, trust_env=False) as http:
+        http.post(
+            f"/v1/cameras/{name}-a/report", json={**report, "last_frame_at": now, "detail": "h264 1920x1080"}
+        )
+        http.post(f"/v1/cameras/{name}-b/report", json=report)
+    page = open_page(viewport={"width": PHONE_WIDTH, "height": 800})
+    live, silent = (page.locator("#gateways tr", has_text=f"{name}-{letter}") for letter in "ab")
+    expect(live).to_contain_text("live", timeout=TIMEOUT)
+    expect(live).to_contain_text("7 waiting")
+    expect(live).to_contain_text("h264 1920x1080")
+    expect(silent).to_contain_text("silent")
+    expect(silent).to_contain_text("no frame yet")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -37,6 +37,24 @@ def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     assert "images accepted" in report.read_text()
 
 
+def test_a_short_soak_of_the_gateway_loses_nothing(tmp_path: Path) -> None:
+    """Killed, cut off and frozen; every picture that arrives is compared with its time."""
+    figures = tmp_path / "soak.json"
+    options = ["--cameras", "2", "--minutes", "0.1", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.cli", "soak", *options, "--json", str(figures)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(figures.read_text())
+    assert result["received"] == result["accepted"] == result["sampled"] > 20
+    assert (result["faults"]["gateway killed"], result["doubled"]) == (5, 0)
+
+
 def _of(folder: Path) -> list[psutil.Process]:
     """Return the processes that have something in `folder` on their command line."""
     processes = psutil.process_iter(["cmdline"])

@@ -21,6 +21,8 @@ import yaml
 
 from api.app import create_app
 from core.settings import PREFIX, Settings
+from tests.conftest import environment_of
+from tests.support.programs import run_tool, tool
 from tests.support.servers import REPOSITORY
 from worker.batching import STOP_SECONDS
 
@@ -59,9 +61,7 @@ def modules_run(name: str) -> set[str]:
     command = service.get("command") or json.loads(dict(stages()[service["build"]["target"]])["CMD"])
     check = service.get("healthcheck", {}).get("test", [])
     return {
-        words[words.index("-m") + 1]
-        for words in (command, check)
-        if words[:1] != ["CMD-SHELL"] and "-m" in words
+        module for words in (command, check) for module in re.findall(r"python -m (\S+)", " ".join(words))
     }
 
 
@@ -124,9 +124,11 @@ def test_images_hold_what_their_programs_import(name: str) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """But for storage of your own, the model's folder and the host's disk."""
+    """But for Redis and storage of your own, the model's folder and the host's disk."""
     passed = {key for name in ("api", "worker", "sinks") for key in SERVICES[name]["environment"]}
     own = {"s3_bucket", "s3_region", "s3_session_token", "s3_ca_file", "model_dir", "disk"}
+    own |= {"s3_credentials", "s3_addressing", "s3_prefix"}
+    own |= {"redis_sentinels", "redis_sentinel_password", "redis_replicas"}
     assert {f"{PREFIX}{field.upper()}" for field in set(Settings.model_fields) - own} == passed
 
 
@@ -199,7 +201,11 @@ def test_containers_have_few_rights(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     user = service.get("user") or dict(stages()[service["build"]["target"]])["USER"]
-    assert user.partition(":")[0] not in {"", "0", "root"}
+    if name == "caddy":  # Its image has a volume of root's; it keeps one right of root's.
+        assert service["cap_add"] == ["NET_BIND_SERVICE"]
+    else:
+        assert "cap_add" not in service
+        assert user.partition(":")[0] not in {"", "0", "root"}
 
 
 @each_service
@@ -219,7 +225,7 @@ def test_versions_are_pinned(name: str) -> None:
     if "build" not in SERVICES[name]:
         pulled.append(SERVICES[name]["image"])
     assert pulled
-    assert all(re.fullmatch(r"[a-z0-9/]+:\d+\.\d+(\.\d+)?(-[a-z-]+)?", image) for image in pulled)
+    assert all(re.fullmatch(r"[a-z0-9/]+:v?\d+\.\d+(\.\d+)?(-[a-z-]+)?", image) for image in pulled)
 
 
 def test_starting_waits_for_readiness() -> None:
@@ -230,23 +236,91 @@ def test_starting_waits_for_readiness() -> None:
             "bucket": {"condition": "service_completed_successfully"},
         }
     assert SERVICES["bucket"]["depends_on"] == {"s3": {"condition": "service_healthy"}}
-    assert SERVICES["bucket"]["restart"] == "no"
-    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name not in {"bucket", "sinks"})
+    done = {"service_completed_successfully"}
+    once = {
+        name
+        for service in SERVICES.values()
+        for name, wanted in service.get("depends_on", {}).items()
+        if {wanted["condition"]} == done
+    }
+    assert once == {"bucket", "metrics-key"}
+    assert all(SERVICES[name]["restart"] == "no" for name in once)
+    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name not in {*once, "sinks"})
 
 
 def test_only_the_api_can_be_reached() -> None:
-    """The API publishes on loopback by default, nothing else does; only the sinks have a way out besides."""
-    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["api"]
+    """It publishes on loopback by default, nothing else does without a profile; the sinks have a way out."""
+    published = {name: SERVICES[name]["ports"] for name in SERVICES if "ports" in SERVICES[name]}
+    assert set(published) == {"api", "prometheus", "grafana", "caddy"}
+    for name in ("prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in published[name])
     inside = {name for name in SERVICES if SERVICES[name]["networks"] == ["inside"]}
-    assert set(SERVICES) - inside == {"api", "sinks"}
+    assert set(SERVICES) - inside == {*published, "sinks"}
     assert COMPOSE["networks"]["inside"] == {"internal": True}
+
+
+def test_profiles_add_what_not_everybody_needs() -> None:
+    """Without one, the stack of before starts."""
+    by_profile: dict[str, set[str]] = {}
+    for name, service in SERVICES.items():
+        (profile,) = service.get("profiles", [""])
+        by_profile.setdefault(profile, set()).add(name)
+    assert by_profile.pop("observe") == {"metrics-key", "prometheus", "grafana"}
+    assert by_profile.pop("tls") == {"caddy"}
+    assert list(by_profile) == [""]
+
+
+def test_prometheus_finds_its_files_and_grafana_prometheus() -> None:
+    """Paths and addresses in their configurations are those of the containers."""
+    prometheus = yaml.safe_load((REPOSITORY / "infra/prometheus/prometheus.yml").read_text())
+    (job,) = prometheus["scrape_configs"]
+    (written,) = SERVICES["metrics-key"]["volumes"]
+    folder = written.partition(":")[2]
+    assert f"{written}:ro" in SERVICES["prometheus"]["volumes"]
+    assert job["authorization"]["credentials_file"] == f"{folder}/prometheus"
+    assert f"mv {folder}/new {folder}/prometheus" in SERVICES["metrics-key"]["command"][-1]
+    assert f"install -d -o wastestream -g wastestream {folder}" in DOCKERFILE
+    assert job["static_configs"] == [{"targets": [f"api:{settings_of('api')['WASTESTREAM_PORT']}"]}]
+    mounted = [volume.split(":") for volume in SERVICES["prometheus"]["volumes"]]
+    files = {target: REPOSITORY / source for source, target, *_ in mounted if source.startswith("./")}
+    assert files["/etc/prometheus/prometheus.yml"].is_file()
+    assert {f"/etc/prometheus/{name}" for name in prometheus["rule_files"]} <= set(files)
+    (source,) = yaml.safe_load((REPOSITORY / "infra/grafana/datasource.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert SERVICES["prometheus"]["ports"] == ["127.0.0.1:9090:9090"]
+    (provider,) = yaml.safe_load((REPOSITORY / "infra/grafana/dashboards.yml").read_text())["providers"]
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home.startswith(f"{provider['options']['path']}/")
+    assert f"./infra/grafana/dashboard.json:{home}:ro" in SERVICES["grafana"]["volumes"]
+
+
+def test_the_key_of_prometheus_is_made_once(settings: Settings, tmp_path: Path) -> None:
+    """The command of `metrics-key`, run as it is: a key that reads metrics; a second run keeps it."""
+    command = [part.replace("/run/wastestream", str(tmp_path)) for part in SERVICES["metrics-key"]["command"]]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **environment_of(settings), "PATH": path}
+    keys = []
+    for lost in (False, False, True):
+        if lost:
+            (tmp_path / "prometheus").unlink()
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+        keys.append((tmp_path / "prometheus").read_text())
+    assert keys[0] == keys[1] != keys[2]
+    client = create_app(settings).test_client()
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {keys[2].strip()}"}).status_code == 200
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {keys[0].strip()}"}).status_code == 401
 
 
 def test_data_lie_in_named_volumes() -> None:
     """The files of Redis and S3 outlive their containers."""
     assert "redis-data:/data" in SERVICES["redis"]["volumes"]
     assert "s3-data:/data" in SERVICES["s3"]["volumes"]
-    assert {"redis-data", "s3-data"} == set(COMPOSE["volumes"])
+    assert "prometheus-data:/prometheus" in SERVICES["prometheus"]["volumes"]
+    assert "caddy-data:/data" in SERVICES["caddy"]["volumes"][0]
+    used = {
+        volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])
+    }
+    assert {name for name in used if not name.startswith(".")} == set(COMPOSE["volumes"])
 
 
 def test_there_are_no_default_secrets() -> None:
@@ -271,7 +345,7 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
     assert optional == taken
 
 
-@pytest.mark.parametrize("target", ["api", "worker"])
+@pytest.mark.parametrize("target", ["api", "worker", "gateway"])
 def test_packages_are_pinned_by_hash(target: str) -> None:
     """Each image is built from its own lock file, hash-checked, wheels only."""
     (install,) = (rest for word, rest in stages()[f"{target}-packages"] if word == "RUN")
@@ -286,18 +360,12 @@ def test_the_builder_gets_what_is_copied_and_no_more() -> None:
     """.dockerignore leaves out everything but the folders that the Dockerfile reads."""
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    read = {folder for name in OURS for folder in copied(name)} | {"requirements"}
+    read = {folder for name in OURS for folder in copied(name)} | {"requirements", "client"}
     assert "*" in lines
     assert let_in == read
 
 
 # ---- The tools accept the files ----------------------------------------------------------------
-
-
-def tool(name: str) -> str:
-    """Return the path of a program beside this Python or on the PATH; skip without it."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return shutil.which(name, path=path) or pytest.skip(f"{name} is not installed")
 
 
 def compose(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -323,7 +391,7 @@ def _runs(command: list[str]) -> bool:
 
 def test_compose_accepts_the_file() -> None:
     """Docker Compose itself reads the file, and fills the secrets in."""
-    done = compose("config", **SECRETS)
+    done = compose("--profile", "*", "config", **SECRETS)
     assert set(yaml.safe_load(done.stdout)["services"]) == set(SERVICES), done.stderr
 
 
@@ -334,6 +402,14 @@ def test_compose_refuses_without_a_secret(missing: str) -> None:
     assert done.stdout == ""
     assert missing in done.stderr
     assert "copy .env.example to .env" in done.stderr
+
+
+def test_caddy_accepts_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caddy itself reads the file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said = run_tool("caddy", "validate", "--adapter", "caddyfile", "--config", "infra/docker/Caddyfile")
+    assert "Valid configuration" in said
+    assert "not formatted" not in said
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -25,7 +25,7 @@ from kombu.transport.redis import QoS as RedisQoS
 from pydantic import SecretStr
 
 from core.ids import new_job_id
-from core.messages import CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
+from core.messages import ADDRESS, CLASSIFY, QUEUES, VISIBILITY_TIMEOUT, Envelope, keys_in, make_app
 from core.redis.job_store import JobStore
 from core.settings import Settings
 from core.shards import image_key
@@ -168,14 +168,16 @@ def test_an_unacknowledged_message_is_kept_where_we_look(settings: Settings, job
 
 
 def test_the_broker_takes_our_options(settings: Settings) -> None:
-    """Each option is one that kombu's channel or its connection reads: a renamed one would do nothing."""
+    """Each option is one that our channel or its connection reads: a renamed one would do nothing."""
     app = make_app(settings)
+    app.conf.broker_transport = TRANSPORT
     with app.connection_for_read() as connection:
         channel = connection.default_channel
-        options = app.conf.broker_transport_options
+        options = {**app.conf.broker_transport_options}
+        assert options.pop(ADDRESS) == settings.redis
         on_channel = {name: getattr(channel, name) for name in options if hasattr(channel, name)}
         assert on_channel == {name: options[name] for name in on_channel}
-        to_redis = channel._connparams()
+        to_redis = channel.pool.connection_kwargs
         assert options.keys() - on_channel.keys() - to_redis.keys() == set()
         assert {"visibility_timeout", "unacked_restore_limit", "unacked_mutex_expire"} <= on_channel.keys()
         assert to_redis["socket_timeout"] == options["socket_timeout"]

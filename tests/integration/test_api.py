@@ -54,6 +54,9 @@ def test_an_upload_is_stored_recorded_and_enqueued(
     assert client.get(response.headers["Location"]).get_json() == job
 
 
+CURL_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
 def _huge_png() -> bytes:
     data = bytearray(encoded(Image.new("L", (8, 8)), "PNG"))
     data[16:24] = (50_000).to_bytes(4, "big") * 2
@@ -70,6 +73,8 @@ def _huge_png() -> bytes:
         (None, {"Content-Type": "image/png"}, 415, "the bytes are image/jpeg"),
         (None, {"Content-Type": "IMAGE/GIF; q=1"}, 415, "declare what is sent"),
         (b"hello", {"Content-Type": "text/plain"}, 415, "not a JPEG, PNG or WebP"),
+        (jpeg().translate(None, b"\0\r\n"), CURL_FORM, 422, "use --data-binary"),
+        (encoded(image_format="PNG").translate(None, b"\0\r\n"), CURL_FORM, 415, "use --data-binary"),
         (encoded(image_format="GIF"), {"Content-Type": "image/gif"}, 415, "not a JPEG, PNG or WebP"),
         (encoded(image_format="WEBP")[:200], {"Content-Type": ""}, 422, "header cannot be read"),
         (_huge_png(), {"Content-Type": "image/png"}, 422, "50000x50000"),

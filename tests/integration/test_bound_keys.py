@@ -224,6 +224,21 @@ def ledger(world: World) -> None:
         assert_rejected(world.call("GET", f"/v1/ledger?camera={camera}"), 403, "camera-forbidden")
 
 
+def cameras(world: World) -> None:
+    """Own cameras are shown; only they are reported. The rest needs admin, which cannot be bound."""
+    document = {"gateway": "0123456789abcdef", "silent_after": 15, "spooled": 0, "hours": []}
+    for camera in (OWN, FOREIGN):
+        world.client.post(f"/v1/cameras/{camera}/report", json=document, headers=world.free)
+    shown = world.call("GET", "/v1/cameras").get_json()["cameras"]
+    assert {camera["id"] for camera in shown} == {OWN, ALSO_OWN}
+    assert world.call("POST", f"/v1/cameras/{OWN}/report", json=document).status_code == 202
+    assert_rejected(
+        world.call("POST", f"/v1/cameras/{FOREIGN}/report", json=document), 403, "camera-forbidden"
+    )
+    for method, path in (("PUT", OWN), ("DELETE", OWN), ("POST", f"{OWN}/rename")):
+        assert_rejected(world.call(method, f"/v1/cameras/{path}", json={}), 403, "insufficient-scope")
+
+
 def metrics(world: World) -> None:
     """They are of all cameras."""
     assert_rejected(world.call("GET", "/metrics"), 403, "camera-forbidden")
@@ -294,6 +309,8 @@ CHECKS: Mapping[str, Callable[[World], None] | None] = {
     "results.show": results,
     "events.stream": events,
     "ledger.show": ledger,
+    **dict.fromkeys(("cameras.show", "cameras.report"), cameras),
+    **dict.fromkeys(("cameras.describe", "cameras.delete", "cameras.rename"), cameras),
     "metrics.show": metrics,
     **dict.fromkeys(("webhooks.create", "webhooks.show", "webhooks.delete", "webhooks.replay"), webhooks),
     "probes.readyz": readiness,

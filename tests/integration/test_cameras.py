@@ -18,6 +18,7 @@ from core.ids import new_job_id
 from core.jobs import Job, JobState, Outcome
 from core.redis.admission import Idempotency, Submission
 from core.redis.api_keys import KeyStore, Scope
+from core.redis.camera_names import CameraNames
 from core.redis.job_store import JobStore
 from core.redis.ledger import Ledger
 from core.redis.pending import PendingJobs
@@ -109,7 +110,7 @@ def test_a_forgotten_camera_makes_room_at_once(bounded: FlaskClient, keys: KeySt
     gone = send(bounded, "gone", token, Idempotency_Key="once").get_json()["id"]
     assert send(bounded, "new", token).status_code == 422
     settle_all(jobs)
-    assert ledger.forget_camera("gone") == 1
+    assert CameraNames(jobs.client, retention=3600).forget("gone") == 1
     assert names_of(jobs) == {"kept"}
     assert [row.camera for row in ledger.rows(ledger.names("-inf", "+inf", max_rows=10))] == ["kept"]
     assert ledger.balance().counts["received"] == 1
@@ -134,7 +135,7 @@ def test_a_repeated_upload_does_not_bring_a_forgotten_camera_back(jobs: JobStore
 
     first = accept()
     settle_all(jobs)
-    Ledger(jobs.client).forget_camera("gone")
+    CameraNames(jobs.client, retention=3600).forget("gone")
     assert accept() == first
     assert names_of(jobs) == set()
     assert_balanced(jobs)
@@ -189,6 +190,47 @@ def test_an_operator_sees_and_forgets_cameras(
     assert not jobs.client.keys("ws:ledger*")
     assert not jobs.client.keys("ws:*cameras*")
     assert_balanced(jobs)
+
+
+def test_an_operator_renames_a_camera(cameras: Cameras, client: FlaskClient, jobs: JobStore) -> None:
+    """Once its jobs have settled; with --merge to the name of another. Jobs keep the old name."""
+    sent = [send(client, name).get_json()["id"] for name in ("belt-11", "belt-1")]
+    busy = cameras("rename", "belt-11", "belt-2")
+    assert (busy.exit_code, "have not settled" in busy.stderr) == (1, True)
+    settle_all(jobs)
+    taken = cameras("rename", "belt-11", "belt-1")
+    assert (taken.exit_code, "There is a camera 'belt-1' already" in taken.stderr) == (1, True)
+    assert names_of(jobs) == {"belt-1", "belt-11"}
+    assert (
+        "Renamed the camera belt-11 to belt-1 (1 images"
+        in cameras("rename", "belt-11", "belt-1", "--merge").stdout
+    )
+    ledger = Ledger(jobs.client)
+    (row,) = ledger.rows(ledger.names("-inf", "+inf", max_rows=10))
+    assert (row.camera, row.counts["received"], row.counts["failed"], row.counts.balanced) == (
+        "belt-1",
+        2,
+        2,
+        True,
+    )
+    assert_balanced(jobs)
+    assert [client.get(f"/v1/jobs/{job}").get_json()["camera"] for job in sent] == ["belt-11", "belt-1"]
+    assert client.get(f"/v1/jobs/{sent[0]}/image").status_code == 200
+
+
+def test_a_renamed_camera_stays_that_of_its_key(bounded: FlaskClient, keys: KeyStore, jobs: JobStore) -> None:
+    """Its place among those of the key is neither lost nor taken twice."""
+    token = keys.create("sender", [Scope.INGEST])[1]
+    for name in ("a", "b"):
+        send(bounded, name, token)
+    settle_all(jobs)
+    names = CameraNames(jobs.client, retention=3600)
+    names.rename("a", "c")
+    assert send(bounded, "new", token).status_code == 422
+    names.rename("b", "c", merge=True)
+    assert send(bounded, "new", token).status_code == 202
+    assert send(bounded, "newer", token).status_code == 422
+    assert names_of(jobs) == {"c", "new"}
 
 
 def test_a_name_is_found_however_it_is_typed(cameras: Cameras, jobs: JobStore) -> None:

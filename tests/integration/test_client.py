@@ -20,6 +20,8 @@ from tests.support.images import jpeg, pattern
 from tests.support.servers import REPOSITORY
 from wastestream import ApiError, Client, Image, Job, KeyRejectedError, Outcome, requests
 from wastestream.problems import (
+    CameraExistsError,
+    CameraNotFoundError,
     InvalidCameraIdError,
     JobNotFoundError,
     JobNotRetryableError,
@@ -185,3 +187,17 @@ def test_keys(locked_stack: Stack, connect: Connect) -> None:
         with pytest.raises(KeyRejectedError):
             list(client.classify_many([jpeg()] * 2))
         client.close()
+
+
+def test_cameras_are_listed_renamed_and_deleted(client: Client) -> None:
+    """By either client; a name that is in use is an error of its own."""
+    wrong, right, other = (f"camera-{uuid4().hex[:8]}" for _ in range(3))
+    for camera in (wrong, other):
+        client.classify(Image(jpeg(), camera=camera))
+    assert [camera.received for camera in client.cameras() if camera.id == wrong] == [1]
+    assert (client.rename_camera(wrong, right).id, client.rename_camera(right, wrong).received) == (right, 1)
+    with pytest.raises(CameraExistsError, match="already"):
+        client.rename_camera(wrong, other)
+    assert client.delete_camera(wrong).state is None
+    with pytest.raises(CameraNotFoundError, match=wrong):
+        client.delete_camera(wrong)

@@ -38,6 +38,10 @@ _PRINTED: Final = {
 _ELSEWHERE: Final = {
     "receive-webhooks": "tests/integration/test_webhook_guide.py",
     "export-results": "tests/integration/test_export_guide.py",
+    **dict.fromkeys(
+        ("read-a-camera", "read-a-folder", "trigger-from-a-plc", "connect-several-sites"),
+        "tests/unit/gateway/test_documents.py: their configurations",
+    ),
     "publish-by-mqtt": "tests/integration/test_mqtt_guide.py",
 }
 """Other guides, and where they are run."""
@@ -45,13 +49,15 @@ _ELSEWHERE: Final = {
 _TARGET: Final = "http://127.0.0.1:9/"  # nobody listens there
 _WEBHOOK: Final = "5f2b8c0d9e7a4136"  # in examples
 
-_STREAM: Final = "events_stream"  # an operation whose response does not end
+_STREAM: Final = "streamEvents"  # an operation whose response does not end
 
 _PARTS: Final = {
-    "jobs_cancel": "queued",
-    "retries_retry": "expired",
-    "webhooks_delete": "webhook",
-    "webhooks_replay": "webhook",
+    "deleteCamera": "camera",
+    "renameCamera": "camera",
+    "cancelJob": "queued",
+    "retryJob": "expired",
+    "deleteWebhook": "webhook",
+    "replayWebhook": "webhook",
 }
 """Operation to the fixture with the id that its example takes; others take the id of a classified job."""
 
@@ -118,6 +124,13 @@ def expired(api: httpx.Client) -> str:
     answer = api.post("/v1/images?wait=30", content=_EXAMPLES[0].read_bytes(), headers=long_ago)
     assert answer.json()["state"] == "expired"
     return str(answer.json()["id"])
+
+
+@pytest.fixture
+def camera(api: httpx.Client) -> str:
+    """The id of a camera all of whose jobs have settled; the name that it gets is free."""
+    api.delete("/v1/cameras/belt-2")
+    return str(api.put("/v1/cameras/belt-1", json={}).json()["id"])
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from core.ids import accepted_ms, new_job_id
 from core.jobs import Job, JobState, Outcome
 from core.redis import job_index, keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Submission
+from core.redis.camera_names import CameraNames
 from core.redis.job_index import Cursor, JobFilter, JobIndex
 from core.redis.job_store import JobStore
-from core.redis.ledger import Ledger
 from core.shards import Shard
 from tests.support.cuts import lose_answer
 from tests.support.stream import upload, upload_bulk
@@ -146,7 +146,7 @@ def test_jobs_of_a_forgotten_camera_stay_listed(jobs: JobStore, index: JobIndex)
     """The ledger loses its rows, the jobs keep their records."""
     ids = _accept(jobs, 2, "gone")
     _fail(jobs, ids)
-    Ledger(jobs.client).forget_camera("gone")
+    CameraNames(jobs.client, retention=3600).forget("gone")
     assert _listed(index, JobFilter(0, camera="gone")) == ids
 
 

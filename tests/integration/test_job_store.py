@@ -162,7 +162,7 @@ def test_a_call_of_several_cameras_and_hours_has_a_row_for_each(jobs: JobStore) 
     """And a key for each file, which a later call and this one find again."""
     call = _call(3)
     twice = [*call, Submission([Job(new_job_id(), "belt-0", "jpeg", 1)], call[0].idempotency)]
-    *made, again = jobs.accept_many(twice, "bulk", QUEUE, ["message"], together=True)
+    *made, again = jobs.accept_many(twice, "bulk", QUEUE, ["message"], one_call=True)
     assert [outcome.ids for outcome in made if isinstance(outcome, Accepted)] == [
         [submission.jobs[0].id] for submission in call
     ]
@@ -175,7 +175,7 @@ def test_a_call_of_several_cameras_and_hours_has_a_row_for_each(jobs: JobStore) 
     other = Idempotency("k0", "other bytes", cameras=["belt-0"])
     conflict, free = jobs.admit([other, Idempotency("free", "d", cameras=["belt-0"])], "bulk", 2)
     assert (type(conflict), free) == (IdempotencyConflictError, None)
-    totals = {camera: counts["duplicates"] for camera, counts in Ledger(jobs.client).totals().items()}
+    totals = {camera: counts["duplicates"] for camera, counts in Ledger(jobs.client).snapshot()[0].items()}
     assert totals == {"belt-0": 2, "belt-1": 1, "belt-2": 1}
 
 
@@ -183,25 +183,25 @@ def test_a_call_has_places_for_all_its_files_or_none(jobs: JobStore) -> None:
     """Known files need none; a limit may be overdrawn by the call that finds an image left."""
     tight = JobStore(jobs.client, max_queued=4)
     first, second = _call(3), _call(5)
-    assert [type(outcome) for outcome in tight.accept_many(first, "single", QUEUE, ["m"], together=True)] == (
+    assert [type(outcome) for outcome in tight.accept_many(first, "single", QUEUE, ["m"], one_call=True)] == (
         [Accepted] * 3
     )
-    outcomes = tight.accept_many(second, "single", QUEUE, ["m"], together=True)
+    outcomes = tight.accept_many(second, "single", QUEUE, ["m"], one_call=True)
     assert [type(outcome) for outcome in outcomes] == [Accepted] * 3 + [QueueFullError] * 2
     assert jobs.pending() == 3
     assert jobs.client.llen(QUEUE) == 1
     for call in (second[:4], [*second[:4], second[3]]):  # one place is enough
-        outcomes = tight.accept_many(call, "single", QUEUE, ["m"], together=True)
+        outcomes = tight.accept_many(call, "single", QUEUE, ["m"], one_call=True)
         assert [type(outcome) for outcome in outcomes] == [Accepted] * len(call)
     with pytest.raises(QueueFullError, match="The queue is full: 4 images wait"):
         tight.admit([], "single", 1)
 
     limit = RateLimit("slow", 0.001, 2)
     jobs.client.flushall()
-    taken = jobs.accept_many(_call(3, limit), "single", QUEUE, ["m"], together=True)
+    taken = jobs.accept_many(_call(3, limit), "single", QUEUE, ["m"], one_call=True)
     assert [outcome.left for outcome in taken if isinstance(outcome, Accepted)] == [1, 0, 0]
     fresh = [Submission([_new()], None, limit) for _ in range(2)]
-    rejected = jobs.accept_many(fresh, "single", QUEUE, ["m"], together=True)
+    rejected = jobs.accept_many(fresh, "single", QUEUE, ["m"], one_call=True)
     assert [type(outcome) for outcome in rejected] == [RateLimitError] * 2
     assert jobs.pending() == 3
 
@@ -211,7 +211,7 @@ def test_a_file_of_a_camera_too_many_does_not_touch_the_others_of_its_call(jobs:
     few = JobStore(jobs.client, max_cameras=2)
     call = _call(3)
     for _ in range(2):
-        outcomes = few.accept_many(call[::-1], "bulk", QUEUE, ["message"], together=True)
+        outcomes = few.accept_many(call[::-1], "bulk", QUEUE, ["message"], one_call=True)
         assert [type(outcome) for outcome in outcomes[:2]] == [Accepted] * 2
         assert not isinstance(outcomes[2], Accepted)
     assert jobs.pending() == 2

@@ -25,6 +25,9 @@ from worker.sinks.runner import DeliveryError, Runner
 class Recorder:
     """A sink that keeps ids, three at a time, and fails on request."""
 
+    gather = 0.0
+    max_pause = 10.0
+
     def __init__(self, feed: Feed, name: str = "recorder") -> None:
         self.name = name
         self.fails = ""
@@ -83,6 +86,24 @@ def test_a_sink_that_fails_says_why_and_goes_on(jobs: JobStore) -> None:
         wait_until(lambda: sink.ids[-4:] == ids, "all results", 20)
         wait_until(lambda: store.states()[0].error == "", "the sentence to go", 20)
     assert sink.ids[:3] == ids[:3]
+
+
+def test_after_an_hour_of_failures_a_sink_is_back_at_once(jobs: JobStore) -> None:
+    """Pauses grow to the sink's longest, with no thread that sleeps through the hour."""
+    feed = Feed(jobs.client)
+    sink, store = Recorder(feed), SinkStore(jobs.client, feed)
+    runner = Runner(sink, jobs.client, recent_of(jobs), lambda: True)
+    ids = settle(jobs, accept(jobs, 4))
+    sink.fails = "The receiver is closed."
+    pauses = [runner._step()]
+    while sum(pauses) < 3600:
+        pauses.append(runner._step())
+    assert pauses[0] <= 1
+    assert 5 <= min(pauses[4:]) <= max(pauses) <= sink.max_pause
+    assert store.states()[0].error == sink.fails
+    sink.fails, sink.ids = "", []
+    assert [runner._step(), runner._step()] == [0, 0]
+    assert (sink.ids, store.states()[0].error) == (ids, "")
 
 
 def test_one_process_works_and_another_takes_over(jobs: JobStore) -> None:

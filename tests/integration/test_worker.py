@@ -232,7 +232,9 @@ def test_the_log_holds_no_secret(settings: Settings, client: FlaskClient, start_
     locked = start_worker(
         "locked", ready=False, WASTESTREAM_REDIS_URL=f"redis://nobody:{password}@127.0.0.1:{port}"
     )
-    wait_until(lambda: "Cannot connect to" in locked.log.read_text(), "the worker to be rejected")
+    assert locked.process is not None
+    assert locked.process.wait(timeout=30) == 1
+    assert "Redis rejects the user or the password in WASTESTREAM_REDIS_URL" in locked.log.read_text()
     upload(client)
     unserved = start_worker("unserved", WASTESTREAM_S3_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     wait_until(lambda: "not settled" in unserved.log.read_text(), "the worker to miss storage")

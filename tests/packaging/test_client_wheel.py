@@ -40,9 +40,9 @@ def test_it_holds_the_package_and_no_more(wheel: Path) -> None:
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         fields = message_from_bytes(archive.read(metadata))
     assert {name for name in names if ".dist-info/" not in name} == {
-        f"wastestream/{path.name}"
-        for path in (REPOSITORY / "client" / "wastestream").iterdir()
-        if path.is_file()
+        path.relative_to(REPOSITORY / "client").as_posix()
+        for path in (REPOSITORY / "client" / "wastestream").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert fields["Name"] == "wastestream-client"
     assert (
@@ -93,6 +93,29 @@ def test_it_classifies_with_httpx_alone(stack: Stack, wheel: Path, tmp_path: Pat
     state, file = json.loads(classified)
     assert (state, Path(file).is_relative_to(tmp_path)) == ("classified", True)
     assert missing == "progress=True needs the package rich: pip install rich."
+
+
+def test_the_gateway_runs_with_its_extra_alone(wheel: Path, tmp_path: Path) -> None:
+    """Without the extra, `wastestream-camera` says which one is missing."""
+    pinned = ("--constraint", REPOSITORY / "requirements" / "test.txt")
+    python = make_environment(tmp_path / "venv", *pinned, wheel)
+    program = os.fspath(python.with_name("wastestream-camera"))
+    command = [program, "--id", "belt-1", "--source", "none.mkv", "--server", "x"]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=tmp_path, env=clean_variables(), capture_output=True, text=True, check=False
+        )
+
+    missing = run()
+    assert missing.returncode == 1
+    assert "pip install 'wastestream-client[gateway]'" in missing.stderr
+    run_uv("pip", "install", "--python", python, *pinned, f"wastestream-client[gateway] @ {wheel.as_uri()}")
+    wrong = run()
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "Error: server is no address; write http://HOST:PORT or https://HOST.\n",
+    )
 
 
 def test_its_tests_pass_on_its_oldest_python(wheel: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -19,6 +20,10 @@ _GROUPS = {
     "evaluate": (["trainer.evaluate", "trainer.report"], ["celery", "flask", "tensorflow"]),
     # Not trainer.train: without its compiled files TensorFlow takes half a minute to import.
     "trainer": (["core.images", "trainer.config", "trainer.evaluate"], ["celery", "flask", "redis"]),
+    "gateway": (
+        ["wastestream.gateway.cli", "wastestream.gateway.capture.__main__"],
+        ["flask", "redis", "numpy"],
+    ),
     "infra": (["infra.cli.main", "infra.cli.status", "infra.cli.down"], ["celery", "flask", "tensorflow"]),
 }
 """Group to the modules that import with it alone, and the packages that it must not bring."""
@@ -41,6 +46,7 @@ def test_a_group_alone(group: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [python, "-c", _SCRIPT, " ".join(imports), " ".join(absent)],
         cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": os.fspath(REPOSITORY / "client")},
         capture_output=True,
         text=True,
         check=False,

@@ -21,7 +21,10 @@ _FILES = {
     "train": ["trainer", "infra"],
     "bench": ["api", "worker", "mqtt", "infra", "bench"],
     "export": ["api", "infra", "export"],
-    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "servers", "test"],
+    "camera": ["infra", "camera"],
+    "soak": ["api", "worker", "mqtt", "infra", "camera"],
+    "gateway": ["camera"],
+    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "camera", "servers", "test"],
 }
 """File to the dependency groups that it installs."""
 

@@ -17,7 +17,15 @@ from tests.support.environments import clean_variables, make_environment, run_uv
 from tests.support.servers import REPOSITORY
 
 _PACKAGES = ("core", "api", "worker", "trainer", "infra", "client/wastestream")
-_NOT_SHIPPED = "infra/docker/"  # Files for building containers from a checkout.
+_NOT_SHIPPED = (
+    "infra/docker/",
+    "infra/grafana/",
+    "infra/helm/",
+    "infra/prometheus/",
+    "infra/systemd/",
+)
+"""Folders with files for installing from a checkout."""
+
 _BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
 
 

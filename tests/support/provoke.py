@@ -122,6 +122,19 @@ def _too_many_webhooks(parts: Parts) -> Seen:
     return _seen(parts.client().post("/v1/webhooks", json={"url": "http://1.1.1.1/"}))
 
 
+def _camera_busy(parts: Parts) -> Seen:
+    client = parts.client()
+    _upload(client, X_Camera_Id="belt-1")
+    return _seen(client.delete("/v1/cameras/belt-1"))
+
+
+def _camera_exists(parts: Parts) -> Seen:
+    client = parts.client()
+    for camera in ("belt-1", "belt-2"):
+        client.put(f"/v1/cameras/{camera}", json={})
+    return _seen(client.post("/v1/cameras/belt-1/rename", json={"id": "belt-2"}))
+
+
 def _image_gone(parts: Parts) -> Seen:
     client = parts.client()
     job = parts.jobs.read(_upload(client).get_json()["id"])
@@ -232,6 +245,9 @@ PROVOKE: Final[Mapping[ProblemType, Callable[[Parts], Seen]]] = {
     ProblemType.CURSOR_EXPIRED: _bad_call("GET", "/v1/results?after=1-0-0"),
     ProblemType.UPLOADS_OFF: _uploads_off,
     ProblemType.WEBHOOK_NOT_FOUND: _bad_call("DELETE", f"/v1/webhooks/{new_job_id()}"),
+    ProblemType.CAMERA_NOT_FOUND: _bad_call("DELETE", "/v1/cameras/nowhere"),
+    ProblemType.CAMERA_BUSY: _camera_busy,
+    ProblemType.CAMERA_EXISTS: _camera_exists,
     ProblemType.TARGET_REFUSED: _bad_call("POST", "/v1/webhooks", json={"url": "http://10.1.2.3/"}),
     ProblemType.TOO_MANY_WEBHOOKS: _too_many_webhooks,
     ProblemType.JOB_NOT_RETRYABLE: _job_not_retryable,

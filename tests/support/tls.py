@@ -18,14 +18,18 @@ class TlsProxy:
     Args:
         target: port of the server.
         certificate: what it shows.
+        clients: the authority of the certificates that clients must show; None if they need none.
     """
 
-    def __init__(self, target: int, certificate: trustme.LeafCert) -> None:
+    def __init__(self, target: int, certificate: trustme.LeafCert, clients: trustme.CA | None = None) -> None:
         self.beginnings: list[bytes] = []
         """The first bytes of every connection."""
         self._target = target
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(self._context)
+        if clients:
+            clients.configure_trust(self._context)
+            self._context.verify_mode = ssl.CERT_REQUIRED
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -70,9 +74,11 @@ def _relay(client: ssl.SSLSocket, server: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def tls_proxy(target: int, certificate: trustme.LeafCert) -> Iterator[TlsProxy]:
+def tls_proxy(
+    target: int, certificate: trustme.LeafCert, clients: trustme.CA | None = None
+) -> Iterator[TlsProxy]:
     """Run a proxy."""
-    proxy = TlsProxy(target, certificate)
+    proxy = TlsProxy(target, certificate, clients)
     try:
         yield proxy
     finally:

@@ -19,6 +19,7 @@ from core.errors import RedisUnavailableError
 from core.jobs import TOO_OLD, Job, JobState, Outcome
 from core.lanes import LANES
 from core.messages import QUEUES, Envelope, keys_in
+from core.metrics import RECOVERED
 from core.redis import keys
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
@@ -121,16 +122,17 @@ class Reconciler:
 
     def _send_again(self, lost: list[tuple[str, str]]) -> int:
         jobs = self._jobs.read_many([job_id for _, job_id in lost])
-        sent = 0
+        sent: list[str] = []
         # Each goes to the end that is served next: the youngest is sent first, so the oldest leads.
         for (lane, _), job in reversed(list(zip(lost, jobs, strict=True))):
             if job is not None and job.state is JobState.QUEUED:
                 self._push(lane, job)
                 self._sent[job.id] = time.monotonic()
-                sent += 1
+                sent.append(job.id)
         if sent:
-            logger.warning("Sent %d lost messages again", sent)
-        return sent
+            RECOVERED.add(by=len(sent))
+            logger.warning("Sent %d lost messages again", len(sent), extra={"job_ids": sent})
+        return len(sent)
 
     def _push(self, lane: str, job: Job) -> None:
         # Not marked as redelivered: a worker that had started the job would have the message, or would have

@@ -18,17 +18,22 @@ from typing import Final
 
 from redis import Redis
 
+from core import logs
 from core.errors import RedisUnavailableError, WastestreamError
 from core.hours import hour_of
 from core.image_days import image_days
 from core.jobs import JobState
+from core.metrics import RETENTION_IMAGES, RETENTION_ROWS
 from core.parent_death import die_with_parent
 from core.redis.client import connect
+from core.redis.feed import Feed
 from core.redis.installation import Installation
 from core.redis.job_index import JobIndex
 from core.redis.job_store import JobStore
 from core.redis.leader import Leader
 from core.redis.ledger import Ledger
+from core.redis.metrics import MetricStore, Reporter
+from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
 from core.shards import Shard
 from core.storage import ObjectStore
@@ -110,16 +115,20 @@ class Sweeper:
 
 
 def sweep(settings: Settings) -> None:
-    """Remove images and rows of the ledger older than the settings' retention."""
-    client = connect(settings.redis_url.get_secret_value())
+    """Remove images and rows of the ledger older than their retention, and entries of expired jobs."""
+    client = connect(settings.redis, kind=OomTolerantRedis)
     objects = ObjectStore(settings)
     Installation(client, objects).compare(
         make=False
     )  # A Redis that lost its data has no record of queued jobs.
     now = time.time_ns() // 1_000_000
     images = Sweep(JobStore(client), objects).run(now - round(settings.image_retention_hours * _HOUR_MS))
+    Feed(client).forget()
     JobIndex(client).forget(now - round(settings.retention_hours * _HOUR_MS))
     rows = Ledger(client).forget(hour_of(now - round(settings.ledger_retention_days * 24 * _HOUR_MS)))
+    RETENTION_IMAGES.add(by=images)
+    RETENTION_ROWS.add(by=rows)
+    MetricStore(client).swept(time.time_ns() // 1_000_000)
     if images or rows:
         logger.info("Removed %d images and %d rows of the ledger", images, rows)
 
@@ -130,12 +139,9 @@ def main() -> int:
     os.nice(_NICE)
     try:
         settings = load_settings()
-        logging.basicConfig(
-            level=settings.log_level,
-            stream=sys.stderr,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        logs.set_up(settings.log_level, "retention")
         sweep(settings)
+        Reporter(connect(settings.redis, kind=OomTolerantRedis)).report()
     except WastestreamError as error:
         sys.stderr.write(f"The retention sweep stopped: {error} The next one continues.\n")
         return 1

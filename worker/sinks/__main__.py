@@ -12,10 +12,12 @@ from typing import Final
 
 import redis
 
+from core import logs
 from core.errors import RedisUnavailableError, SettingsError
 from core.redis.client import connect
 from core.redis.feed import Feed
 from core.redis.job_store import JobStore
+from core.redis.metrics import Reporter
 from core.redis.oom import OomTolerantRedis
 from core.redis.recent_results import RecentResults
 from core.redis.results import ResultReader
@@ -24,12 +26,11 @@ from core.settings import Settings, load_settings
 from core.storage import ObjectStore
 from worker.sinks.archive import ArchiveSink
 from worker.sinks.leadership import Leadership
-from worker.sinks.runner import Runner, Sink
+from worker.sinks.runner import GATHER_SECONDS, Runner, Sink
 from worker.sinks.webhook_manager import WebhookManager
 
 logger = logging.getLogger(__name__)
 
-_GATHER_SECONDS: Final = 0.25  # between two reads of the feed while results come
 _STOP_SECONDS: Final = 15.0  # for the deliveries in progress
 
 
@@ -58,25 +59,33 @@ def _mqtt(recent: RecentResults, url: str, site: str) -> Sink:
 
 def run(settings: Settings, stop: threading.Event) -> int:
     """Run the sinks until `stop` is set, or a thread has died; return the exit code."""
-    client = connect(settings.redis_url.get_secret_value(), kind=OomTolerantRedis)
+    client = connect(settings.redis, kind=OomTolerantRedis)
     feed = Feed(client, retention_hours=settings.retention_hours)
-    recent = RecentResults(ResultReader(feed, JobStore(client)), gather=_GATHER_SECONDS)
+    recent = RecentResults(ResultReader(feed, JobStore(client)), gather=GATHER_SECONDS)
     leadership = Leadership(client)
     sinks = sinks_of(settings, client, recent)
     off = {ARCHIVE, MQTT}.difference(sink.name for sink in sinks)
     runners: list[Runner | WebhookManager] = [Runner(sink, client, recent, leadership.held) for sink in sinks]
     runners.append(WebhookManager(client, recent, leadership.held, settings.webhook_networks))
+    reporter = Reporter(client)
     for thread in (leadership, *runners):
         thread.start()
     while (lives := all(thread.is_alive() for thread in (leadership, *runners))) and not stop.wait(1.0):
         if off and leadership.held():
             _forget(SinkStore(client, feed), off)
+        _report(reporter)
     for runner in runners:
         runner.stop()
     for runner in runners:
         runner.join(_STOP_SECONDS)
     leadership.stop()
+    _report(reporter)
     return 0 if lives else 1
+
+
+def _report(reporter: Reporter) -> None:
+    with suppress(RedisUnavailableError):  # The next report has it.
+        reporter.report()
 
 
 def _forget(store: SinkStore, off: Collection[str]) -> None:
@@ -95,11 +104,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    logging.basicConfig(
-        level=settings.log_level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logs.set_up(settings.log_level, "sinks")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -43,6 +43,8 @@ class ArchiveSink:
     """
 
     name = ARCHIVE
+    gather = 2.0  # An hour is stored when it is over; until then nothing waits for it.
+    max_pause = 60.0
 
     def __init__(
         self, recent: RecentResults, jobs: JobStore, objects: ObjectStore, *, retention_hours: float

@@ -21,7 +21,7 @@ from core.redis.feed import Cursor
 from core.redis.recent_results import RecentResults
 from core.redis.results import Result, unbroken
 from core.redis.sinks import MQTT
-from worker.sinks.runner import DeliveryError
+from worker.sinks.runner import GATHER_SECONDS, DeliveryError
 
 _BATCH: Final = 500  # results in one delivery
 _CONNECT_SECONDS: Final = 10
@@ -45,6 +45,8 @@ class MqttSink:
     """
 
     name = MQTT
+    gather = GATHER_SECONDS
+    max_pause = 10.0  # A broker is near, and a plant waits for its results.
 
     def __init__(self, recent: RecentResults, *, url: str, site: str) -> None:
         self._recent = recent

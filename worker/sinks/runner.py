@@ -17,10 +17,12 @@ from core.redis.sinks import SinkStore
 
 logger = logging.getLogger(__name__)
 
+GATHER_SECONDS: Final = 0.25
+"""Seconds for which results gather before a sink delivers them, if it delivers at once."""
+
 _STANDBY_SECONDS: Final = 1.0  # between looks whether this process leads now
 _IDLE_SECONDS: Final = 2.0  # between deliveries without new results: an hour of the archive may be over
 _FIRST_PAUSE: Final = 1.0  # seconds after a failure, doubled with each further one
-_MAX_PAUSE: Final = 60.0
 
 
 class DeliveryError(WastestreamError):
@@ -28,9 +30,17 @@ class DeliveryError(WastestreamError):
 
 
 class Sink(Protocol):
-    """Delivers results somewhere."""
+    """Delivers results somewhere.
+
+    Attributes:
+        name: of its cursor.
+        gather: seconds for which results gather before a delivery.
+        max_pause: maximum seconds between two attempts while it stands still.
+    """
 
     name: str
+    gather: float
+    max_pause: float
 
     def deliver(self, cursor: Cursor) -> Cursor | None:
         """Deliver results after a cursor, a bounded number.
@@ -109,7 +119,10 @@ class Runner(threading.Thread):
     def _follow(self, *, follows: bool) -> None:
         """Be woken by new results, or not. A process that does not lead does not know the cursor."""
         if follows != self._follows:
-            (self._recent.subscribe if follows else self._recent.unsubscribe)(self._woken.set)
+            if follows:
+                self._recent.subscribe(self._woken.set, self._sink.gather)
+            else:
+                self._recent.unsubscribe(self._woken.set)
             self._follows, self._cursor = follows, None
 
     def _deliver(self) -> float:
@@ -169,7 +182,7 @@ class Runner(threading.Thread):
     def _pause(self, error: WastestreamError) -> float:
         if self._failures == 0:
             logger.warning("The sink %s stands still: %s", self._sink.name, error)
-        pause = min(_MAX_PAUSE, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
+        pause = min(self._sink.max_pause, _FIRST_PAUSE * float(2 ** min(self._failures, 10)))
         self._failures += 1
         # Spread, so that sinks that failed together do not come back together.
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -18,7 +18,7 @@ from core.redis.results import Result, ResultFilter, read_page
 from core.redis.webhooks import Webhook, WebhookStore
 from core.times import optional_timestamp
 from core.webhook_target import Network, parse_target
-from worker.sinks.runner import DeliveryError
+from worker.sinks.runner import GATHER_SECONDS, DeliveryError
 from worker.sinks.webhook_client import GoneError, WebhookClient
 
 MAX_RESULTS: Final = 100
@@ -53,6 +53,9 @@ class WebhookSink:
         recent: the results.
         networks: as of `core.webhook_target.allowed_addresses`.
     """
+
+    gather = GATHER_SECONDS
+    max_pause = 60.0
 
     def __init__(
         self,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis.connection import AbstractConnection, ConnectionPool
 
 from core.cost import MAX_TOGETHER_MS
 from core.lanes import SINGLE
-from core.messages import QUEUES
+from core.messages import ADDRESS, QUEUES
+from core.redis.client import connection_pool
 from core.redis.oom import OomTolerantRedis
 from core.redis.scripts import load_script
 
@@ -70,11 +72,12 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's channel, with three differences.
+    """kombu's channel, with four differences.
 
     Commands that take, record, return and acknowledge messages work while Redis is out of memory. While
     single images wait, their messages are taken by the dozen: kombu needs two round trips for each, and a
-    worker that is killed between the two loses the message. And queues can be paused.
+    worker that is killed between the two loses the message. Queues can be paused. And it connects as all
+    programs do: kombu's URLs cannot say all that ours can.
     """
 
     QoS = QoS
@@ -97,6 +100,34 @@ class Channel(kombu_redis.Channel):
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[no-untyped-call]  # It checks redis-py's version.
         return OomTolerantRedis
+
+    def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:  # noqa: FBT001, FBT002 - kombu's signature
+        address = self.connection.client.transport_options.get(ADDRESS)
+        if address is None:  # a connection by a URL alone, as of kombu's own tools
+            return cast("ConnectionPool", super()._get_pool(asynchronous))  # type: ignore[no-untyped-call]
+        pool = connection_pool(
+            address,
+            wrap=self._watched if asynchronous else None,
+            max_connections=self.max_connections,
+            socket_timeout=self.socket_timeout,
+            socket_connect_timeout=self.socket_connect_timeout,
+            socket_keepalive=self.socket_keepalive,
+            health_check_interval=self.health_check_interval,
+        )
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=pool.connection_kwargs.get("db", 0))
+        return pool
+
+    def _watched(self, kind: type[AbstractConnection]) -> type[AbstractConnection]:
+        """Return a class of connections that tell the poller when they end, as kombu's do."""
+        channel = self
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            def disconnect(self, *arguments: Any, **options: Any) -> None:
+                super().disconnect(*arguments, **options)
+                if channel._registered:
+                    channel._on_connection_disconnect(self)  # type: ignore[no-untyped-call]
+
+        return Watched
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         if not self._paused:

@@ -22,7 +22,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local keyed, messages, written, repeated, latest = 0, 0, false, false, ''
 -- Of uploads of one call: how many jobs are new, and whether there was room for them.
-local together, demand, admitted = ARGV[7] == '1', 0, false
+local one_call, demand, admitted = ARGV[7] == '1', 0, false
 local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
 local measures = {
   'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms', name .. ':paused', neighbour .. ':paused',
@@ -162,13 +162,13 @@ local function accept(value, limit, owner, retry_of, jobs, first)
   if repeated and recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
   local queued = redis.call('LLEN', KEYS[7])
-  local places = together and demand or jobs
+  local places = one_call and demand or jobs
   if repeated or not admitted and (lane + other + places > most or queued + messages > most) then
     return answer('full', math.max(lane, queued))
   end
   local allowed, allowance = allow(limit, jobs)
   if not allowed then return allowance end
-  admitted = together
+  admitted = one_call
   -- Its allowance has been taken: its image was stored before it is rejected here.
   local cameras = new_cameras(first, jobs)
   local bound = too_many(cameras, owner)
@@ -193,7 +193,7 @@ for upload = 1, uploads do
   at = at + HEAD + tonumber(ARGV[at + HEAD - 1]) * WIDTH
 end
 messages = #ARGV - at + 1
-if together then
+if one_call then
   local seen, number = {}, 0
   for _, start in ipairs(starts) do
     local key

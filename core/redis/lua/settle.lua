@@ -110,9 +110,7 @@ for lane, jobs in pairs(of_lane) do
   if jobs > 0 then measure(KEYS[lane]:match('[^:]+$') .. ':', jobs, tonumber(oldest[lane])) end
 end
 if #settled > 0 then
-  -- Entries leave the feed about when the records of their jobs expire.
-  local oldest_kept = string.format('%.0f', now - 1000 * ARGV[1])
-  redis.call('XADD', FEED, 'MINID', '~', oldest_kept, '*', '', table.concat(packed))
+  redis.call('XADD', FEED, '*', '', table.concat(packed))
   redis.call('PUBLISH', SETTLED, table.concat(settled, ' '))
 end
 table.insert(states, 1, redis.call('ZCARD', KEYS[2]))

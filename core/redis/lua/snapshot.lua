@@ -1,13 +1,16 @@
--- Read the counters that may change: each camera's totals, and the rows of the latest hours.
--- KEYS: ledgers, cameras
--- ARGV: the first hour whose rows may still change
--- Returns the key of each, with its names and values in turn.
-local counters = {}
-
-local function note(key)
-  counters[#counters + 1] = {key, redis.call('HGETALL', key)}
+-- Read the cameras' totals, their sums, and the number of pending jobs, in one moment.
+-- KEYS: cameras, pending of each lane
+-- ARGV: the fields to read
+-- Returns how many jobs are pending, the sum of each field, then each camera with its fields.
+local answer, at = {0}, 2 + #ARGV
+for field = 1, #ARGV do answer[1 + field] = 0 end
+for _, camera in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  answer[at] = camera
+  for field, value in ipairs(redis.call('HMGET', TOTALS .. camera, unpack(ARGV))) do
+    local count = tonumber(value) or 0
+    answer[at + field], answer[1 + field] = count, answer[1 + field] + count
+  end
+  at = at + 1 + #ARGV
 end
-
-for _, camera in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do note(TOTALS .. camera) end
-for _, row in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')) do note(LEDGER .. row) end
-return counters
+for lane = 2, #KEYS do answer[1] = answer[1] + redis.call('ZCARD', KEYS[lane]) end
+return answer

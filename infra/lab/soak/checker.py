@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 from core.redis.ledger import TERMINAL
 from wastestream import Job, Ledger
@@ -82,30 +83,46 @@ class Verdict:
     """Entries of the feed beyond one for each settled job."""
     misfed: int
     """Sum over the states of the difference between the ledger's count and the feed's."""
-    undelivered: int
-    """Settled jobs that a webhook has not received."""
-    disordered: int
-    """Results that it received after one that is later in the feed."""
+    undelivered: dict[str, int]
+    """By sink: settled jobs that it has not delivered."""
+    disordered: dict[str, int]
+    """By sink: results first delivered after one that is later in the feed."""
+    stale: int
+    """Cameras whose retained MQTT message is not that of their last result."""
     balanced: bool
     """received = classified + failed + expired + cancelled + pending, in every row and in total."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost or doubled, by jobs, feed and webhook, and the ledger balances."""
-        fed = not (self.unfed or self.refed or self.misfed or self.undelivered or self.disordered)
-        return self.balanced and fed and not (self.lost or self.doubled)
+        """Whether nothing was lost or doubled, by jobs, feed and sinks, and the ledger balances."""
+        fed = not (self.unfed or self.refed or self.misfed)
+        delivered = not any((*self.undelivered.values(), *self.disordered.values(), self.stale))
+        return self.balanced and fed and delivered and not (self.lost or self.doubled)
+
+
+class FeedEntry(NamedTuple):
+    """A job in the feed; state and camera of its record, empty without one."""
+
+    job_id: str
+    state: str
+    camera: str
 
 
 def judge(
-    checker: Checker, ledger: Ledger, feed: Sequence[tuple[str, str]], received: Sequence[str]
+    checker: Checker,
+    ledger: Ledger,
+    feed: Sequence[FeedEntry],
+    received: Mapping[str, Sequence[str]],
+    retained: Mapping[str, str] | None = None,
 ) -> Verdict:
-    """Compare the sender's record with the server's counts, its feed, and what a webhook received.
+    """Compare the sender's record with the server's counts, its feed, and what sinks delivered.
 
     Args:
         checker: the record.
         ledger: one that covers the whole soak.
-        feed: id and state of each job in the whole feed.
-        received: ids that the webhook received, in the order in which each first came.
+        feed: the whole feed.
+        received: by sink, ids in the order in which each first came.
+        retained: by camera, the id in its retained MQTT message; None without a broker.
     """
     counted = ledger.system
     if counted is None:
@@ -113,8 +130,9 @@ def judge(
     states = checker.states()
     doubled = len(checker.changed) + max(0, counted.received - len(checker.accepted))
     doubled += sum(max(0, getattr(counted, state) - states[state]) for state in TERMINAL)
-    fed = Counter(job_id for job_id, _ in feed)
-    fed_states = Counter(state for _, state in feed)
+    fed = Counter(entry.job_id for entry in feed)
+    fed_states = Counter(entry.state for entry in feed)
+    last = {entry.camera: entry.job_id for entry in feed}
     settled = sum(getattr(counted, state) for state in TERMINAL)
     lost = checker.outstanding | checker.unknown | checker.failed()
     return Verdict(
@@ -127,8 +145,9 @@ def judge(
         unfed=max(len(checker.settled.keys() - fed.keys()), settled - len(fed)),
         refed=fed.total() - len(fed) + max(0, len(fed) - settled),
         misfed=sum(abs(getattr(counted, state) - fed_states[state]) for state in TERMINAL),
-        undelivered=len(checker.settled.keys() - set(received)),
-        disordered=_disordered(list(fed), received),
+        undelivered={sink: len(checker.settled.keys() - set(ids)) for sink, ids in received.items()},
+        disordered={sink: _disordered(list(fed), ids) for sink, ids in received.items()},
+        stale=0 if retained is None else sum(retained.get(camera) != last[camera] for camera in last),
         balanced=ledger.balanced,
     )
 

@@ -18,6 +18,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from core.redis.api_keys import Scope
+from infra.lab.soak.broker import Broker
 from infra.lab.soak.slow_clients import body, header, page, slow_clients
 from infra.lab.stack import SUPERVISOR, Stack, send_signal
 
@@ -191,6 +192,25 @@ FAULTS: Final = (
     Fault(f"Redis down for {LONG_OUTAGE:.0f} s", _stop_redis, outage=True),
     Fault(f"uploads without a pause for {OVERLOAD:.0f} s", _overload, outage=True, overload=True),
 )
+
+
+def broker_faults(broker: Broker) -> tuple[Fault, ...]:
+    """Return the faults of an MQTT broker."""
+
+    async def kill(*_: object) -> None:
+        broker.stop()
+        await asyncio.to_thread(broker.start)
+
+    async def stop(*_: object) -> None:
+        broker.stop()
+        await asyncio.sleep(LONG_OUTAGE)
+        await asyncio.to_thread(broker.start)
+
+    return (
+        Fault("SIGKILL of the MQTT broker", kill, max_recovery=MAX_RECOVERY),
+        Fault(f"the MQTT broker down for {LONG_OUTAGE:.0f} s", stop, outage=True, max_recovery=MAX_RECOVERY),
+    )
+
 
 KILLS: Final = tuple(fault for fault in FAULTS if fault.max_recovery)
 """The faults that take no time themselves, for a soak of seconds."""

@@ -22,7 +22,7 @@ class FaultResult:
         max_recovery: promised, of `recovery` and `delivery`.
         answer: of the slowest single upload meanwhile.
         max_answer: promised.
-        delivery: until a webhook had the results of these jobs; None if it did not get all.
+        delivery: until every sink had delivered the results of these jobs; None if one did not deliver all.
     """
 
     fault: str
@@ -45,19 +45,29 @@ class FaultResult:
 
 @dataclass(frozen=True)
 class SoakResult:
-    """One soak. `seconds`: duration of the workload; `rejected`: images that the API rejected."""
+    """One soak.
+
+    Attributes:
+        seconds: duration of the workload.
+        seed: of the soak.
+        verdict: of the checker.
+        rejected: images that the API rejected.
+        faults: one after the other.
+        archived: seconds from an hour's end until the archive had it; None if it did not get it.
+    """
 
     seconds: float
     seed: int
     verdict: Verdict
     rejected: int
     faults: list[FaultResult]
+    archived: float | None
 
     @property
     def good(self) -> bool:
         """Whether no image was lost, doubled or rejected, and the stack recovered from every fault."""
         recovered = all(None not in {fault.recovery, fault.delivery} for fault in self.faults)
-        return self.verdict.good and not self.rejected and recovered
+        return self.verdict.good and not self.rejected and recovered and self.archived is not None
 
     @property
     def late(self) -> int:
@@ -71,6 +81,7 @@ class SoakResult:
             "seed": self.seed,
             **asdict(self.verdict),
             "rejected": self.rejected,
+            "archived": self.archived,
             "good": self.good,
             "late": self.late,
             "max_memory": self.max_memory(),
@@ -126,8 +137,10 @@ class SoakResult:
             ("settled jobs missing in the feed", f"{verdict.unfed:,}"),
             ("entries too many in the feed", f"{verdict.refed:,}"),
             ("entries of the feed with another state than in the ledger", f"{verdict.misfed:,}"),
-            ("settled jobs that the webhook lacks", f"{verdict.undelivered:,}"),
-            ("results that the webhook got out of order", f"{verdict.disordered:,}"),
+            *((f"{sink}: settled jobs missing", f"{count:,}") for sink, count in verdict.undelivered.items()),
+            *((f"{sink}: results out of order", f"{count:,}") for sink, count in verdict.disordered.items()),
+            ("cameras whose retained MQTT message is not their last", f"{verdict.stale:,}"),
+            ("archive: seconds from the hour's end to its object", _seconds(self.archived)),
             ("images rejected", f"{self.rejected:,}"),
             ("faults with a late recovery, delivery or upload", f"{self.late:,}"),
             ("ledger balanced", "yes" if verdict.balanced else "NO"),

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
 from core.redis.api_keys import Scope
 from core.redis.feed import Cursor, Feed
 from core.redis.job_store import JobStore
-from infra.lab.soak.checker import Checker, judge
+from infra.lab.soak.archived import archived_ids, end_hour
+from infra.lab.soak.broker import Broker
+from infra.lab.soak.checker import Checker, FeedEntry, judge
+from infra.lab.soak.deliveries import Deliveries
 from infra.lab.soak.faults import Fault
-from infra.lab.soak.receiver import Receiver, receiving
+from infra.lab.soak.receiver import receiving
 from infra.lab.soak.result import FaultResult, SoakResult
 from infra.lab.soak.workload import MixedWorkload
 from infra.lab.stack import Stack, wait_for
@@ -36,12 +40,19 @@ _CALM: Final = (1.0, 4.0)  # seconds between a recovery and the next fault
 
 
 async def soak(
-    stack: Stack, *, seconds: float, seed: int, faults: Sequence[Fault], say: Callable[[str], None]
+    stack: Stack,
+    broker: Broker | None,
+    *,
+    seconds: float,
+    seed: int,
+    faults: Sequence[Fault],
+    say: Callable[[str], None],
 ) -> SoakResult:
     """Inject faults into a running stack, one at a time; return the result.
 
     Args:
         stack: a stack that has just started, and may send webhooks to `infra.lab.soak.receiver.NETWORK`.
+        broker: that it publishes to, as `infra.lab.soak.broker.SITE`; None for none.
         seconds: duration of the fault injection; the last recovery and the last results come on top.
         seed: of the order and times of the faults and of the choice of images.
         faults: the faults to choose from.
@@ -53,33 +64,41 @@ async def soak(
     workload = MixedWorkload(stack.url, key, checker, seed)
     since, began = datetime.now(UTC), time.monotonic()
     results: list[FaultResult] = []
-    with receiving(stack) as receiver:
+    with ExitStack() as receivers:
+        subscriber = receivers.enter_context(broker.subscribing()) if broker else None
+        sinks = {"webhook": receivers.enter_context(receiving(stack))}
+        sinks |= {"mqtt": subscriber.deliveries} if subscriber else {}
         workload.start()
         for fault in _shuffled(faults, rng):
             await asyncio.sleep(rng.uniform(*_CALM))
             workload.check()
             if time.monotonic() - began >= seconds:
                 break
-            result = await _inject(stack, fault, workload, checker, receiver, rng=rng)
+            result = await _inject(stack, fault, workload, checker, sinks, rng=rng)
             results.append(result)
             say(_line(result, checker))
         loaded = time.monotonic() - began
         await workload.finish(_FINISH)
-        await _delivered(set(checker.settled), receiver, _FINISH)
-        received = list(receiver.received)
+        await _delivered(set(checker.settled), sinks, _FINISH)
+        received = {sink: list(deliveries.received) for sink, deliveries in sinks.items()}
+        retained = dict(subscriber.states) if subscriber else None
     feed = await asyncio.to_thread(_read, JobStore(stack.redis()))
+    archived = await asyncio.to_thread(end_hour, stack, feed[-1].job_id) if feed else None
+    received["archive"] = await asyncio.to_thread(archived_ids, stack)
     async with AsyncClient(stack.url, key=key) as client:
-        verdict = judge(checker, await client.ledger(since=since), feed, received)
-    return SoakResult(seconds=loaded, seed=seed, verdict=verdict, rejected=checker.rejected, faults=results)
+        verdict = judge(checker, await client.ledger(since=since), feed, received, retained)
+    return SoakResult(loaded, seed, verdict, checker.rejected, results, archived)
 
 
-def _read(jobs: JobStore) -> list[tuple[str, str]]:
-    """Return id and state of each job in the whole feed."""
-    feed, cursor, entries = Feed(jobs.client), Cursor(0), []
+def _read(jobs: JobStore) -> list[FeedEntry]:
+    """Return the whole feed."""
+    feed, cursor, entries = Feed(jobs.client), Cursor(0), list[FeedEntry]()
     while piece := feed.read(cursor, _PIECE):
         ids = [settled.job_id for settled in piece]
-        states = [job.state.value if job else "" for job in jobs.read_many(ids)]
-        entries += list(zip(ids, states, strict=True))
+        entries += [
+            FeedEntry(job_id, job.state.value if job else "", job.camera if job else "")
+            for job_id, job in zip(ids, jobs.read_many(ids), strict=True)
+        ]
         cursor = piece[-1].cursor
     return entries
 
@@ -95,7 +114,7 @@ async def _inject(
     fault: Fault,
     workload: MixedWorkload,
     checker: Checker,
-    receiver: Receiver,
+    sinks: Mapping[str, Deliveries],
     *,
     rng: random.Random,
 ) -> FaultResult:
@@ -112,7 +131,7 @@ async def _inject(
     await asyncio.sleep(TAIL)
     affected |= checker.outstanding
     recovered = await _settled(affected, checker, MAX_DRAIN if fault.overload else MAX_RECOVERY)
-    delivered = await _delivered(affected & checker.settled.keys(), receiver, MAX_RECOVERY)
+    delivered = await _delivered(affected & checker.settled.keys(), sinks, MAX_RECOVERY)
     await asyncio.to_thread(stack.wait_ready, MAX_RECOVERY)  # The next fault hits a complete stack.
     last = checker.last_settled(affected & checker.settled.keys())
     return FaultResult(
@@ -127,10 +146,15 @@ async def _inject(
     )
 
 
-async def _delivered(ids: set[str], receiver: Receiver, seconds: float) -> float | None:
-    """Return when the last of these results was received; None if one is not after `seconds`."""
-    await asyncio.to_thread(wait_for, lambda: receiver.last_received(ids) is not None, seconds, _TICK)
-    return receiver.last_received(ids)
+async def _delivered(ids: set[str], sinks: Mapping[str, Deliveries], seconds: float) -> float | None:
+    """Return when the last sink had delivered all of these results; None if one has not after `seconds`."""
+
+    def times() -> list[float | None]:
+        return [deliveries.last_received(ids) for deliveries in sinks.values()]
+
+    await asyncio.to_thread(wait_for, lambda: None not in times(), seconds, _TICK)
+    known = [moment for moment in times() if moment is not None]
+    return max(known) if len(known) == len(sinks) else None
 
 
 async def _settled(affected: set[str], checker: Checker, seconds: float) -> bool:

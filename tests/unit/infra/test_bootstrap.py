@@ -38,7 +38,7 @@ class Checkout:
         self.notes = folder / "notes"
         self.root = folder / "notes-root"
         (self.root / "requirements").mkdir(parents=True)
-        for name in ("serve", "train", "bench", "test", "servers", "uv"):
+        for name in ("serve", "train", "bench", "camera", "soak", "test", "servers", "uv"):
             (self.root / "requirements" / f"{name}.txt").write_text(f"{name}==1\n")
         shutil.copy(REPOSITORY / "wastestream", self.root)
         self.bin = folder / "bin"
@@ -88,7 +88,8 @@ def checkout(tmp_path: Path) -> Checkout:
     [
         (["up"], ["serve.txt", "servers.txt"]),
         (["bench"], ["bench.txt", "servers.txt"]),
-        (["soak"], ["serve.txt", "servers.txt"]),
+        (["soak"], ["soak.txt", "servers.txt"]),
+        (["camera", "status"], ["camera.txt"]),
         (["status"], ["serve.txt"]),
         (["classify", "a.jpg"], ["serve.txt"]),
         (["worker"], ["serve.txt"]),

@@ -34,12 +34,12 @@ def number(model: Any) -> float:
 
 def train_through(
     losses: list[float], patience: int, monkeypatch: pytest.MonkeyPatch, *, settle: int = 0
-) -> tuple[fit.Run, Position]:
+) -> tuple[fit.TrainingState, Position]:
     """Run the loop over as many epochs; the average's number is the epoch, its loss as given."""
-    run = fit.Run(one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
+    run = fit.TrainingState(one_weight(), one_weight(), one_weight(), keras.optimizers.SGD())
     position = Position()
 
-    def step(run: fit.Run, *_: object, **__: object) -> Callable[..., Any]:
+    def step(run: fit.TrainingState, *_: object, **__: object) -> Callable[..., Any]:
         def once(*_: object) -> Any:
             run.average.set_weights([np.full((1, 1), position.epoch + 1, np.float32)])
             return tf.constant(0.0)

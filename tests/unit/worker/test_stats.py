@@ -29,5 +29,5 @@ def test_waiting_is_counted_from_acceptance() -> None:
     stats = Stats()
     job_ids = [new_job_id(), new_job_id()]
     time.sleep(0.05)
-    stats.begin(job_ids)
+    stats.begin(("single", job_id) for job_id in job_ids)
     assert 0.1 <= stats.totals()["queued"] < 60

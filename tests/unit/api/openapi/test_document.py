@@ -117,9 +117,10 @@ def test_it_has_every_route_and_no_other() -> None:
 
 
 def test_every_operation_says_what_it_needs() -> None:
-    """Scope, summary, statuses; identifiers are unique."""
-    operations = [described for _, _, described in contract().operations()]
-    assert len({described["operationId"] for described in operations}) == len(operations)
+    """Scope, summary, statuses; identifiers are unique, and good names of functions."""
+    names = [described["operationId"] for _, _, described in contract().operations()]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", name)] == []
     for rule, _ in _described():
         for method in (rule.methods or set()) - IMPLICIT_METHODS:
             described = contract().operation(method, re.sub(r"<(?:\w+:)?\w+>", "x", rule.rule))

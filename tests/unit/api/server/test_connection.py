@@ -67,4 +67,4 @@ def test_the_log_has_the_address_from_a_trusted_proxy(capsys: pytest.CaptureFixt
             await client.call(_FIELDS + b"X-Forwarded-For: evil, 203.0.113.1\r\n\r\n")
 
     asyncio.run(use())
-    assert "] 203.0.113.1 key=" in capsys.readouterr().out
+    assert '"address": "203.0.113.1"' in capsys.readouterr().out

@@ -81,6 +81,7 @@ def test_a_body_for_a_path_with_an_argument_is_read() -> None:
     """As long as its route allows; the body of a path that takes none is discarded."""
     decision = dispatch("POST /v1/webhooks/5f2b8c0d9e7a4136/replay", "Content-Length: 2")[0]
     assert decision.max_body == MAX_JSON_BYTES
+    assert dispatch("PUT /v1/cameras/belt-1", "Content-Length: 2")[0].max_body == MAX_JSON_BYTES
     assert dispatch("POST /v1/webhooks/a/b/replay", "Content-Length: 2")[0].max_body == 0
 
 

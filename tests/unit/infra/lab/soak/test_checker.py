@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from infra.lab.soak.checker import Checker, Verdict, judge
+from infra.lab.soak.checker import Checker, FeedEntry, Verdict, judge
 from infra.lab.soak.result import FaultResult, SoakResult
 from wastestream import Counts, Job, Ledger, Row, State
 
@@ -19,11 +19,17 @@ def _job(job_id: str, state: State = "classified") -> Job:
 
 
 def _judge(
-    checker: Checker, waiting: int = 0, fed: str | None = None, received: str | None = None, /, **moved: int
+    checker: Checker,
+    waiting: int = 0,
+    fed: str | None = None,
+    received: str | None = None,
+    retained: dict[str, str] | None = None,
+    /,
+    **moved: int,
 ) -> Verdict:
-    """Judge against these counts, and a feed and a webhook with these ids, of one letter each.
+    """Judge against these counts, and a feed and a sink with these ids, of one letter each.
 
-    The feed has the states that the checker saw.
+    The feed has the states that the checker saw, of one camera, and another sink has all results.
     """
     counts = Counts(**{field.name: 0 for field in fields(Counts)} | moved | {"pending": waiting})
     settled = counts.classified + counts.failed + counts.expired + counts.cancelled
@@ -34,8 +40,9 @@ def _judge(
     return judge(
         checker,
         ledger,
-        [(job_id, checker.settled.get(job_id, ("", 0.0))[0]) for job_id in fed or settled_ids],
-        settled_ids if received is None else list(received),
+        [FeedEntry(job_id, checker.settled.get(job_id, ("", 0))[0], "belt") for job_id in fed or settled_ids],
+        {"archive": settled_ids, "webhook": settled_ids if received is None else list(received)},
+        retained,
     )
 
 
@@ -75,13 +82,21 @@ def test_the_feed_has_the_states_of_the_ledger(checker: Checker) -> None:
 @pytest.mark.parametrize(
     ("received", "undelivered", "disordered"), [("ac", 1, 0), ("acb", 0, 1), ("cab", 0, 2), ("", 3, 0)]
 )
-def test_a_webhook_gets_every_result_in_order(
+def test_a_sink_gets_every_result_in_order(
     checker: Checker, received: str, undelivered: int, disordered: int
 ) -> None:
     """None is missing, and none comes after a later one."""
     verdict = _judge(checker, 0, "abc", received, received=3, classified=2, failed=1)
-    assert (verdict.undelivered, verdict.disordered) == (undelivered, disordered)
+    assert verdict.undelivered == {"archive": 0, "webhook": undelivered}
+    assert verdict.disordered == {"archive": 0, "webhook": disordered}
     assert not verdict.good
+
+
+def test_the_retained_message_of_a_camera_is_its_last(checker: Checker) -> None:
+    """Neither an earlier one nor none."""
+    for retained, stale in (({"belt": "c"}, 0), ({"belt": "b"}, 1), ({}, 1)):
+        verdict = _judge(checker, 0, "abc", "abc", retained, received=3, classified=2, failed=1)
+        assert (verdict.stale, verdict.good) == (stale, not stale)
 
 
 def test_a_job_that_never_settles_is_lost(checker: Checker) -> None:
@@ -143,7 +158,7 @@ def test_the_result_names_every_fault_and_every_missing_recovery(checker: Checke
         FaultResult("kill", 1, 4.0, answer=0.5),
         FaultResult("pause", 0, None),
     ]
-    result = SoakResult(90.0, 7, verdict, 0, faults)
+    result = SoakResult(90.0, 7, verdict, 0, faults, 0.5)
     assert not result.good
     assert "| kill | 2 | 3.0 | 4.0 | 0.5 |" in result.to_markdown()
     assert "| pause | 1 | not recovered | not recovered | 0.0 |" in result.to_markdown()
@@ -155,5 +170,6 @@ def test_the_result_names_every_fault_and_every_missing_recovery(checker: Checke
         "longest_answer": 0.5,
         "longest_delivery": 0.0,
     }
-    assert SoakResult(90.0, 7, verdict, 0, faults[:2]).good
-    assert not SoakResult(90.0, 7, verdict, 1, faults[:2]).good
+    assert SoakResult(90.0, 7, verdict, 0, faults[:2], 0.5).good
+    assert not SoakResult(90.0, 7, verdict, 1, faults[:2], 0.5).good
+    assert not SoakResult(90.0, 7, verdict, 0, faults[:2], None).good

@@ -18,11 +18,12 @@ def result(*faults: FaultResult) -> SoakResult:
         unfed=0,
         refed=0,
         misfed=0,
-        undelivered=0,
-        disordered=0,
+        undelivered={"webhook": 0},
+        disordered={"webhook": 0},
+        stale=0,
         balanced=True,
     )
-    return SoakResult(seconds=60, seed=1, verdict=verdict, rejected=0, faults=list(faults))
+    return SoakResult(seconds=60, seed=1, verdict=verdict, rejected=0, faults=list(faults), archived=0.5)
 
 
 def test_the_max_memory_of_each_service_is_told() -> None:

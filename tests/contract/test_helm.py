@@ -1,0 +1,346 @@
+"""The Helm chart: rendered by Helm itself, valid for Kubernetes, and in agreement with the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from helm_python.chart import Chart, lint
+from helm_python.errors import HelmError
+
+from api.app import create_app
+from api.schemas.probes import Readiness
+from api.server.gunicorn_worker import GRACEFUL_TIMEOUT
+from core.settings import PREFIX, Settings
+from tests.support.servers import REPOSITORY
+from worker.app import _EXIT_SECONDS
+from worker.batching import STOP_SECONDS
+
+_CHART = REPOSITORY / "infra" / "helm" / "wastestream"
+_VERSIONS = ("1.30", "1.34", "1.37")
+"""The oldest Kubernetes that the chart is for, and two newer ones."""
+
+_FOUR: dict[str, Any] = {
+    "image": {"registry": "registry.example.com/belts"},
+    "secret": "wastestream",
+    "adminKeySha256": "ab" * 32,
+    "s3": {"endpoint": "https://s3.example.com"},
+}
+"""The values that an installation needs."""
+
+_ALL: dict[str, Any] = {
+    **_FOUR,
+    "image": {"registry": "registry.example.com/belts", "tag": "1", "pullSecrets": ["registry"]},
+    "redis": {"sentinels": "a:26379,b:26379", "replicas": 1, "ports": [6379, 26379]},
+    "s3": {
+        "endpoint": "https://s3.example.com:9000",
+        "credentials": "aws",
+        "addressing": "virtual",
+        "prefix": "sites/north",
+        "publicEndpoint": "https://s3.example.com",
+    },
+    "authorities": {"configMap": "authorities", "s3": True},
+    "clientCertificate": {"secret": "certificate"},
+    "mqtt": {"enabled": True},
+    "settings": {"MAX_QUEUED": "500000", "MAX_BATCH": "64"},
+    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/belts"}},
+    "api": {
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "host": "belts.example.com",
+            "tlsSecret": "tls",
+            "annotations": {"a": "b"},
+        }
+    },
+    "worker": {"autoscaling": {"enabled": True}},
+    "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
+    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+}
+_FIXED: dict[str, Any] = {
+    **_FOUR,
+    "api": {"autoscaling": {"enabled": False}},
+    "networkPolicy": {"enabled": False},
+}
+_TRIAL: dict[str, Any] = {**_FOUR, "s3": {}, "trial": {"enabled": True}}
+_INSTALLATIONS = {"four values": _FOUR, "all": _ALL, "fixed": _FIXED, "trial": _TRIAL}
+
+_OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PrometheusRule"}
+"""Kinds of KEDA and the Prometheus operator, which Kubernetes has no schema of."""
+
+_MANAGED = {
+    *("redis_url", "redis_sentinels", "redis_sentinel_password", "redis_replicas", "mqtt_url", "disk"),
+    *("host", "port", "admin_key_sha256", "s3_session_token", "s3_ca_file", "s3_public_endpoint"),
+    *("s3_endpoint", "s3_credentials", "s3_addressing", "s3_prefix", "s3_access_key", "s3_secret_key"),
+    *("s3_bucket", "s3_region"),
+}
+"""Settings that other values decide, or that make no sense in a cluster: its disk, temporary keys."""
+
+each_installation = pytest.mark.parametrize("name", _INSTALLATIONS)
+
+
+@cache
+def _chart() -> Chart:
+    return Chart.load(_CHART)
+
+
+@cache
+def _rendered(name: str) -> list[dict[str, Any]]:
+    """Return the resources of an installation; what YAML's anchors share is not to be changed."""
+    files = _chart().render(_INSTALLATIONS[name], name="belts", namespace="plant")
+    texts = [text for file, text in files.items() if not file.endswith(".txt")]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+def _of_kind(name: str, kind: str) -> dict[str, dict[str, Any]]:
+    return {item["metadata"]["name"]: item for item in _rendered(name) if item["kind"] == kind}
+
+
+def _pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and pod of each workload."""
+    for kind in ("Deployment", "StatefulSet"):
+        for workload, item in _of_kind(name, kind).items():
+            yield workload, item["spec"]["template"]["spec"]
+
+
+def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def _ours(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield workload and container of our programs."""
+    for workload, pod in _pods(name):
+        for container in _containers(pod):
+            if "/wastestream-" in container["image"]:
+                yield workload, container
+
+
+@pytest.mark.parametrize("version", _VERSIONS)
+def test_every_resource_is_valid(version: str) -> None:
+    """Strictly: a misspelt member would be ignored by the cluster."""
+    different = {json.dumps(item): item for name in _INSTALLATIONS for item in _rendered(name)}
+    for item in different.values():
+        if item["kind"] not in _OF_OPERATORS:
+            kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_helm_finds_nothing_to_correct() -> None:
+    """Not even with its strict checks; and resources have different names."""
+    report = lint(_CHART, _FOUR, strict=True)
+    assert [message for message in report["messages"] if message["severity"] > 1] == []
+    for name in _INSTALLATIONS:
+        names = [(item["kind"], item["metadata"]["name"]) for item in _rendered(name)]
+        assert len(names) == len(set(names))
+        assert not [kind for kind, _ in names if kind == "Secret"]  # by reference only
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("image", "Set image.registry"),
+        ("secret", "Set secret"),
+        ("adminKeySha256", "Set adminKeySha256"),
+        ("s3", "Set s3.endpoint"),
+    ],
+)
+def test_a_missing_value_is_named(missing: str, words: str) -> None:
+    """And nothing else is needed."""
+    values = {name: value for name, value in _FOUR.items() if name != missing}
+    with pytest.raises(HelmError, match=words):
+        _chart().render(values, name="belts")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workers": {}},
+        {"settings": {"MAX_QUEUD": "1"}},
+        {"settings": {"HOST": "127.0.0.1"}},
+        {"s3": {"endpoint": "https://s3.example.com", "credentials": "role"}},
+        {"adminKeySha256": "ws_admin_key"},
+    ],
+)
+def test_a_value_that_does_not_exist_is_rejected(wrong: dict[str, Any]) -> None:
+    """By the chart's schema, before anything is installed."""
+    with pytest.raises(HelmError):
+        _chart().validate_schema({**_FOUR, **wrong})
+
+
+def test_every_setting_can_be_set() -> None:
+    """By a value of its own or in `settings`, and by one of them only."""
+    schema = json.loads((_CHART / "values.schema.json").read_text(encoding="utf-8"))
+    names = schema["properties"]["settings"]["propertyNames"]["enum"]
+    assert {name.lower() for name in names} == set(Settings.model_fields) - _MANAGED
+    defaults = yaml.safe_load((_CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert set(schema["properties"]) - {"global"} == set(defaults)
+    readme = (_CHART / "README.md").read_text(encoding="utf-8")
+    assert [value for value in defaults if f"`{value}" not in readme] == []
+
+
+@each_installation
+def test_programs_get_valid_settings(name: str) -> None:
+    """Each variable is a setting; Secrets have the documented keys."""
+    readme = (_CHART / "README.md").read_text(encoding="utf-8")
+    (settings,) = (item for key, item in _of_kind(name, "ConfigMap").items() if key == "belts-settings")
+    for _, container in _ours(name):
+        assert container["envFrom"] == [{"configMapRef": {"name": "belts-settings"}}]
+        values = dict(settings["data"])
+        for variable in container["env"]:
+            source = variable.get("valueFrom", {}).get("secretKeyRef")
+            if source:
+                assert source["name"] == "wastestream"
+                assert f"`{source['key']}`" in readme
+            if variable["name"].startswith(PREFIX):
+                values[variable["name"]] = variable.get("value", "")
+        by_field = {key.removeprefix(PREFIX).lower(): value for key, value in values.items()}
+        assert set(by_field) <= set(Settings.model_fields)
+        by_field |= {"redis_url": "redis://belts" if name == "all" else "redis://redis/0", "mqtt_url": ""}
+        by_field.pop("s3_ca_file", None)  # a file of the pod
+        Settings.model_validate(by_field)
+    public = _FOUR["adminKeySha256"]
+    assert settings["data"]["WASTESTREAM_ADMIN_KEY_SHA256"] == public
+
+
+@each_installation
+def test_commands_ports_and_probes_are_those_of_the_code(name: str) -> None:
+    """Modules are in the image that runs them; the paths are routes."""
+    routes = {rule.rule for rule in create_app(Settings()).url_map.iter_rules()}
+    commands = {}
+    for workload, container in _ours(name):
+        python, option, module, *_ = container["command"]
+        commands[f"{workload}/{container['name']}"] = module
+        image = container["image"].partition("/wastestream-")[2].partition(":")[0]
+        assert (python, option) == ("python", "-m")
+        assert module.partition(".")[0] in {"core", image}
+        assert importlib.util.find_spec(module) is not None
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = container.get(probe, {})
+            if "httpGet" in asked:
+                assert asked["httpGet"]["path"] in routes
+                assert asked["httpGet"]["port"] == container["ports"][0]["name"]
+            if "exec" in asked:
+                assert asked["exec"]["command"] == ["python", "-m", "worker.health"]
+    assert commands == {
+        "belts-api/bucket": "core.bucket",
+        "belts-api/rollout": "api.rollout",
+        "belts-api/api": "api",
+        "belts-worker/worker": "worker",
+        "belts-sinks/sinks": "worker.sinks",
+    }
+    port = _of_kind(name, "ConfigMap")["belts-settings"]["data"]["WASTESTREAM_PORT"]
+    (api,) = _of_kind(name, "Deployment")["belts-api"]["spec"]["template"]["spec"]["containers"]
+    assert api["ports"] == [{"name": "http", "containerPort": int(port)}]
+    (served,) = _of_kind(name, "Service")["belts-api"]["spec"]["ports"]
+    assert served["targetPort"] == "http"
+
+
+def test_programs_have_the_time_that_they_need_to_end() -> None:
+    """More than the code takes, so that nobody is killed at work."""
+    grace = {workload: pod["terminationGracePeriodSeconds"] for workload, pod in _pods("all")}
+    assert grace["belts-api"] > GRACEFUL_TIMEOUT + 5  # seconds of preStop
+    assert grace["belts-worker"] > STOP_SECONDS + _EXIT_SECONDS
+    assert grace["belts-sinks"] > 15
+
+
+@each_installation
+def test_pods_are_restricted(name: str) -> None:
+    """As the Pod Security Standard of this name wants it; and nobody writes to the root file system."""
+    for workload, pod in _pods(name):
+        assert pod["securityContext"]["runAsNonRoot"] is True, workload
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in _containers(pod):
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert security["readOnlyRootFilesystem"] is True
+            assert container["resources"]["limits"]["memory"]
+        allowed = {"configMap", "emptyDir", "secret"}
+        for volume in pod.get("volumes", []):
+            assert set(volume) - {"name"} <= allowed
+
+
+def test_selectors_meet_their_pods() -> None:
+    """Of Services, budgets, network policies, the monitor and the scalers."""
+    for name in ("all", "trial"):
+        labels = {
+            workload: item["spec"]["template"]["metadata"]["labels"]
+            for kind in ("Deployment", "StatefulSet")
+            for workload, item in _of_kind(name, kind).items()
+        }
+        for kind, path in (
+            ("Service", ["selector"]),
+            ("PodDisruptionBudget", ["selector", "matchLabels"]),
+            ("NetworkPolicy", ["podSelector", "matchLabels"]),
+        ):
+            for workload, item in _of_kind(name, kind).items():
+                selector = item["spec"]
+                for member in path:
+                    selector = selector[member]
+                met = [pod for pod, own in labels.items() if selector.items() <= own.items()]
+                assert met == [workload], kind
+    (scaler,) = _of_kind("all", "HorizontalPodAutoscaler").values()
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "belts-api"
+    service = _of_kind("all", "Service")["belts-api"]["metadata"]["labels"]
+    (monitor,) = _of_kind("all", "ServiceMonitor").values()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service.items()
+
+
+def test_workers_scale_by_what_the_api_answers() -> None:
+    """From none; the numbers are members of `/readyz`, for a key that may read them."""
+    (scaled,) = _of_kind("all", "ScaledObject").values()
+    assert scaled["spec"]["scaleTargetRef"] == {"name": "belts-worker"}
+    assert scaled["spec"]["minReplicaCount"] == 0
+    triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
+    assert {trigger["valueLocation"] for trigger in triggers} == {"pending", "oldest_seconds"}
+    assert {trigger["valueLocation"] for trigger in triggers} <= set(Readiness.model_fields)
+    assert {trigger["url"] for trigger in triggers} == {"http://belts-api.plant:80/readyz"}
+    (access,) = _of_kind("all", "TriggerAuthentication").values()
+    assert access["spec"]["secretTargetRef"] == [
+        {"parameter": "token", "name": "wastestream", "key": "metrics-key"}
+    ]
+    assert "replicas" not in _of_kind("all", "Deployment")["belts-worker"]["spec"]
+    assert _of_kind("four values", "Deployment")["belts-worker"]["spec"]["replicas"] == 2
+
+
+def test_rules_and_dashboard_are_the_repositorys() -> None:
+    """Word by word, with the labels by which Prometheus finds them."""
+    (rule,) = _of_kind("all", "PrometheusRule").values()
+    own = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
+    assert rule["spec"] == own
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    shown = _of_kind("all", "ConfigMap")["belts-dashboard"]["data"]["wastestream.json"]
+    dashboard = (REPOSITORY / "infra" / "grafana" / "dashboard.json").read_text(encoding="utf-8")
+    assert json.loads(shown) == json.loads(dashboard)
+
+
+def test_pods_may_reach_what_they_need() -> None:
+    """DNS, Redis, storage; and with roles the services that give credentials."""
+
+    def ports(name: str, component: str) -> set[int]:
+        policy = _of_kind(name, "NetworkPolicy")[f"belts-{component}"]
+        return {port["port"] for rule in policy["spec"]["egress"] for port in rule.get("ports", [])}
+
+    assert ports("four values", "worker") == {53, 6379, 443}
+    assert ports("all", "worker") == {53, 6379, 26379, 9000, 443, 80}
+    assert ports("trial", "api") == {53, 6379, 8333}
+    assert "ingress" not in _of_kind("all", "NetworkPolicy")["belts-worker"]["spec"]
+    assert _of_kind("fixed", "NetworkPolicy") == {}
+
+
+def test_a_trial_has_the_servers_of_compose() -> None:
+    """The same images and programs."""
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    for name, item in _of_kind("trial", "StatefulSet").items():
+        service = name.removeprefix("belts-")
+        (container,) = item["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == compose[service]["image"]
+        script = _of_kind("trial", "ConfigMap")[name]["data"][f"{service}.sh"]
+        own = (REPOSITORY / "infra" / "docker" / f"{service}.sh").read_text(encoding="utf-8")
+        assert script.strip() == own.strip()
