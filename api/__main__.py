@@ -15,7 +15,7 @@ from api.auth.policy import check_address
 from api.installation import LOST
 from api.server.gunicorn_worker import GRACEFUL_TIMEOUT, HttpWorker
 from api.server.server import raise_file_limit
-from core import logs
+from core import logs, traces
 from core.errors import SettingsError
 from core.memory import keep_freed_memory
 from core.redis.api_keys import KeyStore
@@ -97,6 +97,7 @@ def main() -> int:
     """Serve until the process must stop; return the exit code."""
     try:
         settings = load_settings()
+        traces.check(settings.otlp_endpoint)
         logs.set_up(settings.log_level, "api")
         _check_address(settings)
     except SettingsError as error:

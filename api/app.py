@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 
 from api.auth import policy
-from api.http import default_headers, problems, proxy, request_id, route
+from api.http import default_headers, problems, proxy, request_id, route, trace
 from api.http.body import MAX_JSON_BYTES
 from api.openapi import operation
 from api.routes import (
@@ -29,6 +29,7 @@ from api.routes import (
     webhooks,
 )
 from api.services import Services
+from core import traces
 from core.settings import Settings, load_settings
 
 
@@ -56,6 +57,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     deps = app.extensions["wastestream"] = Services.open(settings)
     problems.register(app, deps.disk)
+    traces.set_up(settings.otlp_endpoint, "wastestream-api")
+    trace.register(app, traces.tracing)
     route.register(app)
     request_id.register(app)
     default_headers.register(app)

@@ -47,6 +47,9 @@ an older worker would misread, so that `api.rollout` waits for newer workers."""
 ADDRESS: Final = "address"
 """Option of the transport with the `RedisAddress` by which workers connect (`worker.transport.channel`)."""
 
+TRACES: Final = "traceparents"
+"""Header with the `traceparent` of each image's request (`core.traces`); absent if none is traced."""
+
 VISIBILITY_TIMEOUT: Final = 8
 """Seconds after which messages of a worker that has died are delivered again.
 
@@ -122,6 +125,7 @@ class Envelope:
         lane: str,
         expires_ms: Sequence[int | None] = (),
         costs_ms: Sequence[int] = (),
+        traceparents: Sequence[str] = (),
     ) -> str:
         """Return a message that asks to classify the images at `keys`.
 
@@ -132,6 +136,7 @@ class Envelope:
             lane: whose queue it is for.
             expires_ms: when each image becomes too old, ms since 1970; nothing if none does.
             costs_ms: what each costs to decode; nothing if all cost little.
+            traceparents: context of each one's trace; nothing if none is traced.
         """
         task_id = job_id_of(keys[0])
         headers = {
@@ -143,6 +148,8 @@ class Envelope:
         }
         if any(costs_ms):
             headers[COSTS] = list(costs_ms)
+        if any(traceparents):
+            headers[TRACES] = list(traceparents)
         properties = {
             **self._template["properties"],
             "correlation_id": task_id,

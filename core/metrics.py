@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -113,6 +114,23 @@ class Histogram(Metric):
             numbers = self._of(labels)
             numbers[bucket] += 1
             numbers[-1] += micro
+
+
+class Timer:
+    """Observes the seconds of a block that ends without an error; a generator would cost twice as much."""
+
+    __slots__ = ("_began", "_histogram", "_labels")
+
+    def __init__(self, histogram: Histogram, *labels: str) -> None:
+        self._histogram = histogram
+        self._labels = labels
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._histogram.observe(time.perf_counter() - self._began, *self._labels)
 
 
 def take() -> dict[Key, int]:

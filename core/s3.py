@@ -9,10 +9,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from obstore.store import S3Store
+
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from obstore.store import S3Credential
+    from obstore.store import S3Credential  # types only
+
+_CONNECT_TIMEOUT: Final = 2  # seconds
+REQUEST_TIMEOUT: Final = 10
+"""Timeout of a request, or of a part of its response, seconds."""
 
 _TTL: Final = timedelta(minutes=5)
 """Time for which obstore keeps credentials. botocore replaces them ten minutes before they expire."""
@@ -46,7 +52,7 @@ def credentials_of(settings: Settings) -> Callable[[], Credentials]:
     return lambda: keys
 
 
-def obstore_credentials(settings: Settings) -> Callable[[], S3Credential]:
+def _obstore_credentials(settings: Settings) -> Callable[[], S3Credential]:
     """Return the source of credentials as obstore asks for it."""
     source = credentials_of(settings)
     # The settings' own never change: it asks once.
@@ -62,6 +68,40 @@ def obstore_credentials(settings: Settings) -> Callable[[], S3Credential]:
         }
 
     return provide
+
+
+def make_store(settings: Settings, seconds: int, retry_seconds: int) -> S3Store:
+    """Return a client whose requests take `seconds` at most and are repeated for `retry_seconds`."""
+    ca = settings.s3_ca_file
+    virtual = settings.s3_addressing == "virtual"
+    endpoint = settings.s3_endpoint.rstrip("/")
+    return S3Store(
+        settings.s3_bucket,
+        prefix=settings.s3_prefix or None,
+        # obstore wants the bucket's name in the host that it is given.
+        endpoint=bucket_url(settings, endpoint) if virtual else endpoint,
+        region=settings.s3_region,
+        # AWS_SESSION_TOKEN would join keys given one by one.
+        credential_provider=_obstore_credentials(settings),
+        virtual_hosted_style_request=virtual,
+        unsigned_payload=True,
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT),
+            "timeout": timedelta(seconds=seconds),
+            "read_timeout": timedelta(seconds=REQUEST_TIMEOUT),
+            **({"root_certificate": ca.read_bytes()} if ca else {}),
+        },
+        retry_config={
+            "max_retries": 4,
+            "retry_timeout": timedelta(seconds=retry_seconds),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=50),
+                "max_backoff": timedelta(seconds=1),
+                "base": 2,
+            },
+        },
+    )
 
 
 def folder_of(settings: Settings) -> str:

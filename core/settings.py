@@ -181,6 +181,11 @@ class Settings(BaseSettings):
     archive: Literal["on", "off"] = Field(
         "on", description="Archive of results: an object in the bucket for each hour, below `results/`."
     )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="URL of an OpenTelemetry collector that gets traces (OTLP over HTTP); empty for none.",
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$", description="Minimum severity of log lines."
     )

@@ -14,7 +14,7 @@ from celery import signals
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
-from core import logs
+from core import logs, traces
 from core.errors import ModelError, RedisUnavailableError
 from core.messages import QUEUES, Envelope, make_app
 from core.redis.client import connect
@@ -50,6 +50,7 @@ _EXIT_SECONDS: Final = 8.0  # from the end of the last batch to the exit; so a s
 _TIMEOUT: Final = 1.0  # seconds of a call to Redis, for which the parent's event loop waits
 
 settings = load_settings()
+traces.check(settings.otlp_endpoint)
 app = make_app(settings)
 app.conf.broker_transport = TRANSPORT
 app.amqp.Connection = PromptConnection
@@ -87,6 +88,7 @@ def _start_child(**_: Any) -> None:
 def _start_timers(sender: Any, **_: Any) -> None:
     """Start the parent's timers, which live as long as the worker, across reconnects."""
     name = sender.hostname
+    traces.set_up(settings.otlp_endpoint, "wastestream-worker")
     client = connect(settings.redis, timeout=_TIMEOUT, kind=OomTolerantRedis)
     jobs, workers = JobStore(client, retention_hours=settings.retention_hours), WorkerRegistry(client)
     reporter = Reporter(client)

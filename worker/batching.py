@@ -29,6 +29,7 @@ from worker import child
 from worker.buffer import Buffer
 from worker.classify import Result, Retry
 from worker.shutdown import Shutdown
+from worker.spans import record_batch
 from worker.stats import Stats
 from worker.time_limit import time_limit
 from worker.transport.channel import RECHECK_SECONDS
@@ -151,13 +152,14 @@ class Batcher:
             seconds = time.monotonic() - started
             self._task.stats.end(len(entries), seconds, returned.stage_times)
             metrics.merge(returned.counts)
+            record_batch(entries, began_ns, returned.stage_times)
             self._on_results(entries, returned.results, seconds)
 
         def on_crash(failure: Any) -> None:
             self._cancel_timeout(timeout)
             self._on_crash(entries, failure)
 
-        started = time.monotonic()
+        began_ns, started = time.time_ns(), time.monotonic()
         timeout = self._start_timeout(started, entries)
         items = [entry.item(cancelled=entry.request.id in state.revoked) for entry in entries]
         self._task.stats.begin((entry.lane, entry.request.id) for entry in entries)

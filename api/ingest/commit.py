@@ -6,11 +6,13 @@ Single uploads that come while others are being stored share an object and a cal
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api.ingest.group_commit import GroupCommit
+from core import traces
 from core.errors import DataLostError, RedisFullError, StorageUnavailableError
 from core.formats.layout import ImageBytes
 from core.jobs import Job
@@ -53,7 +55,7 @@ class Image:
 class Upload:
     """Images that are accepted all or none; other fields as of `core.redis.admission.Submission`.
 
-    `lane`: one of `core.lanes.LANES`.
+    `lane`: one of `core.lanes.LANES`. `trace`: `traceparent` of the request.
     """
 
     images: Sequence[Image]
@@ -61,6 +63,7 @@ class Upload:
     idempotency: Idempotency | None = None
     limit: RateLimit | None = None
     owner: str = ""
+    trace: str = field(default_factory=traces.current)
 
 
 class Commits:
@@ -105,22 +108,30 @@ class Commits:
     ) -> list[Accepted | Rejection]:
         """Accept uploads of one lane; `shards` are the numbers of the images, counted over all, in each."""
         images = [image for upload in uploads for image in upload.images]
+        parents = [upload.trace for upload in uploads for _ in upload.images]
         jobs: list[Job] = []
         objects: list[tuple[str, Content]] = []
         messages: list[str] = []
         for numbers in shards:
-            new, stored, message = self._shard(images[numbers.start : numbers.stop], uploads[0].lane)
+            own = slice(numbers.start, numbers.stop)
+            new, stored, message = self._shard(images[own], uploads[0].lane, parents[own])
             jobs += new
             objects.append(stored)
             messages.append(message)
+        began = time.time_ns()
         self._store(objects)
+        stored_at = time.time_ns()
         outcomes = self._accept(
             _submissions(uploads, jobs), uploads[0].lane, messages, objects, one_call=one_call
         )
+        traces.record_each(parents, "storage put", (began, stored_at))
+        traces.record_each(parents, "accept", (stored_at, time.time_ns()))
         self._discard_rejected(objects, outcomes)
         return outcomes
 
-    def _shard(self, images: Sequence[Image], lane: str) -> tuple[list[Job], tuple[str, Content], str]:
+    def _shard(
+        self, images: Sequence[Image], lane: str, parents: Sequence[str]
+    ) -> tuple[list[Job], tuple[str, Content], str]:
         """Return jobs, object (key and bytes) and message of images that share an object."""
         shard = Shard.new([(image.origin.camera, image.format) for image in images])
         suffix = shard.suffix
@@ -140,7 +151,7 @@ class Commits:
         keys = [shard.image_key(job.id, job.camera, job.format) for job in jobs]
         packed = shard.pack([(key, image.data) for key, image in zip(keys, images, strict=True)])
         message = self._envelope.message(
-            keys, lane, [job.expires_ms for job in jobs], [image.cost_ms for image in images]
+            keys, lane, [job.expires_ms for job in jobs], [image.cost_ms for image in images], parents
         )
         return jobs, (shard.key, packed), message
 

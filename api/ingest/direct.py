@@ -17,6 +17,7 @@ from api.ingest.admission import Admission
 from api.ingest.announcement import Announcement
 from api.ingest.arrivals import Arrival, Arrivals
 from api.ingest.outcomes import count_accepted, count_rejected
+from core import traces
 from core.disk import Disk
 from core.errors import QueueFullError, RateLimitError, RedisFullError, WastestreamError
 from core.jobs import Job
@@ -180,6 +181,7 @@ class DirectUploads:
             BULK,
             [job.expires_ms for job in jobs],
             [each.cost_ms for each in group],
+            [traces.current()] * len(group),
         )
         submissions = [
             Submission([job], each.announcement.idempotency, limit, each.announcement.owner)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.commands.core import Script
 from redis.connection import (
     AbstractConnection,
     Connection,
@@ -18,6 +19,7 @@ from redis.connection import (
 )
 from redis.exceptions import (
     AuthenticationError,
+    NoScriptError,
     OutOfMemoryError,
     RedisError,
     ResponseError,
@@ -81,11 +83,33 @@ Wrapper = Callable[[type[AbstractConnection]], type[AbstractConnection]]
 """Returns a class to connect with instead of another one."""
 
 
+class RepeatedScript(Script):
+    """A Lua script that is loaded again into a server that does not know it.
+
+    redis-py does so once. A fail-over takes twice: the old master gets the script, and turns out to be a
+    replica; the call is repeated on the new one, which does not know it either.
+    """
+
+    def __call__(self, keys: Any = None, args: Any = None, client: Any = None) -> Any:
+        """Run the script."""
+        with suppress(NoScriptError):
+            return super().__call__(keys, args, client)
+        return super().__call__(keys, args, client)
+
+
+class Client(redis.Redis):
+    """redis-py's client, with scripts that survive a fail-over."""
+
+    def register_script(self, script: Any) -> Script:
+        """Return a script that is loaded as often as it must be."""
+        return RepeatedScript(self, script)
+
+
 def connect(
     address: RedisAddress | str,
     *,
     timeout: float = 5.0,
-    kind: type[redis.Redis] = redis.Redis,
+    kind: type[Client] = Client,
     lossless: bool = False,
 ) -> redis.Redis:
     """Return a client that connects at its first call.

@@ -19,7 +19,7 @@ from core.hours import hour_of
 from core.ids import accepted_ms, packed_id
 from core.jobs import TOO_OLD, Job, JobState, Outcome, Prediction
 from core.lanes import LANES, OTHER, max_queued_for
-from core.metrics import REDIS_SECONDS
+from core.metrics import REDIS_SECONDS, Timer
 from core.redis import keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
 from core.redis.client import translated
@@ -147,10 +147,8 @@ class JobStore:
         ]
         for submission in submissions:
             arguments += submission.arguments()
-        began = time.perf_counter()
-        with translated():
+        with translated(), Timer(REDIS_SECONDS, "accept"):
             answers = cast(list[str], self.replication.run(self._accept, names, [*arguments, *messages]))
-        REDIS_SECONDS.observe(time.perf_counter() - began, "accept")
         if answers == ["lost"]:
             raise DataLostError(
                 "Redis has lost its data, or is another one than before; nothing was accepted."
@@ -285,12 +283,10 @@ class JobStore:
             arguments += [outcome.job_id, hour_of(accepted_ms(outcome.job_id)), outcome.state.value]
             arguments += _prediction_fields(outcome.prediction)
             arguments += [outcome.error or "", packed_id(outcome.job_id)]
-        began = time.perf_counter()
-        with translated():
+        with translated(), Timer(REDIS_SECONDS, "settle"):
             withdrawn, *states = self._settle(
                 [keys.SERVICE_RATE, keys.WITHDRAWN, keys.EXPIRING, *keys.PENDING.values()], arguments
             )
-        REDIS_SECONDS.observe(time.perf_counter() - began, "settle")
         self.has_withdrawn = bool(withdrawn)
         return [JobState(state) if state else None for state in states]
 

@@ -118,10 +118,10 @@ CONTROL: Final = ".celery.pidbox"
 _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
 _COUNTED: Final = PREFIX + "counted:"
+_SAMPLED: Final = PREFIX + "sampled:"
 _IDEMPOTENCY: Final = PREFIX + "idempotency:"
 _WORKER: Final = PREFIX + "worker:"
 _LEADER: Final = PREFIX + "leader:"
-_SAMPLED: Final = PREFIX + "sampled:"
 
 LUA: Final = {
     "JOB": _JOB,

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-import redis
 from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import OutOfMemoryError
 
+from core.redis.client import Client
 from core.redis.keys import NOTHING
 from core.redis.scripts import load_script
 
 _SCRIPT: Final = load_script("oom")
 
 
-class OomTolerantRedis(redis.Redis):
+class OomTolerantRedis(Client):
     """Repeats commands, transactions and scripts that Redis rejects for want of memory, so that they pass.
 
     Pipelines that are no transactions stay rejected: part of them may have been done.

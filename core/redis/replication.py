@@ -7,6 +7,7 @@ by then, among it jobs whose images were answered 202. `WAIT` tells when replica
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -48,11 +49,11 @@ class Replication:
         """
         if not self.replicas:
             return script(names, arguments)
-        try:
-            return self._run(script, names, arguments)
-        except NoScriptError:  # Redis was restarted, or another one is the master now.
+        for _ in range(2):
+            with suppress(NoScriptError):  # Redis was restarted, or another one is the master now.
+                return self._run(script, names, arguments)
             self._client.script_load(script.script)
-            return self._run(script, names, arguments)
+        return self._run(script, names, arguments)
 
     def check(self) -> None:
         """Check that replicas confirm again, if they did not; so nothing new is accepted without them.

@@ -133,7 +133,7 @@ class Snapshot:
 
     def _of_one_moment(self) -> list[Any]:
         """Return sorted sets, hashes, counters, ends of streams and the time, read in one transaction."""
-        script = self._client.register_script(load_script("moment"))
+        script = self._client.register_script(load_script("counters"))
         with translated(), self._client.pipeline(transaction=True) as pipe:
             for key in _SETS:
                 pipe.zrange(key, 0, -1, withscores=True)

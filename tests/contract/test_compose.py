@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import grimp
@@ -21,8 +20,7 @@ import yaml
 
 from api.app import create_app
 from core.settings import PREFIX, Settings
-from tests.conftest import environment_of
-from tests.support.programs import run_tool, tool
+from tests.support.programs import tool
 from tests.support.servers import REPOSITORY
 from worker.batching import STOP_SECONDS
 
@@ -259,58 +257,6 @@ def test_only_the_api_can_be_reached() -> None:
     assert COMPOSE["networks"]["inside"] == {"internal": True}
 
 
-def test_profiles_add_what_not_everybody_needs() -> None:
-    """Without one, the stack of before starts."""
-    by_profile: dict[str, set[str]] = {}
-    for name, service in SERVICES.items():
-        (profile,) = service.get("profiles", [""])
-        by_profile.setdefault(profile, set()).add(name)
-    assert by_profile.pop("observe") == {"metrics-key", "prometheus", "grafana"}
-    assert by_profile.pop("tls") == {"caddy"}
-    assert list(by_profile) == [""]
-
-
-def test_prometheus_finds_its_files_and_grafana_prometheus() -> None:
-    """Paths and addresses in their configurations are those of the containers."""
-    prometheus = yaml.safe_load((REPOSITORY / "infra/prometheus/prometheus.yml").read_text())
-    (job,) = prometheus["scrape_configs"]
-    (written,) = SERVICES["metrics-key"]["volumes"]
-    folder = written.partition(":")[2]
-    assert f"{written}:ro" in SERVICES["prometheus"]["volumes"]
-    assert job["authorization"]["credentials_file"] == f"{folder}/prometheus"
-    assert f"mv {folder}/new {folder}/prometheus" in SERVICES["metrics-key"]["command"][-1]
-    assert f"install -d -o wastestream -g wastestream {folder}" in DOCKERFILE
-    assert job["static_configs"] == [{"targets": [f"api:{settings_of('api')['WASTESTREAM_PORT']}"]}]
-    mounted = [volume.split(":") for volume in SERVICES["prometheus"]["volumes"]]
-    files = {target: REPOSITORY / source for source, target, *_ in mounted if source.startswith("./")}
-    assert files["/etc/prometheus/prometheus.yml"].is_file()
-    assert {f"/etc/prometheus/{name}" for name in prometheus["rule_files"]} <= set(files)
-    (source,) = yaml.safe_load((REPOSITORY / "infra/grafana/datasource.yml").read_text())["datasources"]
-    assert source["url"] == "http://prometheus:9090"
-    assert SERVICES["prometheus"]["ports"] == ["127.0.0.1:9090:9090"]
-    (provider,) = yaml.safe_load((REPOSITORY / "infra/grafana/dashboards.yml").read_text())["providers"]
-    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home.startswith(f"{provider['options']['path']}/")
-    assert f"./infra/grafana/dashboard.json:{home}:ro" in SERVICES["grafana"]["volumes"]
-
-
-def test_the_key_of_prometheus_is_made_once(settings: Settings, tmp_path: Path) -> None:
-    """The command of `metrics-key`, run as it is: a key that reads metrics; a second run keeps it."""
-    command = [part.replace("/run/wastestream", str(tmp_path)) for part in SERVICES["metrics-key"]["command"]]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, **environment_of(settings), "PATH": path}
-    keys = []
-    for lost in (False, False, True):
-        if lost:
-            (tmp_path / "prometheus").unlink()
-        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
-        keys.append((tmp_path / "prometheus").read_text())
-    assert keys[0] == keys[1] != keys[2]
-    client = create_app(settings).test_client()
-    assert client.get("/metrics", headers={"Authorization": f"Bearer {keys[2].strip()}"}).status_code == 200
-    assert client.get("/metrics", headers={"Authorization": f"Bearer {keys[0].strip()}"}).status_code == 401
-
-
 def test_data_lie_in_named_volumes() -> None:
     """The files of Redis and S3 outlive their containers."""
     assert "redis-data:/data" in SERVICES["redis"]["volumes"]
@@ -402,14 +348,6 @@ def test_compose_refuses_without_a_secret(missing: str) -> None:
     assert done.stdout == ""
     assert missing in done.stderr
     assert "copy .env.example to .env" in done.stderr
-
-
-def test_caddy_accepts_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caddy itself reads the file."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    said = run_tool("caddy", "validate", "--adapter", "caddyfile", "--config", "infra/docker/Caddyfile")
-    assert "Valid configuration" in said
-    assert "not formatted" not in said
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from core.errors import RedisUnavailableError
+from core.jobs import JobState, Outcome
 from core.messages import make_app
 from core.redis.client import connect
 from core.redis.job_store import JobStore
@@ -107,7 +108,7 @@ def test_everything_works_with_a_certificate_of_the_client(
 ) -> None:
     """By TLS both ways, with nothing in clear text."""
     proxy, files = certificates
-    options = f"ssl_ca_certs={files.authority}&ssl_certfile={files.client}&ssl_keyfile={files.key}"
+    options = f"ssl_ca_certs={files.authority}{_shown(files)}"
     _all_works(settings, f"rediss://{_USER}@localhost:{proxy.port}/4?{options}", start_worker)
     assert proxy.in_clear == []
 
@@ -151,6 +152,44 @@ def test_what_is_wrong_is_named(
         JobStore(connect(address, timeout=1.0)).ping()
     assert words in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_becomes_a_replica_is_left_for_the_new_master(
+    certificates: tuple[TlsProxy, Files], own_redis: tuple[Server, Path], tmp_path: Path
+) -> None:
+    """By the name that a managed service moves: the connection stays open, and only writes would fail."""
+    servers = []
+    for name in ("old", "new"):
+        port, folder = free_port(), tmp_path / name
+        folder.mkdir()
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+        servers.append(Server([own_redis[0].command[0], *options], folder / "log", port=port))
+        servers[-1].start()
+    ports = [server.port or 0 for server in servers]
+    proxy, files = certificates
+    others, proxy._target = proxy._target, ports[0]
+    client = connect(f"rediss://localhost:{proxy.port}/0?ssl_ca_certs={files.authority}{_shown(files)}")
+    try:
+        jobs = JobStore(client)
+        jobs.ping()
+        with connect(f"redis://127.0.0.1:{ports[0]}/0") as old:
+            old.replicaof("127.0.0.1", str(ports[1]))
+        proxy._target = ports[1]
+        assert client.get("a key") is None  # by the connection to the old one
+        assert jobs.settle([Outcome("01ARZ3NDEKTSV4RRFFQ69G5FAV", JobState.FAILED)], "model") == [None]
+        client.set("written", "by the same client")
+        with connect(f"redis://127.0.0.1:{ports[1]}/0") as new:
+            assert new.get("written") == "by the same client"
+    finally:
+        client.close()
+        proxy._target = others
+        for server in servers:
+            server.stop()
+
+
+def _shown(files: Files) -> str:
+    """Return the options with the client's certificate."""
+    return f"&ssl_certfile={files.client}&ssl_keyfile={files.key}"
 
 
 def test_only_one_place_connects() -> None:

@@ -12,19 +12,31 @@ import pytest
 from tests.support.servers import REPOSITORY
 
 _FILES = {
-    "api": ["api"],
-    "worker": ["worker", "mqtt"],
+    "api": ["api", "otel"],
+    "worker": ["worker", "mqtt", "otel"],
     "trainer": ["trainer"],
     "infra": ["infra"],
     "servers": ["servers"],
-    "serve": ["api", "worker", "mqtt", "infra"],
+    "serve": ["api", "worker", "mqtt", "otel", "infra"],
     "train": ["trainer", "infra"],
     "bench": ["api", "worker", "mqtt", "infra", "bench"],
     "export": ["api", "infra", "export"],
     "camera": ["infra", "camera"],
     "soak": ["api", "worker", "mqtt", "infra", "camera"],
     "gateway": ["camera"],
-    "test": ["api", "worker", "mqtt", "trainer", "infra", "bench", "export", "camera", "servers", "test"],
+    "test": [
+        "api",
+        "worker",
+        "mqtt",
+        "otel",
+        "trainer",
+        "infra",
+        "bench",
+        "export",
+        "camera",
+        "servers",
+        "test",
+    ],
 }
 """File to the dependency groups that it installs."""
 

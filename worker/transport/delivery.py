@@ -12,7 +12,7 @@ from kombu.transport.virtual import QoS
 
 from core.ids import is_job_id
 from core.lanes import LANES
-from core.messages import COSTS, EXPIRES, QUEUES
+from core.messages import COSTS, EXPIRES, QUEUES, TRACES
 from core.shards import job_id_of
 
 MAX_RETRIES: Final = 6
@@ -68,6 +68,7 @@ class Entry:
         expires_ms: when its image becomes too old, ms since 1970, if ever.
         cost_ms: estimated CPU time of decoding its image (`core.cost`).
         retries: tries in which storage served other images, but not this one.
+        trace: `traceparent` of its request; empty if that is not traced.
     """
 
     key: str
@@ -78,6 +79,7 @@ class Entry:
     expires_ms: int | None = None
     cost_ms: int = 0
     retries: int = 0
+    trace: str = ""
 
     def item(self, *, cancelled: bool) -> Item:
         """Return the job for the child."""
@@ -105,10 +107,13 @@ def entries_of(message: Any, **context: Any) -> list[Entry]:
     lane = _LANE_OF.get(message.delivery_info.get("routing_key", ""), LANES[0])
     delivery = Delivery(message, open=len(images))
     isolated = bool(message.headers.get("redelivered"))
-    return [
+    entries = [
         Entry(key, lane, delivery, _request(message, key, context), isolated, expires_ms, cost_ms)
         for key, expires_ms, cost_ms in images
     ]
+    for entry, trace in zip(entries, message.headers.get(TRACES) or (), strict=False):
+        entry.trace = str(trace)
+    return entries
 
 
 def ack_all(messages: Iterable[Any]) -> None:
