@@ -162,7 +162,7 @@ def is_counter(key: str) -> bool:
 
 def is_passing(key: str) -> bool:
     """Return whether this key is about a running process, or about the last minute."""
-    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER))
+    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER, METRICS))
 
 
 def idempotency(owner: str, key: str) -> str:

@@ -38,7 +38,9 @@ _HASHES: Final = (keys.SERVICE_RATE, keys.CAMERA_KEYS, keys.KEY_CAMERAS)
 _STREAMS: Final = (keys.ACCEPTED, keys.FEED)
 _OF_ONE_MOMENT: Final = frozenset({*_SETS, *_HASHES, *_STREAMS})
 
-_PASSING: Final = frozenset({keys.INSTALLATION, keys.WITHDRAWN, keys.STREAMS, keys.WORKERS, keys.PING})
+_PASSING: Final = frozenset(
+    {keys.INSTALLATION, keys.WITHDRAWN, keys.STREAMS, keys.WAITING, keys.WORKERS, keys.PING}
+)
 """Keys that are not copied: they are about running processes, or about messages."""
 
 _SLACK_MS: Final = 7_200_000

@@ -12,7 +12,7 @@ from infra.local.environment import clean_environment
 
 def opened(settings: Settings) -> Settings:
     """Return the settings, after a look at the environment: variables of other storage must not join them."""
-    clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
+    clean_environment(urlsplit(settings.s3_endpoint).hostname or "", aws=settings.s3_credentials == "aws")
     return settings
 
 

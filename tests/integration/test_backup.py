@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from api.backup.command import backup as backup_command
 from api.backup.command import restore as restore_command
 from api.backup.create import Backup
 from api.backup.manifest import MANIFEST, Manifest
+from api.backup.recover import Recovery
 from api.backup.restore import Restorer
 from api.backup.target import Target
 from core.bucket import ensure_bucket
@@ -31,13 +33,14 @@ from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.redis.restoration import Restoration
+from core.redis.server import acl_rules
 from core.redis.snapshot import Entry, Snapshot
 from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from core.shards import job_id_of
 from core.storage import ObjectStore
-from tests.support.servers import Server, wait_until
+from tests.support.servers import REPOSITORY, Server, wait_until
 from tests.support.stream import assert_balanced, states, upload, upload_bulk, uploading, wait_settled
 
 SEEN = Prediction("biodegradable", 0.9, review=True)
@@ -319,6 +322,35 @@ def test_wrong_places(
     assert "another installation" in said(restore_command, tmp_path / "b", used)
     jobs.client.set(keys.INSTALLATION, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert "backup of another installation" in said(backup_command, tmp_path / "b")
+
+
+def test_a_user_with_few_rights(
+    settings: Settings, client: FlaskClient, jobs: JobStore, empty: Settings, tmp_path: Path
+) -> None:
+    """Backup, restoration and recovery need three rights besides those of the programs, as documented."""
+    more = re.search(
+        r"needs `(\+scan[^`]*)` besides", (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    )
+    assert more
+    rules = [*acl_rules().split(), *more[1].split()]
+    jobs.client.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", *rules)  # type: ignore[no-untyped-call]
+    try:
+        source, target = (
+            one.model_copy(
+                update={
+                    "redis_url": SecretStr(one.redis_url.get_secret_value().replace("//", "//limited:pass@"))
+                }
+            )
+            for one in (settings, empty)
+        )
+        ids = [*upload_bulk(client, 20), upload(client)]
+        settle(jobs, ids[:5])
+        make_backup(source, tmp_path)
+        restore(target, tmp_path)
+        assert Recovery(target, lambda _: None, dry_run=False).run(0).enqueued == 0
+    finally:
+        jobs.client.acl_deluser("limited")
+    assert_balanced(JobStore(connect(empty.redis_url.get_secret_value())))
 
 
 def test_a_bucket_as_the_place(

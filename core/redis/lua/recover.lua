@@ -3,7 +3,8 @@
 -- ARGV: the archived hour, then for each counter: hour of acceptance, camera, name, how many, '1' if it is one of the
 --       camera's totals
 -- Returns whether they were counted now.
-if redis.call('HSETNX', KEYS[1], ARGV[1], 1) == 0 then return 0 end
+if redis.call('HGET', KEYS[1], ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], 1)
 for at = 2, #ARGV, 5 do
   local hour, camera, field, by, total = unpack(ARGV, at, at + 4)
   local row = hour .. ':' .. camera
