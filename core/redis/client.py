@@ -219,6 +219,9 @@ def _following(kind: type[AbstractConnection]) -> type[AbstractConnection]:
 
     class Following(kind):  # type: ignore[misc, valid-type]
         def read_response(self, *arguments: Any, **options: Any) -> Any:
+            # As of redis-py's other connections: those of Sentinel stay open after a time-out, with a master
+            # that hangs, and with an answer to come that the next call would take for its own.
+            options.setdefault("disconnect_on_error", True)
             try:
                 return super().read_response(*arguments, **options)
             except ResponseError as error:
