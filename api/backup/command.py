@@ -84,6 +84,8 @@ def recover(settings: Callable[[], Settings], *, dry_run: bool) -> None:
         f"{begin} {counts.archived + counts.enqueued:,} jobs: {counts.archived:,} that the archive has as "
         f"settled, and {counts.enqueued:,} images that are classified, as nothing says that they settled."
     )
+    if counts.earlier:
+        click.echo(f"Earlier runs had made jobs of {counts.earlier:,} other images.")
     if counts.unknown_camera:
         click.echo(
             f"{counts.unknown_camera:,} of these are direct uploads; their camera is {UNKNOWN_CAMERA!r} now."
