@@ -38,12 +38,14 @@ def backup(settings: Callable[[], Settings], target: str) -> None:
     to the same place copies new images only. The exit code is 0, or 1 if the backup failed; the place then
     keeps the previous one.
     """
-    os.umask(_PRIVATE)  # It holds images, and secrets of webhooks.
+    before = os.umask(_PRIVATE)  # It holds images, and secrets of webhooks.
     try:
         place = Target(target, make=True)  # reads the AWS variables before the settings' own are cleaned
         manifest = Backup(settings(), place, _say).run()
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        os.umask(before)
     click.echo(f"Backup of {timestamp(manifest.taken_ms)} complete: {_summary(manifest)}")
 
 
