@@ -128,7 +128,7 @@ def test_of_a_folder_complete_pictures_are_taken(
         wait_until(lambda: not late.exists(), running.log)
         assert counts(running, name)["sampled"] == 6
         log = running.log
-    assert "notes.txt is no JPEG, PNG or WebP file" in log
+    assert "notes.txt is no picture (JPEG, PNG or WebP), nor is its name that of a video" in log
     assert "huge.jpg has more than 10,485,760 bytes" in log
     assert "broken.jpg is empty, or its end is missing" in log
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

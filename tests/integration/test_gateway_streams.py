@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -130,12 +131,12 @@ def camera(name: str, source: str, **members: Any) -> dict[str, Any]:
     return {"id": name, "source": source, "fps": 5, **members}
 
 
-def write_clip(path: Path) -> None:
-    """Write a video of 4 seconds whose pictures show seconds since 1970: 0 to 39."""
+def write_clip(path: Path, seconds: int = 4) -> None:
+    """Write a video of 10 pictures a second, which show seconds since 1970: 0, 1, 2 and so on."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        for number in range(40):
+        for number in range(10 * seconds):
             rgb = make_picture(float(number)).convert("RGBA").tobytes()
             frame = av.VideoFrame.from_bytes(rgb, 320, 240).reformat(format="yuvj420p")
             frame.pts = number
@@ -238,6 +239,31 @@ def test_a_video_file_is_read_once(frames: dict[str, list[Frame]]) -> None:
 def size_of(frame: Frame) -> tuple[int, int]:
     """Return width and height."""
     return PIL.Image.open(io.BytesIO(frame.data)).size
+
+
+def test_videos_of_a_folder_are_sampled_once(tmp_path: Path) -> None:
+    """By a gateway that is killed in between too, with times by the file; one that still grows waits."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_clip(folder / "long.mkv", seconds=30)
+    ended = time.time() - 500
+    os.utime(folder / "long.mkv", (ended, ended))
+    (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:60,\nlong.mkv\n")
+    os.utime(folder / "playlist.mp4", (ended + 1, ended + 1))
+    write_clip(folder / "growing.mkv")
+    with gateway(tmp_path, NOWHERE, camera("nvr", f"{folder}/", done="move")) as it:
+        wait_until(lambda: sampled(it, "nvr") > 20, it.log)
+        it.kill()
+        it.start()
+        wait_until(lambda: "playlist.mp4 cannot be read" in it.log, it.log)
+        counts = it.camera("nvr")["counts"]
+        assert (counts["sampled"], counts["spooled"], counts["refused"]) == (151, 150, 1)
+        assert it.stop() == 0
+    frames = it.frames()
+    assert [round(read_picture(frame.data)) for frame in frames] == [*range(0, 300, 2)]
+    times = [ended - 30 + number / 5 for number in range(150)]
+    assert [frame.stamp.wall for frame in frames] == pytest.approx(times, abs=0.2)
+    assert sorted(path.name for path in folder.iterdir()) == ["done", "growing.mkv", "playlist.mp4"]
 
 
 def test_a_process_that_grows_is_started_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders into which somebody else puts pictures: NVRs, SD cards, FTP servers."""
+"""Folders into which somebody else puts pictures and videos: NVRs, SD cards, FTP servers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from wastestream.gateway.counts import Fate
 from wastestream.gateway.frames import Frame
 from wastestream.gateway.intake import Intake
 from wastestream.gateway.spool import Spool
+from wastestream.gateway.video_file import VideoFile, is_video
 from wastestream.images import MAX_BYTES
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ _STARTS: Final = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF":
 
 
 class FolderCamera(Camera):
-    """Takes pictures from a folder and those below it.
+    """Takes pictures and frames of videos from a folder and those below it.
 
     Args:
         config: the camera.
@@ -60,6 +61,19 @@ class FolderCamera(Camera):
         self._spool = spool
         self._known: dict[str, str] = {}
         self._passed_by: set[str] = set()
+        self._video: VideoFile | None = None
+
+    def stop(self) -> None:
+        """See `Camera.stop`."""
+        super().stop()
+        if self._video is not None:
+            self._video.stop()
+
+    def check(self) -> None:
+        """See `Camera.check`; also end the process of a video that hangs or is too large."""
+        super().check()
+        if self._video is not None:
+            self._video.check()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -101,7 +115,7 @@ class FolderCamera(Camera):
         }
 
     def _look_at(self, files: Collection[Path], *, whole: bool) -> None:
-        """Take the pictures among some files, or all, that are complete and were not taken before."""
+        """Take those of some files, or of all, that are complete and were not taken before."""
         for path in sorted((file for file in files if self._is_ours(file)), key=_age):
             if self._stopped.is_set():
                 return
@@ -130,14 +144,30 @@ class FolderCamera(Camera):
         if known == mark:
             self._finish(path)  # The gateway was stopped before it could.
         elif known != _REFUSED + mark and modes.S_ISREG(status.st_mode):
-            self._take(path, status, mark)
+            take = self._take_video if is_video(path) else self._take
+            take(path, status, mark)
+
+    def _take_video(self, path: Path, status: os.stat_result, mark: str) -> None:
+        """Sample a video, whose end nothing shows: nobody may have written to it for a while."""
+        if time.time() - status.st_mtime <= _UNFINISHED:
+            return
+        self._video = VideoFile(self.config, path, self._intake, self._spool, self._hear)
+        if self._stopped.is_set():  # `stop` may have come before there was a video to stop.
+            return
+        if self._video.read():
+            self._spool.note_file(self.config.id, str(path), mark)
+            self._known[str(path)] = mark
+            self._finish(path)
+        elif not self._stopped.is_set():
+            self._refuse(path, status, mark, f"cannot be read ({self._video.health.detail})")
+        self._video = None
 
     def _take(self, path: Path, status: os.stat_result, mark: str) -> None:
         resting = time.time() - status.st_mtime > _UNFINISHED
         with path.open("rb") as file:
             kind = _kind(file.read(_LONGEST_START))
             if kind is None and status.st_size >= _LONGEST_START:
-                self._pass_by(path, "is no JPEG, PNG or WebP file")
+                self._pass_by(path, "is no picture (JPEG, PNG or WebP), nor is its name that of a video")
                 return
             if status.st_size > MAX_BYTES:
                 if resting:

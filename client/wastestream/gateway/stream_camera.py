@@ -66,6 +66,7 @@ class StreamCamera(Camera):
         self._triggered: list[Frame] = []
         self._has_triggered = threading.Condition()
         self._fails = 0
+        self._latest: threading.Event | None = None
 
     def stop(self) -> None:
         """See `Camera.stop`."""
@@ -185,12 +186,17 @@ class StreamCamera(Camera):
             logger.warning("A frame has more than %d bytes.", MAX_BYTES, extra=self._extra)
             return
         frame = Frame(uuid.uuid4().hex, self.config.id, stamp(record.captured_at), record.data)
-        safe = self._intake.put(frame, file)
+        self._latest = safe = self._intake.put(frame, file)
         if record.triggered:
             safe.wait()
             with self._has_triggered:
                 self._triggered.append(frame)
                 self._has_triggered.notify_all()
+
+    def _wait_until_safe(self) -> None:
+        """Return when all frames so far are safe: they become so in their order."""
+        if self._latest is not None:
+            self._latest.wait()
 
     def _file(self, number: int) -> tuple[str, str] | None:
         """Return path and mark of a video file up to a picture; None if an earlier run had the picture."""

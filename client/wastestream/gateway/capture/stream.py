@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,12 +33,21 @@ _FORMATS: Final = {Kind.RTSP: "rtsp", Kind.HTTP: "mpjpeg", Kind.DEVICE: "video4l
 _AT_ONCE: Final = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
 """Options against a second of frames that FFmpeg would keep back in order to guess a rate."""
 
+_CONTAINERS: Final = (
+    "3g2,3gp,asf,avi,flv,h264,hevc,m4a,matroska,mj2,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,ogg,webm,"
+    "yuv4mpegpipe"
+)
+
 _OPTIONS: Final[dict[Kind, dict[str, str]]] = {
     Kind.RTSP: {"rtsp_transport": "tcp", **_AT_ONCE},
     Kind.HTTP: {"strict_mime_boundary": "0", **_AT_ONCE},
     Kind.DEVICE: {"input_format": "mjpeg"},
-    Kind.FILE: {"protocol_whitelist": "file"},
+    # A playlist with the name of a video cannot make FFmpeg read other files either.
+    Kind.FILE: {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
 }
+
+_CLOCK_SET: Final = 946_684_800.0
+"""Seconds since 1970 before which a file's clock was not set, or its maker writes no time: the year 2000."""
 
 _PRODUCED: Final = struct.Struct("=q")  # microseconds since 1970: the begin of AVProducerReferenceTime
 
@@ -177,12 +187,13 @@ def _reported(packet: Packet[VideoStream]) -> float | None:
 def _begin_of_file(source: Source, container: InputContainer) -> float:
     """Return the time at which a file's video began: as the file says, or else by its date and length."""
     created = container.metadata.get("creation_time", "")
-    try:
+    with suppress(ValueError):  # It says nothing, or nonsense.
         began = datetime.fromisoformat(created.replace("Z", "+00:00"))
-    except ValueError:
-        length = (container.duration or 0) / av.time_base
-        return Path(source.address).stat().st_mtime - length
-    return began.replace(tzinfo=began.tzinfo or timezone.utc).timestamp()
+        seconds = began.replace(tzinfo=began.tzinfo or timezone.utc).timestamp()
+        if _CLOCK_SET < seconds < time.time():
+            return seconds
+    length = (container.duration or 0) / av.time_base
+    return Path(source.address).stat().st_mtime - length
 
 
 _REASONS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
