@@ -38,12 +38,14 @@ def backup(settings: Callable[[], Settings], target: str) -> None:
     to the same place copies new images only. The exit code is 0, or 1 if the backup failed; the place then
     keeps the previous one.
     """
-    os.umask(_PRIVATE)  # It holds images, and secrets of webhooks.
+    before = os.umask(_PRIVATE)  # It holds images, and secrets of webhooks.
     try:
         place = Target(target, make=True)  # reads the AWS variables before the settings' own are cleaned
         manifest = Backup(settings(), place, _say).run()
     except WastestreamError as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        os.umask(before)
     click.echo(f"Backup of {timestamp(manifest.taken_ms)} complete: {_summary(manifest)}")
 
 
@@ -84,6 +86,8 @@ def recover(settings: Callable[[], Settings], *, dry_run: bool) -> None:
         f"{begin} {counts.archived + counts.enqueued:,} jobs: {counts.archived:,} that the archive has as "
         f"settled, and {counts.enqueued:,} images that are classified, as nothing says that they settled."
     )
+    if counts.earlier:
+        click.echo(f"Earlier runs had made jobs of {counts.earlier:,} other images.")
     if counts.unknown_camera:
         click.echo(
             f"{counts.unknown_camera:,} of these are direct uploads; their camera is {UNKNOWN_CAMERA!r} now."

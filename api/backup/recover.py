@@ -52,6 +52,7 @@ class Counts:
             never accepted.
         unknown_camera: those of them, put into storage directly, whose camera is unknown.
         unreadable: images that are missing in their object, and direct uploads that are no images.
+        rows: recovered jobs of each row of the ledger, by all runs.
     """
 
     archived: int = 0
@@ -59,6 +60,11 @@ class Counts:
     unknown_camera: int = 0
     unreadable: int = 0
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def earlier(self) -> int:
+        """Images that an earlier run has made jobs of."""
+        return self.rows.total() - self.archived - self.enqueued
 
 
 class Recovery:
