@@ -80,7 +80,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
             )
         )
         good = ["changing", "frozen", "fast", "mjpeg", "bare", "still", "hung"]
-        wait_until(lambda: all(sampled(running, name) >= 5 for name in good), running.log)
+        wait_until(lambda: all(sampled(running, name) >= 5 for name in good), "all cameras to send", 120)
         process = reader_of(running, hung)
         process.suspend()
         frozen.freeze()
