@@ -79,6 +79,10 @@ class DataLostError(WastestreamError):
     """Raised when Redis or storage has lost its data or is another one; a person has to decide."""
 
 
+class BackupError(WastestreamError):
+    """Raised when a backup cannot be made, is damaged, or cannot be restored here."""
+
+
 class EvictionError(RedisUnavailableError):
     """Raised when Redis is configured to evict keys, and so jobs, when its memory is full."""
 

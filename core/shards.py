@@ -132,6 +132,10 @@ class StoredObject:
         self._data = data
         self._places = contents(data) if self.shared else {}
 
+    def names(self) -> list[str]:
+        """Return the names of the images in a shared object: `{camera}/{job}.{format}`."""
+        return list(self._places)
+
     def image(self, key: str) -> memoryview:
         """Return the bytes of the image with this key.
 

@@ -199,13 +199,18 @@ class ObjectStore:
 
     def pages(self, folder: str) -> Iterator[list[str]]:
         """Yield the keys of a folder's objects, in the order of their names, up to 1,000 at a time."""
+        for page in self.sizes(folder):
+            yield [key for key, _ in page]
+
+    def sizes(self, folder: str) -> Iterator[list[tuple[str, int]]]:
+        """Yield key and bytes of a folder's objects, as `pages`."""
         listing = iter(obstore.list(self._store, folder, chunk_size=1000))
         while True:
             with _translated(folder):
                 page = next(listing, None)
             if page is None:
                 return
-            yield [item["path"] for item in page]
+            yield [(item["path"], item["size"]) for item in page]
 
     def check(self) -> None:
         """Check that the server can store and read objects of the size of uploads."""

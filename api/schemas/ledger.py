@@ -36,6 +36,14 @@ Pending = Annotated[int, Field(description="Jobs that have not settled.", exampl
 Duplicates = Annotated[
     int, Field(description="Images sent again under a known idempotency key.", ge=0, examples=[4])
 ]
+Recovered = Annotated[
+    int,
+    Field(
+        description="Images received whose jobs Redis had lost: `wastestream recover` found them in storage.",
+        ge=0,
+        examples=[0],
+    ),
+]
 
 
 class GatewayCounts(Output):
@@ -68,6 +76,7 @@ class Sums(Output):
     cancelled: Cancelled
     pending: Pending
     duplicates: Duplicates
+    recovered: Recovered
 
     @classmethod
     def of_system(cls, balance: Balance) -> Self:
@@ -102,6 +111,7 @@ class Row(Output):
     cancelled: Cancelled
     pending: Pending
     duplicates: Duplicates
+    recovered: Recovered
     balanced: Annotated[
         bool,
         Field(

@@ -15,6 +15,7 @@ class Counts:
     """Numbers of images: received = classified + failed + expired + cancelled + pending.
 
     `duplicates` are images sent again under a known idempotency key; they do not count as received.
+    `recovered` are images received whose jobs the server had lost and found again in its storage.
     """
 
     received: int
@@ -24,6 +25,7 @@ class Counts:
     cancelled: int
     pending: int
     duplicates: int
+    recovered: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ def parse_ledger(document: Mapping[str, Any]) -> Ledger:
 
 
 def _counts(document: Mapping[str, Any]) -> Counts:
-    return Counts(**{field.name: document[field.name] for field in fields(Counts)})
+    required = {
+        name: document[name] for name in (field.name for field in fields(Counts)) if name != "recovered"
+    }
+    return Counts(**required, recovered=document.get("recovered", 0))  # which servers before 0.3.0 lack
 
 
 def _gateway_counts(document: Mapping[str, Any] | None) -> GatewayCounts | None:

@@ -105,17 +105,25 @@ class Client(redis.Redis):
         return RepeatedScript(self, script)
 
 
-def connect(address: RedisAddress | str, *, timeout: float = 5.0, kind: type[Client] = Client) -> redis.Redis:
+def connect(
+    address: RedisAddress | str,
+    *,
+    timeout: float = 5.0,
+    kind: type[Client] = Client,
+    lossless: bool = False,
+) -> redis.Redis:
     """Return a client that connects at its first call.
 
     Args:
         address: of the settings, or the URL of one server.
         timeout: seconds after which a call gives up, about.
         kind: class of the client, such as `core.redis.oom.OomTolerantRedis`.
+        lossless: whether bytes that are no UTF-8 become surrogates, and those bytes again.
     """
     pool = connection_pool(
         RedisAddress(address) if isinstance(address, str) else address,
         decode_responses=True,
+        encoding_errors="surrogateescape" if lossless else "strict",
         socket_timeout=timeout,
         socket_connect_timeout=min(timeout, _CONNECT_TIMEOUT),
         socket_keepalive=True,
@@ -211,6 +219,9 @@ def _following(kind: type[AbstractConnection]) -> type[AbstractConnection]:
 
     class Following(kind):  # type: ignore[misc, valid-type]
         def read_response(self, *arguments: Any, **options: Any) -> Any:
+            # As of redis-py's other connections: those of Sentinel stay open after a time-out, with a master
+            # that hangs, and with an answer to come that the next call would take for its own.
+            options.setdefault("disconnect_on_error", True)
             try:
                 return super().read_response(*arguments, **options)
             except ResponseError as error:

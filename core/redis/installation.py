@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import redis
 
-from core.errors import DataLostError, ObjectNotFoundError
+from core.errors import BackupError, DataLostError, ObjectNotFoundError
 from core.ids import new_job_id
 from core.redis.client import translated
 from core.redis.keys import INSTALLATION
@@ -20,6 +20,21 @@ OBJECT: Final = ".installation"
 """Object in storage that holds the id."""
 
 _NEW: Final = "new "  # before the id in Redis, until storage has it too
+
+RESTORING: Final = "restoring"
+RECOVERING: Final = "recovering"
+_UNFINISHED: Final = {
+    RESTORING: (
+        "A backup is being restored, or its restoration was cut off: wait, or run `wastestream restore` with "
+        "the same backup again. Until then the API is closed."
+    ),
+    RECOVERING: (
+        "Jobs are being recovered, or their recovery was cut off: wait, or run `wastestream recover` again. "
+        "Until then the API is closed."
+    ),
+}
+"""Work that fills an empty Redis, and the sentence about it. Redis' mark is its name and an id until it is
+complete."""
 
 _RENEW: Final = (
     "Put the data back and start again, or give up what is lost and begin anew: "
@@ -40,7 +55,7 @@ class Installation:
     def in_redis(self) -> str | None:
         """Return the id that Redis has; None if it has none, or one that storage may not have yet."""
         mark = self._read_redis()
-        return None if mark is None or mark.startswith(_NEW) else mark
+        return None if mark is None or " " in mark else mark
 
     def compare(self, *, make: bool) -> str | None:
         """Return the id if both have the same.
@@ -52,11 +67,13 @@ class Installation:
             DataLostError: one of them has lost its data, or they belong to different installations.
         """
         for _ in range(2):  # Somebody may have been making the mark between the two readings.
-            mark, stored = self._read_redis(), self._read_storage()
+            mark, stored = self._read_redis(), self.stored()
             if mark is not None and mark.startswith(_NEW) and stored in {None, mark[len(_NEW) :]}:
                 return self._finish(mark[len(_NEW) :])
             if mark == stored:
                 break
+        if mark is not None and (sentence := _UNFINISHED.get(mark.partition(" ")[0])):
+            raise DataLostError(sentence)
         if mark != stored:
             raise DataLostError(f"{_what_is_lost(mark, stored)} {_RENEW}")
         if mark is None and make:
@@ -73,8 +90,34 @@ class Installation:
             self._client.set(INSTALLATION, _NEW + mark)
         return self._finish(mark)
 
-    def _finish(self, mark: str) -> str:
+    def begin(self, work: str) -> str:
+        """Close the installation while `RESTORING` or `RECOVERING` fills Redis, which must have no mark.
+
+        Returns:
+            The new id that both sides get by `complete`; the same one after work that was cut off.
+
+        Raises:
+            BackupError: Redis belongs to an installation, or other work fills it.
+        """
+        with translated():
+            self._client.set(INSTALLATION, f"{work} {new_job_id()}", nx=True)
+        begun, _, mark = (self._read_redis() or "").partition(" ")
+        if begun == work:
+            return mark
+        raise BackupError(
+            _UNFINISHED.get(begun) or "Redis belongs to an installation already: name an empty one."
+        )
+
+    def store(self, mark: str) -> None:
+        """Give storage the id that `begin` returned. The installation opens when Redis has it, too."""
         self._objects.put(OBJECT, mark.encode())
+
+    def complete(self, mark: str) -> None:
+        """Give both sides the id that `begin` returned: the installation opens."""
+        self._finish(mark)
+
+    def _finish(self, mark: str) -> str:
+        self.store(mark)
         with translated():
             self._client.set(INSTALLATION, mark, xx=True)  # unless Redis was emptied meanwhile
         return mark
@@ -83,7 +126,8 @@ class Installation:
         with translated():
             return cast("str | None", self._client.get(INSTALLATION))
 
-    def _read_storage(self) -> str | None:
+    def stored(self) -> str | None:
+        """Return the id that storage has; None if it has none."""
         try:
             return self._objects.get(OBJECT).decode("ascii", "replace")
         except ObjectNotFoundError:
@@ -99,7 +143,8 @@ def _what_is_lost(mark: str | None, stored: str | None) -> str:
     if mark is None or mark.startswith(_NEW):
         return (
             "Redis has lost its data, or is another one than before: storage holds images of an installation "
-            "that Redis knows nothing of. Its jobs, results, ledger and API keys are missing."
+            "that Redis knows nothing of. Its jobs, results, ledger and API keys are missing: restore a "
+            "backup, or run `wastestream recover`, which makes jobs of the images."
         )
     if stored is None:
         return (

@@ -40,6 +40,7 @@
 | `ws:metrics:{process}` | string | number of a process' latest report of them; expires after an hour |
 | `ws:waiting` | hash | API process to the number of its waiting requests, and when (`core.redis.streams`) |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
+| `ws:recovery` | hash | archived hour that is in the ledger to 1; `until`: moment of a restored backup (ms) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
@@ -100,6 +101,7 @@ API_KEYS_VERSION: Final = PREFIX + "keys:version"
 
 WORKERS: Final = PREFIX + "workers"
 INSTALLATION: Final = PREFIX + "installation"
+RECOVERY: Final = PREFIX + "recovery"
 UPLOAD_SECRET: Final = PREFIX + "uploads:secret"
 PING: Final = PREFIX + "ping"
 RIGHTS: Final = PREFIX + "rights"
@@ -117,6 +119,9 @@ _JOB: Final = PREFIX + "job:"
 _RATE: Final = PREFIX + "rate:"
 _COUNTED: Final = PREFIX + "counted:"
 _SAMPLED: Final = PREFIX + "sampled:"
+_IDEMPOTENCY: Final = PREFIX + "idempotency:"
+_WORKER: Final = PREFIX + "worker:"
+_LEADER: Final = PREFIX + "leader:"
 
 LUA: Final = {
     "JOB": _JOB,
@@ -140,9 +145,29 @@ def job(job_id: str) -> str:
     return _JOB + job_id
 
 
+def job_of(key: str) -> str | None:
+    """Return the id of the job whose record has this key; None for another key."""
+    return key.removeprefix(_JOB) if key.startswith(_JOB) else None
+
+
+def is_idempotency(key: str) -> bool:
+    """Return whether this is the key of an upload's idempotency key."""
+    return key.startswith(_IDEMPOTENCY)
+
+
+def is_counter(key: str) -> bool:
+    """Return whether this is the key of a row of the ledger, or of a camera's totals."""
+    return key.startswith((LEDGER, TOTALS))
+
+
+def is_passing(key: str) -> bool:
+    """Return whether this key is about a running process, or about the last minute."""
+    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER, METRICS))
+
+
 def idempotency(owner: str, key: str) -> str:
     """Return the key of an upload's idempotency key; `owner` is the id of the API key that sent it."""
-    return f"{PREFIX}idempotency:{owner}:{key}"
+    return f"{_IDEMPOTENCY}{owner}:{key}"
 
 
 def sampled(row: str) -> str:
@@ -152,7 +177,7 @@ def sampled(row: str) -> str:
 
 def worker(name: str) -> str:
     """Return the key of a worker's report."""
-    return f"{PREFIX}worker:{name}"
+    return _WORKER + name
 
 
 def metrics_report(process: str) -> str:
@@ -162,7 +187,7 @@ def metrics_report(process: str) -> str:
 
 def leader(role: str) -> str:
     """Return the key of a role's lock."""
-    return f"{PREFIX}leader:{role}"
+    return _LEADER + role
 
 
 def binding(exchange: str) -> str:

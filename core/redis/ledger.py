@@ -16,11 +16,11 @@ from core.redis.client import translated
 from core.redis.scripts import load_script
 
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
-TOTALS: Final = ("received", *TERMINAL, "duplicates")
-COUNTERS: Final = ("received", *TERMINAL, "pending", "duplicates")
+TOTALS: Final = ("received", *TERMINAL, "duplicates", "recovered")
+COUNTERS: Final = ("received", *TERMINAL, "pending", "duplicates", "recovered")
 """Counters of a camera over all hours, and of a camera in an hour: received = classified + failed + expired +
 cancelled + pending. `duplicates` are images that were sent again under an idempotency key; they
-were not received again."""
+were not received again. `recovered` are images received whose jobs Redis had lost (`wastestream recover`)."""
 
 _BROUGHT: Final = (keys.CAMERA_KEYS, keys.KEY_CAMERAS)
 _PIECE: Final = 1000  # rows asked for in one call, so that no other client of Redis waits long

@@ -15,7 +15,7 @@ from core.redis.scripts import load_script
 
 _PIECE: Final = 1000  # rows of one call: a millisecond of Redis
 _HOUR_MS: Final = 3_600_000
-_SKEW_MS: Final = 600_000  # between the clocks of API processes, by which jobs may be out of order
+_SKEW_MS: Final = 60_000  # between the clocks of API processes, by which jobs may be out of order
 _DAY: Final = 24  # hours
 
 

@@ -12,7 +12,7 @@ from infra.local.environment import clean_environment
 
 
 def _opened(settings: Settings) -> Services:
-    clean_environment(urlsplit(settings.s3_endpoint).hostname or "")
+    clean_environment(urlsplit(settings.s3_endpoint).hostname or "", aws=settings.s3_credentials == "aws")
     return services_of(settings)
 
 

@@ -39,17 +39,44 @@ class Target:
             StackError: no stack runs on the data folder, or its Redis does not answer.
             SettingsError: the environment's settings are invalid.
         """
-        return self._opens(self._settings())
-
-    def _settings(self) -> Settings:
         if self.folder is None and os.environ.get(_REDIS_URL):
-            return load_settings()
-        return _local_settings(DataFolder((self.folder or DEFAULT_FOLDER).absolute()))
+            return self._opens(load_settings())
+        return self._opens(self.local_settings(DataFolder((self.folder or DEFAULT_FOLDER).absolute())))
+
+    def local_settings(self, folder: DataFolder) -> Settings:
+        """Return the settings of the stack that runs on a data folder.
+
+        Raises:
+            StackError: none does, or its Redis does not answer.
+        """
+        if not folder.supervisor():
+            raise StackError(
+                f"No stack runs on {folder.path}, and this command needs its Redis. "
+                f"Start one with {PROGRAM} up."
+            )
+        try:
+            settings = settings_of(folder)
+        except FileNotFoundError as error:
+            raise StackError(
+                f"{folder.path} is the folder of workers for another stack; "
+                "run this command where the stack runs."
+            ) from error
+        if not redis_answers(settings.redis_url.get_secret_value()):
+            raise StackError(f"The Redis of {folder.path} does not answer; `{PROGRAM} status` shows why.")
+        return settings
 
 
-def target_command(opens: Callable[[Settings], Any], command: click.Command) -> click.Command:
-    """Return a command whose object is a `Target`, and which accepts `--data-dir`."""
-    return _extended(command, _data_dir(opens))
+def settings_of(folder: DataFolder) -> Settings:
+    """Return the settings with which the stack of a data folder was started."""
+    variables = read_variables(folder.worker_env)
+    return Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})  # type: ignore[arg-type]
+
+
+def target_command(
+    opens: Callable[[Settings], Any], command: click.Command, kind: type[Target] = Target
+) -> click.Command:
+    """Return a command whose object is a `Target` of a kind, and which accepts `--data-dir`."""
+    return _extended(command, _data_dir(opens, kind))
 
 
 def target_group(
@@ -64,13 +91,13 @@ def target_group(
     return click.group(cls=CommandGroup, commands=extended, params=[data_dir])
 
 
-def _data_dir(opens: Callable[[Settings], Any]) -> click.Option:
+def _data_dir(opens: Callable[[Settings], Any], kind: type[Target] = Target) -> click.Option:
     """Return the option that chooses the data folder, and makes the `Target`."""
 
     def choose(context: click.Context, _option: click.Parameter, folder: Path | None) -> None:
         target = context.find_object(Target)
         if target is None:
-            target = context.obj = Target(opens)
+            target = context.obj = kind(opens)
         if folder is not None:
             target.folder = folder
 
@@ -88,20 +115,3 @@ def _extended(command: click.Command, option: click.Option) -> click.Command:
     extended = copy.copy(command)
     extended.params = [*command.params, option]
     return extended
-
-
-def _local_settings(folder: DataFolder) -> Settings:
-    if not folder.supervisor():
-        raise StackError(
-            f"No stack runs on {folder.path}, and this command needs its Redis. Start one with {PROGRAM} up."
-        )
-    try:
-        variables = read_variables(folder.worker_env)
-    except FileNotFoundError as error:
-        raise StackError(
-            f"{folder.path} is the folder of workers for another stack; "
-            "run this command where the stack runs."
-        ) from error
-    if not redis_answers(variables[_REDIS_URL]):
-        raise StackError(f"The Redis of {folder.path} does not answer; `{PROGRAM} status` shows why.")
-    return Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})  # type: ignore[arg-type]

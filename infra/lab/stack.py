@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +27,7 @@ from infra.local.errors import StackError
 from infra.local.folder import DataFolder
 from infra.local.guard import Guard
 from infra.local.logs import tail
+from infra.local.ports import free_ports
 from infra.local.state import ProcessState, read_state
 from infra.local.status import read_status
 
@@ -37,7 +36,6 @@ HOST: Final = "127.0.0.1"
 SUPERVISOR: Final = "supervisor"
 """Name of the supervisor beside its services."""
 
-_PORTS: Final = range(10_000, 32_000)  # below the ports of outgoing connections, which could take one
 _START_SECONDS: Final = 180.0
 _STOP_SECONDS: Final = 90.0
 
@@ -204,25 +202,3 @@ def wait_for(condition: Callable[[], bool], seconds: float, pause: float = 0.05)
             return False
         time.sleep(pause)
     return True
-
-
-def free_ports(count: int) -> int:
-    """Return the first of `count` free ports in a row.
-
-    Raises:
-        StackError: there are none.
-    """
-    for first in _random_ports(count):
-        try:
-            for port in range(first, first + count):
-                socket.create_server((HOST, port)).close()
-        except OSError:
-            continue
-        return first
-    raise StackError(f"No {count} ports in a row are free between {_PORTS.start} and {_PORTS.stop}.")
-
-
-def _random_ports(count: int) -> Iterator[int]:
-    """Yield candidates at random: other processes look for ports at the same time and use them later."""
-    for _ in range(1000):
-        yield _PORTS[secrets.randbelow(len(_PORTS) - count)]

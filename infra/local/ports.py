@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import socket
+from collections.abc import Iterator
 from typing import Final
 
 from infra.local.errors import PortInUseError, StackError
@@ -11,6 +13,10 @@ from infra.local.errors import PortInUseError, StackError
 MAX_PORT: Final = 65_535 - 2  # Redis and the S3 server take the two after the API's.
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+LOOPBACK_HOST: Final = "127.0.0.1"
+
+_FREE: Final = range(10_000, 32_000)  # below the ports of outgoing connections, which could take one
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only compared with
 
@@ -64,3 +70,25 @@ def dial_from_elsewhere(host: str) -> str:
 def in_url(host: str) -> str:
     """Return `host` in URL syntax."""
     return f"[{host}]" if ":" in host else host
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` free ports in a row.
+
+    Raises:
+        StackError: there are none.
+    """
+    for first in _random_ports(count):
+        try:
+            for port in range(first, first + count):
+                socket.create_server((LOOPBACK_HOST, port)).close()
+        except OSError:
+            continue
+        return first
+    raise StackError(f"No {count} ports in a row are free between {_FREE.start} and {_FREE.stop}.")
+
+
+def _random_ports(count: int) -> Iterator[int]:
+    """Yield candidates at random: other processes look for ports at the same time and use them later."""
+    for _ in range(1000):
+        yield _FREE[secrets.randbelow(len(_FREE) - count)]

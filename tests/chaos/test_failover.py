@@ -115,6 +115,29 @@ def test_nothing_is_accepted_that_replicas_do_not_confirm(
     assert_balanced(jobs)
 
 
+def test_a_master_that_hangs_is_left(replicated: Settings, watched: Watched) -> None:
+    """Its connections stay open and say nothing."""
+    wait_until(watched.replicates, "the replicas")
+    jobs = JobStore(connect(replicated.redis, timeout=1.0))
+    jobs.ping()
+    hanging = watched.master()
+    assert hanging.process is not None
+    hanging.process.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: _answers(jobs), "another master", 20)
+    finally:
+        hanging.process.send_signal(signal.SIGCONT)
+    wait_until(watched.replicates, "the old master to follow the new one")
+
+
+def _answers(jobs: JobStore) -> bool:
+    try:
+        jobs.ping()
+    except RedisUnavailableError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

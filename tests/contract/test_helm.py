@@ -48,7 +48,7 @@ _ALL: dict[str, Any] = {
     "authorities": {"configMap": "authorities", "s3": True},
     "clientCertificate": {"secret": "certificate"},
     "mqtt": {"enabled": True},
-    "settings": {"MAX_QUEUED": "500000", "MAX_BATCH": "64"},
+    "settings": {"MAX_QUEUED": "500000", "OTLP_ENDPOINT": "http://collector.watch:4318"},
     "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/belts"}},
     "api": {
         "ingress": {
@@ -321,14 +321,14 @@ def test_rules_and_dashboard_are_the_repositorys() -> None:
 
 
 def test_pods_may_reach_what_they_need() -> None:
-    """DNS, Redis, storage; and with roles the services that give credentials."""
+    """DNS, Redis, storage, a collector of traces; and with roles the services that give credentials."""
 
     def ports(name: str, component: str) -> set[int]:
         policy = _of_kind(name, "NetworkPolicy")[f"belts-{component}"]
         return {port["port"] for rule in policy["spec"]["egress"] for port in rule.get("ports", [])}
 
     assert ports("four values", "worker") == {53, 6379, 443}
-    assert ports("all", "worker") == {53, 6379, 26379, 9000, 443, 80}
+    assert ports("all", "worker") == {53, 6379, 26379, 9000, 4318, 443, 80}
     assert ports("trial", "api") == {53, 6379, 8333}
     assert "ingress" not in _of_kind("all", "NetworkPolicy")["belts-worker"]["spec"]
     assert _of_kind("fixed", "NetworkPolicy") == {}

@@ -63,14 +63,15 @@ def test_rows_add_up_to_the_sum_and_to_what_is_there(client: FlaskClient) -> Non
         "cancelled": 0,
         "pending": 1,
         "duplicates": 0,
+        "recovered": 0,
         "balanced": True,
         "gateway": None,
     }
     assert rows["belt", "13"]["cancelled"] == 1
     assert rows["other", "12"]["duplicates"] == 1
     expected = {"received": 5, "classified": 1, "failed": 1, "expired": 0, "cancelled": 1, "pending": 2}
-    assert ledger["sum"] == {**expected, "duplicates": 1, "gateway": None}
-    assert ledger["system"] == {**expected, "duplicates": 1}
+    assert ledger["sum"] == {**expected, "duplicates": 1, "recovered": 0, "gateway": None}
+    assert ledger["system"] == {**expected, "duplicates": 1, "recovered": 0}
     assert ledger["balanced"] is True
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.lab.stack import SUPERVISOR, free_ports
+from infra.lab.stack import SUPERVISOR
+from infra.local.ports import free_ports
 from tests.support.local import Local
 from tests.support.servers import REPOSITORY, wait_until
 

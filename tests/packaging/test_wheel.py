@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from infra.lab.stack import free_ports
+from infra.local.ports import free_ports
 from tests.support.environments import clean_variables, make_environment, run_uv
 from tests.support.servers import REPOSITORY
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from infra.lab.stack import HOST, free_ports, wait_for
+from infra.lab.stack import HOST, wait_for
 from infra.local.checkout import REPOSITORY
 from infra.local.errors import StackError
 from infra.local.http_probes import listens
+from infra.local.ports import free_ports
 from infra.local.programs import find_program
 
 __all__ = ["REPOSITORY", "Server", "free_port", "program", "run_module", "small_api", "wait_until"]

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from redis import Redis
@@ -21,6 +21,7 @@ from redis import Redis
 from core import logs
 from core.errors import RedisUnavailableError, WastestreamError
 from core.hours import hour_of
+from core.image_days import image_days
 from core.jobs import JobState
 from core.metrics import RETENTION_IMAGES, RETENTION_ROWS
 from core.parent_death import die_with_parent
@@ -34,7 +35,7 @@ from core.redis.ledger import Ledger
 from core.redis.metrics import MetricStore, Reporter
 from core.redis.oom import OomTolerantRedis
 from core.settings import Settings, load_settings
-from core.shards import IMAGES, Shard, day_folder
+from core.shards import Shard
 from core.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -69,17 +70,7 @@ class Sweep:
         Raises:
             StorageUnavailableError, RedisUnavailableError: some images may have been removed.
         """
-        return sum(self._sweep_day(folder, before_ms) for folder in self._days(before_ms))
-
-    def _days(self, before_ms: int) -> Iterator[str]:
-        """Yield the folders of days that begin before `before_ms`."""
-        last = day_folder(before_ms).split("/")
-        for camera in self._objects.folders(IMAGES):
-            folders = [camera]
-            for depth in range(1, len(last) + 1):
-                deeper = (sub for folder in folders for sub in self._objects.folders(folder))
-                folders = [sub for sub in deeper if sub.split("/")[-depth:] <= last[:depth]]
-            yield from folders
+        return sum(self._sweep_day(folder, before_ms) for folder in image_days(self._objects, before_ms))
 
     def _sweep_day(self, folder: str, before_ms: int) -> int:
         removed = 0

@@ -16,10 +16,11 @@ from core.redis.job_store import JobStore
 from core.redis.workers import WorkerRegistry
 from core.settings import PREFIX
 from infra.lab.bench.errors import BenchError
-from infra.lab.stack import HOST, free_ports
+from infra.lab.stack import HOST
 from infra.local.checkout import REPOSITORY
 from infra.local.http_probes import api_ready
 from infra.local.logs import tail
+from infra.local.ports import free_ports
 
 _NAME: Final = "bench-start"
 _TIMEOUT: Final = 60.0

@@ -24,9 +24,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from infra.lab.soak.deliveries import Deliveries
-from infra.lab.stack import HOST, free_ports, wait_for
+from infra.lab.stack import HOST, wait_for
 from infra.local.errors import StackError
 from infra.local.guard import Guard
+from infra.local.ports import free_ports
 
 SITE: Final = "soak"
 """Name of the installation in topics (`WASTESTREAM_SITE`)."""

@@ -21,9 +21,10 @@ import httpx
 from infra.lab.soak.clock_camera import ClockCameras, clock_cameras
 from infra.lab.soak.clock_pictures import read_picture
 from infra.lab.soak.network import Network
-from infra.lab.stack import Stack, free_ports, wait_for
+from infra.lab.stack import Stack, wait_for
 from infra.local.checkout import REPOSITORY
 from infra.local.errors import StackError
+from infra.local.ports import free_ports
 from wastestream import Client
 
 CUT: Final = 1 / 6
@@ -121,6 +122,7 @@ class _Gateway:
         self._folder = folder
         self._port = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
+        self._before = 0  # frames that were sampled before its latest start
         self._config: dict[str, Any] = {
             "server": server,
             "listen": f"127.0.0.1:{self._port}",
@@ -142,8 +144,11 @@ class _Gateway:
             )
         if not wait_for(lambda: self.status() is not None, _READY):
             raise StackError("The gateway did not start; its log is in the soak's folder.")
+        self._before = self._sampled()
 
     def kill(self) -> None:
+        """Kill it when it has sampled a frame since its start: before, there is nothing to lose."""
+        wait_for(lambda: self._sampled() > self._before, _READY)
         self.end(signal.SIGKILL)
         self.start()
 
@@ -165,6 +170,10 @@ class _Gateway:
     def spooled(self) -> int | None:
         status = self.status()
         return None if status is None else sum(each["counts"]["spooled"] for each in status["cameras"])
+
+    def _sampled(self) -> int:
+        status = self.status()
+        return sum(each["counts"]["sampled"] for each in status["cameras"]) if status else 0
 
     def backlog_seconds(self) -> float:
         status = self.status()

@@ -54,10 +54,11 @@ def test_commands_in_documents_exist(document: Path) -> None:
         assert used <= known | {"--help"}, (words, used - known)
 
 
-_PYTHON = re.compile(r"(docker compose exec (?:-T )?\w+ python|\S*python3?) -m ([\w.]+)")
+_PYTHON = re.compile(r"(docker compose (?:exec|run) [^\n`]*?\w+ python|\S*python3?) -m ([\w.]+)")
 
 _OUR_PYTHONS = re.compile(
-    r"docker compose exec (?:-T )?(api|worker) python|\.wastestream/(serve|test)/bin/python"
+    r"docker compose (?:exec (?:-T )?|run --rm --volume \S+ )(api|worker) python"
+    r"|\.wastestream/(serve|test)/bin/python"
 )
 """In a container, and in the environments that `./wastestream up` and `test` install."""
 

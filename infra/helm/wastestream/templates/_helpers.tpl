@@ -54,6 +54,11 @@ capabilities: {drop: [ALL]}
   valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
 {{- end -}}
 
+{{/* Port of a parsed URL. */}}
+{{- define "wastestream.portOf" -}}
+{{ splitList ":" .host | rest | first | default (ternary "443" "80" (eq .scheme "https")) }}
+{{- end -}}
+
 {{/* Addresses and credentials, for every program. */}}
 {{- define "wastestream.connections" -}}
 {{- $trial := .Values.trial.enabled -}}

@@ -48,6 +48,7 @@ NOT_PARAMETERS: Final = {
     "Host": "HTTP's own: what the client connected to",
     "Origin": "browsers send it by themselves, and no page can change it",
     "Sec-Fetch-Site": "browsers send it by themselves, and no page can change it",
+    "traceparent": "W3C's, for any request: the trace to which it belongs",
     "X-Forwarded-For": "the proxy in front sends it; a client's is not trusted",
     "X-Forwarded-Proto": "the proxy in front sends it; a client's is not trusted",
     "X-Forwarded-Host": "the proxy in front sends it; a client's is not trusted",

@@ -25,6 +25,7 @@ def test_every_name_is_in_the_table() -> None:
     constants = {value for name, value in vars(keys).items() if isinstance(value, str) and name.isupper()}
     beginnings = {keys.PREFIX, keys.LEDGER, keys.TOTALS, keys.BINDING, keys.CONTROL}
     beginnings |= {keys._JOB, keys._RATE, keys._COUNTED, keys._SAMPLED}
+    beginnings |= {keys._JOB, keys._RATE, keys._COUNTED, keys._IDEMPOTENCY, keys._WORKER, keys._LEADER}
     names = {keys.job("x"), keys.idempotency("x", "y"), keys.worker("x"), keys.leader("x")}
     names |= {keys.binding("x"), keys.control_channel(0), *keys.PENDING.values()}
     names |= {name + "x:y" for name in beginnings - {keys.PREFIX, keys.BINDING, keys.CONTROL}}
