@@ -24,7 +24,7 @@ from core.redis import keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
 from core.redis.client import translated
 from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
-from core.redis.replication import Replication
+from core.redis.replication import TTL, Replication
 from core.redis.scripts import load_script
 
 _PIECE: Final = 250  # records read in one call: some 0.5 ms of Redis
@@ -356,6 +356,8 @@ class JobStore:
 
     def ping(self) -> None:
         """Check that Redis answers and can write, and that enough replicas confirm it."""
+        with translated():
+            self.client.set(keys.PING, "1", ex=TTL)
         self.replication.confirm()
 
 

@@ -24,7 +24,7 @@ CONFIRM_MS: Final = 2_000
 _RECHECK_MS: Final = 200
 """Milliseconds for which an upload waits to learn whether replicas that did not confirm are back."""
 
-_TTL: Final = 60  # seconds that the key of `confirm` stays
+TTL: Final = 60  # seconds that `keys.PING` stays
 
 
 class Replication:
@@ -66,10 +66,14 @@ class Replication:
     def confirm(self, milliseconds: int = CONFIRM_MS) -> None:
         """Write a key, and return when replicas have it: they then have all that was written before, too.
 
+        With 0 replicas it does nothing.
+
         Raises:
             NotReplicatedError: too few replicas have confirmed.
             RedisUnavailableError: Redis does not answer, or cannot write.
         """
+        if not self.replicas:
+            return
         with translated(), self._client.pipeline(transaction=False) as pipe:
             self._execute(pipe, milliseconds)
 
@@ -84,11 +88,10 @@ class Replication:
         The write is there because `WAIT` only looks at what its own connection has written: a script that
         is repeated after a broken connection may find everything done, and write nothing.
         """
-        pipe.set(keys.PING, "1", ex=_TTL)
-        if self.replicas:
-            pipe.wait(self.replicas, milliseconds)
+        pipe.set(keys.PING, "1", ex=TTL)
+        pipe.wait(self.replicas, milliseconds)
         answers = pipe.execute()
-        self._missing = self.replicas > 0 and answers[-1] < self.replicas
+        self._missing = answers[-1] < self.replicas
         if self._missing:
             raise NotReplicatedError(
                 f"{answers[-1]} of {self.replicas} replicas of Redis (WASTESTREAM_REDIS_REPLICAS) confirmed "
