@@ -204,6 +204,8 @@ def test_the_buckets_name_can_be_part_of_the_host(
 def _put(url: str, data: bytes, authority: Path | None) -> None:
     """Put an object as a client with a presigned URL does."""
     request = urllib.request.Request(url, data, {"Content-Type": "image/jpeg"}, method="PUT")
-    context = ssl.create_default_context(cafile=str(authority)) if authority else None
-    with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+    context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    # `urlopen` would keep the proxies of its first call.
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+    with opener.open(request, timeout=10) as answer:
         assert answer.status == 200
