@@ -181,8 +181,8 @@ class FolderCamera(Camera):
             return
         identity = hashlib.sha256(f"{self.config.id}\n{path}\n{mark}".encode()).hexdigest()
         captured_at = min(status.st_mtime, time.time())
-        frame = Frame(identity[:32], self.config.id, stamp(captured_at), data)
-        self._intake.put(frame, (str(path), mark)).wait()
+        frame = Frame(identity[:32], self.config.id, stamp(captured_at), data, file=(str(path), mark))
+        self._intake.put(frame).wait()
         self._known[str(path)] = mark
         self._hear(captured_at)
         self._finish(path)

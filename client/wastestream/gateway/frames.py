@@ -28,6 +28,7 @@ class Frame:
         stamp: when it was captured.
         data: bytes of the image.
         kept: when it was sampled; long after it was captured if it comes from a file.
+        file: path of the file that it came from, and how far that was read with it; None without one.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Frame:
     stamp: Stamp
     data: bytes
     kept: Stamp = field(default_factory=clock.stamp)
+    file: tuple[str, str] | None = None
 
     @property
     def hour(self) -> str:
@@ -51,6 +53,7 @@ class Frame:
             "elapsed": self.stamp.elapsed,
             "kept_wall": self.kept.wall,
             "kept_elapsed": self.kept.elapsed,
+            "file": self.file,
             "size": len(self.data),
             "crc32": zlib.crc32(self.data),
         }
@@ -74,6 +77,7 @@ def from_file(content: bytes) -> Frame:
             Stamp(header["wall"], header["boot"], header["elapsed"]),
             data,
             Stamp(header["kept_wall"], header["boot"], header["kept_elapsed"]),
+            None if header["file"] is None else (header["file"][0], header["file"][1]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFrameError("its first line describes no frame") from error

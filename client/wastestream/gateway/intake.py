@@ -16,7 +16,6 @@ _MAX_WAITING: Final = 64
 @dataclass(frozen=True)
 class _Arrival:
     frame: Frame
-    file: tuple[str, str] | None
     safe: threading.Event = field(default_factory=threading.Event)
 
 
@@ -29,14 +28,9 @@ class Intake:
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, frame: Frame, file: tuple[str, str] | None = None) -> threading.Event:
-        """Take a frame; return what is set when it is safe.
-
-        Args:
-            frame: the frame.
-            file: path and mark of the file that it came from.
-        """
-        arrival = _Arrival(frame, file)
+    def put(self, frame: Frame) -> threading.Event:
+        """Take a frame; return what is set when it is safe."""
+        arrival = _Arrival(frame)
         with self._changed:
             while len(self._arrivals) >= _MAX_WAITING and not self._closed:
                 self._changed.wait()
@@ -47,8 +41,7 @@ class Intake:
     def run(self) -> None:
         """Write frames until it is closed and none waits."""
         while group := self._next():
-            files = {(one.frame.camera, one.file[0]): one.file[1] for one in group if one.file}
-            self._spool.add([one.frame for one in group], files)
+            self._spool.add([one.frame for one in group])
             for one in group:
                 one.safe.set()
 

@@ -109,18 +109,11 @@ class Spool:
         """Bytes of the frames on disk."""
         return self._bytes
 
-    def add(self, frames: Sequence[Frame], files: Mapping[tuple[str, str], str] | None = None) -> None:
-        """Take sampled frames; they are safe on disk, or else in memory, when this returns.
-
-        Args:
-            frames: the frames.
-            files: marks of the files that they came from, by camera and path.
-        """
+    def add(self, frames: Sequence[Frame]) -> None:
+        """Take sampled frames; they are safe on disk, or else in memory, when this returns."""
         with self._lock:
             self._store(frames)
-            self._unwritten.files |= files or {}
-            for frame in frames:
-                self._unwritten.counts[frame.camera, frame.hour, "sampled"] += 1
+            self._note_sampled(frames)
             self._shrink()
             self._write()
             self._arrived.notify_all()
@@ -247,6 +240,13 @@ class Spool:
             self._unwritten.added[frame.id] = _entry(frame)
             self._bytes += len(frame.data)
 
+    def _note_sampled(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self._unwritten.counts[frame.camera, frame.hour, "sampled"] += 1
+            if frame.file is not None:
+                path, mark = frame.file
+                self._unwritten.files[frame.camera, path] = mark
+
     def _take(self, entries: Iterable[Entry], count: int, size: int) -> list[Frame]:
         frames: list[Frame] = []
         for entry in entries:
@@ -355,9 +355,10 @@ class Spool:
 
     def _recover(self) -> None:
         """Bring files and index together after a stop at any moment."""
-        for frame in self._files.unknown(self._index.ids()):
-            self._unwritten.added[frame.id] = _entry(frame)
-            self._unwritten.counts[frame.camera, frame.hour, "sampled"] += 1
+        frames = self._files.unknown(self._index.ids())
+        self._unwritten.added |= {frame.id: _entry(frame) for frame in frames}
+        # In the order in which they were sampled: the last one says how far its file was read.
+        self._note_sampled(sorted(frames, key=lambda frame: (frame.kept.wall, frame.kept.elapsed)))
         names = self._files.names()
         for entry in list(self._waiting("oldest")):
             self._bytes += entry.size

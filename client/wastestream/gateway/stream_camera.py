@@ -185,8 +185,9 @@ class StreamCamera(Camera):
             self._spool.count(self.config.id, record.captured_at, Fate.REFUSED)
             logger.warning("A frame has more than %d bytes.", MAX_BYTES, extra=self._extra)
             return
-        frame = Frame(uuid.uuid4().hex, self.config.id, stamp(record.captured_at), record.data)
-        self._latest = safe = self._intake.put(frame, file)
+        captured_at = stamp(record.captured_at)
+        frame = Frame(uuid.uuid4().hex, self.config.id, captured_at, record.data, file=file)
+        self._latest = safe = self._intake.put(frame)
         if record.triggered:
             safe.wait()
             with self._has_triggered:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -149,6 +151,23 @@ def test_a_damaged_frame_is_dropped_and_counted(spool: Spool, folder: Path) -> N
     assert total(spool.rows())["dropped"] == 1
 
 
+def test_a_frame_knows_how_far_its_file_was_read(folder: Path, tmp_path: Path) -> None:
+    """After a stop between the files of frames and the index; else the gateway would sample them again."""
+    Spool(folder, WIDE).close()
+    before = shutil.copytree(folder, tmp_path / "before")
+    spool = Spool(folder, WIDE)
+    marks = [f"version {number}" for number in range(1, 21)]
+    spool.add([replace(frame(), file=("/in/a.mkv", mark)) for mark in marks])
+    spool.close()
+    for file in folder.glob("index.db*"):
+        file.unlink()
+    shutil.copy(before / "index.db", folder)
+    spool = Spool(folder, WIDE)
+    assert spool.mark_of("belt-1", "/in/a.mkv") == marks[-1]
+    assert total(spool.rows())["sampled"] == total(spool.rows())["spooled"] == len(marks)
+    spool.close()
+
+
 def test_a_damaged_index_is_made_again(folder: Path) -> None:
     """The files of the frames are enough."""
     spool = Spool(folder, WIDE)
@@ -166,7 +185,7 @@ def test_a_damaged_index_is_made_again(folder: Path) -> None:
 def test_files_that_were_read_are_remembered_with_their_frames(folder: Path) -> None:
     """The mark of a file is on disk with its frame, until the file is gone."""
     spool = Spool(folder, WIDE)
-    spool.add([frame()], {("belt-1", "/a"): "1", ("belt-1", "/b"): "2"})
+    spool.add([replace(frame(), file=(path, mark)) for path, mark in (("/a", "1"), ("/b", "2"))])
     spool.close()
     spool = Spool(folder, WIDE)
     assert spool.files("belt-1") == {"/a": "1", "/b": "2"}
