@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import urllib.request
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def test_an_upload_by_https(start_api: Callable[..., Server], tmp_path: Path) ->
             f"https://localhost:{port}/v1/images", jpeg(), {"Content-Type": "image/jpeg", **spoofed}
         )
         context = ssl.create_default_context(cafile=str(authority))
+        wait_until(lambda: _shakes_hands(port, context), "Caddy's certificate")
         with urllib.request.urlopen(request, context=context) as response:
             assert response.status == 202
             job = json.load(response)
@@ -40,3 +42,13 @@ def test_an_upload_by_https(start_api: Callable[..., Server], tmp_path: Path) ->
         assert json.loads(line)["address"] == "127.0.0.1"
     finally:
         caddy.stop()
+
+
+def _shakes_hands(port: int, context: ssl.SSLContext) -> bool:
+    """Whether the server has a certificate; Caddy listens before it has made one."""
+    try:
+        with socket.create_connection(("localhost", port), 5) as connection:
+            context.wrap_socket(connection, server_hostname="localhost").close()
+    except ssl.SSLError:
+        return False
+    return True

@@ -96,9 +96,9 @@ def test_a_gateway_that_is_away_makes_its_cameras_silent(client: FlaskClient, se
 
 def test_counts_stand_beside_the_ledger(client: FlaskClient) -> None:
     """By hour of capture, also of hours in which nothing was received; sent again, nothing changes."""
-    post_image(client, X_Camera_Id="belt-1")
-    earlier = HOUR - timedelta(hours=3)
-    hours = [{"hour": HOUR.isoformat(), **COUNTS}, {"hour": earlier.isoformat(), **COUNTS}]
+    accepted_at = datetime.fromisoformat(post_image(client, X_Camera_Id="belt-1").get_json()["accepted_at"])
+    hour = accepted_at.replace(minute=0, second=0, microsecond=0)
+    hours = [{"hour": each.isoformat(), **COUNTS} for each in (hour, hour - timedelta(hours=3))]
     for _ in range(2):
         client.post("/v1/cameras/belt-1/report", json=report(hours=hours))
     page = client.get("/v1/ledger?camera=belt-1").get_json()

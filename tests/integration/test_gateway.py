@@ -140,7 +140,7 @@ def test_files_that_stay_are_sent_once(stack: Stack, name: str, folder: Path, tm
     """Also by a gateway that is started again; a file that is written anew is another picture."""
     first = put(folder, "camera.jpg", frame(), age=50)
     with gateway(tmp_path, stack.url, camera(name, f"{folder}/")) as running:
-        wait_until(lambda: received(stack, name)[0] == 1, running.log)
+        wait_until(lambda: counts(running, name)["accepted"] == 1, running.log)
         running.kill()
         running.start()
         first.write_bytes(frame(5))

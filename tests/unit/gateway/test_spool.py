@@ -97,8 +97,8 @@ def test_beyond_its_bounds_the_oldest_go_first(folder: Path) -> None:
     spool.add([others[0]])
     assert ids(spool.take_backlog(9, 10**6, "oldest")) == ids(others)
     assert spool.bytes == 2000
-    (row,) = spool.rows()
-    assert (row.counts["dropped"], row.balanced) == (1, True)
+    rows = spool.rows()  # two if an hour has just begun
+    assert (total(rows)["dropped"], all(row.balanced for row in rows)) == (1, True)
     spool.close()
 
 
