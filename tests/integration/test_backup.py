@@ -249,7 +249,7 @@ def test_damage_is_found_before_anything_is_written(
     image = next(tmp_path.rglob(f"{ids[0]}.jpeg"))
     image.write_bytes(image.read_bytes()[:-1] + b"!")
     next(tmp_path.rglob(f"{ids[1]}.jpeg")).unlink()
-    with pytest.raises(BackupError, match="2 of 3 files of the backup are damaged or missing"):
+    with pytest.raises(BackupError, match=r"2 of \d+ files of the backup are damaged or missing"):
         restore(empty, tmp_path)
     target = connect(empty.redis_url.get_secret_value())
     assert not target.dbsize()
