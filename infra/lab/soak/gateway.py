@@ -44,6 +44,7 @@ _OUTAGE: Final = 1 / 20  # part of the time for which a camera is frozen, or the
 _LONGEST_OUTAGE: Final = 30.0
 _DISK: Final = "256m"
 _READY: Final = 60.0  # seconds
+_FRAMES: Final = 5  # of all cameras, in each life of the gateway
 
 Say = Callable[[str], None]
 
@@ -147,8 +148,8 @@ class _Gateway:
         self._before = self._sampled()
 
     def kill(self) -> None:
-        """Kill it when it has sampled a frame since its start: before, there is nothing to lose."""
-        wait_for(lambda: self._sampled() > self._before, _READY)
+        """Kill it when it has sampled some frames since its start: before, there is little to lose."""
+        wait_for(lambda: self._sampled() >= self._before + _FRAMES, _READY)
         self.end(signal.SIGKILL)
         self.start()
 
