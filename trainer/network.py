@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from core.images import SIDE
 from core.model.manifest import file_entry
+from trainer.batch_norm import fused
 from trainer.errors import ConfigError, WeightsError
 
 ARCHITECTURE: Final = "MobileNetV2 1.0 (Sandler et al. 2018)"
@@ -38,7 +39,7 @@ def build_backbone(weights: str | Path) -> Model:
     Raises:
         WeightsError: the file is missing, is not a weights file, or belongs to another architecture.
     """
-    backbone = _imagenet() if str(weights) == IMAGENET else _from_file(Path(weights))
+    backbone = fused(_imagenet() if str(weights) == IMAGENET else _from_file(Path(weights)))
     _round_kernels(backbone)
     return backbone
 
@@ -46,7 +47,7 @@ def build_backbone(weights: str | Path) -> Model:
 def _from_file(path: Path) -> Model:
     if not path.is_file():
         raise WeightsError(f"The weights {path} do not exist; name a file or `imagenet`.")
-    backbone = empty_backbone()
+    backbone = _backbone()
     try:
         backbone.load_weights(path)
     except Exception as error:  # h5py and Keras raise many exception types for an unsuitable file.
@@ -66,6 +67,10 @@ def describe_weights(weights: str | Path) -> dict[str, str]:
 
 def empty_backbone() -> Model:
     """Return `build_backbone`'s network with random weights."""
+    return fused(_backbone())
+
+
+def _backbone() -> Model:
     return keras.applications.MobileNetV2(input_shape=(SIDE, SIDE, 3), include_top=False, weights=None)
 
 
