@@ -45,9 +45,6 @@ def fused(network: Any) -> Any:
             return FusedBatchNormalization.from_config(layer.get_config())
         return type(layer).from_config(layer.get_config())
 
-    copy = keras.models.clone_model(
-        network,
-        clone_function=replace,
-    )
+    copy = keras.models.clone_model(network, clone_function=replace)
     copy.set_weights(network.get_weights())
     return copy

@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -27,7 +27,7 @@ from trainer.checkpoint import Position
 from trainer.config import AugmentConfig, FineTuneConfig, HeadConfig, KnowledgeConfig, TrainConfig
 from trainer.dataset import ImageSet
 from trainer.errors import DivergedError, TrainingInterrupted
-from trainer.network import CLASSES, Model, at_side, build_student, empty_backbone, unfreeze_after
+from trainer.network import CLASSES, Model, at_side, backbone_of, build_student, unfreeze_after
 from trainer.teacher import PRIOR_LIMIT
 
 _RIDGE: Final = 0.1  # of the mean variance of a feature
@@ -62,18 +62,17 @@ class Lesson:
 
 @dataclass
 class TrainingState:
-    """A network in training, the moving average of its weights, its best, and the optimizer."""
+    """A network in training, the moving average of its weights, the best of those, and the optimizer."""
 
     network: Model
     average: Model
-    best: Model
+    best: list[Tensor]  # weights of `average` after the best epoch
     optimizer: Any
 
     @property
     def variables(self) -> list[Tensor]:
         """Everything that a checkpoint must hold."""
-        networks = (self.network, self.average, self.best)
-        return [*(each for network in networks for each in network.variables), *self.optimizer.variables]
+        return [*self.network.variables, *self.average.variables, *self.best, *self.optimizer.variables]
 
 
 def features(network: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:
@@ -155,15 +154,14 @@ def fit_linear(
 
 
 def start(network: Model, config: FineTuneConfig) -> TrainingState:
-    """Prepare fine-tuning of a student whose heads are set; average and best are its copies."""
+    """Prepare fine-tuning of a student whose heads are set; average and best begin as it does."""
     unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
-    copies = [build_student(empty_backbone(), dropout=config.dropout) for _ in range(2)]
-    for copy in copies:
-        copy_weights(copy, network)
+    average = build_student(keras.models.clone_model(backbone_of(network)), dropout=config.dropout)
+    copy_weights(average.weights, network.weights)
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
-    average, best = copies
+    best = [keras.Variable(weight, trainable=False) for weight in average.weights]
     return TrainingState(network, average, best, optimizer)
 
 
@@ -183,7 +181,7 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
 
     After `patience` epochs without an improvement, the epochs in which colours settle follow.
 
-    `state` and `position` change in place; `state.best` ends as the average after the best epoch.
+    `state` and `position` change in place; `state.average` ends as it was after the best epoch.
 
     Args:
         state: the networks in training.
@@ -247,10 +245,11 @@ def fine_tune(  # noqa: PLR0917 - what it trains, on what, and how
                 raise _diverged(f"The loss on held-out images is {entry['held_out_loss']}", position)
             position.history.append(entry)
             if position.best is entry:
-                copy_weights(state.best, state.average)
+                copy_weights(state.best, state.average.weights)
             position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
             save()
             on_epoch(entry)
+    copy_weights(state.average.weights, state.best)
 
 
 def _diverged(what: str, position: Position) -> DivergedError:
@@ -276,7 +275,10 @@ def _train_step(
 ) -> Any:
     network = at_side(state.network, side)
     trained = [variable.value for variable in state.network.trainable_variables]
-    averaged = [(mine.value, its.value) for mine, its in _weights(state.average, state.network)]
+    averaged = [
+        (mine.value, its.value)
+        for mine, its in zip(state.average.weights, state.network.weights, strict=True)
+    ]
 
     def step(  # noqa: PLR0917 - TensorFlow matches its signature by place
         images: Tensor,
@@ -321,15 +323,10 @@ def _knowledge_loss(
     return config.prior * error + config.classes * entropy
 
 
-def copy_weights(to: Model, network: Model) -> None:
-    """Give a network the weights and batch-norm statistics of an equal one."""
-    for mine, its in _weights(to, network):
+def copy_weights(to: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Give weights and batch-norm statistics the values of those of an equal network."""
+    for mine, its in zip(to, weights, strict=True):
         mine.assign(its)
-
-
-def _weights(average: Model, network: Model) -> list[tuple[Tensor, Tensor]]:
-    """Pair the weights and batch-norm statistics of two equal networks (not their random states)."""
-    return list(zip(average.weights, network.weights, strict=True))
 
 
 def validate(network: Model, held_out: Mapping[str, ImageSet]) -> dict[str, float]:

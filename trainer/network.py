@@ -33,6 +33,8 @@ Model = Any
 def build_backbone(weights: str | Path) -> Model:
     """Return MobileNetV2 without its classifier: float32 (N, 128, 128, 3) in -1..1 to (N, 4, 4, 1280).
 
+    Its batch norms are fused; the file is of the network as Keras has it.
+
     Args:
         weights: "imagenet", or a `.weights.h5` or `.keras` file of the same network.
 
@@ -47,7 +49,7 @@ def build_backbone(weights: str | Path) -> Model:
 def _from_file(path: Path) -> Model:
     if not path.is_file():
         raise WeightsError(f"The weights {path} do not exist; name a file or `imagenet`.")
-    backbone = _backbone()
+    backbone = empty_backbone()
     try:
         backbone.load_weights(path)
     except Exception as error:  # h5py and Keras raise many exception types for an unsuitable file.
@@ -66,11 +68,7 @@ def describe_weights(weights: str | Path) -> dict[str, str]:
 
 
 def empty_backbone() -> Model:
-    """Return `build_backbone`'s network with random weights."""
-    return fused(_backbone())
-
-
-def _backbone() -> Model:
+    """Return Keras' MobileNetV2 without its classifier, with random weights."""
     return keras.applications.MobileNetV2(input_shape=(SIDE, SIDE, 3), include_top=False, weights=None)
 
 

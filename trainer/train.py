@@ -107,7 +107,7 @@ def train(
     if knowledge.teacher is not None:
         about["blend"] = _blend(state, data, reporter)
     manifest = ship(
-        folded(state.best), data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter
+        folded(state.average), data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter
     )
     shutil.rmtree(work)
     return manifest
@@ -260,10 +260,10 @@ def _stored(path: Path, asked: str) -> npt.NDArray[np.float16] | None:
 def _blend(state: fit.TrainingState, data: Data, reporter: Reporter) -> dict[str, float]:
     """Blend the heads of the best network on unseen kinds; return the manifest's entry about it."""
     images = data.held_out.get("unseen", data.held_out["validation"])
-    shares = fit_blend(fit.opinions(state.best, images.pixels), images.labels)
-    blend(state.best, shares)
+    shares = fit_blend(fit.opinions(state.average, images.pixels), images.labels)
+    blend(state.average, shares)
     entry = dict(zip(("head", "prior", "offset"), shares, strict=True))
-    entry |= fit.validate(state.best, data.held_out)
+    entry |= fit.validate(state.average, data.held_out)
     reporter.line(f"with {shares[1]:.2f} of the prior: {_held_out_line(entry)}")
     return entry
 

@@ -77,8 +77,10 @@ def random_weights(root: Path) -> Path:
     """
     import keras
 
+    from trainer.network import empty_backbone
+
     keras.utils.set_random_seed(1)
-    backbone = keras.applications.MobileNetV2(input_shape=(128, 128, 3), include_top=False, weights=None)
+    backbone = empty_backbone()
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # one batch in training mode then sets the statistics
