@@ -155,9 +155,9 @@ def fit_linear(
 
 def start(network: Model, config: FineTuneConfig) -> TrainingState:
     """Prepare fine-tuning of a student whose heads are set; average and best begin as it does."""
-    unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
     average = build_student(keras.models.clone_model(backbone_of(network)), dropout=config.dropout)
     copy_weights(average.weights, network.weights)
+    unfreeze_after(network, config.trainable_after, batch_norm_momentum=config.batch_norm_momentum)
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(network.trainable_variables)
