@@ -147,6 +147,10 @@ class CameraReport(Input):
         Moment | None, Field(description="Capture of the oldest frame that waits.", examples=[None])
     ] = None
     spooled: Annotated[_Count, Field(description="Frames that wait.", examples=[0])]
+    ended: Annotated[
+        bool,
+        Field(description="Whether the whole file that stands for the camera is read.", examples=[False]),
+    ] = False
     hours: Annotated[
         list[HourCounts],
         Field(
@@ -179,6 +183,7 @@ class CameraReport(Input):
             oldest_spooled_ms=_ms(self.oldest_spooled_at),
             spooled=self.spooled,
             reported_ms=now_ms,
+            ended=self.ended,
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -202,11 +207,11 @@ class CameraOutput(Output):
     expected_fps: _ExpectedFps
     schedule: _Schedule
     state: Annotated[
-        Literal["live", "backfilling", "silent", "off"] | None,
+        Literal["live", "backfilling", "silent", "off", "ended"] | None,
         Field(
             description="`live`; `backfilling`: live, and frames of a minute ago or more wait; `silent`: no "
             "frame for longer than there should be none, or its gateway is away; `off`: silent outside "
-            "its schedule. Null for a camera that no gateway reports.",
+            "its schedule; `ended`: its file is read and sent. Null for a camera that no gateway reports.",
             examples=["live"],
         ),
     ]

@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
 
 const INTERVAL = 15_000; // ms
 const TIMEOUT = 10_000; // ms
-const WORDS = { live: "live", backfilling: "catching up", silent: "silent", off: "off" };
+const WORDS = { live: "live", backfilling: "catching up", silent: "silent", off: "off", ended: "ended" };
 const never = new AbortController().signal;
 let timer = null;
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from wastestream.jobs import optional_time
 
-CameraState = Literal["live", "backfilling", "silent", "off"]
-"""State of a camera that a gateway reads; `off` is silent outside its schedule."""
+CameraState = Literal["live", "backfilling", "silent", "off", "ended"]
+"""State of a camera that a gateway reads; `off`: silent outside its schedule; `ended`: a sent file."""
 
 
 @dataclass(frozen=True)

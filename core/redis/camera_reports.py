@@ -79,6 +79,7 @@ class Report:
         oldest_spooled_ms: capture of the oldest frame that it has not sent; None if there is none.
         spooled: number of those frames.
         reported_ms: when the report came.
+        ended: whether it has read the whole file that stands for a camera.
     """
 
     gateway: str
@@ -89,6 +90,7 @@ class Report:
     oldest_spooled_ms: int | None
     spooled: int
     reported_ms: int
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,15 @@ class CameraStatus:
     report: Report | None
 
     def state(self, now: float) -> str | None:
-        """Return `live`, `backfilling`, `silent`, or `off` outside its schedule; None without a report.
+        """Return `live`, `backfilling`, `silent`, `off` outside its schedule, `ended`; None without a report.
 
         Args:
             now: seconds since 1970.
         """
         if self.report is None:
             return None
+        if self.report.ended and not self.report.spooled:
+            return "ended"
         if self._is_silent(now):
             schedule = self.about.schedule
             return (
@@ -116,7 +120,11 @@ class CameraStatus:
 
     def _is_silent(self, now: float) -> bool:
         report, expected = self.report, self.about.expected_fps
-        if report is None or report.last_frame_ms is None or now - report.reported_ms / 1000 > REPORT_SECONDS:
+        if report is None or now - report.reported_ms / 1000 > REPORT_SECONDS:
+            return True
+        if report.ended:  # What it has read is still to be sent.
+            return False
+        if report.last_frame_ms is None:
             return True
         allowed = max(_LEAST_SILENCE, report.silent_after if expected is None else 3 / expected)
         return now - report.last_frame_ms / 1000 > allowed

@@ -86,6 +86,25 @@ def test_the_state_follows_from_the_report(
     assert f'wastestream_camera_silent{{camera="belt-1"}} {silent}' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize(
+    ("spooled", "state", "away"),
+    [(0, "ended", "ended"), (3, "backfilling", "silent")],
+)
+def test_a_file_that_is_read_is_not_silent(
+    client: FlaskClient, settings: Settings, spooled: int, state: str, away: str
+) -> None:
+    """Nothing more is to come; but what its gateway has not sent yet is missed when that is away."""
+    long_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    document = report(
+        last_frame_at=long_ago, oldest_spooled_at=long_ago if spooled else None, spooled=spooled, ended=True
+    )
+    client.post("/v1/cameras/belt-1/report", json=document)
+    assert cameras(client)["belt-1"]["state"] == state
+    assert 'wastestream_camera_silent{camera="belt-1"} 0' in client.get("/metrics").text
+    reports = CameraReports(connect(settings.redis_url.get_secret_value()), max_cameras=1, retention=3600)
+    assert reports.cameras()["belt-1"].state(time.time() + 200) == away
+
+
 def test_a_gateway_that_is_away_makes_its_cameras_silent(client: FlaskClient, settings: Settings) -> None:
     """Three minutes after its last report."""
     client.post("/v1/cameras/belt-1/report", json=report())

@@ -19,7 +19,7 @@ import pytest
 from core.redis.api_keys import KeyStore, Scope
 from infra.lab.soak.clock_pictures import make_picture, to_jpeg
 from infra.lab.stack import Stack
-from tests.support.cameras import mjpeg_camera
+from tests.support.cameras import mjpeg_camera, write_clip
 from tests.support.gateways import NOWHERE, GatewayProcess, gateway
 from tests.support.servers import free_port, run_module, wait_until
 from wastestream import Client
@@ -147,6 +147,16 @@ def test_files_that_stay_are_sent_once(stack: Stack, name: str, folder: Path, tm
         wait_until(lambda: received(stack, name)[0] == 2, running.log)
         assert counts(running, name)["sampled"] == 2
     assert received(stack, name) == (2, 0)
+
+
+def test_a_file_that_is_sent_has_ended(stack: Stack, name: str, tmp_path: Path) -> None:
+    """The server says so too, and does not miss its camera, though its gateway is stopped."""
+    write_clip(tmp_path / "clip.mkv", seconds=1)
+    with gateway(tmp_path, stack.url, camera(name, "clip.mkv")) as running, Client(stack.url) as client:
+        wait_until(lambda: running.camera(name)["state"] == "ended", running.log)
+        wait_until(lambda: counts(running, name)["accepted"] == 5, running.log)
+        assert running.stop() == 0
+        assert {each.id: each.state for each in client.cameras()}[name] == "ended"
 
 
 def test_a_renamed_camera_does_not_come_back(stack: Stack, name: str, folder: Path, tmp_path: Path) -> None:

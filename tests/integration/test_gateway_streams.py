@@ -13,13 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import av
 import PIL.Image
 import psutil
 import pytest
 
-from infra.lab.soak.clock_pictures import make_picture, read_picture
-from tests.support.cameras import MjpegCamera, mjpeg_camera, rtsp_camera
+from infra.lab.soak.clock_pictures import read_picture
+from tests.support.cameras import MjpegCamera, mjpeg_camera, rtsp_camera, write_clip
 from tests.support.gateways import NOWHERE, GatewayProcess, gateway
 from tests.support.servers import free_port, wait_until
 from wastestream.gateway.frames import Frame
@@ -130,19 +129,6 @@ def is_connected(process: psutil.Process, port: int) -> bool:
 def camera(name: str, source: str, **members: Any) -> dict[str, Any]:
     """Return a camera of the configuration."""
     return {"id": name, "source": source, "fps": 5, **members}
-
-
-def write_clip(path: Path, seconds: int = 4) -> None:
-    """Write a video of 10 pictures a second, which show seconds since 1970: 0, 1, 2 and so on."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        for number in range(10 * seconds):
-            rgb = make_picture(float(number)).convert("RGBA").tobytes()
-            frame = av.VideoFrame.from_bytes(rgb, 320, 240).reformat(format="yuvj420p")
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
+import av
 import pytest
 
 from infra.lab.soak.clock_pictures import make_picture, to_jpeg
@@ -166,3 +167,16 @@ def mjpeg_camera(*, fps: float = 10) -> Iterator[MjpegCamera]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def write_clip(path: Path, seconds: int = 4) -> None:
+    """Write a video of 10 pictures a second, which show seconds since 1970: 0, 1, 2 and so on."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
+        for number in range(10 * seconds):
+            rgb = make_picture(float(number)).convert("RGBA").tobytes()
+            frame = av.VideoFrame.from_bytes(rgb, 320, 240).reformat(format="yuvj420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from wastestream.calls import Calls
 from wastestream.errors import WastestreamError
-from wastestream.gateway.camera import Camera
+from wastestream.gateway.camera import Camera, State
 from wastestream.gateway.clock import ServerClock
 from wastestream.gateway.counts import Row
 from wastestream.gateway.spool import Spool
@@ -103,6 +103,7 @@ class Reporter:
             "silent_after": _SILENT_AFTER if camera is None else camera.config.silence,
             "last_frame_at": self._time(None if camera is None else camera.health.last_frame_at),
             "oldest_spooled_at": self._time(None if oldest is None else time.time() - oldest),
+            "ended": camera is not None and camera.health.state is State.ENDED,
             "spooled": sum(row.counts["spooled"] for row in rows),
             "hours": [{"hour": row.hour, **row.counts} for row in changed],
         }
