@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FrameType
 from typing import Any, Final
 
@@ -77,21 +78,17 @@ class TrainingState:
 
 def features(network: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:
     """Return the pooled features of unchanged images: uint8 (N, 128, 128, 3) to float32 (N, 1280)."""
-    pooled = keras.Model(network.inputs, network.get_layer("pool").output)
-    return _forward(pooled, pixels, on_batch)
+    return _forward(network, ["pool"], pixels, on_batch)
 
 
 def logits(network: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return the network's logits of unchanged images: uint8 (N, 128, 128, 3) to float32 (N,)."""
-    single = keras.Model(network.inputs, network.get_layer("logit").output)
-    return np.asarray(_forward(single, pixels, lambda _: None), np.float32)
+    return np.asarray(_forward(network, ["head"], pixels, lambda _: None)[:, 0], np.float32)
 
 
 def opinions(network: Model, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return `build_student`'s logit and prior of unchanged images, float32 (N, 2)."""
-    outputs = [network.get_layer(name).output for name in ("head", "prior")]
-    both = keras.Model(network.inputs, keras.ops.concatenate(outputs, axis=1))
-    return np.asarray(_forward(both, pixels, lambda _: None), np.float32)
+    return np.asarray(_forward(network, ["head", "prior"], pixels, lambda _: None), np.float32)
 
 
 def fit_head(
@@ -336,26 +333,36 @@ def validate(network: Model, held_out: Mapping[str, ImageSet]) -> dict[str, floa
     classes apart, more finely than accuracy does, and not how sure of it they were made to be.
     """
     measured: dict[str, float] = {}
-    # All sets in one pass: TensorFlow traces the network for each.
-    together = logits(network, np.concatenate([images.pixels for images in held_out.values()]))
-    ends = np.cumsum([len(images) for images in held_out.values()])
-    for (name, images), outputs in zip(held_out.items(), np.split(together, ends[:-1]), strict=True):
+    for name, images in held_out.items():
+        outputs = logits(network, images.pixels)
         measured[f"{name}_loss"] = calibrated_loss(outputs, images.labels)
         measured[f"{name}_accuracy"] = float(np.mean((outputs >= 0) == (images.labels == 1)))
     return measured | {"held_out_loss": float(np.mean([measured[f"{name}_loss"] for name in held_out]))}
 
 
-def _forward(model: Model, pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]) -> Any:
-    def call(images: Tensor) -> Tensor:
-        return model(tf.cast(images, tf.float32), training=False)
-
-    compiled = tf.function(call, jit_compile=False, reduce_retracing=True)
+def _forward(
+    network: Model, layers: Sequence[str], pixels: npt.NDArray[np.uint8], on_batch: Callable[[int], None]
+) -> Any:
+    """Return the outputs of layers, beside each other: float32 (N, all their channels)."""
+    compiled = _compiled(network, *layers)
     batches = []
     for at in range(0, len(pixels), _FORWARD_BATCH):
         images = pixels[at : at + _FORWARD_BATCH]
         batches.append(compiled(tf.constant(images)).numpy())
         on_batch(len(images))
     return np.concatenate(batches)
+
+
+@lru_cache(maxsize=4)
+def _compiled(network: Model, *layers: str) -> Any:
+    """Return a function of uint8 images; kept, because TensorFlow takes seconds to trace a network."""
+    outputs = [network.get_layer(name).output for name in layers]
+    model = keras.Model(network.inputs, outputs)
+
+    def call(images: Tensor) -> Tensor:
+        return tf.concat(model(tf.cast(images, tf.float32), training=False), axis=1)
+
+    return tf.function(call, jit_compile=False, reduce_retracing=True)
 
 
 def _learning_rate(config: TrainConfig, done: int, steps: int) -> float:
