@@ -20,11 +20,15 @@ from infra.lab.bench.stages import StageClock, Stages
 from infra.lab.bench.usage import WORKER_CHILD, WORKER_PARENT, Snapshot, roles_of, snapshot
 from infra.lab.bench.workload import Request
 
+FIRST_BATCHES: Final = 2
+"""Batches for each worker, as many as it takes at once, that are taken before the measured window."""
+
 MIN_BATCHES: Final = 4
-"""Full batches of each worker in a measured window, at least."""
+"""Batches for each worker that are taken in the measured window, at least."""
 
 _QUEUE: Final = QUEUES[SINGLE]
-_DRAIN_SECONDS: Final = 600.0
+_SECONDS: Final = 600.0  # of a whole drain on a very slow machine
+_PAUSE: Final = 0.05  # seconds between two looks at the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +93,20 @@ class Drainer:
         cursor, clock = Feed(jobs.client).end(), StageClock(jobs, 0)
         commands = [self._worker(number) for number in range(1, workers + 1)]
         with Programs(commands, self._environment()) as programs:
-            programs.wait_until(lambda: self._working() == workers or not self._waiting())
+            registry = WorkerRegistry(jobs.client)
+            programs.wait_until(lambda: len(registry.names()) >= workers, pause=_PAUSE)
             roles = roles_of(self._session.stack, programs.processes)
-            begin, waiting = snapshot(roles), self._waiting()
-            wanted = MIN_BATCHES * workers * self._settings.max_batch
-            until = time.monotonic() + self._seconds
-            programs.wait_until(
-                lambda: (
-                    not (left := self._waiting()) or (time.monotonic() > until and waiting - left >= wanted)
-                ),
-                _DRAIN_SECONDS,
-            )
-            end, left = snapshot(roles), self._waiting()
+            full = workers * self._settings.max_batch
+            self._wait_taken(programs, FIRST_BATCHES * full)
+            begin = snapshot(roles)
+            taken = self._wait_taken(programs, MIN_BATCHES * full, self._seconds)
+            end = snapshot(roles)
             self._session.wait_settled()
             stages = clock.lap()
         settled = [job.cursor.ms / 1000 for job in Feed(jobs.client).read(cursor, sys.maxsize)]
         rate = _rate([at for at in settled if begin.at <= at < end.at])
         # A window that the end of the queue has cut short tells less, not something else.
-        if rate is None or waiting - left < wanted or end.at - begin.at < self._seconds / 2:
+        if rate is None or taken < MIN_BATCHES * full or end.at - begin.at < self._seconds / 2:
             return None
         return Drain(workers, rate, _cores(begin, end), _per_second(begin, end, begin.idle, end.idle), stages)
 
@@ -120,10 +120,18 @@ class Drainer:
             f"{PREFIX}MODEL_DIR": str(self._settings.model_dir.absolute())
         }
 
-    def _working(self) -> int:
-        """Return the number of workers that have classified."""
-        reports = WorkerRegistry(self._session.jobs.client).reports()
-        return sum("images" in report for report in reports.values())
+    def _wait_taken(self, programs: Programs, images: int, seconds: float = 0.0) -> int:
+        """Return when workers have taken images for some seconds, or the last one; return how many."""
+        waiting, until = self._waiting(), time.monotonic() + seconds
+        left = waiting
+
+        def done() -> bool:
+            nonlocal left
+            left = self._waiting()
+            return not left or (time.monotonic() >= until and waiting - left >= images)
+
+        programs.wait_until(done, _SECONDS, _PAUSE)
+        return waiting - left
 
     def _waiting(self) -> int:
         """Return the number of images that no worker has taken."""

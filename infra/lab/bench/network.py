@@ -55,6 +55,11 @@ class Network:
     address: str
     trouble: str = ""
 
+    @property
+    def place_name(self) -> str:
+        """Where programs are, for a person."""
+        return "on loopback" if self.trouble else "in network namespaces"
+
     def place(self, number: int, command: Sequence[str]) -> list[str]:
         """Return the command that runs `command` in the namespace of this number, from 1."""
         return list(command) if self.trouble else _joined(number, command)
@@ -76,7 +81,7 @@ def enter_network() -> Network:
         return Network(LOOPBACK_HOST, lines[-1].rstrip("."))
     except OSError as error:
         return Network(LOOPBACK_HOST, str(error))
-    subprocess.run(["sh", "-euc", _BRIDGE], check=True)  # noqa: S607 - as in the trial
+    subprocess.run(["sh", "-euc", _BRIDGE], check=True)  # noqa: S603, S607 - as in the trial
     return Network(_ADDRESS)
 
 

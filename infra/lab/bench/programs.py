@@ -51,8 +51,10 @@ class Programs:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = _START_SECONDS) -> float:
-        """Return the seconds from the start until the condition holds.
+    def wait_until(
+        self, condition: Callable[[], bool], seconds: float = _START_SECONDS, pause: float = 0.005
+    ) -> float:
+        """Return the seconds from the start until the condition holds, which is asked every `pause` seconds.
 
         Raises:
             BenchError: a program has ended, or time is over; the message ends with the last lines of output.
@@ -63,7 +65,7 @@ class Programs:
                 lines = "\n  ".join(tail(Path(self._log.name)))
                 command = " ".join(self._commands[0][-4:])
                 raise BenchError(f"`{command}` ended or did not become ready. Its last lines:\n  {lines}")
-            time.sleep(0.005)
+            time.sleep(pause)
         return time.monotonic() - self._since
 
     def _start(self, command: Sequence[str]) -> None:

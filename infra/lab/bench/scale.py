@@ -12,8 +12,9 @@ from typing import Any, Final
 import psutil
 
 from core.settings import load_settings
+from infra.cli.options import count_workers
 from infra.lab.bench import machine
-from infra.lab.bench.drain import MIN_BATCHES, Drain, Drainer
+from infra.lab.bench.drain import FIRST_BATCHES, MIN_BATCHES, Drain, Drainer
 from infra.lab.bench.errors import BenchError
 from infra.lab.bench.frames import FrameSet, make_frames
 from infra.lab.bench.network import Network
@@ -28,10 +29,10 @@ from infra.lab.bench.workload import singles
 _WORKER_BYTES: Final = 300e6
 """Memory of a worker, more than it takes."""
 
-_JOIN_SECONDS: Final = 4.0
-"""Seconds of work before every worker has reported its first batch."""
+_JOIN_SECONDS: Final = 1.0
+"""Seconds between the first worker's start of work and the last one's."""
 
-_FIRST_GUESS: Final = 50.0  # images/s of one worker
+_FIRST_GUESS: Final = 100.0  # images/s of one worker
 _DOUBLINGS: Final = 6  # of a backlog that was too small, at most
 
 
@@ -57,7 +58,7 @@ class ScaleStep:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleResult:
-    """All figures. `network` is `namespaces` or `loopback`; `warnings` and `notes` are sentences."""
+    """All figures. `network` says where the workers were; `warnings` and `notes` are sentences."""
 
     made_at: str
     machine: dict[str, Any]
@@ -106,7 +107,7 @@ class ScaleBenchmark:
     @property
     def minutes(self) -> float:
         """Approximate duration: of each drain the upload, the start, the window and the end."""
-        drain = 2 * (self._plan.seconds + _JOIN_SECONDS) + 5
+        drain = 2 * (self._plan.seconds + _JOIN_SECONDS) + 6
         return self._plan.rounds * (10 + drain * len(self._steps)) / 60
 
     def run(self) -> ScaleResult:
@@ -125,7 +126,7 @@ class ScaleBenchmark:
         rounds = []
         with tempfile.TemporaryDirectory(prefix="wastestream-bench-") as folder:
             for number in range(1, self._plan.rounds + 1):
-                self._say(f"Workers: {', '.join(map(str, self._steps))} ({number} of {self._plan.rounds})")
+                self._say(f"Workers {self._network.place_name} ({number} of {self._plan.rounds})")
                 rounds.append(self._round(Path(folder), frames))
         drains = {workers: [drains[workers] for drains in rounds] for workers in self._steps}
         needs = {workers: _cores_needed(drains[1], series) for workers, series in drains.items()}
@@ -133,7 +134,7 @@ class ScaleBenchmark:
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=machine.describe(self._cores),
             settings=settings,
-            network="loopback" if self._network.trouble else "namespaces",
+            network=self._network.place_name,
             steps=tuple(
                 _step(drains[1], series, meets=needs[workers].met, fits=workers <= self._cores)
                 for workers, series in drains.items()
@@ -151,23 +152,24 @@ class ScaleBenchmark:
                 images = self._backlog(workers)
                 for _ in range(_DOUBLINGS):
                     machine.check_space(folder, images * frames.mean_bytes)
-                    self._say(f"{workers} workers, {images:,} images")
+                    self._say(f"{count_workers(workers)}, {images:,} images")
                     if drain := drainer.measure(workers, images):
                         return drain
                     images *= 2
                 raise BenchError(f"{workers} workers emptied the queue before all of them had begun.")
 
-            if self._rate == _FIRST_GUESS:
-                self._rate = measure(1).rate
-            drains = {workers: measure(workers) for workers in self._steps}
+            alone = measure(1)
+            self._rate = alone.rate
+            drains = {1: alone} | {workers: measure(workers) for workers in self._steps[1:]}
             session.check()
         return drains
 
     def _backlog(self, workers: int) -> int:
         """Return the number of images that last for the window."""
         rate = self._rate * min(workers, self._cores)
-        least = (MIN_BATCHES + 2) * workers * self._settings.max_batch
-        return round(max(rate * self._plan.seconds, least) + rate * _JOIN_SECONDS)
+        full = workers * self._settings.max_batch
+        window = max(rate * self._plan.seconds, MIN_BATCHES * full)
+        return round(rate * _JOIN_SECONDS + FIRST_BATCHES * full + window) + full
 
     def _notes(self, needs: Mapping[int, _CoresNeeded]) -> list[str]:
         """Return a sentence for each reason to read figures otherwise."""

@@ -18,9 +18,9 @@ def print_scale(result: ScaleResult) -> None:
 
 
 def _efficiency(result: ScaleResult) -> Table:
-    place = "each in a network namespace" if result.network == "namespaces" else "on loopback"
+    images = f"single images of {result.settings['main']}"
     table = make_table(
-        f"Scaling, {result.settings['main']}, single images: workers {place}, one Redis and one S3 server",
+        f"Scaling, {images}: workers {result.network}, one Redis, one S3 server",
         *("workers", "images/s", "efficiency", "efficiency without servers", "cores of workers", "idle"),
     )
     for step in result.steps:
