@@ -156,7 +156,10 @@ class ScaleBenchmark:
                     if drain := drainer.measure(workers, images):
                         return drain
                     images *= 2
-                raise BenchError(f"{workers} workers emptied the queue before all of them had begun.")
+                raise BenchError(
+                    f"{count_workers(workers)} emptied the queue before every one had begun. Stop other "
+                    "programs, or give a longer time with --seconds."
+                )
 
             alone = measure(1)
             self._rate = alone.rate
@@ -244,6 +247,6 @@ def _check_memory(workers: int) -> None:
     needed, free = workers * _WORKER_BYTES, psutil.virtual_memory().available
     if free < needed:
         raise BenchError(
-            f"{workers} workers may take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
-            "Choose a smaller number with --scale."
+            f"{count_workers(workers)} may take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
+            "free. Choose a smaller number with --scale."
         )

@@ -84,8 +84,12 @@ def memory(process: psutil.Process) -> Memory:
 
 
 def _add_worker(roles: dict[str, list[psutil.Process]], parent: psutil.Process) -> None:
+    try:
+        children = parent.children()
+    except psutil.NoSuchProcess as error:
+        raise BrokenPipelineError(f"Worker {parent.pid} ended before it was measured.") from error
     roles.setdefault(WORKER_PARENT, []).append(parent)
-    roles.setdefault(WORKER_CHILD, []).extend(filter(_classifies, parent.children()))
+    roles.setdefault(WORKER_CHILD, []).extend(filter(_classifies, children))
 
 
 def _classifies(child: psutil.Process) -> bool:
