@@ -61,12 +61,18 @@ class Programs:
         """
         deadline = time.monotonic() + seconds
         while not condition():
-            if any(popen.poll() is not None for popen in self._popens) or time.monotonic() > deadline:
-                lines = "\n  ".join(tail(Path(self._log.name)))
-                command = " ".join(self._commands[0][-4:])
-                raise BenchError(f"`{command}` ended or did not become ready. Its last lines:\n  {lines}")
+            for command, popen in zip(self._commands, self._popens, strict=True):
+                if popen.poll() is not None:
+                    raise self._error(command, f"ended with {popen.returncode}")
+            if time.monotonic() > deadline:
+                raise self._error(self._commands[0], f"was not done after {seconds:.0f} s")
             time.sleep(pause)
         return time.monotonic() - self._since
+
+    def _error(self, command: Sequence[str], what: str) -> BenchError:
+        name = " ".join(command[command.index("-m") :] if "-m" in command else command)
+        lines = "\n  ".join(tail(Path(self._log.name))) or "(none)"
+        return BenchError(f"`{name}` {what}. Its last lines:\n  {lines}")
 
     def _start(self, command: Sequence[str]) -> None:
         popen = subprocess.Popen(  # noqa: S603 - our own command
