@@ -190,8 +190,8 @@ class ScaleBenchmark:
                 )
             elif not need.met:
                 notes.append(
-                    f"{workers} workers would have used {need.wanted:.1f} cores and were left "
-                    f"{need.left:.1f}, so images/s alone would tell about the cores: read the efficiency "
+                    f"{workers} workers would have used {need.wanted:.2f} cores and were left "
+                    f"{need.left:.2f}, so images/s alone would tell about the cores: read the efficiency "
                     "without servers."
                 )
         return notes
