@@ -157,8 +157,8 @@ class ScaleBenchmark:
                         return drain
                     images *= 2
                 raise BenchError(
-                    f"{count_workers(workers)} emptied the queue before every one had begun. Stop other "
-                    "programs, or give a longer time with --seconds."
+                    "The queue was empty before every worker had begun. Stop other programs, or give a "
+                    "longer time with --seconds."
                 )
 
             alone = measure(1)
@@ -247,6 +247,6 @@ def _check_memory(workers: int) -> None:
     needed, free = workers * _WORKER_BYTES, psutil.virtual_memory().available
     if free < needed:
         raise BenchError(
-            f"{count_workers(workers)} may take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
+            f"The workers may take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
             "free. Choose a smaller number with --scale."
         )
