@@ -29,8 +29,8 @@ from infra.lab.bench.workload import singles
 _WORKER_BYTES: Final = 300e6
 """Memory of a worker, more than it takes."""
 
-_JOIN_SECONDS: Final = 1.0
-"""Seconds between the first worker's start of work and the last one's."""
+_JOIN_SECONDS: Final = 2.0
+"""Seconds between the first worker's start of work and the last one's first heartbeat."""
 
 _FIRST_GUESS: Final = 100.0  # images/s of one worker
 _DOUBLINGS: Final = 6  # of a backlog that was too small, at most
