@@ -46,13 +46,15 @@ class Stack:
     Args:
         folder: the data folder to create. The output of `up` goes to FOLDER.log beside it.
         workers: worker processes; with 0 accepted jobs stay queued.
+        listen: address of Redis and the S3 server.
         environment: variables beside those of this process.
     """
 
-    def __init__(self, folder: Path, workers: int = 1, **environment: str) -> None:
+    def __init__(self, folder: Path, workers: int = 1, listen: str = HOST, **environment: str) -> None:
         self.folder = DataFolder(folder)
         self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
         """Names of the worker services."""
+        self.listen = listen
         self.port = free_ports(3)
         self.url = f"http://{HOST}:{self.port}"
         self.environment = environment
@@ -81,7 +83,7 @@ class Stack:
         Raises:
             StackError: it is not ready in time; the message ends with the last lines of its logs.
         """
-        options = ["--port", str(self.port), "--workers", str(len(self.workers))]
+        options = ["--port", str(self.port), "--workers", str(len(self.workers)), "--listen", self.listen]
         with self.log.open("wb") as log:
             up = self._up = subprocess.Popen(  # noqa: S603 - our own command
                 self.command("up", *options),

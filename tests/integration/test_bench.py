@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -48,7 +49,9 @@ class Command:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start it in the background."""
-        command = [sys.executable, "-m", "infra.cli", "bench", "--plots", str(self.plots)]
+        command = [sys.executable, "-m", "infra.cli", "bench"]
+        if "--scale" not in arguments:
+            command += ["--plots", str(self.plots)]
         environment = {**os.environ, "TMPDIR": str(self.temporary), **self.mark.environment}
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
@@ -112,9 +115,92 @@ def test_ctrl_c_leaves_nothing(command: Command) -> None:
     assert not command.json.exists()
 
 
+def test_scale_measures_workers_that_join(command: Command) -> None:
+    """Each has a network of its own where that can be; the figures follow from each other; nothing stays."""
+    command.mark.environment["WASTESTREAM_MAX_BATCH"] = "8"  # Fewer images suffice.
+    process = command.start("--scale", "2", "--short")
+    wait_until(lambda: "2 workers," in command.errors or process.poll() is not None, "2 workers", 300)
+    if "Workers in network namespaces" in command.errors:
+        wait_until(lambda: len(_networks(command)) == 4, "a namespace for the servers and each worker", 120)
+    assert process.wait(timeout=300) == 0, command.errors
+    wait_until(lambda: command.mark.alive() == [], "every process to end")
+    assert list(command.temporary.iterdir()) == []
+    result = json.loads(command.json.read_text())
+    _check_scale(result)
+    assert all(note.split(" (")[0] in " ".join(command.output.split()) for note in result["notes"])
+    documented = (REPOSITORY / "docs" / "performance.md").read_text()
+    assert {key for key in _keys(result) if f"`{key}`" not in documented} == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_stays_of_programs_in_the_network(number: signal.Signals) -> None:
+    """However `bench` ends, they end; so the kernel has nothing to keep the network for."""
+    lines = (
+        "from infra.lab.bench.network import enter_network",
+        "from infra.lab.bench.programs import Programs",
+        "network = enter_network()",
+        "with Programs([network.place(place, ['sleep', '600']) for place in (1, 2)], {}) as programs:",
+        "    programs.wait_until(lambda: all(each.name() == 'sleep' for each in programs.processes))",
+        "    print('ready', flush=True)",
+        "    programs.wait_until(lambda: False, 600)",
+    )
+    mark = Mark()
+    with subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=REPOSITORY,
+        env={**os.environ, **mark.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+    wait_until(lambda: mark.alive() == [], "every process to end")
+
+
+def _networks(command: Command) -> set[int]:
+    """Return the network namespaces of this process, of the command, and of the workers that have joined."""
+    assert command.process
+    try:
+        workers = [process.pid for process in command.mark.alive() if "worker" in process.cmdline()]
+        pids = ["self", command.process.pid, *workers]
+        return {Path(f"/proc/{pid}/ns/net").stat().st_ino for pid in pids} if workers else set()
+    except (OSError, psutil.Error):  # One has just ended.
+        return set()
+
+
+def _check_scale(result: dict[str, Any]) -> None:
+    """Check the figures of `bench --scale 2` that hold on every machine; there is one round."""
+    alone, two = result["steps"]
+    assert (alone["workers"], two["workers"]) == (1, 2)
+    assert alone["efficiency"]["median"] == alone["efficiency_without_servers"]["median"] == 1
+    for step in result["steps"]:
+        rate = step["images_per_second"]["median"]
+        spent = sum(step["cpu_ms"][role]["median"] for role in ("worker parent", "worker child"))
+        assert spent * rate / 1000 == pytest.approx(step["worker_cores"]["median"])
+        assert {"redis", "s3", "api", "sinks", "supervisor", "load generator"} < set(step["cpu_ms"])
+        assert sum(step["stages"]["sizes"].values()) == step["stages"]["batches"] > 0
+    if result["machine"]["cores_used"] < 2:
+        assert two["efficiency"] is two["efficiency_without_servers"] is None
+        return
+    rate, rate_alone = two["images_per_second"]["median"], alone["images_per_second"]["median"]
+    used, idle = two["worker_cores"]["median"], two["idle_cores"]["median"]
+    wanted = 2 * alone["worker_cores"]["median"]
+    assert (two["efficiency"] is None) == (wanted > used + idle)
+    if two["efficiency"]:
+        assert two["efficiency"]["median"] == pytest.approx(rate / rate_alone / 2)
+    cores = used + min(idle, max(0, wanted - used))
+    assert two["efficiency_without_servers"]["median"] == pytest.approx(
+        rate / cores / rate_alone * wanted / 2
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
+        (["--scale", "0"], 2, "is not in the range 1 x 250"),
+        (["--scale", "251"], 2, "is not in the range 1 x 250"),
+        (["--scale", "2", "--plots", "{}"], 2, "draws no plots"),
         (["--json", "{}/no/file.json"], 2, "is not a folder"),
         (["--plots", "{}/text/plots"], 2, "is not a folder"),
         (["--images", "{}/nowhere"], 2, "does not exist"),

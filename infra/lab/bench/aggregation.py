@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import psutil
-
+from infra.cli.options import cores
 from infra.lab.bench.baseline import Pace
 from infra.lab.bench.frames import FrameSet
 from infra.lab.bench.measure import Window
@@ -59,6 +58,6 @@ def _cpu_ms(window: Window) -> dict[str, float]:
 
 
 def _busy(window: Window) -> float:
-    """Return the share of all cores' time that was not idle."""
+    """Return the share of the cores' time that was not idle."""
     idle = window.end.idle - window.begin.idle
-    return max(0.0, 1 - idle / (window.seconds * (psutil.cpu_count() or 1)))
+    return max(0.0, 1 - idle / (window.seconds * cores()))

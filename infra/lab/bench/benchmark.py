@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import SecretStr
 
 from core.messages import Envelope, make_app
-from core.model.engine import LiteRtEngine, Weights, choose_weights
-from core.model.manifest import load_manifest
 from core.settings import PREFIX, Settings, load_settings
 from infra.lab.bench import machine
 from infra.lab.bench.aggregation import baseline_result, describe_frames, ingest_result, throughput
@@ -31,7 +28,6 @@ from infra.lab.bench.closed_loop import (
     UploadAndWait,
     UploadOnly,
 )
-from infra.lab.bench.errors import BenchError
 from infra.lab.bench.frames import FrameSet, make_frames
 from infra.lab.bench.measure import Window
 from infra.lab.bench.open_loop import PoissonArrivals
@@ -45,6 +41,7 @@ from infra.lab.bench.result import (
     SizeResult,
 )
 from infra.lab.bench.session import Round, Session, open_session
+from infra.lab.bench.settings import used_settings, weights_of
 from infra.lab.bench.sizing import size_fleet
 from infra.lab.bench.spread import latency, percentile, spread
 from infra.lab.bench.stages import Stages
@@ -87,14 +84,13 @@ class Benchmark:
             BrokenPipelineError: an image was rejected, lost, miscounted or not classified.
         """
         warnings = machine.warnings()
-        weights, _ = self._weights()
-        model = LiteRtEngine(self._settings.model_dir, weights=weights).manifest.model_id
+        settings = used_settings(self._settings, self._plan, self._images, self._cores)
         self._say("Making frames")
         sets = make_frames(self._plan.sizes, self._plan.frames, self._images)
         main = sets[self._plan.main.name]
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wastestream-bench-")))
-            _check_space(folder, self._stored(sets))
+            machine.check_space(folder, self._stored(sets))
             measured = self._measure_sizes(folder, sets)
             scale = self._measure_scale(folder, main, measured.sizes[main.size.name])
             accepting, backlog, starts = self._measure_without_workers(folder, main)
@@ -102,7 +98,7 @@ class Benchmark:
         return BenchmarkResult(
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=machine.describe(self._cores),
-            settings=self._used_settings(model),
+            settings=settings,
             sizes=measured.sizes,
             latency=measured.latency,
             accepting=accepting,
@@ -122,21 +118,13 @@ class Benchmark:
         with ExitStack() as pools:
             baselines = [
                 pools.enter_context(Baseline(frames, self._settings.model_dir, self._cores, weights))
-                for weights in self._weights()
+                for weights in weights_of(self._settings)
                 if weights is not None
             ]
             for name, frame_set in sets.items():
                 with open_session(folder / name, self._cores, self._plan) as session:
                     self._measure_size(session, frame_set, baselines, measured)
         return measured
-
-    def _weights(self) -> tuple[Weights, Weights | None]:
-        """Return the weights of the workers, and the model's other weights if it has them."""
-        folder, wanted = self._settings.model_dir, self._settings.engine
-        chosen = choose_weights("float" if wanted == "tensorflow" else wanted, folder)
-        if load_manifest(folder).int8 is None:
-            return chosen, None
-        return chosen, "float" if chosen == "int8" else "int8"
 
     def _measure_size(
         self, session: Session, frames: FrameSet, baselines: Sequence[Baseline], measured: _Measured
@@ -269,20 +257,6 @@ class Benchmark:
                 windows[kind].append(session.window(make()))
         return {kind: ingest_result(series) for kind, series in windows.items()}
 
-    def _used_settings(self, model: str) -> dict[str, Any]:
-        return {
-            "seconds": self._plan.seconds,
-            "rounds": self._plan.rounds,
-            "images": "shipped" if self._images is None else "given",
-            "main": self._plan.main.name,
-            "workers": self._cores,
-            "api_processes": self._settings.api_processes,
-            "api_threads": self._settings.api_threads,
-            "max_batch": self._settings.max_batch,
-            "engine": self._weights()[0],
-            "model": model,
-        }
-
     def _stored(self, sets: Mapping[str, FrameSet]) -> int:
         """Estimate the bytes of one stack's images."""
         seconds = (self._plan.seconds + self._plan.warm_up) * (self._plan.rounds + 1)
@@ -317,12 +291,3 @@ def _memory(stack: Stack) -> dict[str, dict[str, Memory]]:
         "worker": {"parent": memory(roles[WORKER_PARENT][0]), "child": memory(roles[WORKER_CHILD][0])},
         "api": {"master": memory(master), "process": memory(process)},
     }
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise BenchError(
-            f"The images may take {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB. "
-            "Set the environment variable TMPDIR to a folder with more space, or reduce --seconds."
-        )

@@ -63,6 +63,20 @@ class UploadOnly(Clients):
         self.settled += [time.time()] * len(ids)
 
 
+class UploadBacklog(UploadOnly):
+    """Clients that upload at least `images` images, and end."""
+
+    def __init__(self, address: Address, requests: Sequence[Request], clients: int, images: int) -> None:
+        super().__init__(address, requests, clients)
+        self._images = images
+
+    async def call(self, connection: Connection) -> None:
+        """See `Clients.call`."""
+        await super().call(connection)
+        if self.accepted >= self._images:
+            self.stop()
+
+
 class UploadAndWait(Clients):
     """Clients that upload one image and wait for its result in the same call.
 

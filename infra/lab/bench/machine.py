@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
+
+from infra.lab.bench.errors import BenchError
 
 _BUSY: Final = 0.3  # load per core that distorts figures
 
@@ -31,6 +34,20 @@ def warnings() -> list[str]:
         return []
     busy = f"The machine was busy before the start (load {load:.1f} on {cores} cores)"
     return [f"{busy}: compare ratios, not figures."]
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Return if a folder has space for images.
+
+    Raises:
+        BenchError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise BenchError(
+            f"The images may take {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB. "
+            "Set the environment variable TMPDIR to a folder with more space, or reduce --seconds."
+        )
 
 
 def _processor() -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Final
 
 from core.redis.job_store import JobStore
 from core.settings import PREFIX
+from infra.lab.bench.closed_loop import SINGLE_CLIENTS, UploadBacklog
 from infra.lab.bench.errors import BrokenPipelineError
 from infra.lab.bench.http import Address
 from infra.lab.bench.measure import Window, measure
 from infra.lab.bench.plan import Plan
 from infra.lab.bench.stages import StageClock, Stages
 from infra.lab.bench.usage import roles_of, snapshot
-from infra.lab.bench.workload import Workload
+from infra.lab.bench.workload import Request, Workload
 from infra.lab.stack import HOST, Stack, wait_for
 from wastestream import Client
 
@@ -55,13 +57,23 @@ class Session:
         self._images += window.accepted
         return window
 
+    def upload(self, requests: Sequence[Request], images: int) -> None:
+        """Upload at least `images` images, which wait while no worker runs."""
+        workload = UploadBacklog(self.address, requests, SINGLE_CLIENTS, images)
+        asyncio.run(workload.run())
+        self._images += workload.accepted
+
+    def wait_settled(self) -> None:
+        """Return when no image is pending, or after two minutes."""
+        wait_for(lambda: not self.jobs.pending(), _SETTLE_SECONDS)
+
     def check(self) -> None:
         """Return when the ledger says that every accepted image was classified once.
 
         Raises:
             BrokenPipelineError: it says something else.
         """
-        wait_for(lambda: not self.jobs.pending(), _SETTLE_SECONDS)
+        self.wait_settled()
         with Client(self.stack.url) as client:
             ledger = client.ledger()
         counts = asdict(ledger.system) if ledger.system else {}
@@ -75,12 +87,14 @@ class Session:
 
 
 @contextmanager
-def open_session(folder: Path, workers: int, plan: Plan) -> Iterator[Session]:
+def open_session(folder: Path, workers: int, plan: Plan, listen: str = HOST) -> Iterator[Session]:
     """Start a stack with settings under which it rejects no upload; yield its session.
+
+    Redis and the S3 server listen on the address `listen`.
 
     Raises:
         StackError: the stack does not start.
     """
     unlimited = {f"{PREFIX}MAX_QUEUED": str(_MAX_QUEUED), f"{PREFIX}AUTH": "off", f"{PREFIX}KEY_RATE": "0"}
-    with Stack(folder, workers, **unlimited) as stack:
+    with Stack(folder, workers, listen, **unlimited) as stack:
         yield Session(stack, plan)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 
+from infra.cli.options import cores
 from infra.lab.bench.errors import BrokenPipelineError
 from infra.lab.stack import SUPERVISOR, Stack
 from worker.periodic import retention
@@ -34,15 +36,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """CPU seconds until `at` (Unix time): used by each role, and idle of all cores."""
+    """CPU seconds until `at` (Unix time): used by each role, and idle of the cores of this process."""
 
     at: float
     cpu: dict[str, float]
     idle: float
 
 
-def roles_of(stack: Stack) -> dict[str, list[psutil.Process]]:
-    """Return the stack's processes by role.
+def roles_of(stack: Stack, joined: Sequence[psutil.Process] = ()) -> dict[str, list[psutil.Process]]:
+    """Return the stack's processes by role, with those of the workers that have `joined` it.
 
     Raises:
         BrokenPipelineError: a process has ended since the start.
@@ -55,12 +57,13 @@ def roles_of(stack: Stack) -> dict[str, list[psutil.Process]]:
     for service in services:
         process = psutil.Process(service.pid)
         if service.name in stack.workers:
-            roles.setdefault(WORKER_PARENT, []).append(process)
-            roles.setdefault(WORKER_CHILD, []).extend(filter(_classifies, process.children()))
+            _add_worker(roles, process)
         elif service.name == "api":
             roles[service.name] = [process, *process.children()]
         else:  # A child of Redis rewrites its file and ends.
             roles[service.name] = [process]
+    for process in joined:
+        _add_worker(roles, process)
     return roles
 
 
@@ -71,13 +74,22 @@ def snapshot(roles: Roles) -> Snapshot:
         BrokenPipelineError: a process has ended.
     """
     used = {role: sum(map(_cpu_seconds, processes)) for role, processes in roles.items()}
-    return Snapshot(time.time(), {**used, LOAD_GENERATOR: time.process_time()}, psutil.cpu_times().idle)
+    return Snapshot(time.time(), {**used, LOAD_GENERATOR: time.process_time()}, _idle_seconds())
 
 
 def memory(process: psutil.Process) -> Memory:
     """Return the memory of a process."""
     info = process.memory_full_info()
     return Memory(info.rss, getattr(info, "pss", 0), getattr(info, "uss", 0))
+
+
+def _add_worker(roles: dict[str, list[psutil.Process]], parent: psutil.Process) -> None:
+    try:
+        children = parent.children()
+    except psutil.NoSuchProcess as error:
+        raise BrokenPipelineError(f"Worker {parent.pid} ended before it was measured.") from error
+    roles.setdefault(WORKER_PARENT, []).append(parent)
+    roles.setdefault(WORKER_CHILD, []).extend(filter(_classifies, children))
 
 
 def _classifies(child: psutil.Process) -> bool:
@@ -97,3 +109,11 @@ def _cpu_seconds(process: psutil.Process) -> float:
             f"Process {process.pid} of the stack ended while it was measured."
         ) from error
     return float(times.user + times.system)
+
+
+def _idle_seconds() -> float:
+    """Return the idle time of this process' cores; a core that only waits for a disk is idle."""
+    times = psutil.cpu_times(percpu=True)
+    if cores() < len(times):
+        times = [times[core] for core in os.sched_getaffinity(0)]
+    return sum(core.idle + getattr(core, "iowait", 0.0) for core in times)
