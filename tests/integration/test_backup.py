@@ -27,7 +27,7 @@ from core.bucket import ensure_bucket
 from core.errors import BackupError, StorageUnavailableError
 from core.ids import new_job_id
 from core.jobs import Job, JobState, Outcome, Prediction
-from core.messages import QUEUES, keys_in
+from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis import keys
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
@@ -118,8 +118,10 @@ def test_a_snapshot_is_of_one_moment(
     lines = [entry.to_line() for entry in [*head, *entries]]
 
     restoration = Restoration(lossless(empty))
+    restoration.begin("digest")
     restoration.write(map(Entry.from_line, lines))
-    restoration.finish(client.application.extensions["wastestream"].ingest._commits._envelope, {}, "mark", 0)
+    assert restoration.enqueue(Envelope(make_app(empty))) == len(waiting)
+    restoration.open("mark", 0)
     assert contents(lossless(empty)) == contents(moment)
     restored = JobStore(connect(empty.redis_url.get_secret_value()))
     assert states(restored, waiting) == {JobState.QUEUED: 21}
@@ -245,7 +247,7 @@ def test_damage_is_found_before_anything_is_written(
 ) -> None:
     """The sentence names the files; the rest can be restored, and its ledger balances."""
     ids = [upload(client) for _ in range(3)]
-    files = make_backup(settings, tmp_path).files(Target(str(tmp_path), make=False))
+    files = [*make_backup(settings, tmp_path).files(Target(str(tmp_path), make=False))]
     image = next(tmp_path.rglob(f"{ids[0]}.jpeg"))
     image.write_bytes(image.read_bytes()[:-1] + b"!")
     next(tmp_path.rglob(f"{ids[1]}.jpeg")).unlink()
