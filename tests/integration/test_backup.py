@@ -383,7 +383,7 @@ def test_wrong_places(
 def test_a_user_with_few_rights(
     settings: Settings, client: FlaskClient, jobs: JobStore, empty: Settings, tmp_path: Path
 ) -> None:
-    """Backup, restoration and recovery need three rights besides those of the programs, as documented."""
+    """Backup, restoration and recovery need four rights besides those of the programs, as documented."""
     more = re.search(
         r"needs `(\+scan[^`]*)` besides", (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
     )
