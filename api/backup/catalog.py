@@ -21,6 +21,7 @@ def _database(*tables: str) -> sqlite3.Connection:
         database.execute(f"PRAGMA {pragma}")
     for table in tables:
         database.execute(f"CREATE TABLE {table} WITHOUT ROWID")
+    database.execute("BEGIN")  # for all its time: a transaction for each write would take a third longer
     return database
 
 
