@@ -385,7 +385,7 @@ def test_a_user_with_few_rights(
 ) -> None:
     """Backup, restoration and recovery need four rights besides those of the programs, as documented."""
     more = re.search(
-        r"needs `(\+scan[^`]*)` besides", (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+        r"needs `(\+scan[^`]*)`\s+besides", (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
     )
     assert more
     rules = [*acl_rules().split(), *more[1].split()]
