@@ -57,6 +57,16 @@ def sniff(data: ImageBytes) -> str | None:
     return None
 
 
+def media_type(data: ImageBytes, stated: str) -> str:
+    """Return the type of a stored image as HTTP names it.
+
+    Args:
+        data: the image, which was checked when it was accepted.
+        stated: its format by its job's record, a key of `MEDIA_TYPES`; empty if that does not tell.
+    """
+    return MEDIA_TYPES.get(stated or sniff(data) or "", "application/octet-stream")
+
+
 def read_header(data: ImageBytes) -> ImageHeader:
     """Return the format and size of `data`, in bounded time for any bytes.
 

@@ -48,10 +48,11 @@ class Prediction:
 class Job:
     """A job, from its making on. Times are milliseconds since 1970.
 
-    `captured_ms`: when the image was taken, if the camera said. `expires_ms`: when it is too old to be
-    classified, if ever. `shard`: the suffix of its shard (`core.shards`), empty for an image that is an
-    object by itself. `owner`: id of the API key that sent it, empty without one; known once it was read from
-    its record. `retry_of`: id of the job that it repeats, if it does.
+    `format`: of the image; empty for one in a shared object of a job that was recovered. `captured_ms`: when
+    the image was taken, if the camera said. `expires_ms`: when it is too old to be classified, if ever.
+    `shard`: the suffix of its shard (`core.shards`), empty for an image that is an object by itself. `owner`:
+    id of the API key that sent it, empty without one; known once it was read from its record. `retry_of`: id
+    of the job that it repeats, if it does.
     """
 
     id: str

@@ -93,13 +93,18 @@ class Shard:
         return cls("", match[1], int(match[2] or 1)) if match else None
 
     @property
+    def name(self) -> str:
+        """Its name, which tells its jobs: see `named`."""
+        return f"{self.id}-{self.count}" if self.count > 1 else self.id
+
+    @property
     def suffix(self) -> str:
         """Its name without the time, with which its jobs' ids begin: the part that their records keep.
 
         Empty where the key tells the camera, as that of a single image which the API stored.
         """
         if self.count > 1:
-            return f"{self.id[TIME_DIGITS:]}-{self.count}"
+            return self.name[TIME_DIGITS:]
         return self.id[TIME_DIGITS:] if self.key.startswith(f"{_DIRECT}/") else ""
 
     @property
@@ -137,14 +142,17 @@ class StoredObject:
         return list(self._places)
 
     def image(self, key: str) -> memoryview:
-        """Return the bytes of the image with this key.
+        """Return the bytes of the image with this key; in a shared object it may lack the format.
 
         Raises:
             ObjectNotFoundError: the object does not hold it.
         """
         if not self.shared:
             return self._data
-        place = self._places.get(key.removeprefix(f"{self.key}/"))
+        name = key.removeprefix(f"{self.key}/")
+        if name.endswith("."):  # The format is not known.
+            name = next((there for there in self._places if there.startswith(name)), name)
+        place = self._places.get(name)
         if place is None:
             raise ObjectNotFoundError(f"Storage has the object {self.key}, but not its image {key}.")
         return self._data[place]

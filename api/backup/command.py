@@ -86,6 +86,11 @@ def recover(settings: Callable[[], Settings], *, dry_run: bool) -> None:
         f"{begin} {counts.archived + counts.enqueued:,} jobs: {counts.archived:,} that the archive has as "
         f"settled, and {counts.enqueued:,} images that are classified, as nothing says that they settled."
     )
+    if counts.readable:
+        click.echo(
+            f"Of the settled jobs {counts.readable:,} are within the retention: they can be read and listed. "
+            "The feed (/v1/results, events, webhooks, MQTT) does not repeat the settled jobs."
+        )
     if counts.earlier:
         click.echo(f"Earlier runs had made jobs of {counts.earlier:,} other images.")
     if counts.unknown_camera:

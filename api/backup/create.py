@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gzip
-import json
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Final
+from contextlib import closing
+from io import BufferedRandom
+from typing import Final, NamedTuple
 
+from api.backup.catalog import BackupCatalog
 from api.backup.manifest import MARK, OBJECTS, Listing, Manifest, StoredFile
+from api.backup.parallel import in_threads, pieces
 from api.backup.target import Target, sha256
 from core.archive import RESULTS
 from core.errors import BackupError, ObjectNotFoundError
-from core.ids import TIME_DIGITS, new_job_id, packed_id
+from core.ids import TIME_DIGITS, new_job_id
 from core.image_days import image_days
 from core.image_header import MAX_BYTES
 from core.jobs import JobState
@@ -24,9 +27,17 @@ from core.settings import Settings
 from core.shards import Shard
 from core.storage import ObjectStore
 
-_THREADS: Final = 8
 _PIECE: Final = 1024 * 1024  # bytes fetched at a time
 _SLACK_MS: Final = 60_000  # by which clocks of the API and Redis may differ
+
+
+class _Wanted(NamedTuple):
+    """An object of the backup; whether the target has one of its size, and the digest of that."""
+
+    key: str
+    size: int
+    is_there: bool
+    digest: str | None
 
 
 class Backup:
@@ -46,7 +57,7 @@ class Backup:
         self._objects = ObjectStore(settings)
         self._target = target
         self._say = say
-        self._shards: dict[bytes, bool] = {}  # of the jobs in the snapshot: whether one waits
+        self._catalog = BackupCatalog()
         self._settled = 0
 
     def run(self) -> Manifest:
@@ -59,16 +70,21 @@ class Backup:
         mark = Installation(self._client, self._objects).compare(make=False)
         if mark is None:
             raise BackupError("There is nothing to back up: the API has never been started.")
-        before = self._open(mark)
+        with closing(self._catalog):
+            return self._make(mark)
+
+    def _make(self, mark: str) -> Manifest:
+        self._open(mark)
         snapshot = Snapshot(self._client)
         backup_id = new_job_id()
         redis = self._list(f"redis-{backup_id}.jsonl.gz", self._lines(snapshot))
         waiting = sum(map(len, snapshot.pending.values()))
         self._say(f"Redis: {waiting:,} waiting and {self._settled:,} settled jobs")
-        copied = self._copy(snapshot.taken_ms, before)
+        self._copy(snapshot.taken_ms)
         objects = self._list(
-            f"objects-{backup_id}.jsonl.gz", (f"{json.dumps(file)}\n".encode() for file in copied)
+            f"objects-{backup_id}.jsonl.gz", (file.to_line() for file in self._catalog.kept())
         )
+        expired, lost = self._catalog.shards()
         manifest = Manifest(
             installation=mark,
             taken_ms=snapshot.taken_ms,
@@ -76,15 +92,15 @@ class Backup:
             objects=objects,
             waiting=waiting,
             settled=self._settled,
-            expired=sum(not waits for waits in self._shards.values()),
-            lost=sum(self._shards.values()),
+            expired=expired,
+            lost=lost,
         )
         manifest.write(self._target)
-        self._prune(manifest, copied)
+        self._prune(manifest)
         return manifest
 
-    def _open(self, mark: str) -> dict[str, StoredFile]:
-        """Reserve the target for this installation; return the objects of its previous backup, by key.
+    def _open(self, mark: str) -> None:
+        """Reserve the target for this installation; note the objects of its previous backup.
 
         Raises:
             BackupError: it holds other files, or a backup of another installation.
@@ -100,8 +116,10 @@ class Backup:
                 f"{place} holds a backup of another installation, such as the one before a restoration: "
                 "name another place."
             )
+        self._catalog.note_files(self._target.sizes())
         manifest = Manifest.read(self._target)
-        return {} if manifest is None else {file.key: file for file in manifest.files(self._target)}
+        if manifest is not None:
+            self._catalog.note_digests(manifest.files(self._target))
 
     def _lines(self, snapshot: Snapshot) -> Iterator[bytes]:
         for entry in snapshot.entries():
@@ -116,8 +134,7 @@ class Backup:
             self._settled += not waits
             shard = Shard.named(job_id[:TIME_DIGITS] + (entry.value.get("shard") or job_id[TIME_DIGITS:]))
             if shard is not None:
-                key = packed_id(shard.id)
-                self._shards[key] = waits or self._shards.get(key, False)
+                self._catalog.add_shard(shard, waits=waits)
 
     def _list(self, name: str, lines: Iterable[bytes]) -> Listing:
         """Write lines into a file of the target."""
@@ -129,69 +146,61 @@ class Backup:
                     count += 1
             return Listing(name, self._put(name, file), count)
 
-    def _put(self, name: str, file: IO[bytes]) -> str:
+    def _put(self, name: str, file: BufferedRandom) -> str:
         file.seek(0)
-        digest = sha256(file.read())
+        digest = hashlib.file_digest(file, hashlib.sha256).hexdigest()
         self._target.put(name, file)
         return digest
 
-    def _copy(self, taken_ms: int, before: dict[str, StoredFile]) -> list[StoredFile]:
+    def _copy(self, taken_ms: int) -> None:
         """Copy the objects of the snapshot's jobs, and the archive; forget the shards that were found."""
-        there = dict(self._target.sizes())
-        copied: list[StoredFile] = []
-        new = 0
+        count = new = 0
+        for file, is_new in in_threads(self._copy_one, self._wanted(taken_ms)):
+            if file is not None:
+                self._catalog.keep(file)
+                count += 1
+                new += is_new
+                shard = Shard.at(file.key)
+                if shard is not None:
+                    self._catalog.remove_shard(shard)
+        self._say(f"Objects: {count:,}, of which {new:,} are new")
 
-        def copy(item: tuple[str, int]) -> StoredFile | None:
-            return self._copy_one(*item, there.get(OBJECTS + item[0]), before.get(item[0]))
+    def _wanted(self, taken_ms: int) -> Iterator[_Wanted]:
+        for key, size in self._stored(taken_ms):
+            there, digest = self._catalog.find(key)
+            yield _Wanted(key, size, is_there=there == size, digest=digest)
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for page in self._pages(taken_ms):
-                for file in pool.map(copy, page):
-                    if file is not None:
-                        copied.append(file)
-                        new += there.get(file.name) != file.size
-                        self._forget(file.key)
-        self._say(f"Objects: {len(copied):,}, of which {new:,} are new")
-        return copied
-
-    def _pages(self, taken_ms: int) -> Iterator[list[tuple[str, int]]]:
+    def _stored(self, taken_ms: int) -> Iterator[tuple[str, int]]:
         for folder in image_days(self._objects, taken_ms + _SLACK_MS):
             for page in self._objects.sizes(folder):
-                yield [(key, size) for key, size in page if size <= MAX_BYTES and self._is_named(key)]
-        yield from self._objects.sizes(RESULTS)
+                yield from ((key, size) for key, size in page if size <= MAX_BYTES and self._is_named(key))
+        for page in self._objects.sizes(RESULTS):
+            yield from page
 
     def _is_named(self, key: str) -> bool:
         shard = Shard.at(key)
-        return shard is not None and packed_id(shard.id) in self._shards
+        return shard is not None and self._catalog.has_shard(shard)
 
-    def _forget(self, key: str) -> None:
-        shard = Shard.at(key)
-        if shard is not None:
-            self._shards.pop(packed_id(shard.id), None)
-
-    def _copy_one(
-        self, key: str, size: int, there: int | None, before: StoredFile | None
-    ) -> StoredFile | None:
-        """Copy an object unless the target has it; None if storage has lost it meanwhile.
+    def _copy_one(self, wanted: _Wanted) -> tuple[StoredFile | None, bool]:
+        """Copy an object unless the target has it; return it, None if it is gone, and whether it is new.
 
         Objects of images never change. An hour of the archive can only be replaced by a larger one.
         """
-        if there == size and before is not None and before.size == size:
-            return before
+        key, size, is_there, digest = wanted
         name = OBJECTS + key
-        if there == size and (digest := self._target.digest(name)):  # of a backup that was cut off
-            return StoredFile(key, size, digest)
+        # Without a digest it is of a backup that was cut off.
+        if is_there and (digest := digest or self._target.digest(name)):
+            return StoredFile(key, size, digest), False
         try:
             data = b"".join(self._objects.pieces(key, _PIECE))
         except ObjectNotFoundError:  # Retention, after the listing.
-            return None
+            return None, False
         self._target.put(name, data)
-        return StoredFile(key, len(data), sha256(data))
+        return StoredFile(key, len(data), sha256(data)), True
 
-    def _prune(self, manifest: Manifest, copied: list[StoredFile]) -> None:
+    def _prune(self, manifest: Manifest) -> None:
         """Remove what only earlier backups named: retention applies to the copy, too."""
-        kept = {file.name for file in copied} | {manifest.redis.name, manifest.objects.name}
-        beginnings = (OBJECTS, "redis-", "objects-")
-        self._target.delete(
-            [name for name, _ in self._target.sizes() if name.startswith(beginnings) and name not in kept]
-        )
+        kept = {manifest.redis.name, manifest.objects.name}
+        names = (name for name in self._catalog.left((OBJECTS, "redis-", "objects-")) if name not in kept)
+        for piece in pieces(names):
+            self._target.delete(piece)

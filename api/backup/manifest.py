@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple, Self
+from typing import IO, Any, Final, NamedTuple, Self
 
-from api.backup.target import Target, sha256
+from api.backup.target import Target
 from core.errors import BackupError
 
 MANIFEST: Final = "manifest.json"
@@ -34,6 +35,27 @@ class StoredFile(NamedTuple):
         """Its name in the target."""
         return OBJECTS + self.key
 
+    def to_line(self) -> bytes:
+        """Return it as a line of JSON."""
+        return json.dumps(self).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> StoredFile:
+        """Return the file of a line."""
+        return cls(*json.loads(line))
+
+
+class Lines:
+    """Lines of a listing, which can be read several times."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        with gzip.GzipFile(fileobj=self._file) as lines:
+            yield from lines
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -43,19 +65,21 @@ class Listing:
     digest: str
     lines: int
 
-    def read(self, target: Target) -> Iterator[bytes]:
-        """Return the lines.
+    @contextmanager
+    def read(self, target: Target) -> Iterator[Lines]:
+        """Check the file; the lines are those of a temporary copy.
 
         Raises:
             BackupError: it is missing or damaged.
         """
-        data = target.get(self.name)
-        if data is None or sha256(data) != self.digest:
-            raise BackupError(
-                f"The backup {target.place} is damaged: {self.name} is "
-                f"{'missing' if data is None else 'not what was written'}. Use another backup."
-            )
-        return iter(gzip.GzipFile(fileobj=io.BytesIO(data)))
+        with tempfile.TemporaryFile() as file:
+            digest = target.digest(self.name, file)
+            if digest != self.digest:
+                raise BackupError(
+                    f"The backup {target.place} is damaged: {self.name} is "
+                    f"{'missing' if digest is None else 'not what was written'}. Use another backup."
+                )
+            yield Lines(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +110,10 @@ class Manifest:
         text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
         target.put(MANIFEST, text.encode())
 
-    def files(self, target: Target) -> list[StoredFile]:
-        """Return the copied objects; raises as `Listing.read`."""
-        return [StoredFile(*json.loads(line)) for line in self.objects.read(target)]
+    def files(self, target: Target) -> Iterator[StoredFile]:
+        """Yield the copied objects; raises as `Listing.read`."""
+        with self.objects.read(target) as lines:
+            yield from map(StoredFile.from_line, lines)
 
     @classmethod
     def read(cls, target: Target) -> Self | None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from api.backup.catalog import RecoveryCatalog
 from api.backup.costs import image_cost
+from api.backup.parallel import pieces
 from core.archive import HOUR_MS, Archive
 from core.errors import BackupError, DataLostError, ObjectNotFoundError
 from core.hours import hour_of
-from core.ids import accepted_ms, is_job_id, packed_id
+from core.ids import accepted_ms, is_job_id
 from core.image_days import image_days
 from core.jobs import Job, JobState, Prediction
 from core.lanes import BULK
@@ -37,10 +39,6 @@ _DAY_MS: Final = 24 * HOUR_MS
 _SLACK_MS: Final = 1_860_000
 """Age at a backup up to which an image's job may be missing in it: a direct upload's, and a minute."""
 
-_T = TypeVar("_T")
-
-_PIECE: Final = 1000  # archived jobs, or objects, looked at together
-
 
 @dataclass
 class Counts:
@@ -48,6 +46,7 @@ class Counts:
 
     Attributes:
         archived: jobs that the archive has as settled.
+        readable: those of them within the retention of results: they can be read and listed.
         enqueued: images that became jobs again: they waited, or settled after the last archived hour, or were
             never accepted.
         unknown_camera: those of them, put into storage directly, whose camera is unknown.
@@ -56,6 +55,7 @@ class Counts:
     """
 
     archived: int = 0
+    readable: int = 0
     enqueued: int = 0
     unknown_camera: int = 0
     unreadable: int = 0
@@ -87,7 +87,7 @@ class Recovery:
         self._say = say
         self._dry_run = dry_run
         self._counts = Counts()
-        self._archived: set[bytes] = set()  # ids of archived jobs, packed, of the time of the images
+        self._catalog = RecoveryCatalog()
         self._until_ms = 0  # moment of the backup from which Redis was restored
         self._before_ms = self._after_ms = 0  # Jobs accepted between these times may be missing.
 
@@ -101,18 +101,29 @@ class Recovery:
         mark = self._begin(now_ms)
         self._until_ms = self._jobs.until_ms()
         self._after_ms = max(0, self._until_ms - _SLACK_MS)
-        shards = self._shards()
-        self._say(f"Storage: {len(shards):,} objects with images of {sum(s.count for s in shards):,} jobs")
-        self._read_archive(shards)
-        self._say(f"Archive: {self._counts.archived:,} settled jobs")
-        for at in range(0, len(shards), _PIECE):
-            self._enqueue_missing(shards[at : at + _PIECE])
-        self._say(f"Images that become jobs again: {self._counts.enqueued:,}")
+        with closing(self._catalog):
+            self._recover()
         if not self._dry_run:
             self._jobs.mark(self._counts.rows)
             if mark is not None:
                 self._installation.complete(mark)
         return self._counts
+
+    def _recover(self) -> None:
+        objects = images = 0
+        for shard in self._shards():
+            self._catalog.add_shard(shard)
+            objects += 1
+            images += shard.count
+        self._say(f"Storage: {objects:,} objects with images of {images:,} jobs")
+        self._read_archive()
+        self._say(f"Archive: {self._counts.archived:,} settled jobs")
+        for shards in pieces(self._catalog.shards()):
+            self._recover_shards(shards)
+        self._say(f"Images that become jobs again: {self._counts.enqueued:,}")
+        if not self._dry_run:
+            for ids in pieces(self._catalog.alone()):
+                self._jobs.list_settled((job_id, [job_id]) for job_id in ids)
 
     def _begin(self, now_ms: int) -> str | None:
         """Set the time before which jobs may be missing; return the new id of a Redis that has none.
@@ -133,73 +144,76 @@ class Recovery:
         self._before_ms = accepted_ms(mark)
         return mark
 
-    def _shards(self) -> list[Shard]:
-        """Return the shards of the missing time whose objects are in storage, the oldest first."""
-        shards = (
-            shard
-            for folder in image_days(self._objects, self._before_ms)
-            for page in self._objects.pages(folder)
-            for key in page
-            if (shard := Shard.at(key)) and self._is_missing(shard.accepted_ms)
-        )
-        return sorted(shards, key=lambda shard: shard.id)
+    def _shards(self) -> Iterator[Shard]:
+        """Yield the shards of the missing time whose objects are in storage."""
+        for folder in image_days(self._objects, self._before_ms):
+            for page in self._objects.pages(folder):
+                shards = filter(None, map(Shard.at, page))
+                yield from (shard for shard in shards if self._is_missing(shard.accepted_ms))
 
     def _is_missing(self, ms: int) -> bool:
         return self._after_ms <= ms < self._before_ms
 
-    def _read_archive(self, shards: Sequence[Shard]) -> None:
+    def _read_archive(self) -> None:
         """Count the archived jobs by row, and keep the records of the latest."""
-        oldest_ms = shards[0].accepted_ms if shards else self._before_ms
-        images = {job_id: shard for shard in shards for job_id in shard.job_ids}
         since = max(self._after_ms, self._before_ms - self._ledger_ms)
         for hour in self._archive.hours():
             if hour + HOUR_MS <= since or hour >= self._before_ms:
                 continue
             counters: Counter[tuple[str, str, str]] = Counter()
-            for jobs in _pieces(self._archived_jobs(hour, oldest_ms)):
+            for jobs in pieces(self._archived_jobs(hour)):
                 for job in jobs:
                     row = row_of(job.id, job.camera)
                     self._counts.archived += 1
                     self._counts.rows[row] += 1
                     counters.update((*row, name) for name in _counters(job))
-                if not self._dry_run:
-                    self._jobs.keep([_with_image(job, images.get(job.id)) for job in jobs])
+                self._keep(jobs)
             if counters and not self._dry_run:
                 self._jobs.count(hour_of(hour), counters)
 
-    def _archived_jobs(self, hour: int, oldest_ms: int) -> Iterator[Job]:
+    def _keep(self, jobs: Sequence[Job]) -> None:
+        if not self._dry_run:
+            shards = {job.id: self._catalog.shard_of(job.id) for job in jobs}
+            kept = self._jobs.keep([_with_image(job, shards[job.id]) for job in jobs])
+            self._counts.readable += len(kept)
+            self._catalog.note_alone(job.id for job in kept if shards[job.id] is None)
+
+    def _archived_jobs(self, hour: int) -> Iterator[Job]:
         """Yield the missing jobs of an archived hour; one that was archived twice, once."""
-        for lines in _pieces(self._archive.lines(hour)):
+        for lines in pieces(self._archive.lines(hour)):
             jobs = [job for job in map(_archived_job, lines) if self._is_missing(accepted_ms(job.id))]
             # After a restoration, some of the backup's last jobs are known.
             known = self._known([job.id for job in jobs]) if self._after_ms else set()
             for job in jobs:
-                key = packed_id(job.id)
-                if job.id in known or key in self._archived or (job.settled_ms or 0) >= self._before_ms:
-                    continue
-                if accepted_ms(job.id) >= oldest_ms:
-                    self._archived.add(key)
-                yield job
+                is_old = job.id not in known and (job.settled_ms or 0) < self._before_ms
+                if is_old and self._catalog.add_archived(job.id):
+                    yield job
 
     def _known(self, job_ids: Sequence[str]) -> set[str]:
         recent = [job_id for job_id in job_ids if accepted_ms(job_id) < self._after_ms + 2 * _SLACK_MS]
         return set(recent) - self._jobs.unknown(recent)
 
-    def _enqueue_missing(self, shards: Sequence[Shard]) -> None:
-        missing = {
-            job_id for shard in shards for job_id in shard.job_ids if packed_id(job_id) not in self._archived
-        }
-        unknown = self._jobs.unknown(sorted(missing))
+    def _recover_shards(self, shards: Sequence[Shard]) -> None:
+        """Make jobs of the images that are not in the archive; list those that are."""
+        archived = {shard.id: self._catalog.archived(shard) for shard in shards}
+        missing = {shard.id: set(shard.job_ids) - archived[shard.id] for shard in shards}
+        unknown = self._jobs.unknown(sorted(set().union(*missing.values())))
+        entries = []
         for shard in shards:
-            ids = missing.intersection(shard.job_ids)
+            ids = missing[shard.id]
             # Those with a record were enqueued by an earlier run, or are in the backup.
             recovered = {
                 job_id for job_id in ids if job_id in unknown or accepted_ms(job_id) >= self._until_ms
             }
-            if recovered:
-                self._enqueue(shard, recovered, unknown)
+            # An entry of the list is for all jobs of a shard: accepting one writes it.
+            accepted = self._enqueue(shard, recovered, unknown) if recovered else 0
+            if archived[shard.id] and not accepted and ids <= unknown:
+                entries.append((shard.name, archived[shard.id]))
+        if not self._dry_run:
+            self._jobs.list_settled(entries)
 
-    def _enqueue(self, shard: Shard, ids: set[str], unknown: set[str]) -> None:
+    def _enqueue(self, shard: Shard, ids: set[str], unknown: set[str]) -> int:
+        """Make jobs of those of the images that are unknown; return how many of the images are there."""
         images = self._images(shard, ids)
         self._counts.unreadable += len(ids) - len(images)
         self._counts.rows.update(row_of(job.id, job.camera) for job, _ in images)
@@ -210,6 +224,7 @@ class Recovery:
             keys = [job.image_key for job, _ in new]
             message = self._envelope.message(keys, BULK, [], [cost for _, cost in new])
             self._jobs.enqueue([job for job, _ in new], message)
+        return len(images)
 
     def _images(self, shard: Shard, ids: set[str]) -> list[tuple[Job, int]]:
         """Return a shard's jobs of these ids whose images are there, each with the cost of decoding."""
@@ -267,9 +282,9 @@ def _with_image(job: Job, shard: Shard | None) -> Job:
     """Return an archived job with what its image's key tells."""
     if shard is None:
         return job
-    name = shard.key.rpartition(".")[2]
-    # The format of images in a shared object would take reading it; nearly all are JPEGs.
-    return replace(job, format=name if shard.count == 1 else "jpeg", shard=shard.suffix)
+    # The formats of images in a shared object are in that object: who reads an image finds it without.
+    name = shard.key.rpartition(".")[2] if shard.count == 1 else ""
+    return replace(job, format=name, shard=shard.suffix)
 
 
 def _counters(job: Job) -> Iterator[str]:
@@ -279,8 +294,3 @@ def _counters(job: Job) -> Iterator[str]:
         yield job.prediction.label
         if job.prediction.review:
             yield "review"
-
-
-def _pieces(items: Iterator[_T]) -> Iterator[list[_T]]:
-    while piece := list(islice(items, _PIECE)):
-        yield piece

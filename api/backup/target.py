@@ -61,10 +61,23 @@ class Target:
             except (NotFoundError, FileNotFoundError):
                 return None
 
-    def digest(self, name: str) -> str | None:
-        """Return the SHA-256 of a file, hexadecimal; None if there is none."""
-        data = self.get(name)
-        return None if data is None else sha256(data)
+    def digest(self, name: str, copy: IO[bytes] | None = None) -> str | None:
+        """Return the SHA-256 of a file, hexadecimal; None if there is none.
+
+        Args:
+            name: of the file.
+            copy: takes its bytes, if given.
+        """
+        digest = hashlib.sha256()
+        with self._translated():
+            try:
+                for piece in obstore.get(self._store, name).stream(min_chunk_size=_PART):
+                    digest.update(piece)
+                    if copy is not None:
+                        copy.write(piece)
+            except (NotFoundError, FileNotFoundError):
+                return None
+        return digest.hexdigest()
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield name and bytes of every file."""

@@ -24,7 +24,7 @@ from core.errors import (
     TooManyCamerasError,
     WastestreamError,
 )
-from core.image_header import MEDIA_TYPES
+from core.image_header import media_type
 from core.jobs import Job, JobState
 from core.lanes import BULK, SINGLE
 from core.redis.admission import Accepted, Idempotency, RateLimit
@@ -165,7 +165,7 @@ class _Attempts:
         origin = Origin(old.camera, old.captured_ms, retry_of=old.id)
         data = self._image(old)
         try:
-            image = check(data, MEDIA_TYPES[old.format], origin)
+            image = check(data, media_type(data, old.format), origin)
         except (ImageError, RequestError) as error:
             raise CorruptImageError(
                 f"The stored image of job {old.id} is not accepted now: {error}"

@@ -18,7 +18,7 @@ from api.schemas.wait import WaitQuery
 from api.services import services
 from core.errors import JobNotFoundError, ObjectNotFoundError
 from core.ids import is_job_id
-from core.image_header import MEDIA_TYPES
+from core.image_header import MEDIA_TYPES, media_type
 from core.jobs import Job, JobState
 from core.redis.api_keys import Scope
 
@@ -156,7 +156,7 @@ def image(job_id: str) -> Response:
         ) from error
     # A browser may keep the image but must revalidate it: after sign-out or deletion it must not show it.
     headers = {"Cache-Control": "private, no-cache"}
-    response = Response(data, content_type=MEDIA_TYPES[job.format], headers=headers)
+    response = Response(data, content_type=media_type(data, job.format), headers=headers)
     response.set_etag(job_id)  # an image never changes
     response.make_conditional(request)
     return response

@@ -161,10 +161,14 @@ class JobIndex:
         return forgotten
 
     def _beginning(self, wanted: JobFilter) -> Cursor:
-        with translated():
-            seconds, microseconds = self._client.time()
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hget(keys.RECOVERY, "listed")
+            (seconds, microseconds), listed = pipe.execute()
         now = seconds * 1000 + microseconds // 1000
-        until = now if wanted.to_ms is None else min(now, wanted.to_ms + _MAX_DELAY_MS)
+        until = now
+        if wanted.to_ms is not None:  # Jobs that were recovered are listed later than they were accepted.
+            until = min(now, max(wanted.to_ms + _MAX_DELAY_MS, int(listed or 0)))
         return Cursor(max(0, wanted.from_ms - _SLACK_MS), 0, 0, max(0, until))
 
     def _entries(self, first: str, last: str) -> list[tuple[str, Shard | None]]:

@@ -40,7 +40,10 @@
 | `ws:metrics:{process}` | string | number of a process' latest report of them; expires after an hour |
 | `ws:waiting` | hash | API process to the number of its waiting requests, and when (`core.redis.streams`) |
 | `ws:leader:{role}` | string | name of the process that leads (`core.redis.leader`) |
-| `ws:recovery` | hash | archived hour that is in the ledger to 1; `until`: moment of a restored backup (ms) |
+| `ws:recovery` | hash | archived hour in the ledger to 1; `until` and `listed` (`core.redis.recovered`) |
+| `ws:restoration` | string | digest of the backup that is being restored (`core.redis.restoration`) |
+| `ws:restoration:{key}` | any | what that key will hold when the restoration is complete |
+| `ws:restoration:costs` | hash | id of a job that will wait to the cost of decoding its image (ms) |
 | `ws:installation` | string | id of the installation (`core.redis.installation`) |
 | `ws:uploads:secret` | string | secret that authenticates the ids of direct uploads (hexadecimal) |
 | `ws:ping` | string | nothing: written to see whether Redis can write; expires after a minute |
@@ -102,6 +105,8 @@ API_KEYS_VERSION: Final = PREFIX + "keys:version"
 WORKERS: Final = PREFIX + "workers"
 INSTALLATION: Final = PREFIX + "installation"
 RECOVERY: Final = PREFIX + "recovery"
+RESTORATION: Final = PREFIX + "restoration"
+RESTORATION_COSTS: Final = RESTORATION + ":costs"
 UPLOAD_SECRET: Final = PREFIX + "uploads:secret"
 PING: Final = PREFIX + "ping"
 RIGHTS: Final = PREFIX + "rights"
@@ -161,8 +166,13 @@ def is_counter(key: str) -> bool:
 
 
 def is_passing(key: str) -> bool:
-    """Return whether this key is about a running process, or about the last minute."""
-    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER, METRICS))
+    """Return whether this key is about a running process, the last minute, or a restoration."""
+    return key.startswith((_RATE, _COUNTED, _WORKER, _LEADER, METRICS, RESTORATION))
+
+
+def staged(key: str) -> str:
+    """Return the key that holds the future content of a key until a restoration is complete."""
+    return f"{RESTORATION}:{key}"
 
 
 def idempotency(owner: str, key: str) -> str:

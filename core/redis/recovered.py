@@ -1,10 +1,15 @@
-"""Writes recovered jobs into Redis: `RecoveredJobs`. Doing the same again changes nothing."""
+"""Writes recovered jobs into Redis: `RecoveredJobs`. Doing the same again changes nothing.
+
+`ws:recovery` has the archived hours that have been counted, the moment of the backup from which Redis was
+restored (`until`, ms), and when the last recovery listed its jobs (`listed`, ms): the list of jobs has them
+at that time, not at that of their acceptance.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import redis
 
@@ -40,6 +45,7 @@ class RecoveredJobs:
             client, retention_hours=retention_hours, max_queued=_UNBOUNDED, max_cameras=_UNBOUNDED
         )
         self._count = client.register_script(load_script("recover"))
+        self._list = client.register_script(load_script("list_recovered"))
         self._mark = client.register_script(load_script("mark_recovered"))
 
     def until_ms(self) -> int:
@@ -65,26 +71,45 @@ class RecoveredJobs:
         with translated():
             self._count([keys.RECOVERY, keys.LEDGERS, keys.CAMERAS], arguments)
 
-    def keep(self, jobs: Iterable[Job]) -> None:
-        """Write records of settled jobs, of those within their retention."""
+    def keep(self, jobs: Iterable[Job]) -> list[Job]:
+        """Write records of settled jobs, of those within their retention; return these."""
         now = time.time_ns() // 1_000_000
+        kept: list[Job] = []
         with translated(), self._client.pipeline(transaction=False) as pipe:
             for job in jobs:
                 left = (job.settled_ms or 0) + self._retention_ms - now
                 if left > 0:
                     pipe.hset(keys.job(job.id), mapping=_record(job))
                     pipe.pexpire(keys.job(job.id), left)
+                    kept.append(job)
             pipe.execute()
+        return kept
+
+    def list_settled(self, entries: Iterable[tuple[str, Collection[str]]]) -> int:
+        """Append settled jobs to the list of jobs, unless that was done before; return how many were.
+
+        Args:
+            entries: name of each shard and ids of its recovered jobs; those without a record are left out.
+        """
+        arguments: list[str | int] = []
+        for name, ids in entries:
+            arguments += [name, len(ids), *ids]
+        with translated():
+            return int(cast(int, self._list([keys.ACCEPTED], arguments)))
 
     def enqueue(self, jobs: Sequence[Job], message: str) -> None:
         """Accept jobs whose images are one object, of which Redis has no record, all in one step."""
         self._store.accept(jobs, BULK, QUEUES[BULK], [message])
 
     def mark(self, recovered: Mapping[tuple[str, str], int]) -> None:
-        """Set how many jobs of each row, by hour and camera, were recovered, unless more were before."""
+        """Set how many jobs of each row, by hour and camera, were recovered, unless more were before.
+
+        From now on the list of jobs has them.
+        """
         with translated():
             self._mark(
-                [], [part for (hour, camera), number in recovered.items() for part in (hour, camera, number)]
+                [keys.RECOVERY],
+                [part for (hour, camera), number in recovered.items() for part in (hour, camera, number)],
             )
 
 

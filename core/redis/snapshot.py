@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import IO, Any, Final, NamedTuple, cast
+from typing import IO, Any, Final, NamedTuple, TypeVar, cast
 
 import redis
 from redis.client import Pipeline
@@ -51,7 +51,9 @@ _LATER_FIELDS: Final = frozenset(
 )
 """Fields of a record that acceptance did not write as they are."""
 
-_PIECE: Final = 500  # records read in one call
+_T = TypeVar("_T")
+
+_PIECE: Final = 500  # records read in one call, and members of a sorted set in one entry
 
 
 class Entry(NamedTuple):
@@ -122,7 +124,8 @@ class Snapshot:
         Raises:
             BackupError: Redis forgot records of pending jobs meanwhile.
         """
-        yield from (entry for entry in self._entries if entry.value)
+        for entry in self._entries:
+            yield from _split(entry)
         yield from self._old_rows()
         with tempfile.TemporaryFile() as records:
             yield from self._scan(records)
@@ -242,8 +245,7 @@ class Snapshot:
 
     def _records(self, records: IO[bytes], later: set[str]) -> Iterator[Entry]:
         """Yield records and idempotency keys as they were; a record that was read twice, twice."""
-        pending = {job_id for ids in self.pending.values() for job_id in ids}
-        missing = set(pending)
+        pending = {job_id: False for ids in self.pending.values() for job_id in ids}  # whether it was read
         records.seek(0)
         for line in records:
             entry = Entry.from_line(line)
@@ -252,13 +254,13 @@ class Snapshot:
                 if later.isdisjoint(entry.value.split(" ")[1:]):
                     yield entry
             elif job_id in pending:
-                missing.discard(job_id)
+                pending[job_id] = True
                 yield Entry(entry.key, HASH, _as_queued(entry.value))
             elif job_id not in later:
                 yield entry
-        if missing:
+        if missing := len(pending) - sum(pending.values()):
             raise BackupError(
-                f"Redis forgot {len(missing):,} waiting jobs while they were copied: they settled, and their "
+                f"Redis forgot {missing:,} waiting jobs while they were copied: they settled, and their "
                 "retention is short. Run the backup again, or raise WASTESTREAM_RETENTION_HOURS."
             )
 
@@ -273,6 +275,15 @@ _READS: Final[dict[str, Callable[[Pipeline, str], object]]] = {
 """Type of a key to the command that reads it."""
 
 
+def _split(entry: Entry) -> Iterator[Entry]:
+    """Yield an entry, a large sorted set in several: none of them grows with the number of jobs."""
+    if entry.kind == ZSET:
+        for pairs in _pieces(entry.value):
+            yield entry._replace(value=pairs)
+    elif entry.value:
+        yield entry
+
+
 def _as_queued(record: dict[str, str]) -> dict[str, str]:
     kept = {field: value for field, value in record.items() if field not in _LATER_FIELDS}
     return {"state": JobState.QUEUED.value, **kept}
@@ -282,7 +293,7 @@ def _as_dict(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _pieces(names: Iterable[str]) -> Iterator[list[str]]:
-    names = iter(names)
-    while piece := list(islice(names, _PIECE)):
+def _pieces(items: Iterable[_T]) -> Iterator[list[_T]]:
+    items = iter(items)
+    while piece := list(islice(items, _PIECE)):
         yield piece

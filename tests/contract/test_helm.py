@@ -11,10 +11,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from click import Context
 from helm_python.chart import Chart, lint
 from helm_python.errors import HelmError
 
 from api.app import create_app
+from api.backup.__main__ import main
 from api.schemas.probes import Readiness
 from api.server.gunicorn_worker import GRACEFUL_TIMEOUT
 from core.settings import PREFIX, Settings
@@ -60,16 +62,27 @@ _ALL: dict[str, Any] = {
         }
     },
     "worker": {"autoscaling": {"enabled": True}},
+    "backup": {
+        "schedule": "15 3 * * *",
+        "timeZone": "Europe/Berlin",
+        "target": "s3://belts-backup/plant",
+        "credentials": "aws",
+    },
     "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
 _FIXED: dict[str, Any] = {
     **_FOUR,
     "api": {"autoscaling": {"enabled": False}},
+    "backup": {"schedule": "@daily", "claim": "backups"},
     "networkPolicy": {"enabled": False},
 }
+_KEYS: dict[str, Any] = {
+    **_FOUR,
+    "backup": {"schedule": "@daily", "target": "s3://belts-backup", "endpoint": "http://other:9001"},
+}
 _TRIAL: dict[str, Any] = {**_FOUR, "s3": {}, "trial": {"enabled": True}}
-_INSTALLATIONS = {"four values": _FOUR, "all": _ALL, "fixed": _FIXED, "trial": _TRIAL}
+_INSTALLATIONS = {"four values": _FOUR, "all": _ALL, "fixed": _FIXED, "keys": _KEYS, "trial": _TRIAL}
 
 _OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PrometheusRule"}
 """Kinds of KEDA and the Prometheus operator, which Kubernetes has no schema of."""
@@ -107,6 +120,8 @@ def _pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for kind in ("Deployment", "StatefulSet"):
         for workload, item in _of_kind(name, kind).items():
             yield workload, item["spec"]["template"]["spec"]
+    for workload, item in _of_kind(name, "CronJob").items():
+        yield workload, item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
 def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
@@ -226,7 +241,8 @@ def test_commands_ports_and_probes_are_those_of_the_code(name: str) -> None:
                 assert asked["httpGet"]["port"] == container["ports"][0]["name"]
             if "exec" in asked:
                 assert asked["exec"]["command"] == ["python", "-m", "worker.health"]
-    assert commands == {
+    backups = {"belts-backup/backup": "api.backup"} if name in {"all", "fixed", "keys"} else {}
+    assert commands == backups | {
         "belts-api/bucket": "core.bucket",
         "belts-api/rollout": "api.rollout",
         "belts-api/api": "api",
@@ -242,7 +258,11 @@ def test_commands_ports_and_probes_are_those_of_the_code(name: str) -> None:
 
 def test_programs_have_the_time_that_they_need_to_end() -> None:
     """More than the code takes, so that nobody is killed at work."""
-    grace = {workload: pod["terminationGracePeriodSeconds"] for workload, pod in _pods("all")}
+    grace = {
+        workload: pod["terminationGracePeriodSeconds"]
+        for workload, pod in _pods("all")
+        if workload != "belts-backup"  # which may be cut off
+    }
     assert grace["belts-api"] > GRACEFUL_TIMEOUT + 5  # seconds of preStop
     assert grace["belts-worker"] > STOP_SECONDS + _EXIT_SECONDS
     assert grace["belts-sinks"] > 15
@@ -261,7 +281,7 @@ def test_pods_are_restricted(name: str) -> None:
             assert security["capabilities"] == {"drop": ["ALL"]}
             assert security["readOnlyRootFilesystem"] is True
             assert container["resources"]["limits"]["memory"]
-        allowed = {"configMap", "emptyDir", "secret"}
+        allowed = {"configMap", "emptyDir", "secret", "persistentVolumeClaim"}
         for volume in pod.get("volumes", []):
             assert set(volume) - {"name"} <= allowed
 
@@ -274,6 +294,8 @@ def test_selectors_meet_their_pods() -> None:
             for kind in ("Deployment", "StatefulSet")
             for workload, item in _of_kind(name, kind).items()
         }
+        for workload, item in _of_kind(name, "CronJob").items():
+            labels[workload] = item["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
         for kind, path in (
             ("Service", ["selector"]),
             ("PodDisruptionBudget", ["selector", "matchLabels"]),
@@ -330,8 +352,48 @@ def test_pods_may_reach_what_they_need() -> None:
     assert ports("four values", "worker") == {53, 6379, 443}
     assert ports("all", "worker") == {53, 6379, 26379, 9000, 4318, 443, 80}
     assert ports("trial", "api") == {53, 6379, 8333}
+    assert ports("all", "backup") == {53, 6379, 26379, 9000, 4318, 443, 80}
+    assert ports("keys", "backup") == {53, 6379, 443, 9001}
+    assert "belts-backup" not in _of_kind("four values", "NetworkPolicy")
     assert "ingress" not in _of_kind("all", "NetworkPolicy")["belts-worker"]["spec"]
     assert _of_kind("fixed", "NetworkPolicy") == {}
+
+
+def test_backups_go_to_a_bucket_or_a_volume() -> None:
+    """As `backup` takes the place; with the credentials of that bucket, and room on disk for its lists."""
+    assert _of_kind("four values", "CronJob") == {}
+    for name, place in (
+        ("all", "s3://belts-backup/plant"),
+        ("keys", "s3://belts-backup"),
+        ("fixed", "/backup"),
+    ):
+        ((_, pod),) = [item for item in _pods(name) if item[0] == "belts-backup"]
+        (container,) = pod["containers"]
+        assert container["command"][2:] == ["api.backup", "create", place]
+        assert main.get_command(Context(main), "create") is not None
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert "medium" not in volumes["tmp"]["emptyDir"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts.get("backup") == ("/backup" if name == "fixed" else None)
+        variables = {item["name"] for item in container["env"] if item["name"].startswith("AWS_")}
+        keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"}
+        assert variables == {"all": {"AWS_REGION"}, "keys": {"AWS_REGION", *keys}, "fixed": set()}[name]
+    assert volumes["backup"]["persistentVolumeClaim"] == {"claimName": "backups"}
+
+
+@pytest.mark.parametrize(
+    ("backup", "words"),
+    [
+        ({}, "backup.target .* or backup.claim"),
+        ({"target": "s3://a/b", "claim": "c"}, "one of the two"),
+        ({"target": "/folder"}, "set backup.claim"),
+        ({"target": "s3://a/b", "credentials": "keys"}, "by the same role"),
+    ],
+)
+def test_a_backup_to_nowhere_is_rejected(backup: dict[str, Any], words: str) -> None:
+    """When the chart is rendered, not at night."""
+    with pytest.raises(HelmError, match=words):
+        _chart().render({**_ALL, "backup": {"schedule": "@daily", **backup}}, name="belts", namespace="plant")
 
 
 def test_a_trial_has_the_servers_of_compose() -> None:

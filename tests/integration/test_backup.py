@@ -27,8 +27,10 @@ from core.bucket import ensure_bucket
 from core.errors import BackupError, StorageUnavailableError
 from core.ids import new_job_id
 from core.jobs import Job, JobState, Outcome, Prediction
-from core.messages import QUEUES, keys_in
+from core.messages import QUEUES, Envelope, keys_in, make_app
 from core.redis import keys
+from core.redis import restoration as restorations
+from core.redis import snapshot as snapshots
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
@@ -96,10 +98,30 @@ def settle(jobs: JobStore, ids: list[str]) -> None:
     jobs.settle([failed, *(Outcome(job_id, JobState.CLASSIFIED, SEEN) for job_id in ids[1:])], "model")
 
 
+def messages_of(client: Redis) -> list[list[str]]:
+    """Return the ids in each message, by queue, the next one first."""
+    return [
+        [job_id_of(key) for key in keys_in(json.loads(message))]
+        for queue in QUEUES.values()
+        for message in reversed(client.lrange(queue, 0, -1))
+    ]
+
+
 def test_a_snapshot_is_of_one_moment(
-    settings: Settings, client: FlaskClient, jobs: JobStore, empty: Settings
+    settings: Settings,
+    client: FlaskClient,
+    jobs: JobStore,
+    empty: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As a copy that Redis made then, byte by byte, whatever is accepted, settled and cancelled meanwhile."""
+    """As a copy that Redis made then, byte by byte, whatever is accepted, settled and cancelled meanwhile.
+
+    All is read and written in pieces, which part the jobs of a message.
+    """
+    monkeypatch.setattr(snapshots, "_PIECE", 7)
+    monkeypatch.setattr(restorations, "_MEMBERS", 7)
+    monkeypatch.setattr(restorations, "_JOBS", 3)
+    monkeypatch.setattr(restorations, "_MESSAGES", 1)
     moment = connect(database(settings, 2).redis_url.get_secret_value(), lossless=True)
     WebhookStore(jobs.client).create("https://example.com/", ["*"], [JobState.FAILED])
     settle(jobs, upload_bulk(client, 20))
@@ -118,19 +140,16 @@ def test_a_snapshot_is_of_one_moment(
     lines = [entry.to_line() for entry in [*head, *entries]]
 
     restoration = Restoration(lossless(empty))
+    restoration.begin("digest")
     restoration.write(map(Entry.from_line, lines))
-    restoration.finish(client.application.extensions["wastestream"].ingest._commits._envelope, {}, "mark", 0)
+    assert restoration.enqueue(Envelope(make_app(empty))) == len(waiting)
+    restoration.open("mark", 0)
     assert contents(lossless(empty)) == contents(moment)
     restored = JobStore(connect(empty.redis_url.get_secret_value()))
     assert states(restored, waiting) == {JobState.QUEUED: 21}
     assert_balanced(restored)
-    named = [
-        job_id_of(key)
-        for queue in QUEUES.values()
-        for message in restored.client.lrange(queue, 0, -1)
-        for key in keys_in(json.loads(message))
-    ]
-    assert sorted(named) == sorted(waiting)
+    bulk = waiting[:-1]
+    assert messages_of(restored.client) == [waiting[-1:], bulk[:16], bulk[16:]]
 
 
 def test_a_backup_under_load_is_restored(
@@ -240,12 +259,49 @@ def test_a_restoration_that_was_cut_off_continues(
         restore(empty, tmp_path)
 
 
+@pytest.mark.parametrize("step", ["begin", "write", "note_costs", "lpush", "enqueue"])
+def test_a_restoration_that_is_killed_shows_no_job(
+    settings: Settings,
+    client: FlaskClient,
+    empty: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """Wherever it ends; the same backup can be restored then, and no other one."""
+    ids = [*upload_bulk(client, 20), upload(client)]
+    make_backup(settings, tmp_path / "one")
+    upload(client)
+    make_backup(settings, tmp_path / "two")
+    owner: type = Redis if step == "lpush" else Restoration
+    original = getattr(owner, step)
+
+    def cut_off(*arguments: Any) -> None:
+        original(*arguments)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, cut_off)
+        with pytest.raises(SystemExit):
+            restore(empty, tmp_path / "one")
+    restored = JobStore(connect(empty.redis_url.get_secret_value()))
+    assert not restored.client.exists(*keys.PENDING.values(), *QUEUES.values())
+    with pytest.raises(BackupError, match="another backup"):
+        restore(empty, tmp_path / "two")
+    restore(empty, tmp_path / "one")
+    assert states(restored, ids) == {JobState.QUEUED: 21}
+    assert messages_of(restored.client) == [ids[20:], ids[:16], ids[16:20]]
+    assert not [key for key in restored.client.scan_iter("*") if key.startswith(keys.RESTORATION)]
+    assert_balanced(restored)
+    assert create_app(empty).test_client().get("/v1/ledger").get_json()["balanced"] is True
+
+
 def test_damage_is_found_before_anything_is_written(
     settings: Settings, client: FlaskClient, jobs: JobStore, empty: Settings, tmp_path: Path
 ) -> None:
     """The sentence names the files; the rest can be restored, and its ledger balances."""
     ids = [upload(client) for _ in range(3)]
-    files = make_backup(settings, tmp_path).files(Target(str(tmp_path), make=False))
+    files = [*make_backup(settings, tmp_path).files(Target(str(tmp_path), make=False))]
     image = next(tmp_path.rglob(f"{ids[0]}.jpeg"))
     image.write_bytes(image.read_bytes()[:-1] + b"!")
     next(tmp_path.rglob(f"{ids[1]}.jpeg")).unlink()
@@ -327,9 +383,9 @@ def test_wrong_places(
 def test_a_user_with_few_rights(
     settings: Settings, client: FlaskClient, jobs: JobStore, empty: Settings, tmp_path: Path
 ) -> None:
-    """Backup, restoration and recovery need three rights besides those of the programs, as documented."""
+    """Backup, restoration and recovery need four rights besides those of the programs, as documented."""
     more = re.search(
-        r"needs `(\+scan[^`]*)` besides", (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+        r"needs `(\+scan[^`]*)`\s+besides", (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
     )
     assert more
     rules = [*acl_rules().split(), *more[1].split()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from api.backup.restore import Restorer
 from api.backup.target import Target
 from api.installation import installation_of
 from core.jobs import JobState, Outcome, Prediction
-from core.redis import keys
+from core.redis import job_index, keys
 from core.redis.feed import Cursor
 from core.redis.job_store import JobStore
 from core.redis.ledger import Counts, Ledger
@@ -25,8 +26,9 @@ from core.redis.recovered import RecoveredJobs
 from core.settings import Settings
 from core.shards import IMAGES, Shard
 from core.storage import ObjectStore
+from core.times import timestamp
 from tests.support.archive import Hours, deliver_all, new_sink
-from tests.support.images import jpeg
+from tests.support.images import encoded, jpeg
 from tests.support.servers import Server
 from tests.support.stream import assert_balanced, states, upload, upload_bulk, wait_settled
 
@@ -57,6 +59,12 @@ def recover(settings: Settings, *options: str) -> str:
     result = CliRunner().invoke(command, options, obj=lambda: settings)
     assert result.exit_code == 0, result.output
     return str(result.stdout)
+
+
+def listed(settings: Settings, **query: str) -> list[str]:
+    """Return the ids in `GET /v1/jobs`."""
+    answer = create_app(settings).test_client().get("/v1/jobs", query_string={"limit": "1000", **query})
+    return [job["id"] for job in answer.get_json()["jobs"]]
 
 
 def total(jobs: JobStore) -> Counts:
@@ -90,6 +98,7 @@ def test_every_image_settles_once(
     assert f"Recovered {len(bulk) + 23} jobs" in recover(settings)
     assert states(jobs, waiting) == {JobState.QUEUED: len(waiting)}
     assert client.post("/v1/jobs/query", json={"ids": settled}).get_json()["jobs"] == results
+    assert sorted(listed(settings)) == sorted([*bulk[8:], *waiting, direct.id])  # also of half an object
 
     start_worker()
     upload(client)
@@ -106,7 +115,41 @@ def test_every_image_settles_once(
     assert total(jobs) == sums
 
 
-@pytest.mark.parametrize("step", ["enqueue", "count", "mark"])
+def test_settled_jobs_can_be_listed_and_their_images_read(
+    settings: Settings,
+    client: FlaskClient,
+    jobs: JobStore,
+    objects: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of each format, though the images share an object; by the time of acceptance, and once each."""
+    monkeypatch.setattr(job_index, "_MAX_DELAY_MS", 0)
+    images = {"image/png": encoded(image_format="PNG"), "image/webp": encoded(image_format="WEBP")}
+    images["image/jpeg"] = jpeg()
+    parts = [(io.BytesIO(data), "name", kind) for kind, data in images.items()]
+    bulk = client.post("/v1/images/bulk", data={"i": parts}, headers={"X-Camera-Id": "belt"})
+    ids = [item["job"]["id"] for item in bulk.get_json()["items"]]
+    gone, alone = upload(client), upload(client, images["image/png"], kind="image/png")
+    objects.delete_many([job.image_key for job in jobs.read_many([gone]) if job])
+    archive(jobs, objects, [*ids, gone, alone])
+    accepted = timestamp(jobs.now_ms())
+    jobs.client.flushall()
+    for _ in range(2):
+        said = recover(settings)
+        assert "Recovered 5 jobs: 5 that the archive has as settled, and 0 images" in said
+        assert "5 are within the retention: they can be read and listed. The feed" in said
+        assert sorted(listed(settings, to=accepted)) == sorted([*ids, gone, alone])
+    assert listed(settings, state="failed") == ids[:1]
+    api = create_app(settings).test_client()
+    for kind, job_id in zip([*images, "image/png"], [*ids, alone], strict=True):
+        answer = api.get(f"/v1/jobs/{job_id}/image")
+        assert (answer.content_type, answer.data) == (kind, images[kind])
+    assert api.get(f"/v1/jobs/{gone}/image").status_code == 410
+    again = api.post(f"/v1/jobs/{ids[0]}/retry").get_json()["id"]
+    assert api.get(f"/v1/jobs/{again}/image").content_type == "image/png"
+
+
+@pytest.mark.parametrize("step", ["enqueue", "count", "list_settled", "mark"])
 def test_a_recovery_that_was_cut_off_continues(
     settings: Settings,
     client: FlaskClient,
@@ -135,6 +178,7 @@ def test_a_recovery_that_was_cut_off_continues(
     monkeypatch.undo()
     said = recover(settings)
     assert ("Earlier runs had made jobs of" in said) == (step != "count")
+    assert sorted(listed(settings)) == sorted([*settled, *waiting])
     sums = total(jobs)
     assert {name: sums[name] for name in ("received", "classified", "failed", "recovered")} == {
         "received": 41,

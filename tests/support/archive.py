@@ -20,7 +20,7 @@ class Hours:
 
     def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
-        now = jobs.now_ms()
+        now = jobs.now_ms() - 10_000  # An hour is archived when it has been over for some seconds.
         self.last = now - now % HOUR_MS - HOUR_MS
         """Beginning of the last hour that is over, ms since 1970."""
         self.entries: list[tuple[int, list[str]]] = []

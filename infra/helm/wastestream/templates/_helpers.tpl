@@ -89,6 +89,9 @@ env:
 {{- define "wastestream.mounts" -}}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+  {{- if .claim }}
+  - {name: backup, mountPath: /backup}
+  {{- end }}
   {{- if .Values.authorities.configMap }}
   - {name: authorities, mountPath: /etc/wastestream, readOnly: true}
   {{- end }}
@@ -100,7 +103,11 @@ volumeMounts:
 {{- define "wastestream.volumes" -}}
 volumes:
   - name: tmp
-    emptyDir: {medium: Memory, sizeLimit: {{ .tmp }}}
+    emptyDir: { {{- if not .disk }}medium: Memory, {{ end }}sizeLimit: {{ .tmp }}}
+  {{- if .claim }}
+  - name: backup
+    persistentVolumeClaim: {claimName: {{ .claim }}}
+  {{- end }}
   {{- if .Values.authorities.configMap }}
   - name: authorities
     configMap: {name: {{ .Values.authorities.configMap }}}
