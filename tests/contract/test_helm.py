@@ -104,9 +104,9 @@ def _chart() -> Chart:
 
 
 @cache
-def _rendered(name: str) -> list[dict[str, Any]]:
+def _rendered(name: str, release: str = "belts") -> list[dict[str, Any]]:
     """Return the resources of an installation; what YAML's anchors share is not to be changed."""
-    files = _chart().render(_INSTALLATIONS[name], name="belts", namespace="plant")
+    files = _chart().render(_INSTALLATIONS[name], name=release, namespace="plant")
     texts = [text for file, text in files.items() if not file.endswith(".txt")]
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
@@ -379,6 +379,15 @@ def test_backups_go_to_a_bucket_or_a_volume() -> None:
         keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"}
         assert variables == {"all": {"AWS_REGION"}, "keys": {"AWS_REGION", *keys}, "fixed": set()}[name]
     assert volumes["backup"]["persistentVolumeClaim"] == {"claimName": "backups"}
+
+
+def test_a_release_may_have_the_longest_name() -> None:
+    """53 characters, as Helm allows; Kubernetes allows 63 of a name, and 52 of a CronJob's."""
+    items = _rendered("all", "b" * 53)
+    names = {(item["kind"], item["metadata"]["name"]) for item in items}
+    assert len(names) == len(items)
+    assert max(len(name) for _, name in names) <= 63
+    assert max(len(name) for kind, name in names if kind == "CronJob") == 52
 
 
 @pytest.mark.parametrize(

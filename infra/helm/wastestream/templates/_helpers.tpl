@@ -1,5 +1,7 @@
 {{- define "wastestream.name" -}}
-{{- printf "%s-%s" .Release.Name .component | trunc 63 | trimSuffix "-" -}}
+{{- /* Kubernetes appends 11 characters to the name of a CronJob: 52 are left of 63. */ -}}
+{{- $room := sub (ternary 51 62 (eq .component "backup")) (len .component) | int -}}
+{{- printf "%s-%s" (.Release.Name | trunc $room | trimSuffix "-") .component -}}
 {{- end -}}
 
 {{- define "wastestream.selector" -}}
