@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer.errors import ConfigError
 
@@ -15,16 +15,6 @@ DEFAULT_PATH: Final = Path(__file__).with_name("default.toml")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A probability or a part of a whole."""
-
-
-def _rising(area: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < area[0] <= area[1]:
-        raise ValueError("area must be two rising shares above 0, such as [0.5, 1.1]")
-    return area
-
-
-Areas = Annotated[tuple[float, float], AfterValidator(_rising)]
-"""The smallest and largest share of an image's area that a crop covers."""
 
 _FULL_SIDE: Final = 128  # px, the model's input
 
@@ -80,7 +70,7 @@ class FineTuneConfig(_Section):
 class AugmentConfig(_Section):
     """Random changes of training images; explained in `default.toml`."""
 
-    area: Areas
+    area: tuple[float, float]
     aspect: float = Field(ge=1)
     rotation: float = Field(ge=0, le=180)
     vertical_flip: Share
@@ -99,17 +89,18 @@ class AugmentConfig(_Section):
 
     @model_validator(mode="after")
     def _ranges(self) -> AugmentConfig:
+        if not 0 < self.area[0] <= self.area[1]:
+            raise ValueError("area must be two rising shares above 0, such as [0.5, 1.1]")
         if not 1 <= self.jpeg_quality[0] < self.jpeg_quality[1] <= 100:  # noqa: PLR2004 - libjpeg's scale ends
             raise ValueError("jpeg_quality must be two rising numbers from 1 to 100, such as [30, 95]")
         return self
 
 
 class SettleConfig(_Section):
-    """The last epochs, at 128 px with images closer to those to come; explained in `default.toml`."""
+    """The last epochs, at 128 px with colours closer to those of the images; explained in `default.toml`."""
 
     epochs: int = Field(ge=0)
     learning_rate: float = Field(gt=0)
-    area: Areas
     hue: float = Field(ge=0, le=180)
     saturation: Share
     greyscale: Share
@@ -161,7 +152,7 @@ class TrainConfig(_Section):
         if not self.settles(epoch):
             return self.augment
         return self.augment.model_copy(
-            update=self.settle.model_dump(include={"area", "hue", "saturation", "greyscale"})
+            update=self.settle.model_dump(include={"hue", "saturation", "greyscale"})
         )
 
 

@@ -21,11 +21,10 @@ def labels(**pairs: str) -> str:
     return _labels(pairs.items())
 
 
-def family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
-    """Yield the lines of one metric."""
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    yield from [f"{name}{labelled} {value!r}" for labelled, value in samples]
+def family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> list[str]:
+    """Return the lines of one metric."""
+    lines = [f"{name}{labelled} {value!r}" for labelled, value in samples]
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *lines]
 
 
 def counted(sums: Mapping[Key, int]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 from flask import Blueprint, Response
 
@@ -30,10 +31,10 @@ def show() -> Response:
 
     Prometheus' text format. They describe the whole system, not one process: scrape one API process only.
     """
-    return Response("\n".join([*_lines(), ""]), content_type=CONTENT_TYPE)
+    return Response("\n".join([*chain.from_iterable(_families()), ""]), content_type=CONTENT_TYPE)
 
 
-def _lines() -> Iterator[str]:
+def _families() -> Iterator[list[str]]:
     deps = services()
     images = [*_images(deps)]
     deps.integrity.check(max_age=0)  # as in api.routes.ledger
@@ -47,23 +48,29 @@ def _lines() -> Iterator[str]:
     yield from _counted(deps)
 
 
-def _gauge(name: str, text: str, samples: Iterable[Sample] | float) -> Iterator[str]:
+def _gauge(name: str, text: str, samples: Iterable[Sample] | float) -> list[str]:
     return family(name, "gauge", text, [("", samples)] if isinstance(samples, int | float) else samples)
 
 
-def _images(deps: Services) -> Iterator[str]:
+def _camera(camera: str) -> str:
+    """Return the label of a camera, whose id has nothing to escape."""
+    return f'{{camera="{camera}"}}'
+
+
+def _images(deps: Services) -> Iterator[list[str]]:
     totals, balance = deps.ledger.snapshot()
     now, oldest = deps.pending.oldest()
     # By the ids, which name the rows: a job's time in the queue never falls, though clocks do.
     accepted = (accepted_ms(job_id) for job_id, _ in oldest.values() if is_job_id(job_id))
     pending = deps.row_pending.by_camera(now, min(accepted, default=now))
-    yield from family(
+    shown = [(_camera(camera), counts) for camera, counts in totals.items()]
+    yield family(
         "wastestream_images_received_total",
         "counter",
         "Images accepted.",
-        ((f'{{camera="{camera}"}}', counts["received"]) for camera, counts in totals.items()),
+        ((labelled, counts["received"]) for labelled, counts in shown),
     )
-    yield from family(
+    yield family(
         "wastestream_images_settled_total",
         "counter",
         "Jobs settled, by terminal state.",
@@ -73,23 +80,23 @@ def _images(deps: Services) -> Iterator[str]:
             for state in TERMINAL
         ),
     )
-    yield from family(
+    yield family(
         "wastestream_images_duplicate_total",
         "counter",
         "Images uploaded again under a known idempotency key; not counted as received.",
-        ((f'{{camera="{camera}"}}', counts["duplicates"]) for camera, counts in totals.items()),
+        ((labelled, counts["duplicates"]) for labelled, counts in shown),
     )
-    yield from _gauge(
+    yield _gauge(
         "wastestream_images_pending",
         "Images accepted and not settled, from a counter of its own; equals received minus settled.",
-        ((f'{{camera="{camera}"}}', pending[camera]) for camera in totals),
+        ((_camera(camera), pending[camera]) for camera in totals),
     )
-    yield from _gauge(
+    yield _gauge(
         "wastestream_ledger_balanced",
         "1 if received = classified + failed + expired + cancelled + pending, and the pending jobs exist.",
         int(balance.balanced),
     )
-    yield from _gauge(
+    yield _gauge(
         "wastestream_queue_oldest_seconds",
         "Seconds since the oldest job not settled was accepted; 0 without one.",
         (
@@ -99,73 +106,73 @@ def _images(deps: Services) -> Iterator[str]:
     )
 
 
-def _cameras(deps: Services) -> Iterator[str]:
+def _cameras(deps: Services) -> Iterator[list[str]]:
     now = time.time()
     reported = {
-        camera: (status.state(now), status.report.spooled)
+        _camera(camera): (status.state(now), status.report.spooled)
         for camera, status in deps.camera_reports.cameras().items()
         if status.report is not None
     }
-    yield from _gauge(
+    yield _gauge(
         "wastestream_camera_silent",
         "1 if a camera that a gateway reads should send and does not, or its gateway is away.",
-        ((labels(camera=camera), int(state == "silent")) for camera, (state, _) in reported.items()),
+        ((labelled, int(state == "silent")) for labelled, (state, _) in reported.items()),
     )
-    yield from _gauge(
+    yield _gauge(
         "wastestream_camera_backlog_frames",
         "Frames of a camera that wait on its gateway's disk, by its latest report.",
-        ((labels(camera=camera), spooled) for camera, (_, spooled) in reported.items()),
+        ((labelled, spooled) for labelled, (_, spooled) in reported.items()),
     )
 
 
-def _queue(deps: Services) -> Iterator[str]:
+def _queue(deps: Services) -> Iterator[list[str]]:
     queue = deps.jobs.queue()
-    yield from _gauge(
+    yield _gauge(
         "wastestream_queue_depth",
         "Jobs not settled, by lane.",
         ((labels(lane=lane), depth) for lane, depth in queue.pending.items()),
     )
-    yield from _gauge(
+    yield _gauge(
         "wastestream_lane_paused",
         "1 if workers take no jobs of the lane until it is resumed.",
         ((labels(lane=lane), int(lane in queue.paused)) for lane in queue.pending),
     )
-    yield from _gauge("wastestream_queue_limit", "Maximum of jobs not settled.", deps.settings.max_queued)
-    yield from _gauge(
+    yield _gauge("wastestream_queue_limit", "Maximum of jobs not settled.", deps.settings.max_queued)
+    yield _gauge(
         "wastestream_service_rate",
         "Jobs settled per second while jobs wait; absent while unknown.",
         [] if queue.rate is None else queue.rate,
     )
 
 
-def _workers(deps: Services) -> Iterator[str]:
+def _workers(deps: Services) -> Iterator[list[str]]:
     reports = deps.workers.reports()
-    yield from _gauge("wastestream_workers", "Workers alive.", len(reports))
-    yield from _gauge(
+    yield _gauge("wastestream_workers", "Workers alive.", len(reports))
+    yield _gauge(
         "wastestream_workers_running",
         "Workers alive, by engine (float, int8 or tensorflow) and model id.",
         ((labels(**model._asdict()), count) for model, count in sorted(running_models(reports).items())),
     )
 
 
-def _waiting(deps: Services) -> Iterator[str]:
-    yield from _gauge("wastestream_event_streams", "Event streams open.", deps.streams.total())
-    yield from _gauge("wastestream_waiting_requests", "Requests that wait for jobs.", deps.waiting.total())
+def _waiting(deps: Services) -> Iterator[list[str]]:
+    yield _gauge("wastestream_event_streams", "Event streams open.", deps.streams.total())
+    yield _gauge("wastestream_waiting_requests", "Requests that wait for jobs.", deps.waiting.total())
 
 
-def _sinks(deps: Services) -> Iterator[str]:
+def _sinks(deps: Services) -> Iterator[list[str]]:
     states = deps.sinks.states()
-    yield from _gauge(
+    yield _gauge(
         "wastestream_sink_behind_seconds",
         "Seconds since the oldest undelivered result of a sink was due; 0 without one.",
         ((labels(sink=state.name), state.behind) for state in states),
     )
-    yield from _gauge(
+    yield _gauge(
         "wastestream_sink_failing",
         "1 if the last attempt of a sink failed.",
         ((labels(sink=state.name), int(state.error != "")) for state in states),
     )
-    yield from family(
+    yield family(
         "wastestream_sink_gaps_total",
         "counter",
         "Times that results expired before a sink read them.",
@@ -173,19 +180,19 @@ def _sinks(deps: Services) -> Iterator[str]:
     )
 
 
-def _redis(deps: Services) -> Iterator[str]:
+def _redis(deps: Services) -> Iterator[list[str]]:
     used, limit = deps.metrics.memory()
-    yield from _gauge("wastestream_redis_memory_bytes", "Memory that Redis uses.", used)
-    yield from _gauge("wastestream_redis_memory_limit_bytes", "Redis' maxmemory; 0 without a limit.", limit)
+    yield _gauge("wastestream_redis_memory_bytes", "Memory that Redis uses.", used)
+    yield _gauge("wastestream_redis_memory_limit_bytes", "Redis' maxmemory; 0 without a limit.", limit)
 
 
-def _counted(deps: Services) -> Iterator[str]:
+def _counted(deps: Services) -> Iterator[list[str]]:
     with suppress(RedisUnavailableError):  # This process' own counts, for which the next report would do.
         deps.reporter.report()
     sums, swept_ms = deps.metrics.read()
-    yield from _gauge(
+    yield _gauge(
         "wastestream_retention_swept_timestamp_seconds",
         "When the last retention sweep ended, seconds since 1970; absent before the first.",
         [] if swept_ms is None else swept_ms / 1000,
     )
-    yield from counted(sums)
+    yield [*counted(sums)]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import redis
 
@@ -64,6 +64,9 @@ class About:
     site: str = ""
     expected_fps: float | None = None
     schedule: Schedule | None = None
+
+
+_NOTHING: Final = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ class CameraReports:
         with translated(), self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.CAMERAS_ABOUT)
             pipe.hgetall(keys.CAMERA_REPORTS)
-            about, reports = pipe.execute()
+            about, reports = map(_parsed, pipe.execute())
         return {
             camera: CameraStatus(_about(about.get(camera)), _report(reports.get(camera)))
             for camera in about.keys() | reports.keys()
@@ -217,21 +220,27 @@ def now_ms() -> int:
     return round(time.time() * 1000)
 
 
-def _about(record: str | None) -> About:
-    if record is None:
-        return About()
-    members = json.loads(record)
-    schedule = members.pop("schedule")
+def _parsed(records: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the JSON objects of records; parsed at once, which takes half of the time."""
+    return dict(zip(records, json.loads(f"[{','.join(records.values())}]"), strict=True))
+
+
+def _about(members: dict[str, Any] | None) -> About:
+    if members is None:
+        return _NOTHING
+    schedule = members["schedule"]
     return About(
-        **members,
-        schedule=None
-        if schedule is None
-        else Schedule(tuple(schedule["days"]), schedule["begin"], schedule["end"]),
+        **members
+        | {
+            "schedule": None
+            if schedule is None
+            else Schedule(tuple(schedule["days"]), schedule["begin"], schedule["end"])
+        }
     )
 
 
-def _report(record: str | None) -> Report | None:
-    return None if record is None else Report(**json.loads(record))
+def _report(members: dict[str, Any] | None) -> Report | None:
+    return None if members is None else Report(**members)
 
 
 def _counts(record: str) -> dict[str, int]:
