@@ -149,7 +149,11 @@ class CameraReport(Input):
     spooled: Annotated[_Count, Field(description="Frames that wait.", examples=[0])]
     ended: Annotated[
         bool,
-        Field(description="Whether the whole file that stands for the camera is read.", examples=[False]),
+        Field(
+            description="Whether the whole file that stands for the camera is read.",
+            strict=True,
+            examples=[False],
+        ),
     ] = False
     hours: Annotated[
         list[HourCounts],

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 from click import Context
-from helm_python.chart import Chart, lint
+from helm_python.chart import lint
 from helm_python.errors import HelmError
 
 from api.app import create_app
@@ -20,69 +18,24 @@ from api.backup.__main__ import main
 from api.schemas.probes import Readiness
 from api.server.gunicorn_worker import GRACEFUL_TIMEOUT
 from core.settings import PREFIX, Settings
+from tests.support.charts import (
+    ALL,
+    CHART,
+    FOUR,
+    INSTALLATIONS,
+    chart,
+    containers,
+    of_kind,
+    ours,
+    pods,
+    rendered,
+)
 from tests.support.servers import REPOSITORY
 from worker.app import _EXIT_SECONDS
 from worker.batching import STOP_SECONDS
 
-_CHART = REPOSITORY / "infra" / "helm" / "wastestream"
 _VERSIONS = ("1.30", "1.34", "1.37")
 """The oldest Kubernetes that the chart is for, and two newer ones."""
-
-_FOUR: dict[str, Any] = {
-    "image": {"registry": "registry.example.com/belts"},
-    "secret": "wastestream",
-    "adminKeySha256": "ab" * 32,
-    "s3": {"endpoint": "https://s3.example.com"},
-}
-"""The values that an installation needs."""
-
-_ALL: dict[str, Any] = {
-    **_FOUR,
-    "image": {"registry": "registry.example.com/belts", "tag": "1", "pullSecrets": ["registry"]},
-    "redis": {"sentinels": "a:26379,b:26379", "replicas": 1, "ports": [6379, 26379]},
-    "s3": {
-        "endpoint": "https://s3.example.com:9000",
-        "credentials": "aws",
-        "addressing": "virtual",
-        "prefix": "sites/north",
-        "publicEndpoint": "https://s3.example.com",
-    },
-    "authorities": {"configMap": "authorities", "s3": True},
-    "clientCertificate": {"secret": "certificate"},
-    "mqtt": {"enabled": True},
-    "settings": {"MAX_QUEUED": "500000", "OTLP_ENDPOINT": "http://collector.watch:4318"},
-    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/belts"}},
-    "api": {
-        "ingress": {
-            "enabled": True,
-            "className": "nginx",
-            "host": "belts.example.com",
-            "tlsSecret": "tls",
-            "annotations": {"a": "b"},
-        }
-    },
-    "worker": {"autoscaling": {"enabled": True}},
-    "backup": {
-        "schedule": "15 3 * * *",
-        "timeZone": "Europe/Berlin",
-        "target": "s3://belts-backup/plant",
-        "credentials": "aws",
-    },
-    "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
-    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
-}
-_FIXED: dict[str, Any] = {
-    **_FOUR,
-    "api": {"autoscaling": {"enabled": False}},
-    "backup": {"schedule": "@daily", "claim": "backups"},
-    "networkPolicy": {"enabled": False},
-}
-_KEYS: dict[str, Any] = {
-    **_FOUR,
-    "backup": {"schedule": "@daily", "target": "s3://belts-backup", "endpoint": "http://other:9001"},
-}
-_TRIAL: dict[str, Any] = {**_FOUR, "s3": {}, "trial": {"enabled": True}}
-_INSTALLATIONS = {"four values": _FOUR, "all": _ALL, "fixed": _FIXED, "keys": _KEYS, "trial": _TRIAL}
 
 _OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PrometheusRule"}
 """Kinds of KEDA and the Prometheus operator, which Kubernetes has no schema of."""
@@ -95,51 +48,13 @@ _MANAGED = {
 }
 """Settings that other values decide, or that make no sense in a cluster: its disk, temporary keys."""
 
-each_installation = pytest.mark.parametrize("name", _INSTALLATIONS)
-
-
-@cache
-def _chart() -> Chart:
-    return Chart.load(_CHART)
-
-
-@cache
-def _rendered(name: str, release: str = "belts") -> list[dict[str, Any]]:
-    """Return the resources of an installation; what YAML's anchors share is not to be changed."""
-    files = _chart().render(_INSTALLATIONS[name], name=release, namespace="plant")
-    texts = [text for file, text in files.items() if not file.endswith(".txt")]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
-
-
-def _of_kind(name: str, kind: str) -> dict[str, dict[str, Any]]:
-    return {item["metadata"]["name"]: item for item in _rendered(name) if item["kind"] == kind}
-
-
-def _pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name and pod of each workload."""
-    for kind in ("Deployment", "StatefulSet"):
-        for workload, item in _of_kind(name, kind).items():
-            yield workload, item["spec"]["template"]["spec"]
-    for workload, item in _of_kind(name, "CronJob").items():
-        yield workload, item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-
-
-def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*pod.get("initContainers", []), *pod["containers"]]
-
-
-def _ours(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield workload and container of our programs."""
-    for workload, pod in _pods(name):
-        for container in _containers(pod):
-            if "/wastestream-" in container["image"]:
-                yield workload, container
+each_installation = pytest.mark.parametrize("name", INSTALLATIONS)
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
 def test_every_resource_is_valid(version: str) -> None:
     """Strictly: a misspelt member would be ignored by the cluster."""
-    different = {json.dumps(item): item for name in _INSTALLATIONS for item in _rendered(name)}
+    different = {json.dumps(item): item for name in INSTALLATIONS for item in rendered(name)}
     for item in different.values():
         if item["kind"] not in _OF_OPERATORS:
             kubernetes_validate.validate(item, version, strict=True)
@@ -147,10 +62,10 @@ def test_every_resource_is_valid(version: str) -> None:
 
 def test_helm_finds_nothing_to_correct() -> None:
     """Not even with its strict checks; and resources have different names."""
-    report = lint(_CHART, _FOUR, strict=True)
+    report = lint(CHART, FOUR, strict=True)
     assert [message for message in report["messages"] if message["severity"] > 1] == []
-    for name in _INSTALLATIONS:
-        names = [(item["kind"], item["metadata"]["name"]) for item in _rendered(name)]
+    for name in INSTALLATIONS:
+        names = [(item["kind"], item["metadata"]["name"]) for item in rendered(name)]
         assert len(names) == len(set(names))
         assert not [kind for kind, _ in names if kind == "Secret"]  # by reference only
 
@@ -166,9 +81,9 @@ def test_helm_finds_nothing_to_correct() -> None:
 )
 def test_a_missing_value_is_named(missing: str, words: str) -> None:
     """And nothing else is needed."""
-    values = {name: value for name, value in _FOUR.items() if name != missing}
+    values = {name: value for name, value in FOUR.items() if name != missing}
     with pytest.raises(HelmError, match=words):
-        _chart().render(values, name="belts")
+        chart().render(values, name="belts")
 
 
 @pytest.mark.parametrize(
@@ -184,26 +99,26 @@ def test_a_missing_value_is_named(missing: str, words: str) -> None:
 def test_a_value_that_does_not_exist_is_rejected(wrong: dict[str, Any]) -> None:
     """By the chart's schema, before anything is installed."""
     with pytest.raises(HelmError):
-        _chart().validate_schema({**_FOUR, **wrong})
+        chart().validate_schema({**FOUR, **wrong})
 
 
 def test_every_setting_can_be_set() -> None:
     """By a value of its own or in `settings`, and by one of them only."""
-    schema = json.loads((_CHART / "values.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     names = schema["properties"]["settings"]["propertyNames"]["enum"]
     assert {name.lower() for name in names} == set(Settings.model_fields) - _MANAGED
-    defaults = yaml.safe_load((_CHART / "values.yaml").read_text(encoding="utf-8"))
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     assert set(schema["properties"]) - {"global"} == set(defaults)
-    readme = (_CHART / "README.md").read_text(encoding="utf-8")
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
     assert [value for value in defaults if f"`{value}" not in readme] == []
 
 
 @each_installation
 def test_programs_get_valid_settings(name: str) -> None:
     """Each variable is a setting; Secrets have the documented keys."""
-    readme = (_CHART / "README.md").read_text(encoding="utf-8")
-    (settings,) = (item for key, item in _of_kind(name, "ConfigMap").items() if key == "belts-settings")
-    for _, container in _ours(name):
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    (settings,) = (item for key, item in of_kind(name, "ConfigMap").items() if key == "belts-settings")
+    for _, container in ours(name):
         assert container["envFrom"] == [{"configMapRef": {"name": "belts-settings"}}]
         values = dict(settings["data"])
         for variable in container["env"]:
@@ -218,7 +133,7 @@ def test_programs_get_valid_settings(name: str) -> None:
         by_field |= {"redis_url": "redis://belts" if name == "all" else "redis://redis/0", "mqtt_url": ""}
         by_field.pop("s3_ca_file", None)  # a file of the pod
         Settings.model_validate(by_field)
-    public = _FOUR["adminKeySha256"]
+    public = FOUR["adminKeySha256"]
     assert settings["data"]["WASTESTREAM_ADMIN_KEY_SHA256"] == public
 
 
@@ -227,7 +142,7 @@ def test_commands_ports_and_probes_are_those_of_the_code(name: str) -> None:
     """Modules are in the image that runs them; the paths are routes."""
     routes = {rule.rule for rule in create_app(Settings()).url_map.iter_rules()}
     commands = {}
-    for workload, container in _ours(name):
+    for workload, container in ours(name):
         python, option, module, *_ = container["command"]
         commands[f"{workload}/{container['name']}"] = module
         image = container["image"].partition("/wastestream-")[2].partition(":")[0]
@@ -249,10 +164,10 @@ def test_commands_ports_and_probes_are_those_of_the_code(name: str) -> None:
         "belts-worker/worker": "worker",
         "belts-sinks/sinks": "worker.sinks",
     }
-    port = _of_kind(name, "ConfigMap")["belts-settings"]["data"]["WASTESTREAM_PORT"]
-    (api,) = _of_kind(name, "Deployment")["belts-api"]["spec"]["template"]["spec"]["containers"]
+    port = of_kind(name, "ConfigMap")["belts-settings"]["data"]["WASTESTREAM_PORT"]
+    (api,) = of_kind(name, "Deployment")["belts-api"]["spec"]["template"]["spec"]["containers"]
     assert api["ports"] == [{"name": "http", "containerPort": int(port)}]
-    (served,) = _of_kind(name, "Service")["belts-api"]["spec"]["ports"]
+    (served,) = of_kind(name, "Service")["belts-api"]["spec"]["ports"]
     assert served["targetPort"] == "http"
 
 
@@ -260,7 +175,7 @@ def test_programs_have_the_time_that_they_need_to_end() -> None:
     """More than the code takes, so that nobody is killed at work."""
     grace = {
         workload: pod["terminationGracePeriodSeconds"]
-        for workload, pod in _pods("all")
+        for workload, pod in pods("all")
         if workload != "belts-backup"  # which may be cut off
     }
     assert grace["belts-api"] > GRACEFUL_TIMEOUT + 5  # seconds of preStop
@@ -271,11 +186,11 @@ def test_programs_have_the_time_that_they_need_to_end() -> None:
 @each_installation
 def test_pods_are_restricted(name: str) -> None:
     """As the Pod Security Standard of this name wants it; and nobody writes to the root file system."""
-    for workload, pod in _pods(name):
+    for workload, pod in pods(name):
         assert pod["securityContext"]["runAsNonRoot"] is True, workload
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
-        for container in _containers(pod):
+        for container in containers(pod):
             security = container["securityContext"]
             assert security["allowPrivilegeEscalation"] is False
             assert security["capabilities"] == {"drop": ["ALL"]}
@@ -292,52 +207,52 @@ def test_selectors_meet_their_pods() -> None:
         labels = {
             workload: item["spec"]["template"]["metadata"]["labels"]
             for kind in ("Deployment", "StatefulSet")
-            for workload, item in _of_kind(name, kind).items()
+            for workload, item in of_kind(name, kind).items()
         }
-        for workload, item in _of_kind(name, "CronJob").items():
+        for workload, item in of_kind(name, "CronJob").items():
             labels[workload] = item["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
         for kind, path in (
             ("Service", ["selector"]),
             ("PodDisruptionBudget", ["selector", "matchLabels"]),
             ("NetworkPolicy", ["podSelector", "matchLabels"]),
         ):
-            for workload, item in _of_kind(name, kind).items():
+            for workload, item in of_kind(name, kind).items():
                 selector = item["spec"]
                 for member in path:
                     selector = selector[member]
                 met = [pod for pod, own in labels.items() if selector.items() <= own.items()]
                 assert met == [workload], kind
-    (scaler,) = _of_kind("all", "HorizontalPodAutoscaler").values()
+    (scaler,) = of_kind("all", "HorizontalPodAutoscaler").values()
     assert scaler["spec"]["scaleTargetRef"]["name"] == "belts-api"
-    service = _of_kind("all", "Service")["belts-api"]["metadata"]["labels"]
-    (monitor,) = _of_kind("all", "ServiceMonitor").values()
+    service = of_kind("all", "Service")["belts-api"]["metadata"]["labels"]
+    (monitor,) = of_kind("all", "ServiceMonitor").values()
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service.items()
 
 
 def test_workers_scale_by_what_the_api_answers() -> None:
     """From none; the numbers are members of `/readyz`, for a key that may read them."""
-    (scaled,) = _of_kind("all", "ScaledObject").values()
+    (scaled,) = of_kind("all", "ScaledObject").values()
     assert scaled["spec"]["scaleTargetRef"] == {"name": "belts-worker"}
     assert scaled["spec"]["minReplicaCount"] == 0
     triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
     assert {trigger["valueLocation"] for trigger in triggers} == {"pending", "oldest_seconds"}
     assert {trigger["valueLocation"] for trigger in triggers} <= set(Readiness.model_fields)
     assert {trigger["url"] for trigger in triggers} == {"http://belts-api.plant:80/readyz"}
-    (access,) = _of_kind("all", "TriggerAuthentication").values()
+    (access,) = of_kind("all", "TriggerAuthentication").values()
     assert access["spec"]["secretTargetRef"] == [
         {"parameter": "token", "name": "wastestream", "key": "metrics-key"}
     ]
-    assert "replicas" not in _of_kind("all", "Deployment")["belts-worker"]["spec"]
-    assert _of_kind("four values", "Deployment")["belts-worker"]["spec"]["replicas"] == 2
+    assert "replicas" not in of_kind("all", "Deployment")["belts-worker"]["spec"]
+    assert of_kind("four values", "Deployment")["belts-worker"]["spec"]["replicas"] == 2
 
 
 def test_rules_and_dashboard_are_the_repositorys() -> None:
     """Word by word, with the labels by which Prometheus finds them."""
-    (rule,) = _of_kind("all", "PrometheusRule").values()
+    (rule,) = of_kind("all", "PrometheusRule").values()
     own = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
     assert rule["spec"] == own
     assert rule["metadata"]["labels"]["release"] == "prometheus"
-    shown = _of_kind("all", "ConfigMap")["belts-dashboard"]["data"]["wastestream.json"]
+    shown = of_kind("all", "ConfigMap")["belts-dashboard"]["data"]["wastestream.json"]
     dashboard = (REPOSITORY / "infra" / "grafana" / "dashboard.json").read_text(encoding="utf-8")
     assert json.loads(shown) == json.loads(dashboard)
 
@@ -346,7 +261,7 @@ def test_pods_may_reach_what_they_need() -> None:
     """DNS, Redis, storage, a collector of traces; and with roles the services that give credentials."""
 
     def ports(name: str, component: str) -> set[int]:
-        policy = _of_kind(name, "NetworkPolicy")[f"belts-{component}"]
+        policy = of_kind(name, "NetworkPolicy")[f"belts-{component}"]
         return {port["port"] for rule in policy["spec"]["egress"] for port in rule.get("ports", [])}
 
     assert ports("four values", "worker") == {53, 6379, 443}
@@ -354,20 +269,20 @@ def test_pods_may_reach_what_they_need() -> None:
     assert ports("trial", "api") == {53, 6379, 8333}
     assert ports("all", "backup") == {53, 6379, 26379, 9000, 4318, 443, 80}
     assert ports("keys", "backup") == {53, 6379, 443, 9001}
-    assert "belts-backup" not in _of_kind("four values", "NetworkPolicy")
-    assert "ingress" not in _of_kind("all", "NetworkPolicy")["belts-worker"]["spec"]
-    assert _of_kind("fixed", "NetworkPolicy") == {}
+    assert "belts-backup" not in of_kind("four values", "NetworkPolicy")
+    assert "ingress" not in of_kind("all", "NetworkPolicy")["belts-worker"]["spec"]
+    assert of_kind("fixed", "NetworkPolicy") == {}
 
 
 def test_backups_go_to_a_bucket_or_a_volume() -> None:
     """As `backup` takes the place; with the credentials of that bucket, and room on disk for its lists."""
-    assert _of_kind("four values", "CronJob") == {}
+    assert of_kind("four values", "CronJob") == {}
     for name, place in (
         ("all", "s3://belts-backup/plant"),
         ("keys", "s3://belts-backup"),
         ("fixed", "/backup"),
     ):
-        ((_, pod),) = [item for item in _pods(name) if item[0] == "belts-backup"]
+        ((_, pod),) = [item for item in pods(name) if item[0] == "belts-backup"]
         (container,) = pod["containers"]
         assert container["command"][2:] == ["api.backup", "create", place]
         assert main.get_command(Context(main), "create") is not None
@@ -383,7 +298,7 @@ def test_backups_go_to_a_bucket_or_a_volume() -> None:
 
 def test_a_release_may_have_the_longest_name() -> None:
     """53 characters, as Helm allows; Kubernetes allows 63 of a name, and 52 of a CronJob's."""
-    items = _rendered("all", "b" * 53)
+    items = rendered("all", "b" * 53)
     names = {(item["kind"], item["metadata"]["name"]) for item in items}
     assert len(names) == len(items)
     assert max(len(name) for _, name in names) <= 63
@@ -402,16 +317,16 @@ def test_a_release_may_have_the_longest_name() -> None:
 def test_a_backup_to_nowhere_is_rejected(backup: dict[str, Any], words: str) -> None:
     """When the chart is rendered, not at night."""
     with pytest.raises(HelmError, match=words):
-        _chart().render({**_ALL, "backup": {"schedule": "@daily", **backup}}, name="belts", namespace="plant")
+        chart().render({**ALL, "backup": {"schedule": "@daily", **backup}}, name="belts", namespace="plant")
 
 
 def test_a_trial_has_the_servers_of_compose() -> None:
     """The same images and programs."""
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-    for name, item in _of_kind("trial", "StatefulSet").items():
+    for name, item in of_kind("trial", "StatefulSet").items():
         service = name.removeprefix("belts-")
         (container,) = item["spec"]["template"]["spec"]["containers"]
         assert container["image"] == compose[service]["image"]
-        script = _of_kind("trial", "ConfigMap")[name]["data"][f"{service}.sh"]
+        script = of_kind("trial", "ConfigMap")[name]["data"][f"{service}.sh"]
         own = (REPOSITORY / "infra" / "docker" / f"{service}.sh").read_text(encoding="utf-8")
         assert script.strip() == own.strip()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,14 @@ from redis import Redis
 from api.app import create_app
 from api.backup.command import backup as backup_command
 from api.backup.command import restore as restore_command
-from api.backup.create import Backup
 from api.backup.manifest import MANIFEST, Manifest
 from api.backup.recover import Recovery
-from api.backup.restore import Restorer
 from api.backup.target import Target
 from core.bucket import ensure_bucket
 from core.errors import BackupError, StorageUnavailableError
 from core.ids import new_job_id
 from core.jobs import Job, JobState, Outcome, Prediction
-from core.messages import QUEUES, Envelope, keys_in, make_app
+from core.messages import QUEUES, Envelope, make_app
 from core.redis import keys
 from core.redis import restoration as restorations
 from core.redis import snapshot as snapshots
@@ -40,19 +36,12 @@ from core.redis.snapshot import Entry, Snapshot
 from core.redis.webhooks import WebhookStore
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
-from core.shards import job_id_of
 from core.storage import ObjectStore
+from tests.support.backups import contents, database, lossless, make_backup, messages_of, restore
 from tests.support.servers import REPOSITORY, Server, wait_until
 from tests.support.stream import assert_balanced, states, upload, upload_bulk, uploading, wait_settled
 
 SEEN = Prediction("biodegradable", 0.9, review=True)
-
-
-def database(settings: Settings, number: int) -> Settings:
-    """The same servers with another database of Redis, and a bucket that does not exist."""
-    url = settings.redis_url.get_secret_value().removesuffix("/0")
-    bucket = f"restored-{uuid.uuid4().hex}"
-    return settings.model_copy(update={"redis_url": SecretStr(f"{url}/{number}"), "s3_bucket": bucket})
 
 
 @pytest.fixture
@@ -61,50 +50,10 @@ def empty(settings: Settings) -> Settings:
     return database(settings, 1)
 
 
-def lossless(settings: Settings) -> Redis:
-    """A client for snapshots."""
-    return connect(settings.redis_url.get_secret_value(), lossless=True)
-
-
-def make_backup(settings: Settings, place: Path | str) -> Manifest:
-    """Back up; the lines for the operator are not looked at."""
-    return Backup(settings, Target(str(place), make=True), lambda _: None).run()
-
-
-def restore(settings: Settings, place: Path | str, *, skip_damaged: bool = False) -> Manifest:
-    """Restore as `make_backup`."""
-    return Restorer(settings, Target(str(place), make=False), lambda _: None).run(skip_damaged=skip_damaged)
-
-
-def contents(client: Redis) -> dict[str, Any]:
-    """What Redis holds of an installation, without what is about processes and messages."""
-    read: dict[str, Callable[[str], Any]] = {
-        "hash": client.hgetall,
-        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        "stream": client.xrange,
-        "string": client.get,
-    }
-    left_out = {keys.INSTALLATION, keys.RECOVERY, keys.WITHDRAWN, keys.PING}
-    return {
-        key: read[str(client.type(key))](key)
-        for key in sorted(client.scan_iter(f"{keys.PREFIX}*"))
-        if key not in left_out and not keys.is_passing(key)
-    }
-
-
 def settle(jobs: JobStore, ids: list[str]) -> None:
     """Classify jobs, but the first one, which fails."""
     failed = Outcome(ids[0], JobState.FAILED, error="No image.")
     jobs.settle([failed, *(Outcome(job_id, JobState.CLASSIFIED, SEEN) for job_id in ids[1:])], "model")
-
-
-def messages_of(client: Redis) -> list[list[str]]:
-    """Return the ids in each message, by queue, the next one first."""
-    return [
-        [job_id_of(key) for key in keys_in(json.loads(message))]
-        for queue in QUEUES.values()
-        for message in reversed(client.lrange(queue, 0, -1))
-    ]
 
 
 def test_a_snapshot_is_of_one_moment(
