@@ -101,9 +101,8 @@ def test_every_image_settles_once(
     assert sorted(listed(settings)) == sorted([*bulk[8:], *waiting, direct.id])  # also of half an object
 
     start_worker()
-    upload(client)
-    counted = wait_settled(jobs, [*waiting, direct.id], 90)
-    assert counted == {JobState.CLASSIFIED: len(waiting), JobState.FAILED: 1}
+    counted = wait_settled(jobs, [*waiting, direct.id, upload(client)], 90)
+    assert counted == {JobState.CLASSIFIED: len(waiting) + 1, JobState.FAILED: 1}
     sums = total(jobs)
     assert (sums["received"], sums["recovered"], sums["failed"]) == (45, 44, 2)
     job = jobs.read(direct.id)
