@@ -63,12 +63,11 @@ def _images(deps: Services) -> Iterator[list[str]]:
     # By the ids, which name the rows: a job's time in the queue never falls, though clocks do.
     accepted = (accepted_ms(job_id) for job_id, _ in oldest.values() if is_job_id(job_id))
     pending = deps.row_pending.by_camera(now, min(accepted, default=now))
-    shown = [(_camera(camera), counts) for camera, counts in totals.items()]
     yield family(
         "wastestream_images_received_total",
         "counter",
         "Images accepted.",
-        ((labelled, counts["received"]) for labelled, counts in shown),
+        ((_camera(camera), counts["received"]) for camera, counts in totals.items()),
     )
     yield family(
         "wastestream_images_settled_total",
@@ -84,7 +83,7 @@ def _images(deps: Services) -> Iterator[list[str]]:
         "wastestream_images_duplicate_total",
         "counter",
         "Images uploaded again under a known idempotency key; not counted as received.",
-        ((labelled, counts["duplicates"]) for labelled, counts in shown),
+        ((_camera(camera), counts["duplicates"]) for camera, counts in totals.items()),
     )
     yield _gauge(
         "wastestream_images_pending",

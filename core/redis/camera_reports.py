@@ -228,14 +228,12 @@ def _parsed(records: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 def _about(members: dict[str, Any] | None) -> About:
     if members is None:
         return _NOTHING
-    schedule = members["schedule"]
+    schedule = members.pop("schedule")
     return About(
-        **members
-        | {
-            "schedule": None
-            if schedule is None
-            else Schedule(tuple(schedule["days"]), schedule["begin"], schedule["end"])
-        }
+        **members,
+        schedule=None
+        if schedule is None
+        else Schedule(tuple(schedule["days"]), schedule["begin"], schedule["end"]),
     )
 
 
