@@ -138,7 +138,7 @@ def _cameras() -> dict[str, CameraOutput]:
         camera: CameraOutput.of(
             camera,
             reported.get(camera, _UNKNOWN),
-            totals[camera]["received"] if camera in totals else 0,
+            totals[camera].received if camera in totals else 0,
             now,
         )
         for camera in reported.keys() | totals.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import redis
 
@@ -44,6 +44,17 @@ class Counts:
     def balanced(self) -> bool:
         """Whether every image received is in exactly one state. `pending` is counted, not derived."""
         return self.owed == self["pending"]
+
+
+class Totals(NamedTuple):
+    """A camera's counts over all hours; a tuple, since each scrape makes a thousand of them."""
+
+    received: int
+    classified: int
+    failed: int
+    expired: int
+    cancelled: int
+    duplicates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +133,16 @@ class Ledger:
                 hour, _, camera = name.partition(":")
                 yield LedgerRow(hour, camera, counts)
 
-    def snapshot(self) -> tuple[dict[str, Counts], Balance]:
-        """Return each camera's counts over all hours (`TOTALS`), and their balance, of one moment."""
+    def snapshot(self) -> tuple[dict[str, Totals], Balance]:
+        """Return each camera's counts over all hours, and their balance, of one moment."""
         with translated():
-            waiting, *answers = self._snapshot([keys.CAMERAS, *keys.PENDING.values()], TOTALS)
-        width = len(TOTALS)
+            waiting, *answers = self._snapshot([keys.CAMERAS, *keys.PENDING.values()], Totals._fields)
+        step = 1 + len(Totals._fields)
         cameras = {
-            answers[at]: Counts(dict(zip(TOTALS, answers[at + 1 : at + 1 + width], strict=True)))
-            for at in range(width, len(answers), 1 + width)
+            answers[at]: Totals._make(answers[at + 1 : at + step]) for at in range(0, len(answers), step)
         }
-        return cameras, Balance(Counts(dict(zip(TOTALS, answers[:width], strict=True))), waiting)
+        sums = map(sum, zip(*cameras.values(), strict=True))
+        return cameras, Balance(Counts(dict(zip(Totals._fields, sums, strict=False))), waiting)
 
     def cameras(self) -> list[Camera]:
         """Return every camera, by the time of its latest image, the latest first."""

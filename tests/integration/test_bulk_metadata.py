@@ -62,12 +62,12 @@ def assert_rejected(response: TestResponse, status: int, says: str) -> None:
 
 def received(jobs: JobStore) -> dict[str, int]:
     """How many images of each camera were received."""
-    return {camera: counts["received"] for camera, counts in Ledger(jobs.client).snapshot()[0].items()}
+    return {camera: totals.received for camera, totals in Ledger(jobs.client).snapshot()[0].items()}
 
 
 def duplicates(jobs: JobStore) -> dict[str, int]:
     """How many images of each camera were sent again."""
-    return {camera: counts["duplicates"] for camera, counts in Ledger(jobs.client).snapshot()[0].items()}
+    return {camera: totals.duplicates for camera, totals in Ledger(jobs.client).snapshot()[0].items()}
 
 
 def test_one_call_has_frames_of_several_cameras_and_hours(

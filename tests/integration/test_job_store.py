@@ -175,7 +175,7 @@ def test_a_call_of_several_cameras_and_hours_has_a_row_for_each(jobs: JobStore) 
     other = Idempotency("k0", "other bytes", cameras=["belt-0"])
     conflict, free = jobs.admit([other, Idempotency("free", "d", cameras=["belt-0"])], "bulk", 2)
     assert (type(conflict), free) == (IdempotencyConflictError, None)
-    totals = {camera: counts["duplicates"] for camera, counts in Ledger(jobs.client).snapshot()[0].items()}
+    totals = {camera: totals.duplicates for camera, totals in Ledger(jobs.client).snapshot()[0].items()}
     assert totals == {"belt-0": 2, "belt-1": 1, "belt-2": 1}
 
 
