@@ -138,7 +138,7 @@ def again(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFact
     """A model folder of the same run without a break, whose 8-bit model may not differ at all."""
     root = tmp_path_factory.mktemp("again")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
+        patch.setattr("trainer.compare.MIN_AGREEMENT", 1.1)
         result = CliRunner().invoke(train, train_arguments(data, weights, root, "again"))
     assert result.exit_code == 0, result.output
     assert "the 8-bit model is left out" in result.output
@@ -370,21 +370,44 @@ def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path
 def test_a_place_calibrates_the_model_for_itself(
     trained: Path, data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--calibrate` writes a model that a worker takes, with the same weights; few images are rejected."""
+    """`--calibrate` writes a model that a worker takes, with the same weights; few images are rejected.
+
+    Its version tells calibrations apart, and manifest and card say nothing that held for the old one only.
+    """
     options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
     options += ["--calibrate", str(tmp_path / "mine")]
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 1
     assert "are too few for a calibration; label at least 50" in result.output
     assert not (tmp_path / "mine").exists()
-    monkeypatch.setattr("trainer.evaluate.MIN_CALIBRATION", 5)
+    monkeypatch.setattr("trainer.recalibrate.MIN_IMAGES", 5)
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 0, result.output
     mine, before = load_manifest(tmp_path / "mine"), load_manifest(trained)
-    assert mine.version == f"{before.version}-calibrated"
+    assert re.fullmatch(rf"{before.version}-calibrated-[0-9a-f]{{8}}", mine.version)
     assert mine.files == before.files
-    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.threshold > 0
-    assert mine.training["calibrated_on"] == {"sources": ["test"], "images": 25}
+    assert before.int8 is not None
+    assert mine.int8 is not None
+    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.threshold == mine.int8.threshold
+    about = mine.training["calibrated_on"]
+    assert (about["images"], about["sources"], about["counts"]) == (25, {"test": 25}, {"O": 13, "R": 12})
+    assert about["version_before"] == before.version
+    # Figures of other images belong to the old calibration; those before it are what `evaluate` measured.
+    assert set(mine.metrics) == set(mine.int8.metrics) == {"calibration"}
+    assert mine.training["source_left_out"] == {}
+    measured = before.model_dump(mode="json")
+    assert about["metrics_before"]["float"] == measured["metrics"]["test"]
+    assert about["metrics_before"]["int8"] == measured["int8"]["metrics"]["test"]
+    card = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
+    assert "chosen on 25 labelled images of a place of use (13 biodegradable, 12 non_biodegradable;" in card
+    assert "| before, 25 images | after calibration, 25 images |" in card
+    assert "figures after it are flattering" in card
+    assert "kinds of objects not trained on" not in card
+    assert f"labels {100 * mine.int8.agreement:.2f} % of the calibration images alike" in card
+    assert f"calibrated model {mine.version}" in result.stderr
+    assert "float, before: temperature" in result.stderr
+    assert "int8, after: temperature" in result.stderr
+    assert "figures after it are flattering" in result.stderr
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 1
     assert "mine exists and is not empty" in result.output
