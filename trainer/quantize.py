@@ -69,8 +69,8 @@ def add_int8(
     """Calibrate the 8-bit model of a folder and compare it with the float one; the manifest is written.
 
     It has a temperature and a review band of its own. Its threshold is where the float model's labels change,
-    because `trainer.qat` makes its logits the same. Chosen by itself it would differ by chance: many thresholds
-    are about as good, and labels would no longer agree.
+    because `trainer.qat` makes its logits the same. Chosen by itself it would differ by chance: many
+    thresholds are as good, and labels would no longer agree.
 
     Args:
         folder: with both models.

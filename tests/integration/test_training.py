@@ -177,7 +177,9 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     assert "CPU cores" in manifest.training["device"]
     assert manifest.training["parity"]["images"] == 40
     assert "inside the graph" in manifest.input.scaling
-    assert weights.name in (trained / "MODEL_CARD.md").read_text()
+    card = (trained / "MODEL_CARD.md").read_text()
+    assert weights.name in card
+    assert f"a teacher says of each image: {teacher.name}" in card
 
 
 def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:

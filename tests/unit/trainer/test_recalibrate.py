@@ -64,6 +64,14 @@ def test_figures_are_those_of_the_calibration(twice: tuple[Path, Path]) -> None:
     assert "- calibration/hall, 120 images:" in card
 
 
+def test_the_card_names_all_that_the_model_learnt_from(twice: tuple[Path, Path]) -> None:
+    """The teacher, as NOTICE does; and no file that a shipped folder lacks."""
+    card = (twice[0] / "MODEL_CARD.md").read_text()
+    assert "EfficientNet-lite2 of Google" in card
+    assert "Apache License 2.0. `manifest.json` says the rest." in card
+    assert "audit.json" not in card
+
+
 def test_the_8_bit_model_cuts_where_the_float_model_does(twice: tuple[Path, Path]) -> None:
     """Its temperature is its own, and its threshold the float model's, in logits."""
     for folder in twice:
