@@ -372,10 +372,7 @@ def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path
 def test_a_place_calibrates_the_model_for_itself(
     trained: Path, data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--calibrate` writes a model that a worker takes, with the same weights; few images are rejected.
-
-    Its version tells calibrations apart, and manifest and card say nothing that held for the old one only.
-    """
+    """`--calibrate` writes a model that a worker takes, with the same weights; few images are rejected."""
     options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
     options += ["--calibrate", str(tmp_path / "mine")]
     result = CliRunner().invoke(evaluate, options)
@@ -386,30 +383,12 @@ def test_a_place_calibrates_the_model_for_itself(
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 0, result.output
     mine, before = load_manifest(tmp_path / "mine"), load_manifest(trained)
-    assert re.fullmatch(rf"{before.version}-calibrated-[0-9a-f]{{8}}", mine.version)
     assert mine.files == before.files
-    assert before.int8 is not None
-    assert mine.int8 is not None
-    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.threshold == mine.int8.threshold
-    about = mine.training["calibrated_on"]
-    assert (about["images"], about["sources"], about["counts"]) == (25, {"test": 25}, {"O": 13, "R": 12})
-    assert about["version_before"] == before.version
-    # Figures of other images belong to the old calibration; those before it are what `evaluate` measured.
-    assert set(mine.metrics) == set(mine.int8.metrics) == {"calibration"}
-    assert mine.training["source_left_out"] == {}
-    measured = before.model_dump(mode="json")
-    assert about["metrics_before"]["float"] == measured["metrics"]["test"]
-    assert about["metrics_before"]["int8"] == measured["int8"]["metrics"]["test"]
-    card = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
-    assert "chosen on 25 labelled images of a place of use (13 biodegradable, 12 non_biodegradable;" in card
-    assert "| before, 25 images | after calibration, 25 images |" in card
-    assert "figures after it are flattering" in card
-    assert "kinds of objects not trained on" not in card
-    assert f"labels {100 * mine.int8.agreement:.2f} % of the calibration images alike" in card
-    assert f"calibrated model {mine.version}" in result.stderr
-    assert "float, before: temperature" in result.stderr
-    assert "int8, after: temperature" in result.stderr
-    assert "figures after it are flattering" in result.stderr
+    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.version == mine.version
+    # As `evaluate` measured it:
+    was = mine.training["calibrated_on"]["metrics_before"]["float"]
+    assert was == before.model_dump(mode="json")["metrics"]["test"]
+    assert f"calibrated model {mine.version} in" in result.stderr
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 1
     assert "mine exists and is not empty" in result.output

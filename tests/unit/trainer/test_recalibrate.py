@@ -13,6 +13,7 @@ from core.model.manifest import ModelManifest, load_manifest
 from trainer.calibrate import cut_of
 from trainer.dataset import ImageSet
 from trainer.errors import DatasetError
+from trainer.evaluate import classify
 from trainer.recalibrate import write_recalibrated
 
 MODEL = Path("worker/model")
@@ -53,15 +54,39 @@ def test_each_calibration_has_an_id_of_its_own(twice: tuple[Path, Path], tmp_pat
 
 
 def test_figures_are_those_of_the_calibration(twice: tuple[Path, Path]) -> None:
-    """Of both models, by source, and of each source with the calibration of the others."""
-    second = load_manifest(twice[1])
+    """Of both models, by source, and of each source with the others' calibration; none of the old one."""
+    images, second = place(2, "belt", "hall"), load_manifest(twice[1])
     assert second.int8 is not None
     names = {"calibration", "calibration/belt", "calibration/hall"}
     assert set(second.metrics) == set(second.int8.metrics) == names
     assert set(second.training["source_left_out"]) == {"belt", "hall"}
+    about = second.training["calibrated_on"]
+    assert (about["images"], about["sources"]) == (240, {"belt": 120, "hall": 120})
+    assert about["counts"] == dict(zip("OR", np.bincount(images.labels).tolist(), strict=True))
+    for weights in ("float", "int8"):
+        before = LiteRtEngine(twice[0], weights=weights)
+        accuracy = np.mean((classify(before, images.pixels) >= before.manifest.threshold) == images.labels)
+        assert about["metrics_before"][weights]["accuracy"]["value"] == pytest.approx(accuracy)
+    said = [
+        classify(engine, images.pixels) >= engine.manifest.threshold
+        for engine in (LiteRtEngine(twice[1]), LiteRtEngine(twice[1], weights="int8"))
+    ]
+    assert second.int8.agreement == pytest.approx(np.mean(said[0] == said[1]))
+
+
+def test_the_card_says_what_chose_the_calibration(twice: tuple[Path, Path]) -> None:
+    """Images and figures of the place alone, those before beside those after, and why these flatter."""
+    version = load_manifest(twice[0]).version
     card = (twice[1] / "MODEL_CARD.md").read_text()
+    assert "chosen on 240 labelled images of a place of use" in card
     assert "`belt` 120, `hall` 120) at 20" in card
+    assert "| before, 240 images | after calibration, 240 images |" in card
+    assert "figures after it are flattering" in card
+    assert f'"Before" is {version}' in card
     assert "- calibration/hall, 120 images:" in card
+    assert "% of the calibration images alike" in card
+    assert "chosen on the calibration images for at most 2.0 %" in card
+    assert "kinds of objects" not in card.split("**Read by**")[1]
 
 
 def test_the_card_names_all_that_the_model_learnt_from(twice: tuple[Path, Path]) -> None:
@@ -84,7 +109,7 @@ def test_the_8_bit_model_cuts_where_the_float_model_does(twice: tuple[Path, Path
 
 
 def test_a_long_version_is_shortened(tmp_path: Path) -> None:
-    """The manifest that is written can be read."""
+    """The manifest that is written can be read; a model without 8-bit weights is calibrated as well."""
     manifest = load_manifest(MODEL).model_copy(update={"version": "a" * 40, "int8": None})
     folder = tmp_path / "model"
     folder.mkdir()
@@ -92,6 +117,7 @@ def test_a_long_version_is_shortened(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     lines = write_recalibrated(folder, place(1, "belt"), tmp_path / "out")
     assert isinstance(load_manifest(tmp_path / "out"), ModelManifest)
+    assert [line.split(":")[0] for line in lines[1:3]] == ["float, before", "float, after"]
     assert not any("int8" in line for line in lines)
 
 
