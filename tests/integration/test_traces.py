@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
-from wastestream import Client
 
 from core.messages import TRACES, Envelope, make_app
 from core.settings import Settings
 from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, wait_until
+from wastestream import Client
 
 
 class Collector(ThreadingHTTPServer):
