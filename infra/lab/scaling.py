@@ -100,7 +100,7 @@ def needs(run: Mapping[str, Any], workload: str) -> list[list[str]]:
 
 
 def _memory(run: Mapping[str, Any], process: str) -> float:
-    """Return the memory of a worker, or of an API process with a master of its own, by share (PSS), in bytes."""
+    """Return the memory of a worker, or of an API process with its master, by share (PSS), in bytes."""
     return float(sum(part["pss"] for part in run["processes"][process]["memory"].values()))
 
 
