@@ -235,7 +235,7 @@ def test_workers_scale_by_what_the_api_answers() -> None:
     assert scaled["spec"]["scaleTargetRef"] == {"name": "belts-worker"}
     assert scaled["spec"]["minReplicaCount"] == 0
     triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
-    assert {trigger["valueLocation"] for trigger in triggers} == {"pending", "oldest_seconds"}
+    assert {trigger["valueLocation"] for trigger in triggers} == {"runnable", "oldest_seconds"}
     assert {trigger["valueLocation"] for trigger in triggers} <= set(Readiness.model_fields)
     assert {trigger["url"] for trigger in triggers} == {"http://belts-api.plant:80/readyz"}
     (access,) = of_kind("all", "TriggerAuthentication").values()
