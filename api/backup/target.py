@@ -14,6 +14,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
 from core.errors import BackupError
+from core.temporary import temporary_files
 
 _S3: Final = "s3://"
 _PART: Final = 8 * 1024 * 1024  # bytes of a part of a large file
@@ -66,7 +67,7 @@ class Target:
 
         Args:
             name: of the file.
-            copy: takes its bytes, if given.
+            copy: temporary file that takes its bytes, if given.
         """
         digest = hashlib.sha256()
         with self._translated():
@@ -74,7 +75,8 @@ class Target:
                 for piece in obstore.get(self._store, name).stream(min_chunk_size=_PART):
                     digest.update(piece)
                     if copy is not None:
-                        copy.write(piece)
+                        with temporary_files():
+                            copy.write(piece)
             except (NotFoundError, FileNotFoundError):
                 return None
         return digest.hexdigest()
