@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,4 +118,11 @@ def sha256(data: bytes) -> str:
 def _folder(path: Path, *, make: bool) -> LocalStore:
     if not path.is_dir() and (path.exists() or not make):
         raise NotADirectoryError(f"{path} is no folder")
-    return LocalStore(path.absolute(), mkdir=make)
+    store = LocalStore(path.absolute(), mkdir=make)
+    if not os.access(path, os.R_OK | os.X_OK | (os.W_OK if make else 0)):
+        user = os.geteuid()
+        raise BackupError(
+            f"The user {user}, who runs this, may not {'write' if make else 'read'} in {path}. Give that "
+            f"user the folder (chown -R {user} {path}), or run this as its owner."
+        )
+    return store
