@@ -274,6 +274,22 @@ def test_data_lie_in_named_volumes() -> None:
     assert {name for name in used if name[0] not in "./"} == set(COMPOSE["volumes"])
 
 
+def test_documented_overrides_fit() -> None:
+    """Each names services of this file, and networks of this file or of its own."""
+    text = (REPOSITORY / "docs" / "containers.md").read_text(encoding="utf-8")
+    overrides = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+    assert {name for override in overrides for name in override["services"]} == {"worker", "s3"}
+    for override in overrides:
+        known = {**COMPOSE["networks"], **override.get("networks", {})}
+        assert all(
+            set(service.get("networks", [])) <= set(known) for service in override["services"].values()
+        )
+    ways_out = [override["services"].get("worker", {}).get("networks") for override in overrides]
+    assert ["inside", "outside"] in ways_out  # for traces: by itself a worker is inside only
+
+
 def test_there_are_no_default_secrets() -> None:
     """Each secret is asked for by ${NAME:?...}, and .env.example lists them empty."""
     text = (REPOSITORY / "docker-compose.yml").read_text()
