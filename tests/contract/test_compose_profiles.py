@@ -1,4 +1,4 @@
-"""The profiles of docker-compose.yml: Prometheus and Grafana (`observe`), Caddy (`tls`)."""
+"""The profiles of docker-compose.yml: Prometheus and Grafana (`observe`), Caddy (`tls`), and `backup`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from api.app import create_app
 from core.settings import Settings
 from tests.conftest import environment_of
-from tests.contract.test_compose import DOCKERFILE, SERVICES, settings_of
+from tests.contract.test_compose import DOCKERFILE, SERVICES, filled_in, settings_of
 from tests.support.programs import run_tool
 from tests.support.servers import REPOSITORY
 
@@ -26,7 +26,21 @@ def test_profiles_add_what_not_everybody_needs() -> None:
         by_profile.setdefault(profile, set()).add(name)
     assert by_profile.pop("observe") == {"metrics-key", "prometheus", "grafana"}
     assert by_profile.pop("tls") == {"caddy"}
+    assert by_profile.pop("backup") == {"backup"}
     assert list(by_profile) == [""]
+
+
+def test_a_backup_has_a_place_and_a_disk() -> None:
+    """Its lists grow with jobs and objects: 16 MB of memory, as other containers have, do not hold them."""
+    backup = SERVICES["backup"]
+    assert "tmpfs" not in backup
+    assert "TMPDIR" not in backup["environment"]
+    place, temporary = map(filled_in, backup["volumes"])
+    assert temporary == "backup-tmp:/tmp"
+    assert place == f"/mnt/backup:{backup['command'][-1]}"
+    documented = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert "docker compose run --rm backup\n" in documented
+    assert f"python -m api.backup restore {backup['command'][-1]}\n" in documented
 
 
 def test_prometheus_finds_its_files_and_grafana_prometheus() -> None:

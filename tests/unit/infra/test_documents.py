@@ -57,7 +57,7 @@ def test_commands_in_documents_exist(document: Path) -> None:
 _PYTHON = re.compile(r"(docker compose (?:exec|run) [^\n`]*?\w+ python|\S*python3?) -m ([\w.]+)")
 
 _OUR_PYTHONS = re.compile(
-    r"docker compose (?:exec (?:-T )?|run --rm --volume \S+ )(api|worker) python"
+    r"docker compose (?:exec (?:-T )?(?:api|worker)|run --rm backup) python"
     r"|\.wastestream/(serve|test)/bin/python"
 )
 """In a container, and in the environments that `./wastestream up` and `test` install."""
