@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,23 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-# techsash/waste-classification-data names its files by class and number, one web search after the other.
-# These are the first numbers of its test images' kinds; the kinds of its training images are unknown.
-_FIRST: Final = {
-    "O": {12568: "carrots", 12816: "potatoes", 13204: "pulses", 13586: "peels"},
-    "R": {10000: "curtains", 10385: "drinking straws", 10731: "tissue paper, paper flowers"},
+# techsash/waste-classification-data names its files O_1 or R_1, one web search after the other. These are
+# the numbers of its test images' kinds; the kinds of its training images are unknown.
+_KNOWN: Final = {
+    "O": {
+        range(12568, 12816): "carrots",
+        range(12816, 13204): "potatoes",
+        range(13204, 13586): "pulses",
+        range(13586, 13969): "peels",
+    },
+    "R": {
+        range(10000, 10385): "curtains",
+        range(10385, 10731): "drinking straws",
+        range(10731, 11112): "tissue paper, paper flowers",
+    },
 }
 _RUN: Final = 500  # numbers in a run of an unknown kind
+_DIGITS: Final = 6  # of a count of images; longer numbers are times, and tell nothing of the kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +46,20 @@ def kind_of(name: str) -> tuple[str, str, str]:
     """Return source, class folder and kind of an image named as `trainer.dataset.ImageFile`.
 
     The kind is the part of the file's name before the number, such as `cardboard` of `cardboard_12.webp`. If
-    that is only the class, the number decides: a known kind, or its run of 500 numbers.
+    that is only the class, the number decides: a known kind of the public collection, or a run of 500.
     """
     source, _, folder, file = name.split("/", 3)
     match = re.fullmatch(r"(.*?)[_\- ]*(\d*)", PurePosixPath(file).stem)
     prefix, digits = match.groups() if match else (file, "")
     if prefix not in {folder, ""}:
         return source, folder, prefix
-    number, first = int(digits or 0), _FIRST[folder]
-    at = bisect_right(list(first), number)
-    if at:
-        return source, folder, list(first.values())[at - 1]
+    if not 0 < len(digits) <= _DIGITS:
+        return source, folder, f"{folder} without a name"
+    number = int(digits)
+    if file.startswith(f"{folder}_{number}."):
+        for numbers, kind in _KNOWN[folder].items():
+            if number in numbers:
+                return source, folder, kind
     begin = number - number % _RUN
     return source, folder, f"{folder} {begin}-{begin + _RUN - 1}"
 

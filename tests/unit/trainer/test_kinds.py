@@ -13,16 +13,23 @@ from trainer.kinds import by_kind, kind_lines, kind_of
     [
         ("test/TEST/R/R_10384.jpg", "curtains"),
         ("test/TEST/R/R_10385.jpg", "drinking straws"),
-        ("test/TEST/O/O_13967.jpg", "peels"),
+        ("test/TEST/R/R_11111.jpg", "tissue paper, paper flowers"),
+        ("test/TEST/R/R_11112.jpg", "R 11000-11499"),
+        ("test/TEST/O/O_13968.jpg", "peels"),
+        ("test/TEST/O/O_13969.jpg", "O 13500-13999"),
         ("train/TRAIN/O/O_499.webp", "O 0-499"),
         ("train/TRAIN/R/R_500.webp", "R 500-999"),
         ("grocery/TRAIN/O/Fruit-Apple_0012.webp", "Fruit-Apple"),
         ("facility/TEST/R/bottle.png", "bottle"),
         ("facility/TEST/R/12.png", "R 0-499"),
+        ("facility/TEST/R/10400.jpg", "R 10000-10499"),
+        ("facility/TEST/O/O-12600.jpg", "O 12500-12999"),
+        ("facility/TEST/R/20261128101500.jpg", "R without a name"),
+        ("facility/TEST/R/R.jpg", "R without a name"),
     ],
 )
 def test_a_name_tells_the_kind(name: str, kind: str) -> None:
-    """The name before the number; in the public collection, the known ranges of numbers."""
+    """The name before the number; ranges of numbers are known of the public collection only."""
     assert kind_of(name)[2] == kind
 
 
