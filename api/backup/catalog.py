@@ -10,7 +10,7 @@ from typing import Any, Final
 from api.backup.manifest import OBJECTS, StoredFile
 from core.ids import packed_id, unpacked_ids
 from core.shards import Shard
-from core.temporary import temporary_files
+from core.temporary import temporary_file_error, temporary_files
 
 _CACHE: Final = "-32768"  # KiB of memory, at most
 _TIME_BYTES: Final = 6  # of a packed id: its beginning, which is that of all ids of a shard
@@ -42,10 +42,14 @@ class _Catalog:
         """Remove it."""
         self._database.close()
 
+    # Without `temporary_files`, which would take as long as a statement.
+
     def _run(self, statement: str, *values: object) -> int:
         """Run a statement; return the number of rows that it changed."""
-        with temporary_files():
+        try:
             return self._database.execute(statement, values).rowcount
+        except sqlite3.OperationalError as error:
+            raise temporary_file_error(error) from error
 
     def _run_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         with temporary_files():
@@ -57,7 +61,10 @@ class _Catalog:
             yield from self._database.execute(statement, values)
 
     def _row(self, statement: str, *values: object) -> Any:
-        return next(self._rows(statement, *values), None)
+        try:
+            return self._database.execute(statement, values).fetchone()
+        except sqlite3.OperationalError as error:
+            raise temporary_file_error(error) from error
 
 
 class BackupCatalog(_Catalog):

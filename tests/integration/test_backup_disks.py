@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import yaml
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 
+from api.backup import catalog as catalogs
+from api.backup.catalog import BackupCatalog
 from api.backup.command import backup, recover, restore
 from api.backup.create import Backup
-from api.backup.manifest import Manifest
+from api.backup.manifest import Manifest, StoredFile
 from api.backup.target import Target
 from core.errors import BackupError
 from core.jobs import JobState
@@ -80,6 +83,19 @@ def test_a_full_temporary_folder_is_named(
     assert "no complete backup" in failure(restore, empty, str(tmp_path / "new"))
     assert make_backup(settings, place).waiting == 21
     assert [*disk.iterdir()] == [filler]
+
+
+def test_a_catalog_may_outgrow_its_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with room, and its rows leave memory for the disk until that is full."""
+    monkeypatch.setattr(catalogs, "_CACHE", "10")  # pages
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    files = (StoredFile(f"images/belt/{number}.jpeg", number, "0" * 64) for number in range(20_000))
+    sentence = f"cannot be written in {disk} .database or disk is full"
+    with closing(BackupCatalog()) as catalog, pytest.raises(BackupError, match=sentence):
+        deque(map(catalog.keep, files), maxlen=0)
+    with closing(BackupCatalog()) as catalog, pytest.raises(BackupError, match=sentence):
+        catalog.note_files((f"objects/images/belt/{number}.jpeg", number) for number in range(50_000))
+    assert not list(disk.iterdir())
 
 
 def test_a_full_place_keeps_its_backup(settings: Settings, client: FlaskClient, disk: Path) -> None:
