@@ -97,6 +97,7 @@ def test_a_missing_value_is_named(missing: str, words: str) -> None:
         {"settings": {"HOST": "127.0.0.1"}},
         {"s3": {"endpoint": "https://s3.example.com", "credentials": "role"}},
         {"adminKeySha256": "ws_admin_key"},
+        {"monitoring": {"enabled": True, "runbooks": "docs/runbooks.md#wastestreamapidown"}},
     ],
 )
 def test_a_value_that_does_not_exist_is_rejected(wrong: dict[str, Any]) -> None:
@@ -261,7 +262,11 @@ def test_rules_and_dashboard_are_the_repositorys() -> None:
     # The labels that the Prometheus operator gives the targets of a ServiceMonitor, but for those dropped.
     target = f'namespace="{service["namespace"]}",job="{service["name"]}",instance="{instance}"'
     own = (REPOSITORY / "infra" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
-    assert rule["spec"] == yaml.safe_load(own.replace('job="wastestream"', target))
+    named = own.replace('job="wastestream"', target)
+    runbooks = ALL["monitoring"]["runbooks"]
+    assert rule["spec"] == yaml.safe_load(named.replace(": docs/runbooks.md#", f": {runbooks}#"))
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert named.count(f"runbook_url: {defaults['monitoring']['runbooks']}#") == own.count("- alert: ")
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     shown = of_kind("all", "ConfigMap")["belts-dashboard"]["data"]["wastestream.json"]
     dashboard = (REPOSITORY / "infra" / "grafana" / "dashboard.json").read_text(encoding="utf-8")

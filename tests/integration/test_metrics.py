@@ -298,7 +298,7 @@ def test_each_alert_has_its_section() -> None:
     sections = re.findall(r"^## (\w+)$", (REPOSITORY / "docs/runbooks.md").read_text("utf-8"), re.MULTILINE)
     assert [alert["alert"] for alert in _alerts()] == sections
     for alert in _alerts():
-        assert alert["annotations"]["runbook"] == f"docs/runbooks.md#{alert['alert'].lower()}"
+        assert alert["annotations"]["runbook_url"] == f"docs/runbooks.md#{alert['alert'].lower()}"
 
 
 def test_a_real_prometheus_can_answer_every_query(system: System, tmp_path: Path) -> None:

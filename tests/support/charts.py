@@ -53,7 +53,11 @@ ALL: dict[str, Any] = {
         "credentials": "aws",
     },
     "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
-    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+    "monitoring": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "runbooks": "https://git.example.com/belts/blob/main/docs/runbooks.md",
+    },
 }
 FIXED: dict[str, Any] = {
     **FOUR,
