@@ -54,13 +54,16 @@ def test_commands_in_documents_exist(document: Path) -> None:
         assert used <= known | {"--help"}, (words, used - known)
 
 
-_PYTHON = re.compile(r"(docker compose (?:exec|run) [^\n`]*?\w+ python|\S*python3?) -m ([\w.]+)")
+_PYTHON = re.compile(
+    r"((?:docker compose (?:exec|run)|kubectl exec) [^\n`]*?[\w-]+ python|\S*python3?) -m ([\w.]+)"
+)
 
 _OUR_PYTHONS = re.compile(
     r"docker compose (?:exec (?:-T )?(?:api|worker)|run --rm backup) python"
+    r"|kubectl exec deployment/belts-(api|worker) -- python"
     r"|\.wastestream/(serve|test)/bin/python"
 )
-"""In a container, and in the environments that `./wastestream up` and `test` install."""
+"""In a container or pod, and in the environments that `./wastestream up` and `test` install."""
 
 
 @_names
