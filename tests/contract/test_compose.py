@@ -342,7 +342,9 @@ def compose(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     base = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     plugin = shutil.which("docker")
     command = (
-        [plugin, "compose"] if plugin and _runs([plugin, "compose", "version"]) else [tool("docker-compose")]
+        [plugin, "compose"]
+        if plugin and _runs([plugin, "compose", "version"])
+        else [tool("docker-compose", in_ci=False)]
     )
     return subprocess.run(
         [*command, "--env-file", os.devnull, *arguments],

@@ -78,6 +78,17 @@ def test_modules_in_documents_can_be_run(document: Path) -> None:
         assert '__name__ == "__main__"' in program.read_text(encoding="utf-8"), module
 
 
+def test_contributors_know_what_ci_installs() -> None:
+    """CONTRIBUTING.md names the packages of `.ci/run`, by the tests that would be skipped without them."""
+    script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    packages = script.partition("packages='")[2].partition("'")[0].split()
+    table = re.findall(
+        r"^\|[^|]+\|(.+)\|$", (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE
+    )
+    named = [name for row in table if "|" not in row for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(named) == sorted(packages)
+
+
 def test_the_readme_shows_the_two_commands() -> None:
     """Set-up is `up`; `test` proves it."""
     commands = {words[0] for words in _command_lines(REPOSITORY / "README.md")}
