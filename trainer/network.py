@@ -170,15 +170,17 @@ def head_weights(network: Model, name: str = "head") -> tuple[npt.NDArray[np.flo
     return kernel[:, 0], float(bias[0])
 
 
-def read_classifier(path: Path) -> list[npt.NDArray[np.float32]]:
+def read_classifier(path: str | Path) -> list[npt.NDArray[np.float32]]:
     """Return ImageNet's classifier of the backbone: kernel float32 (1280, 1000) and bias float32 (1000,).
 
     Args:
-        path: a `.npz` file of `kernel` and `bias`.
+        path: "imagenet", or a `.npz` file of `kernel` and `bias`.
 
     Raises:
         WeightsError: the file is missing, or has other contents.
     """
+    if str(path) == IMAGENET:
+        return list(_imagenet(include_top=True).get_layer("predictions").get_weights())
     try:
         with np.load(path) as stored:
             arrays = [stored[name].astype(np.float32) for name in ("kernel", "bias")]
@@ -204,10 +206,10 @@ def _round_kernels(model: Model) -> None:
                 variable.assign(np.asarray(variable).astype(np.float16).astype(np.float32))
 
 
-def _imagenet() -> Model:
+def _imagenet(*, include_top: bool = False) -> Model:
     try:
         return keras.applications.MobileNetV2(
-            input_shape=(SIDE, SIDE, 3), include_top=False, weights="imagenet"
+            input_shape=(SIDE, SIDE, 3), include_top=include_top, weights="imagenet"
         )
     except Exception as error:  # urllib, ssl and Keras each have their own; the cause is the download.
         raise WeightsError(

@@ -28,6 +28,7 @@ from trainer.errors import OutputError, WeightsError
 from trainer.export import writing
 from trainer.load import Data, load
 from trainer.network import (
+    IMAGENET,
     Model,
     build_backbone,
     build_student,
@@ -49,9 +50,9 @@ _SPACE: Final = 256 * 2**20
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Files for distillation: the backbone's ImageNet classifier, and a teacher's weights; or neither."""
+    """For distillation the backbone's ImageNet classifier, a file or "imagenet", and a teacher's weights."""
 
-    classifier: Path | None = None
+    classifier: str | Path | None = None
     teacher: Path | None = None
 
 
@@ -96,6 +97,8 @@ def train(
     backbone, began_with = build_backbone(weights), describe_weights(weights)
     check_layer(backbone, config.fine_tune.trainable_after)
     network = build_student(backbone, dropout=config.fine_tune.dropout)
+    if weights == IMAGENET and knowledge.teacher is not None:
+        knowledge = Knowledge(knowledge.classifier or IMAGENET, knowledge.teacher)
     config = _prepare_knowledge(network, knowledge, config, began_with)
 
     data = load(sources, source_weights, config, reporter)
@@ -119,7 +122,9 @@ def _prepare_knowledge(
     """Set the classifier, check the teacher, note both in `began_with`; return the configuration for them."""
     if knowledge.classifier is not None:
         network.get_layer("classes").set_weights(read_classifier(knowledge.classifier))
-        began_with["classifier_sha256"] = describe_weights(knowledge.classifier)["sha256"]
+        began_with |= {
+            f"classifier_{key}": value for key, value in describe_weights(knowledge.classifier).items()
+        }
     if knowledge.teacher is not None:
         build_teacher(knowledge.teacher, config.knowledge.side)
         began_with |= {f"teacher_{key}": value for key, value in describe_weights(knowledge.teacher).items()}

@@ -26,6 +26,7 @@ from core.redis.snapshot import Entry, Snapshot
 from core.settings import Settings
 from core.shards import Shard
 from core.storage import ObjectStore
+from core.temporary import temporary_files
 
 _PIECE: Final = 1024 * 1024  # bytes fetched at a time
 _SLACK_MS: Final = 60_000  # by which clocks of the API and Redis may differ
@@ -139,7 +140,7 @@ class Backup:
     def _list(self, name: str, lines: Iterable[bytes]) -> Listing:
         """Write lines into a file of the target."""
         count = 0
-        with tempfile.TemporaryFile() as file:
+        with temporary_files(), tempfile.TemporaryFile() as file:
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0, compresslevel=3) as packer:
                 for line in lines:
                     packer.write(line)

@@ -6,12 +6,13 @@ import gzip
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Final, NamedTuple, Self
 
 from api.backup.target import Target
 from core.errors import BackupError
+from core.temporary import temporary_files
 
 MANIFEST: Final = "manifest.json"
 MARK: Final = "installation"
@@ -70,16 +71,25 @@ class Listing:
         """Check the file; the lines are those of a temporary copy.
 
         Raises:
-            BackupError: it is missing or damaged.
+            BackupError: it is missing or damaged, or the disk of temporary files is full.
         """
-        with tempfile.TemporaryFile() as file:
-            digest = target.digest(self.name, file)
+        file, digest = self._fetch(target)
+        with file:
             if digest != self.digest:
                 raise BackupError(
                     f"The backup {target.place} is damaged: {self.name} is "
                     f"{'missing' if digest is None else 'not what was written'}. Use another backup."
                 )
             yield Lines(file)
+
+    def _fetch(self, target: Target) -> tuple[IO[bytes], str | None]:
+        """Return a temporary copy of the file, and its digest."""
+        with temporary_files(), ExitStack() as files:
+            file = files.enter_context(tempfile.TemporaryFile())
+            digest = target.digest(self.name, file)
+            file.flush()
+            files.pop_all()
+        return file, digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
 from core.errors import BackupError
+from core.temporary import temporary_files
 
 _S3: Final = "s3://"
 _PART: Final = 8 * 1024 * 1024  # bytes of a part of a large file
@@ -66,7 +68,7 @@ class Target:
 
         Args:
             name: of the file.
-            copy: takes its bytes, if given.
+            copy: temporary file that takes its bytes, if given.
         """
         digest = hashlib.sha256()
         with self._translated():
@@ -74,7 +76,8 @@ class Target:
                 for piece in obstore.get(self._store, name).stream(min_chunk_size=_PART):
                     digest.update(piece)
                     if copy is not None:
-                        copy.write(piece)
+                        with temporary_files():
+                            copy.write(piece)
             except (NotFoundError, FileNotFoundError):
                 return None
         return digest.hexdigest()
@@ -115,4 +118,11 @@ def sha256(data: bytes) -> str:
 def _folder(path: Path, *, make: bool) -> LocalStore:
     if not path.is_dir() and (path.exists() or not make):
         raise NotADirectoryError(f"{path} is no folder")
-    return LocalStore(path.absolute(), mkdir=make)
+    store = LocalStore(path.absolute(), mkdir=make)
+    if not os.access(path, os.R_OK | os.X_OK | (os.W_OK if make else 0)):
+        user = os.geteuid()
+        raise BackupError(
+            f"The user {user}, who runs this, may not {'write' if make else 'read'} in {path}. Give that "
+            f"user the folder (chown -R {user} {path}), or run this as its owner."
+        )
+    return store

@@ -67,7 +67,9 @@ def readyz() -> tuple[Response, int, dict[str, str]]:
         ]
         body["sinks"] = [] if balance is None else [Sink(**state._asdict()) for state in deps.sinks.states()]
         body["pending"] = None if balance is None else balance.waiting
-        body["oldest_seconds"] = None if balance is None else deps.pending.oldest_seconds()
+        body["runnable"], body["oldest_seconds"] = (
+            (None, None) if balance is None else deps.pending.runnable()
+        )
         body["balanced"] = None if balance is None else balance.balanced
     response = respond_with(Readiness(**body))
     if readiness.ready:

@@ -74,9 +74,15 @@ class Readiness(Output):
     models: Annotated[list[RunningModel] | None, Field(description="Weights that they run.")] = None
     sinks: Annotated[list[Sink] | None, Field(description="Sinks of the feed.")] = None
     pending: Annotated[int | None, Field(description="Jobs that have not settled.", examples=[7])] = None
+    runnable: Annotated[
+        int | None,
+        Field(description="Pending jobs in lanes that are not paused.", examples=[7]),
+    ] = None
     oldest_seconds: Annotated[
         float | None,
-        Field(description="Seconds for which the oldest of them has waited; 0 without one.", examples=[0.4]),
+        Field(
+            description="Seconds for which the oldest runnable job has waited; 0 without one.", examples=[0.4]
+        ),
     ] = None
     balanced: Annotated[
         bool | None, Field(description="Whether the ledger agrees with the jobs.", examples=[True])

@@ -13,12 +13,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator
 from concurrent import futures
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import httpx
 
 from wastestream.proxy import Proxy
+
+try:
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError:  # A program without OpenTelemetry has no span that a request could belong to.
+    _trace_context = None
+else:
+    _trace_context = TraceContextTextMapPropagator()
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -241,7 +249,8 @@ class _FutureOf(futures.Future[T]):
 
     def __init__(self, call: Coroutine[Any, Any, T]) -> None:
         super().__init__()
-        self.thread = _Thread(lambda: self._fulfil(call))
+        context = copy_context()  # with the caller's span
+        self.thread = _Thread(lambda: context.run(self._fulfil, call))
 
     def _fulfil(self, call: Coroutine[Any, Any, T]) -> None:
         try:
@@ -297,7 +306,11 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 def _built(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
     length = sum(len(part) for chunk in request.chunks for part in chunk)
-    headers = {**request.headers, "Content-Length": str(length)} if request.chunks else request.headers
+    headers = dict(request.headers)
+    if request.chunks:
+        headers["Content-Length"] = str(length)
+    if _trace_context is not None:
+        _trace_context.inject(headers)
     built = http.build_request(
         request.method, request.path, params=request.parameters or None, headers=headers
     )

@@ -9,6 +9,7 @@ import redis
 from core.lanes import LANES
 from core.redis import keys
 from core.redis.client import translated
+from core.redis.pauses import PAUSES, paused_lanes
 
 
 class PendingJobs:
@@ -46,10 +47,24 @@ class PendingJobs:
         }
         return seconds * 1000 + microseconds // 1000, jobs
 
-    def oldest_seconds(self) -> float:
-        """Return for how long the oldest job has waited; 0 without one."""
-        now, jobs = self.oldest()
-        return max([0.0, *((now - accepted) / 1000 for _, accepted in jobs.values())])
+    def runnable(self) -> tuple[int, float]:
+        """Return the number of jobs in lanes that are not paused, and for how long the oldest has waited.
+
+        In seconds; 0 without one. Workers are scaled by this: more of them do nothing for a paused lane.
+        """
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hmget(keys.SERVICE_RATE, PAUSES)
+            for lane in LANES:
+                pipe.zcard(keys.PENDING[lane])
+                pipe.zrange(keys.PENDING[lane], 0, 0, withscores=True)
+            (seconds, microseconds), pauses, *lanes = pipe.execute()
+        paused, number, oldest = paused_lanes(pauses), 0, 0.0
+        for lane, jobs, first in zip(LANES, lanes[::2], lanes[1::2], strict=True):
+            if lane not in paused:
+                number += jobs
+                oldest = max([oldest, *(seconds + microseconds / 1e6 - ms / 1000 for _, ms in first)])
+        return number, oldest
 
     def accepted_ms(self, lane: str, job_id: str) -> int | None:
         """Return a job's time of acceptance; None once it has settled."""

@@ -28,6 +28,7 @@ from core.redis import keys
 from core.redis.client import translated
 from core.redis.scripts import load_script
 from core.shards import Shard
+from core.temporary import temporary_files
 
 HASH: Final = "hash"
 ZSET: Final = "zset"
@@ -122,12 +123,13 @@ class Snapshot:
         """Yield all entries; records of jobs last.
 
         Raises:
-            BackupError: Redis forgot records of pending jobs meanwhile.
+            BackupError: Redis forgot records of pending jobs meanwhile, or the disk of temporary files is
+                full.
         """
         for entry in self._entries:
             yield from _split(entry)
         yield from self._old_rows()
-        with tempfile.TemporaryFile() as records:
+        with temporary_files(), tempfile.TemporaryFile() as records:
             yield from self._scan(records)
             later = self._accepted_later()
             for stream in _STREAMS:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from core.lanes import LANES
 from core.messages import FORMAT
 from core.redis import keys
 from core.redis.client import translated
@@ -76,15 +77,23 @@ class WorkerRegistry:
         return [name for name, report in self.reports().items() if report.get(_FORMAT, 0) < FORMAT]
 
     def unattended(self, seconds: float) -> bool:
-        """Return whether a job has waited for a number of seconds without any worker alive."""
+        """Return whether a job has waited for a number of seconds without any worker alive.
+
+        Jobs of paused lanes need none.
+        """
         with translated(), self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(keys.WORKERS, 0, 0, desc=True, withscores=True)
-            for key in keys.PENDING.values():
-                pipe.zrange(key, 0, 0, withscores=True)
-            (now, _), seen, *oldest = pipe.execute()
+            pipe.hmget(keys.SERVICE_RATE, PAUSES)
+            for lane in LANES:
+                pipe.zrange(keys.PENDING[lane], 0, 0, withscores=True)
+            (now, _), seen, pauses, *oldest = pipe.execute()
+        paused = paused_lanes(pauses)
         return not any(at > now - seconds for _, at in seen) and any(
-            accepted < (now - seconds) * 1000 for first in oldest for _, accepted in first
+            accepted < (now - seconds) * 1000
+            for lane, first in zip(LANES, oldest, strict=True)
+            if lane not in paused
+            for _, accepted in first
         )
 
     def _now(self) -> float:

@@ -59,7 +59,7 @@ class DataSource(click.ParamType[tuple[Path, float]]):
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Initial weights of the distillation: ImageNet's classifier of the same MobileNetV2, .npz of kernel "
-    "and bias.",
+    "and bias. With `--weights imagenet` Keras brings it.",
 )
 @click.option(
     "--teacher",

@@ -58,19 +58,50 @@ def capacity(run: Mapping[str, Any]) -> list[list[str]]:
 
 
 def needs(run: Mapping[str, Any], workload: str) -> list[list[str]]:
-    """Return the table of cores by number of cameras; Redis works on one core, so it says how many Redis."""
-    rows = [["cameras", "images/s", "workers", "API processes", "S3 server's cores", "Redis' core", "stacks"]]
+    """Return the table of processes, their memory, and cores by number of cameras, with what all use a day.
+
+    Redis works on one core, so the table says how many stacks.
+    """
+    rows = [
+        [
+            "cameras",
+            "images/s",
+            "workers",
+            "API processes",
+            "memory of both",
+            "S3 server's cores",
+            "Redis' core",
+            "stacks",
+            "core hours a day",
+        ]
+    ]
     used = cpu_ms(run, workload)
+    worker_bytes, api_bytes = (_memory(run, process) for process in ("worker", "api"))
     for cameras in CAMERAS:
         rate = cameras * FRAMES_PER_SECOND
-
-        def cores(part: str, rate: float = rate) -> str:
-            return f"{max(1, math.ceil(rate / images_per_second(used[part]))):,}"
-
-        share = rate * used["Redis"] / 1000
-        parts = [cores(part) for part in ("worker", "API", "S3 server")]
-        rows.append([f"{cameras:,}", f"{rate:,}", *parts, f"{share:.0%}", cores("Redis")])
+        workers, processes, servers, stacks = (
+            max(1, math.ceil(rate / images_per_second(used[part])))
+            for part in ("worker", "API", "S3 server", "Redis")
+        )
+        rows.append(
+            [
+                f"{cameras:,}",
+                f"{rate:,}",
+                f"{workers:,}",
+                f"{processes:,}",
+                _bytes(workers * worker_bytes + processes * api_bytes),
+                f"{servers:,}",
+                f"{rate * used['Redis'] / 1000:.0%}",
+                f"{stacks:,}",
+                f"{rate * sum(used.values()) / 1000 * 24:,.1f}",
+            ]
+        )
     return rows
+
+
+def _memory(run: Mapping[str, Any], process: str) -> float:
+    """Return the memory of a worker, or of an API process with its master, by share (PSS), in bytes."""
+    return float(sum(part["pss"] for part in run["processes"][process]["memory"].values()))
 
 
 def space(run: Mapping[str, Any]) -> list[list[str]]:

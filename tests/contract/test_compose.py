@@ -180,8 +180,11 @@ def test_the_workers_command_line() -> None:
 def test_files_exist(name: str) -> None:
     """Each file that is mounted or built from is in the repository."""
     service = SERVICES[name]
-    for volume in service.get("volumes", []):
+    for volume in map(filled_in, service.get("volumes", [])):
         source = volume.partition(":")[0]
+        if source.startswith("/"):  # the operator's own
+            assert name == "backup"
+            continue
         assert (REPOSITORY / source).is_file() if source.startswith("./") else source in COMPOSE["volumes"]
     if "build" in service:
         assert (REPOSITORY / service["build"]["dockerfile"]).is_file()
@@ -228,7 +231,7 @@ def test_versions_are_pinned(name: str) -> None:
 
 def test_starting_waits_for_readiness() -> None:
     """Redis and S3 are healthy and the bucket is made before API and workers start."""
-    for name in ("api", "worker", "sinks"):
+    for name in ("api", "worker", "sinks", "backup"):
         assert SERVICES[name]["depends_on"] == {
             "redis": {"condition": "service_healthy"},
             "bucket": {"condition": "service_completed_successfully"},
@@ -242,18 +245,18 @@ def test_starting_waits_for_readiness() -> None:
         if {wanted["condition"]} == done
     }
     assert once == {"bucket", "metrics-key"}
-    assert all(SERVICES[name]["restart"] == "no" for name in once)
-    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name not in {*once, "sinks"})
+    assert all(SERVICES[name]["restart"] == "no" for name in {*once, "backup"})
+    assert all("healthcheck" in SERVICES[name] for name in SERVICES if name not in {*once, "sinks", "backup"})
 
 
 def test_only_the_api_can_be_reached() -> None:
-    """It publishes on loopback by default, nothing else does without a profile; the sinks have a way out."""
+    """It publishes on loopback, nothing else without a profile; sinks and backup have a way out."""
     published = {name: SERVICES[name]["ports"] for name in SERVICES if "ports" in SERVICES[name]}
     assert set(published) == {"api", "prometheus", "grafana", "caddy"}
     for name in ("prometheus", "grafana"):
         assert all(port.startswith("127.0.0.1:") for port in published[name])
     inside = {name for name in SERVICES if SERVICES[name]["networks"] == ["inside"]}
-    assert set(SERVICES) - inside == {*published, "sinks"}
+    assert set(SERVICES) - inside == {*published, "sinks", "backup"}
     assert COMPOSE["networks"]["inside"] == {"internal": True}
 
 
@@ -264,9 +267,27 @@ def test_data_lie_in_named_volumes() -> None:
     assert "prometheus-data:/prometheus" in SERVICES["prometheus"]["volumes"]
     assert "caddy-data:/data" in SERVICES["caddy"]["volumes"][0]
     used = {
-        volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])
+        filled_in(volume).partition(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
     }
-    assert {name for name in used if not name.startswith(".")} == set(COMPOSE["volumes"])
+    assert {name for name in used if name[0] not in "./"} == set(COMPOSE["volumes"])
+
+
+def test_documented_overrides_fit() -> None:
+    """Each names services of this file, and networks of this file or of its own."""
+    text = (REPOSITORY / "docs" / "containers.md").read_text(encoding="utf-8")
+    overrides = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+    assert {name for override in overrides for name in override["services"]} == {"worker", "s3"}
+    for override in overrides:
+        known = {**COMPOSE["networks"], **override.get("networks", {})}
+        assert all(
+            set(service.get("networks", [])) <= set(known) for service in override["services"].values()
+        )
+    ways_out = [override["services"].get("worker", {}).get("networks") for override in overrides]
+    assert ["inside", "outside"] in ways_out  # for traces: by itself a worker is inside only
 
 
 def test_there_are_no_default_secrets() -> None:
@@ -285,7 +306,9 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
     taken = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
     for service in SERVICES.values():
         for variable, value in service.get("environment", {}).items():
-            if value is None:
+            if value is None and not variable.startswith(PREFIX):
+                taken[variable] = ""
+            elif value is None:
                 default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
                 taken[variable] = f"{default:g}" if isinstance(default, float) else str(default).strip("()")
     assert optional == taken
@@ -319,7 +342,9 @@ def compose(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     base = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     plugin = shutil.which("docker")
     command = (
-        [plugin, "compose"] if plugin and _runs([plugin, "compose", "version"]) else [tool("docker-compose")]
+        [plugin, "compose"]
+        if plugin and _runs([plugin, "compose", "version"])
+        else [tool("docker-compose", in_ci=False)]
     )
     return subprocess.run(
         [*command, "--env-file", os.devnull, *arguments],

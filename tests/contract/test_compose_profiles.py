@@ -1,4 +1,4 @@
-"""The profiles of docker-compose.yml: Prometheus and Grafana (`observe`), Caddy (`tls`)."""
+"""The profiles of docker-compose.yml: Prometheus and Grafana (`observe`), Caddy (`tls`), and `backup`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 from api.app import create_app
+from api.keys import store_of
+from core.redis.api_keys import Scope
+from core.redis.client import connect
 from core.settings import Settings
 from tests.conftest import environment_of
-from tests.contract.test_compose import DOCKERFILE, SERVICES, settings_of
+from tests.contract.test_compose import DOCKERFILE, SERVICES, filled_in, settings_of
 from tests.support.programs import run_tool
 from tests.support.servers import REPOSITORY
 
@@ -26,7 +29,21 @@ def test_profiles_add_what_not_everybody_needs() -> None:
         by_profile.setdefault(profile, set()).add(name)
     assert by_profile.pop("observe") == {"metrics-key", "prometheus", "grafana"}
     assert by_profile.pop("tls") == {"caddy"}
+    assert by_profile.pop("backup") == {"backup"}
     assert list(by_profile) == [""]
+
+
+def test_a_backup_has_a_place_and_a_disk() -> None:
+    """Its lists grow with jobs and objects: 16 MB of memory, as other containers have, do not hold them."""
+    backup = SERVICES["backup"]
+    assert "tmpfs" not in backup
+    assert "TMPDIR" not in backup["environment"]
+    place, temporary = map(filled_in, backup["volumes"])
+    assert temporary == "backup-tmp:/tmp"
+    assert place == f"/mnt/backup:{backup['command'][-1]}"
+    documented = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert "docker compose run --rm backup\n" in documented
+    assert f"python -m api.backup restore {backup['command'][-1]}\n" in documented
 
 
 def test_prometheus_finds_its_files_and_grafana_prometheus() -> None:
@@ -53,21 +70,38 @@ def test_prometheus_finds_its_files_and_grafana_prometheus() -> None:
     assert f"./infra/grafana/dashboard.json:{home}:ro" in SERVICES["grafana"]["volumes"]
 
 
-def test_the_key_of_prometheus_is_made_once(settings: Settings, tmp_path: Path) -> None:
-    """The command of `metrics-key`, run as it is: a key that reads metrics; a second run keeps it."""
-    command = [part.replace("/run/wastestream", str(tmp_path)) for part in SERVICES["metrics-key"]["command"]]
+def test_the_key_of_prometheus_is_kept_while_it_is_valid(settings: Settings, tmp_path: Path) -> None:
+    """The command of `metrics-key`, run as Compose does: a key that reads metrics.
+
+    It makes another if the file is lost, the key is revoked, or Redis has lost it.
+    """
+    command = [
+        part.replace("/run/wastestream", str(tmp_path)).replace("$$", "$")
+        for part in SERVICES["metrics-key"]["command"]
+    ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, **environment_of(settings), "PATH": path}
-    keys = []
-    for lost in (False, False, True):
-        if lost:
-            (tmp_path / "prometheus").unlink()
+    file = tmp_path / "prometheus"
+
+    def key() -> str:
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
-        keys.append((tmp_path / "prometheus").read_text())
-    assert keys[0] == keys[1] != keys[2]
+        return file.read_text()
+
+    store = store_of(settings)
+    store.create("another", [Scope.READ])
+    keys = [key()]
+    assert key() == keys[0]
+    file.unlink()
+    keys.append(key())
+    store.revoke("prometheus")
+    keys.append(key())
+    connect(settings.redis).flushdb()
+    keys.append(key())
+    assert len(set(keys)) == 4
     client = create_app(settings).test_client()
-    assert client.get("/metrics", headers={"Authorization": f"Bearer {keys[2].strip()}"}).status_code == 200
-    assert client.get("/metrics", headers={"Authorization": f"Bearer {keys[0].strip()}"}).status_code == 401
+    assert [
+        client.get("/metrics", headers={"Authorization": f"Bearer {key.strip()}"}).status_code for key in keys
+    ] == [401, 401, 401, 200]
 
 
 def test_caddy_accepts_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
+import subprocess
 from typing import Any
 
 import kubernetes_validate
@@ -94,6 +97,7 @@ def test_a_missing_value_is_named(missing: str, words: str) -> None:
         {"settings": {"HOST": "127.0.0.1"}},
         {"s3": {"endpoint": "https://s3.example.com", "credentials": "role"}},
         {"adminKeySha256": "ws_admin_key"},
+        {"monitoring": {"enabled": True, "runbooks": "docs/runbooks.md#wastestreamapidown"}},
     ],
 )
 def test_a_value_that_does_not_exist_is_rejected(wrong: dict[str, Any]) -> None:
@@ -156,7 +160,7 @@ def test_commands_ports_and_probes_are_those_of_the_code(name: str) -> None:
                 assert asked["httpGet"]["port"] == container["ports"][0]["name"]
             if "exec" in asked:
                 assert asked["exec"]["command"] == ["python", "-m", "worker.health"]
-    backups = {"belts-backup/backup": "api.backup"} if name in {"all", "fixed", "keys"} else {}
+    backups = {"belts-backup/backup": "api.backup"} if of_kind(name, "CronJob") else {}
     assert commands == backups | {
         "belts-api/bucket": "core.bucket",
         "belts-api/rollout": "api.rollout",
@@ -235,7 +239,7 @@ def test_workers_scale_by_what_the_api_answers() -> None:
     assert scaled["spec"]["scaleTargetRef"] == {"name": "belts-worker"}
     assert scaled["spec"]["minReplicaCount"] == 0
     triggers = [trigger["metadata"] for trigger in scaled["spec"]["triggers"]]
-    assert {trigger["valueLocation"] for trigger in triggers} == {"pending", "oldest_seconds"}
+    assert {trigger["valueLocation"] for trigger in triggers} == {"runnable", "oldest_seconds"}
     assert {trigger["valueLocation"] for trigger in triggers} <= set(Readiness.model_fields)
     assert {trigger["url"] for trigger in triggers} == {"http://belts-api.plant:80/readyz"}
     (access,) = of_kind("all", "TriggerAuthentication").values()
@@ -247,30 +251,85 @@ def test_workers_scale_by_what_the_api_answers() -> None:
 
 
 def test_rules_and_dashboard_are_the_repositorys() -> None:
-    """Word by word, with the labels by which Prometheus finds them."""
+    """Word by word, with the labels by which Prometheus finds them; the rules are of this release alone."""
     (rule,) = of_kind("all", "PrometheusRule").values()
-    own = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
-    assert rule["spec"] == own
+    (monitor,) = of_kind("all", "ServiceMonitor").values()
+    service = of_kind("all", "Service")["belts-api"]["metadata"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (instance,) = [
+        each["replacement"] for each in endpoint["relabelings"] if each.get("targetLabel") == "instance"
+    ]
+    # The labels that the Prometheus operator gives the targets of a ServiceMonitor, but for those dropped.
+    target = f'namespace="{service["namespace"]}",job="{service["name"]}",instance="{instance}"'
+    own = (REPOSITORY / "infra" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    named = own.replace('job="wastestream"', target)
+    runbooks = ALL["monitoring"]["runbooks"]
+    assert rule["spec"] == yaml.safe_load(named.replace(": docs/runbooks.md#", f": {runbooks}#"))
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert named.count(f"runbook_url: {defaults['monitoring']['runbooks']}#") == own.count("- alert: ")
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     shown = of_kind("all", "ConfigMap")["belts-dashboard"]["data"]["wastestream.json"]
     dashboard = (REPOSITORY / "infra" / "grafana" / "dashboard.json").read_text(encoding="utf-8")
     assert json.loads(shown) == json.loads(dashboard)
 
 
-def test_pods_may_reach_what_they_need() -> None:
-    """DNS, Redis, storage, a collector of traces; and with roles the services that give credentials."""
+@pytest.mark.parametrize(
+    ("name", "servers", "backups"),
+    [
+        ("four values", {6379, 443}, set()),
+        ("all", {6379, 26379, 9000, 4318}, {443}),
+        ("keys", {6379, 443}, {9001}),
+        ("cluster", {6380, 9000, 4318}, {8443}),
+        ("trial", {6379, 8333}, set()),
+    ],
+)
+def test_pods_may_reach_what_they_need(name: str, servers: set[int], backups: set[int]) -> None:
+    """DNS, Redis, storage and a collector of traces, as pods or outside; the sinks also the world."""
+    policies = of_kind(name, "NetworkPolicy")
+    components = {"api", "worker", "sinks", *(["backup"] if backups else [])}
+    assert {f"belts-{component}" for component in components} == {workload for workload, _ in ours(name)}
+    trial = {"belts-redis", "belts-s3"} if name == "trial" else set()
+    assert set(policies) == {f"belts-{component}" for component in components} | trial
+    roles = {443} if name == "all" else set()
+    for component in components:
+        rules = policies[f"belts-{component}"]["spec"]["egress"]
+        needed = {53, *servers, *roles} | (backups if component == "backup" else set())
+        reached = {port["port"] for rule in rules if meets_pods(rule) for port in rule["ports"]}
+        assert reached == needed, component
+        outside = [rule for rule in rules if meets_the_world(rule)]
+        everywhere = [rule for rule in outside if "ports" not in rule]
+        assert len(everywhere) == (component == "sinks")
+        assert everywhere or {port["port"] for rule in outside for port in rule["ports"]} == needed
+    assert [key for key, item in policies.items() if "ingress" in item["spec"]] == [
+        "belts-api",
+        *sorted(trial),
+    ]
 
-    def ports(name: str, component: str) -> set[int]:
-        policy = of_kind(name, "NetworkPolicy")[f"belts-{component}"]
-        return {port["port"] for rule in policy["spec"]["egress"] for port in rule.get("ports", [])}
 
-    assert ports("four values", "worker") == {53, 6379, 443}
-    assert ports("all", "worker") == {53, 6379, 26379, 9000, 4318, 443, 80}
-    assert ports("trial", "api") == {53, 6379, 8333}
-    assert ports("all", "backup") == {53, 6379, 26379, 9000, 4318, 443, 80}
-    assert ports("keys", "backup") == {53, 6379, 443, 9001}
-    assert "belts-backup" not in of_kind("four values", "NetworkPolicy")
-    assert "ingress" not in of_kind("all", "NetworkPolicy")["belts-worker"]["spec"]
+def meets_pods(rule: dict[str, Any]) -> bool:
+    """Return whether a rule lets to pods of all namespaces. Cilium matches none of them by its address."""
+    return "to" not in rule or {"namespaceSelector": {}} in rule["to"]
+
+
+def meets_the_world(rule: dict[str, Any]) -> bool:
+    """Return whether a rule lets to all addresses outside, but those of a cloud's metadata."""
+    blocks = [peer["ipBlock"]["cidr"] for peer in rule.get("to", []) if "ipBlock" in peer]
+    return "to" not in rule or {"0.0.0.0/0", "::/0"} <= set(blocks)
+
+
+def test_roles_are_asked_for_at_the_metadata_service() -> None:
+    """By pods whose storage wants the credentials of a role; no other pod reaches it."""
+    for name in ("four values", "all"):
+        for component in ("api", "worker", "sinks"):
+            rules = of_kind(name, "NetworkPolicy")[f"belts-{component}"]["spec"]["egress"]
+            cidrs = [
+                peer["ipBlock"]["cidr"] for rule in rules for peer in rule.get("to", []) if "ipBlock" in peer
+            ]
+            assert ("169.254.169.254/32" in cidrs) == (name == "all")
+
+
+def test_network_policies_can_be_left_out() -> None:
+    """By one value."""
     assert of_kind("fixed", "NetworkPolicy") == {}
 
 
@@ -296,13 +355,41 @@ def test_backups_go_to_a_bucket_or_a_volume() -> None:
     assert volumes["backup"]["persistentVolumeClaim"] == {"claimName": "backups"}
 
 
-def test_a_release_may_have_the_longest_name() -> None:
-    """53 characters, as Helm allows; Kubernetes allows 63 of a name, and 52 of a CronJob's."""
-    items = rendered("all", "b" * 53)
+def test_restore_and_recover_are_jobs_like_backups() -> None:
+    """The README's `sed` makes them of the CronJob, in the YAML that kubectl prints."""
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    restoring, recovering = re.findall(r"sed ('[^']+') \| kubectl apply", readme)
+    assert readme.count("autoscaling.keda.sh/paused-replicas=0") == 1
+    for name, place in (("all", "s3://belts-backup/plant"), ("fixed", "/backup")):
+        text = yaml.safe_dump(of_kind(name, "CronJob")["belts-backup"]["spec"]["jobTemplate"])
+        for script, arguments in ((restoring, ["restore", place]), (recovering, ["recover"])):
+            job = yaml.safe_load(sed(script, text))
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            assert container["command"] == ["python", "-m", "api.backup", *arguments]
+            assert main.get_command(Context(main), arguments[0]) is not None
+
+
+def sed(script: str, text: str) -> str:
+    """Run sed, as a shell does with a quoted script."""
+    words = ["sed", *shlex.split(script)]
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["all", "trial"])
+def test_a_release_may_have_the_longest_name(name: str) -> None:
+    """53 characters, as Helm allows; Kubernetes allows 63 of a name, of CronJobs and StatefulSets 52."""
+    items = rendered(name, "b" * 53)
     names = {(item["kind"], item["metadata"]["name"]) for item in items}
     assert len(names) == len(items)
-    assert max(len(name) for _, name in names) <= 63
-    assert max(len(name) for kind, name in names if kind == "CronJob") == 52
+    assert max(len(own) for _, own in names) <= 63
+    appended = [own for kind, own in names if kind in {"CronJob", "StatefulSet"}]
+    assert {len(own) for own in appended} == {52}
+    if name == "trial":  # The addresses are those of the Services.
+        redis, s3 = sorted(appended)
+        assert {("Service", redis), ("Service", s3)} <= names
+        text = json.dumps(items)
+        assert f"@{redis}:6379/0" in text
+        assert f"http://{s3}:8333" in text
 
 
 @pytest.mark.parametrize(

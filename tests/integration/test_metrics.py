@@ -261,9 +261,14 @@ def _alerts() -> list[dict[str, Any]]:
     return [rule for group in rules["groups"] for rule in group["rules"]]
 
 
+def _dashboard() -> dict[str, Any]:
+    text = (REPOSITORY / "infra/grafana/dashboard.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
 def _queries() -> list[str]:
-    """Every query of the dashboard, with its variables filled in."""
-    dashboard = json.loads((REPOSITORY / "infra/grafana/dashboard.json").read_text(encoding="utf-8"))
+    """Every query of the dashboard, with the interval filled in."""
+    dashboard = _dashboard()
     targets = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
     texts = [target["expr"] for target in [*targets, *dashboard["annotations"]["list"]]]
     return [text.replace("$__rate_interval", "1m") for text in texts]
@@ -277,12 +282,23 @@ def test_alerts_fire_on_their_fault_only() -> None:
     assert [alert["alert"] for alert in _alerts() if alert["alert"] not in tests] == []
 
 
+def test_stacks_are_kept_apart() -> None:
+    """Each metric is asked for with labels of its target: the job in alerts, the stack on the dashboard."""
+    for text in (alert["expr"] for alert in _alerts()):
+        assert re.findall(r"\b(?:wastestream_\w+|up)\b(?!{job=\"wastestream\"[,}])", text) == []
+        assert re.findall(r"\bby \(|\bon \(", text) == []  # they would drop the labels of the target
+    for text in _queries():
+        assert re.findall(r"\bwastestream_\w+\b(?!{instance=\"\$stack\"[,}])", text) == []
+    (stack,) = [each for each in _dashboard()["templating"]["list"] if each["name"] == "stack"]
+    assert stack["query"]["query"] == "label_values(wastestream_queue_limit, instance)"
+
+
 def test_each_alert_has_its_section() -> None:
     """docs/runbooks.md has one for each alert, in their order, and each alert names its own."""
     sections = re.findall(r"^## (\w+)$", (REPOSITORY / "docs/runbooks.md").read_text("utf-8"), re.MULTILINE)
     assert [alert["alert"] for alert in _alerts()] == sections
     for alert in _alerts():
-        assert alert["annotations"]["runbook"] == f"docs/runbooks.md#{alert['alert'].lower()}"
+        assert alert["annotations"]["runbook_url"] == f"docs/runbooks.md#{alert['alert'].lower()}"
 
 
 def test_a_real_prometheus_can_answer_every_query(system: System, tmp_path: Path) -> None:
@@ -319,7 +335,7 @@ def test_a_real_prometheus_can_answer_every_query(system: System, tmp_path: Path
 
     def has_read() -> bool:
         with suppress(urllib.error.HTTPError):  # It is not ready yet.
-            return ask("wastestream_ledger_balanced") != []
+            return ask('wastestream_ledger_balanced{job="wastestream"}') != []
         return False
 
     try:

@@ -101,7 +101,10 @@ def test_every_image_settles_once(
     assert sorted(listed(settings)) == sorted([*bulk[8:], *waiting, direct.id])  # also of half an object
 
     start_worker()
-    counted = wait_settled(jobs, [*waiting, direct.id, upload(client)], 90)
+    new = upload(
+        create_app(settings).test_client()
+    )  # The one of before compares the installation each second.
+    counted = wait_settled(jobs, [*waiting, direct.id, new], 90)
     assert counted == {JobState.CLASSIFIED: len(waiting) + 1, JobState.FAILED: 1}
     sums = total(jobs)
     assert (sums["received"], sums["recovered"], sums["failed"]) == (45, 44, 2)

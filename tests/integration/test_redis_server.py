@@ -19,6 +19,7 @@ from core.redis import keys
 from core.redis.api_keys import KeyStore, Scope
 from core.redis.client import connect
 from core.redis.job_store import JobStore
+from core.redis.pauses import Pauses
 from core.redis.server import acl_rules, check_server
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
@@ -209,7 +210,7 @@ def test_a_worker_without_channels_says_so_and_ends(
 def test_jobs_that_wait_without_a_worker_are_a_warning(
     settings: Settings, jobs: JobStore, client: FlaskClient
 ) -> None:
-    """After a minute, to probes and to who may read; probes may ignore it, for the API keeps the jobs."""
+    """After a minute, to probes and to who may read, unless the lane is paused; the API keeps the jobs."""
     key_store = KeyStore(jobs.client)
     job_id = upload(client)
     assert "warnings" not in client.get("/readyz").get_json()
@@ -218,6 +219,10 @@ def test_jobs_that_wait_without_a_worker_are_a_warning(
     answer = client.get("/readyz")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "ready")
     assert "no worker has reported for 60 s" in answer.get_json()["warnings"]["workers"]
+    pauses = Pauses(jobs.client)
+    pauses.pause("single")
+    assert set(client.get("/readyz").get_json()["warnings"]) == {"paused"}
+    pauses.resume("single")
     WorkerRegistry(jobs.client).seen("one@host")
     assert "warnings" not in client.get("/readyz").get_json()
     jobs.client.zadd("ws:workers", {"one@host": minute_ago / 1000})

@@ -12,6 +12,7 @@ from api import rollout
 from core.messages import FORMAT, QUEUES
 from core.redis import keys
 from core.redis.job_store import JobStore
+from core.redis.pauses import Pauses
 from core.redis.workers import WorkerRegistry
 from core.settings import Settings
 from tests.conftest import environment_of
@@ -31,14 +32,33 @@ def test_lists_are_empty_while_all_jobs_wait(
     )
     assert sum(jobs.client.zcard(key) for key in keys.PENDING.values()) == len(ids)
     answer = client.get("/readyz").get_json()
-    assert answer["pending"] == len(ids)
+    assert answer["pending"] == answer["runnable"] == len(ids)
     assert answer["oldest_seconds"] > 0
 
 
 def test_without_jobs_nothing_waits(client: FlaskClient) -> None:
     """Both numbers are 0, by which the last worker may end."""
     answer = client.get("/readyz").get_json()
-    assert (answer["pending"], answer["oldest_seconds"]) == (0, 0)
+    assert (answer["pending"], answer["runnable"], answer["oldest_seconds"]) == (0, 0, 0)
+
+
+def test_a_paused_lane_starts_no_workers(client: FlaskClient, jobs: JobStore) -> None:
+    """Nor does it keep any: its jobs count in neither number, until it is resumed; the other lane's do."""
+    pauses, held = Pauses(jobs.client), len(upload_bulk(client, 30))
+
+    def numbers() -> tuple[int, bool]:
+        answer = client.get("/readyz").get_json()
+        return answer["runnable"], answer["oldest_seconds"] > 0
+
+    pauses.pause("bulk")
+    assert numbers() == (0, False)
+    upload(client)
+    assert numbers() == (1, True)
+    pauses.pause("single")
+    assert numbers() == (0, False)
+    assert jobs.pending() == held + 1
+    pauses.resume("bulk")
+    assert numbers() == (held, True)
 
 
 def test_the_api_waits_for_workers_that_read_its_messages(

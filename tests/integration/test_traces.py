@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from core.messages import TRACES, Envelope, make_app
 from core.settings import Settings
 from tests.support.images import jpeg
 from tests.support.servers import REPOSITORY, Server, wait_until
+from wastestream import Client
 
 
 class Collector(ThreadingHTTPServer):
@@ -112,6 +114,35 @@ def test_one_upload_is_one_trace(
         assert times[-1] <= batch.end_time_unix_nano
         assert server.start_time_unix_nano <= spans["storage put"].start_time_unix_nano
     assert collector.names(traces[2][0]) == set()
+
+
+def test_a_trace_begins_in_the_client(
+    collector: Collector, start_api: Callable[..., Server], start_worker: Callable[..., Server]
+) -> None:
+    """A program's span is the parent of what its calls cause, also of those in the client's own threads."""
+    traced = {
+        "WASTESTREAM_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    api = start_api(**traced)
+    start_worker(**traced)
+    spans = [
+        SpanContext(secrets.randbits(128), secrets.randbits(64), is_remote=False, trace_flags=TraceFlags(1))
+        for _ in range(2)
+    ]
+    with Client(f"http://127.0.0.1:{api.port}") as client:
+        with use_span(NonRecordingSpan(spans[0])):
+            assert client.classify(jpeg()).state == "classified"
+        with use_span(NonRecordingSpan(spans[1])):
+            assert [outcome.error for outcome in client.classify_many([jpeg()])] == [None]
+    for span in spans:
+        trace_id = span.trace_id.to_bytes(16, "big")
+        wait_until(
+            lambda trace_id=trace_id: ("wastestream-worker", "settle") in collector.names(trace_id),  # type: ignore[misc]
+            "the trace",
+        )
+        parents = {each.parent_span_id for _, each in collector.spans if each.trace_id == trace_id}
+        assert span.span_id.to_bytes(8, "big") in parents
 
 
 def test_nothing_is_added_without_an_endpoint(settings: Settings) -> None:

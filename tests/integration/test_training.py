@@ -169,6 +169,7 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     assert manifest.training["weights"] == {
         "name": weights.name,
         "sha256": file_entry(weights).sha256,
+        "classifier_name": classifier.name,
         "classifier_sha256": file_entry(classifier).sha256,
         "teacher_name": teacher.name,
         "teacher_sha256": file_entry(teacher).sha256,

@@ -53,7 +53,11 @@ ALL: dict[str, Any] = {
         "credentials": "aws",
     },
     "networkPolicy": {"apiFrom": [{"namespaceSelector": {}}]},
-    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+    "monitoring": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "runbooks": "https://git.example.com/belts/blob/main/docs/runbooks.md",
+    },
 }
 FIXED: dict[str, Any] = {
     **FOUR,
@@ -65,8 +69,30 @@ KEYS: dict[str, Any] = {
     **FOUR,
     "backup": {"schedule": "@daily", "target": "s3://belts-backup", "endpoint": "http://other:9001"},
 }
+CLUSTER: dict[str, Any] = {
+    **FOUR,
+    "redis": {"ports": [6380]},
+    "s3": {"endpoint": "http://minio.storage", "ports": [9000]},
+    "settings": {"OTLP_ENDPOINT": "http://collector.watch"},
+    "backup": {
+        "schedule": "@daily",
+        "target": "s3://belts-backup",
+        "endpoint": "https://other.storage",
+        "ports": [8443],
+    },
+    "networkPolicy": {"otlpPorts": [4318]},
+}
+"""Redis, storage and a collector behind Services, whose ports are not those of their pods."""
+
 TRIAL: dict[str, Any] = {**FOUR, "s3": {}, "trial": {"enabled": True}}
-INSTALLATIONS = {"four values": FOUR, "all": ALL, "fixed": FIXED, "keys": KEYS, "trial": TRIAL}
+INSTALLATIONS = {
+    "four values": FOUR,
+    "all": ALL,
+    "fixed": FIXED,
+    "keys": KEYS,
+    "cluster": CLUSTER,
+    "trial": TRIAL,
+}
 
 
 @cache

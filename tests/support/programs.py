@@ -13,10 +13,13 @@ import pytest
 from tests.support.servers import REPOSITORY
 
 
-def tool(name: str) -> str:
-    """Return the path of a program; skip without it."""
+def tool(name: str, *, in_ci: bool = True) -> str:
+    """Return the path of a program; skip without it, or fail in CI if it should be there."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return shutil.which(name, path=path) or pytest.skip(f"{name} is not installed")
+    found = shutil.which(name, path=path)
+    if found is None and in_ci and "CI" in os.environ:
+        pytest.fail(f"{name} is not installed")
+    return found or pytest.skip(f"{name} is not installed")
 
 
 def run_tool(name: str, *arguments: str | Path, text: str | None = None) -> str:

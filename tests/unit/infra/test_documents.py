@@ -54,13 +54,16 @@ def test_commands_in_documents_exist(document: Path) -> None:
         assert used <= known | {"--help"}, (words, used - known)
 
 
-_PYTHON = re.compile(r"(docker compose (?:exec|run) [^\n`]*?\w+ python|\S*python3?) -m ([\w.]+)")
+_PYTHON = re.compile(
+    r"((?:docker compose (?:exec|run)|kubectl exec) [^\n`]*?[\w-]+ python|\S*python3?) -m ([\w.]+)"
+)
 
 _OUR_PYTHONS = re.compile(
-    r"docker compose (?:exec (?:-T )?|run --rm --volume \S+ )(api|worker) python"
+    r"docker compose (?:exec (?:-T )?(?:api|worker)|run --rm backup) python"
+    r"|kubectl exec deployment/belts-(api|worker) -- python"
     r"|\.wastestream/(serve|test)/bin/python"
 )
-"""In a container, and in the environments that `./wastestream up` and `test` install."""
+"""In a container or pod, and in the environments that `./wastestream up` and `test` install."""
 
 
 @_names
@@ -73,6 +76,17 @@ def test_modules_in_documents_can_be_run(document: Path) -> None:
         path = REPOSITORY / module.replace(".", "/")
         program = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
         assert '__name__ == "__main__"' in program.read_text(encoding="utf-8"), module
+
+
+def test_contributors_know_what_ci_installs() -> None:
+    """CONTRIBUTING.md names the packages of `.ci/run`, by the tests that would be skipped without them."""
+    script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    packages = script.partition("packages='")[2].partition("'")[0].split()
+    table = re.findall(
+        r"^\|[^|]+\|(.+)\|$", (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE
+    )
+    named = [name for row in table if "|" not in row for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(named) == sorted(packages)
 
 
 def test_the_readme_shows_the_two_commands() -> None:

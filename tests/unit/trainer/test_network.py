@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py  # type: ignore[import-untyped] # h5py ships none
 import keras
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WeightsError, match=r"could not be downloaded .* give --weights the path"):
         build_backbone("imagenet")
+
+
+def test_keras_brings_the_classifier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`imagenet` reads the last layer of the file that Keras keeps of the whole network."""
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    whole = keras.applications.MobileNetV2(input_shape=(128, 128, 3), weights=None)
+    (tmp_path / "models").mkdir()
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_128.h5"
+    with h5py.File(tmp_path / "models" / name, "w") as file:
+        save_weights_to_hdf5_group(file, whole)
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+    read, expected = read_classifier("imagenet"), whole.get_layer("predictions").get_weights()
+    assert all(np.array_equal(mine, its) for mine, its in zip(read, expected, strict=True))
 
 
 def test_weights_of_another_architecture_are_rejected(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 {{- define "wastestream.name" -}}
-{{- /* Kubernetes appends 11 characters to the name of a CronJob: 52 are left of 63. */ -}}
-{{- $room := sub (ternary 51 62 (eq .component "backup")) (len .component) | int -}}
+{{- /* Kubernetes appends 11 characters to the names of CronJobs and, in a label, StatefulSets: 52 are left of 63. */ -}}
+{{- $room := sub (ternary 51 62 (has .component (list "backup" "redis" "s3"))) (len .component) | int -}}
 {{- printf "%s-%s" (.Release.Name | trunc $room | trimSuffix "-") .component -}}
 {{- end -}}
 
@@ -61,13 +61,20 @@ capabilities: {drop: [ALL]}
 {{ splitList ":" .host | rest | first | default (ternary "443" "80" (eq .scheme "https")) }}
 {{- end -}}
 
+{{/* Ports of rules: those of a value, or without them that of the URL. */}}
+{{- define "wastestream.portRules" -}}
+{{- range .ports | default (list (include "wastestream.portOf" (urlParse .url))) }}
+- {port: {{ . }}}
+{{- end }}
+{{- end -}}
+
 {{/* Addresses and credentials, for every program. */}}
 {{- define "wastestream.connections" -}}
 {{- $trial := .Values.trial.enabled -}}
 {{- if $trial }}
 {{ include "wastestream.secretVariable" (dict "name" "REDIS_PASSWORD" "secret" .Values.secret "key" "redis-password") }}
 - name: WASTESTREAM_REDIS_URL
-  value: redis://:$(REDIS_PASSWORD)@{{ .Release.Name }}-redis:6379/0
+  value: redis://:$(REDIS_PASSWORD)@{{ include "wastestream.name" (merge (dict "component" "redis") .) }}:6379/0
 {{- else }}
 {{ include "wastestream.secretVariable" (dict "name" "WASTESTREAM_REDIS_URL" "secret" .Values.secret "key" "redis-url") }}
 {{- end }}
