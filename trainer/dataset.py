@@ -132,6 +132,16 @@ def balanced(labels: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) ->
     return np.asarray(weights * (len(labels) / 2 / total)[labels], np.float64)
 
 
+def fingerprint(*sets: ImageSet) -> str:
+    """Return a digest of images: the bytes of each, and its name, which contains the label."""
+    lines = sorted(
+        f"{name} {digest}\n"
+        for image_set in sets
+        for name, digest in zip(image_set.names, image_set.digests, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def has_split(sources: Sequence[Path], split: Split) -> bool:
     """Say whether any source holds a file of the split; raises as `read_files` for a bad source."""
     return any(True for source in sources for _ in _walk(source, split))

@@ -12,18 +12,14 @@ import numpy.typing as npt
 
 from core.model.engine import Engine, LiteRtEngine, Weights
 from core.model.manifest import Metric, ModelManifest
-from trainer.calibrate import Calibration, by_source, calibrate, to_probabilities
-from trainer.dataset import ImageSet, decode_files, read_files
-from trainer.errors import DatasetError
+from trainer.calibrate import Logits, by_source, calibrate, to_probabilities
+from trainer.dataset import CLASS_FOLDERS, ImageSet, decode_files, read_files
 from trainer.kinds import Kind, by_kind
 from trainer.metrics import figures, measure
 from trainer.progress import Reporter
 
 LEAKED_KEY: Final = "leaked_test_images"
 """Key in the manifest's `data`: digests, as `short`, of test images with a duplicate in TRAIN."""
-
-MIN_CALIBRATION: Final = 50
-"""Minimum images of each class for a calibration; with fewer it depends on chance."""
 
 _LEFT_OUT_FIGURES: Final = ("accuracy", "ece", "review_share", "error_outside_review")
 
@@ -102,39 +98,46 @@ def evaluate_test(
     probabilities = classify(engine, test.pixels, on_images=on_images)
     leaked = set(engine.manifest.data.get(LEAKED_KEY, ()))
     clean = np.array([short(digest) not in leaked for digest in test.digests], np.bool_)
-    metrics = {"test": _measure(engine, test.labels, probabilities)}
+    manifest = engine.manifest
+    metrics = {"test": _measure(manifest, test.labels, probabilities)}
     if 0 < clean.sum() < len(clean):
-        metrics["test_without_leaked"] = _measure(engine, test.labels[clean], probabilities[clean])
-    metrics |= _of_sources(engine, "test", test, probabilities)
-    return Evaluation(engine.manifest, test, probabilities, metrics)
+        metrics["test_without_leaked"] = _measure(manifest, test.labels[clean], probabilities[clean])
+    metrics |= _of_sources(manifest, "test", test, probabilities)
+    return Evaluation(manifest, test, probabilities, metrics)
 
 
 def measure_held_out(engine: Engine, held_out: Mapping[str, ImageSet]) -> Metrics:
     """Measure each set of decoded images under its name, and as "NAME/SOURCE" if it has several sources."""
     metrics: Metrics = {}
     for name, images in held_out.items():
-        probabilities = classify(engine, images.pixels)
-        metrics[name] = _measure(engine, images.labels, probabilities)
-        metrics |= _of_sources(engine, name, images, probabilities)
+        metrics |= measure_logits(engine.manifest, name, images, logits_of(engine, images.pixels))
     return metrics
 
 
-def left_out(engine: Engine, images: ImageSet, *, review_error: float) -> dict[str, dict[str, float]]:
+def measure_logits(manifest: ModelManifest, name: str, images: ImageSet, logits: Logits) -> Metrics:
+    """Measure logits, read as the manifest says, under `name`, and as "NAME/SOURCE" of several sources."""
+    probabilities = to_probabilities(logits, manifest.temperature)
+    return {
+        name: _measure(manifest, images.labels, probabilities),
+        **_of_sources(manifest, name, images, probabilities),
+    }
+
+
+def left_out(logits: Logits, images: ImageSet, *, review_error: float) -> dict[str, dict[str, float]]:
     """Return leave-one-source-out figures of the calibration: each source's, calibrated on the others.
 
     Skips a source if a class has no images without it.
 
     Args:
-        engine: computes the logits.
+        logits: of the images, shape (N,).
         images: held out from training.
         review_error: as `trainer.calibrate.choose_review_band`.
     """
-    logits = _logits(engine, images.pixels)
     by_source_figures = {}
     for source in np.unique(images.sources).tolist():
         its = images.sources == source
         rest = images.take(~its)
-        if len(np.unique(rest.labels)) < len(engine.manifest.labels):
+        if len(np.unique(rest.labels)) < len(CLASS_FOLDERS):
             continue
         weights = by_source(rest.labels, rest.sources)
         chosen = calibrate(logits[~its], rest.labels, weights, review_error=review_error)
@@ -150,27 +153,22 @@ def left_out(engine: Engine, images: ImageSet, *, review_error: float) -> dict[s
     return by_source_figures
 
 
-def recalibrated(engine: Engine, images: ImageSet, *, review_error: float) -> Calibration:
-    """Fit the calibration to labelled images of the place of use.
-
-    Raises:
-        DatasetError: a class has fewer than `MIN_CALIBRATION` images.
-    """
-    for label, name in enumerate(engine.manifest.labels):
-        count = int(np.sum(images.labels == label))
-        if count < MIN_CALIBRATION:
-            raise DatasetError(
-                f"{count} images of {name} are too few for a calibration; label at least {MIN_CALIBRATION}."
-            )
-    weights = by_source(images.labels, images.sources)
-    return calibrate(_logits(engine, images.pixels), images.labels, weights, review_error=review_error)
-
-
 def classify(
     engine: Engine, pixels: npt.NDArray[np.uint8], *, on_images: Callable[[int], None] = lambda _: None
 ) -> npt.NDArray[np.float64]:
     """Return calibrated probabilities of `non_biodegradable`, float64 (N,)."""
-    return to_probabilities(_logits(engine, pixels, on_images), engine.manifest.temperature)
+    return to_probabilities(logits_of(engine, pixels, on_images), engine.manifest.temperature)
+
+
+def logits_of(
+    engine: Engine, pixels: npt.NDArray[np.uint8], on_images: Callable[[int], None] = lambda _: None
+) -> npt.NDArray[np.float32]:
+    """Return the logits of images, float32 (N,)."""
+    logits = []
+    for at in range(0, len(pixels), _CALL):
+        logits.append(engine.logits(pixels[at : at + _CALL]))
+        on_images(len(logits[-1]))
+    return np.concatenate(logits)
 
 
 def as_json(metrics: Metrics) -> dict[str, Any]:
@@ -189,25 +187,15 @@ def table(metrics: Metrics) -> list[str]:
     return lines
 
 
-def _logits(
-    engine: Engine, pixels: npt.NDArray[np.uint8], on_images: Callable[[int], None] = lambda _: None
-) -> npt.NDArray[np.float32]:
-    logits = []
-    for at in range(0, len(pixels), _CALL):
-        logits.append(engine.logits(pixels[at : at + _CALL]))
-        on_images(len(logits[-1]))
-    return np.concatenate(logits)
-
-
 def _of_sources(
-    engine: Engine, name: str, images: ImageSet, probabilities: npt.NDArray[np.float64]
+    manifest: ModelManifest, name: str, images: ImageSet, probabilities: npt.NDArray[np.float64]
 ) -> Metrics:
     sources = np.unique(images.sources).tolist()
     if len(sources) < 2:  # noqa: PLR2004 - a single source equals the set
         return {}
     masks = {source: images.sources == source for source in sources}
     return {
-        f"{name}/{source}": _measure(engine, images.labels[its], probabilities[its])
+        f"{name}/{source}": _measure(manifest, images.labels[its], probabilities[its])
         for source, its in masks.items()
     }
 
@@ -220,7 +208,6 @@ def _percent(metric: Metric) -> str:
 
 
 def _measure(
-    engine: Engine, labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+    manifest: ModelManifest, labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
 ) -> dict[str, Metric]:
-    manifest = engine.manifest
     return measure(labels, probabilities, threshold=manifest.threshold, review_band=manifest.review_band)

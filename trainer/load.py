@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from trainer.audit import Audit, audit, unseen_mask, validation_mask
 from trainer.config import TrainConfig
-from trainer.dataset import ImageFile, ImageSet, decode_files, has_split, read_files
+from trainer.dataset import ImageFile, ImageSet, decode_files, fingerprint, has_split, read_files
 from trainer.errors import DatasetError
 from trainer.progress import Reporter
 
@@ -74,18 +73,8 @@ def load(
     files = [file for file in train_files if file.name in names]
     cached = _decode(files, config, reporter, "decode for crops", side=config.data.cache_side)
     held_out = {name: plain.take(chosen) for name, chosen in masks.items()}
-    return Data(files, cached, plain.take(trained), held_out, test, findings, _fingerprint(plain, test))
-
-
-def _fingerprint(*sets: ImageSet | None) -> str:
-    """Return a digest of a run's data: every image's bytes, and its name, which contains the label."""
-    images = [image_set for image_set in sets if image_set is not None]
-    lines = sorted(
-        f"{name} {digest}\n"
-        for image_set in images
-        for name, digest in zip(image_set.names, image_set.digests, strict=True)
-    )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    digest = fingerprint(*(images for images in (plain, test) if images is not None))
+    return Data(files, cached, plain.take(trained), held_out, test, findings, digest)
 
 
 def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[dict[str, Mask], Mask]:

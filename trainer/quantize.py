@@ -6,49 +6,28 @@ On CPUs with instructions for products of 8-bit numbers it takes half the time o
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from core.images import SIDE
 from core.model.engine import LiteRtEngine
 from core.model.manifest import INT8_NAME, Int8Entry, ModelManifest
-from trainer.calibrate import to_probabilities
+from trainer.calibrate import cut_of
+from trainer.compare import Comparison, compare, int8_entry
+from trainer.dataset import ImageSet
+from trainer.evaluate import logits_of
 from trainer.export import write_manifest
 from trainer.fake_quant import Ranges, rounded
-from trainer.metrics import roc_auc
 from trainer.network import Model
 
 RANGE_IMAGES: Final = 1024
 """Images on which the ranges of the activations are measured."""
-
-_READING: Final = {"temperature", "threshold", "review_band"}
-
-MIN_AGREEMENT: Final = 0.995
-"""Least share of held-out images that must get the same label from the float and the 8-bit model."""
-
-MAX_ROC_AUC_LOSS: Final = 0.001
-"""Most that the 8-bit model may lose of the float model's area under the ROC curve."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Differences of the 8-bit and the float model on held-out images: `core.model.manifest.Int8Entry`."""
-
-    agreement: float
-    roc_auc_loss: float
-    logit_difference: float  # standard deviation
-
-    @property
-    def good_enough(self) -> bool:
-        """Whether the 8-bit model may be shipped."""
-        return self.agreement >= MIN_AGREEMENT and self.roc_auc_loss <= MAX_ROC_AUC_LOSS
 
 
 def to_int8_tflite(network: Model, ranges: Ranges) -> bytes:
@@ -82,38 +61,43 @@ def to_int8_tflite(network: Model, ranges: Ranges) -> bytes:
 def add_int8(
     folder: Path,
     manifest: ModelManifest,
-    pixels: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
+    held_out: Iterable[ImageSet],
+    chosen: ImageSet,
+    *,
+    review_error: float,
 ) -> tuple[ModelManifest, Comparison]:
-    """Compare the 8-bit model of a folder with the float one; the manifest is written.
+    """Calibrate the 8-bit model of a folder and compare it with the float one; the manifest is written.
 
-    It is read as the float model is, because `trainer.qat` makes its logits the same. Calibrated by itself it
-    would get another threshold by chance, since many are about as good.
+    It has a temperature and a review band of its own. Its threshold is where the float model's labels change,
+    because `trainer.qat` makes its logits the same. Chosen by itself it would differ by chance: many
+    thresholds are as good, and labels would no longer agree.
 
     Args:
         folder: with both models.
         manifest: of the folder, calibrated for the float model.
-        pixels: uint8 (N, 128, 128, 3), held out from training.
-        labels: int64 (N,).
+        held_out: sets of images held out from training, to compare on.
+        chosen: those that the float model was calibrated on.
+        review_error: as `trainer.calibrate.choose_review_band`.
 
     Returns:
         The manifest with the 8-bit model's section, without metrics, and the comparison.
     """
-    # Until it is compared, the section only lets the engine load the model.
-    entry = Int8Entry(**manifest.model_dump(include=_READING), metrics={}, agreement=1.0, roc_auc_loss=0.0)
-    write_manifest(folder, manifest.model_copy(update={"int8": entry}))
-    logits = [
-        engine.logits(pixels) for engine in (LiteRtEngine(folder), LiteRtEngine(folder, weights="int8"))
-    ]
-    scores = [to_probabilities(each, manifest.temperature) for each in logits]
-    said = [each >= manifest.threshold for each in scores]
-    compared = Comparison(
-        float(np.mean(said[0] == said[1])),
-        roc_auc(labels, scores[0]) - roc_auc(labels, scores[1]),
-        float(np.std(logits[0] - logits[1])),
+    # Until it is calibrated, the section only lets the engine load the model.
+    reading = manifest.model_dump(include={"temperature", "threshold", "review_band"})
+    loadable = Int8Entry(**reading, metrics={}, agreement=1.0, roc_auc_loss=0.0)
+    write_manifest(folder, manifest.model_copy(update={"int8": loadable}))
+    engine, int8 = LiteRtEngine(folder), LiteRtEngine(folder, weights="int8")
+    sets = list(held_out)
+    cut = cut_of(manifest.temperature, manifest.threshold)
+    compared = compare(
+        np.concatenate([images.labels for images in sets]),
+        np.concatenate([logits_of(engine, images.pixels) for images in sets]),
+        np.concatenate([logits_of(int8, images.pixels) for images in sets]),
+        cut=cut,
     )
-    update = {"agreement": compared.agreement, "roc_auc_loss": compared.roc_auc_loss}
-    manifest = manifest.model_copy(update={"int8": entry.model_copy(update=update)})
+    logits = logits_of(int8, chosen.pixels)
+    entry = int8_entry(logits, chosen, compared, cut=cut, review_error=review_error)
+    manifest = manifest.model_copy(update={"int8": entry})
     write_manifest(folder, manifest)
     return manifest, compared
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from core.model.engine import LiteRtEngine, Weights
-from core.model.manifest import MANIFEST_NAME, ModelManifest, load_manifest
+from core.model.manifest import MANIFEST_NAME, Metric, ModelManifest, load_manifest
+from trainer.calibrate import Logits, by_source, calibrate, cut_of
 from trainer.card import CARD_NAME, render_card
-from trainer.dataset import ImageSet
-from trainer.errors import OutputError
-from trainer.evaluate import recalibrated
+from trainer.compare import compare, int8_entry
+from trainer.dataset import CLASS_FOLDERS, ImageSet, fingerprint
+from trainer.errors import DatasetError, OutputError
+from trainer.evaluate import left_out, logits_of, measure_logits
+from trainer.metrics import percent
 
 REVIEW_ERROR: Final = 0.02
 """Maximum share of wrong labels on each side of the review band, on the calibration images."""
 
-_SUFFIX: Final = "-calibrated"
+MIN_IMAGES: Final = 50
+"""Minimum images of each class for a calibration; with fewer it depends on chance."""
+
+SET: Final = "calibration"
+"""Name of the calibration images in the manifest's `metrics`."""
+
+Figures = dict[Weights, dict[str, Metric]]
+"""Figures of the calibration images, by the weights that classified them."""
+
+_MARK: Final = "-calibrated"
+_LONGEST: Final = 20  # characters of the version before the mark: with it they are at most 40
 
 
 def check_folder(out: Path) -> None:
@@ -32,7 +52,8 @@ def check_folder(out: Path) -> None:
 def write_recalibrated(model: Path, images: ImageSet, out: Path) -> list[str]:
     """Copy a model folder to `out` with both its models calibrated on labelled images.
 
-    Its version ends in "-calibrated", so that results distinguish both models.
+    Its version ends in "-calibrated-" and a digest of images and calibration, so that results distinguish the
+    models, and those of two places. Figures that hold for the old calibration do not go with it.
 
     Args:
         model: the folder.
@@ -40,32 +61,114 @@ def write_recalibrated(model: Path, images: ImageSet, out: Path) -> list[str]:
         out: new or empty.
 
     Returns:
-        The chosen values, a line for each model.
+        The chosen values and figures of these images before and after, as lines for a person.
 
     Raises:
         DatasetError: the images are too few.
         OutputError: `out` cannot be written.
     """
-    manifest = load_manifest(model)
-    read, line = _read(model, "float", images)
-    update, lines = {**read, "version": manifest.version.removesuffix(_SUFFIX) + _SUFFIX}, [line]
-    if manifest.int8 is not None:
-        read, line = _read(model, "int8", images)
-        update["int8"] = manifest.int8.model_copy(update=read)
-        lines.append(line)
-    sources = sorted(set(images.sources.tolist()))
-    update["training"] = {**manifest.training, "calibrated_on": {"sources": sources, "images": len(images)}}
-    _write(model, manifest.model_copy(update=update), out)
-    return [*lines, f"calibrated model: {out}; its card still has the previous figures"]
+    before = load_manifest(model)
+    _check_number(images, before)
+    read: list[Weights] = ["float"] if before.int8 is None else ["float", "int8"]
+    logits = {each: logits_of(LiteRtEngine(model, weights=each), images.pixels) for each in read}
+    figures = {each: measure_logits(_read_by(before, each), SET, images, logits[each])[SET] for each in read}
+    manifest = _calibrated(before, images, logits, _about(before, figures, images))
+    _write(model, manifest, out)
+    return [
+        *_lines(before, figures, manifest),
+        "figures after it are flattering, because these images chose the calibration: measure it on others",
+        f"calibrated model {manifest.version} in {out}",
+    ]
 
 
-def _read(model: Path, weights: Weights, images: ImageSet) -> tuple[dict[str, Any], str]:
-    calibration = recalibrated(LiteRtEngine(model, weights=weights), images, review_error=REVIEW_ERROR)
-    line = (
-        f"{weights}: temperature {calibration.temperature:.3f}, threshold {calibration.threshold:.3f}, "
-        f"review between {calibration.review_band[0]:.3f} and {calibration.review_band[1]:.3f}"
+def _check_number(images: ImageSet, manifest: ModelManifest) -> None:
+    for label, name in enumerate(manifest.labels):
+        count = int(np.sum(images.labels == label))
+        if count < MIN_IMAGES:
+            raise DatasetError(
+                f"{count} images of {name} are too few for a calibration; label at least {MIN_IMAGES}."
+            )
+
+
+def _calibrated(
+    before: ModelManifest, images: ImageSet, logits: dict[Weights, Logits], about: dict[str, Any]
+) -> ModelManifest:
+    weights = by_source(images.labels, images.sources)
+    chosen = calibrate(logits["float"], images.labels, weights, review_error=REVIEW_ERROR)
+    training = {
+        **before.training,
+        "source_left_out": left_out(logits["float"], images, review_error=REVIEW_ERROR),
+        "calibrated_on": about,
+    }
+    manifest = before.model_copy(update=asdict(chosen) | {"training": training})
+    update: dict[str, Any] = {"metrics": measure_logits(manifest, SET, images, logits["float"])}
+    if "int8" in logits:
+        cut = cut_of(chosen.temperature, chosen.threshold)
+        compared = compare(images.labels, logits["float"], logits["int8"], cut=cut)
+        entry = int8_entry(logits["int8"], images, compared, cut=cut, review_error=REVIEW_ERROR)
+        read = manifest.model_copy(update={"int8": entry}).of_int8()
+        metrics = measure_logits(read, SET, images, logits["int8"])
+        update["int8"] = entry.model_copy(update={"metrics": metrics})
+    manifest = manifest.model_copy(update=update)
+    return manifest.model_copy(update={"version": _version(before.version, manifest)})
+
+
+def _about(before: ModelManifest, figures: Figures, images: ImageSet) -> dict[str, Any]:
+    """Return, for the manifest, the images of the calibration and how the model did on them before it."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "images": len(images),
+        "sources": dict(Counter(images.sources.tolist())),
+        "counts": {folder: int(np.sum(images.labels == label)) for folder, label in CLASS_FOLDERS.items()},
+        "sha256_of_names_and_digests": fingerprint(images),
+        "review_error": REVIEW_ERROR,
+        "version_before": before.version,
+        "metrics_before": {
+            weights: {name: metric.model_dump() for name, metric in values.items()}
+            for weights, values in figures.items()
+        },
+    }
+
+
+def _version(before: str, manifest: ModelManifest) -> str:
+    """Return a version that names the weights' version, and the calibration by a digest."""
+    both = [manifest, manifest.of_int8()] if manifest.int8 is not None else [manifest]
+    text = json.dumps(
+        [
+            manifest.training["calibrated_on"]["sha256_of_names_and_digests"],
+            *((read.temperature, read.threshold, read.review_band) for read in both),
+        ]
     )
-    return {name: getattr(calibration, name) for name in ("temperature", "threshold", "review_band")}, line
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{before.partition(_MARK)[0][:_LONGEST]}{_MARK}-{digest}"
+
+
+def _read_by(manifest: ModelManifest, weights: Weights) -> ModelManifest:
+    return manifest.of_int8() if weights == "int8" else manifest
+
+
+def _lines(before: ModelManifest, figures: Figures, manifest: ModelManifest) -> list[str]:
+    about = manifest.training["calibrated_on"]
+    lines = [f"calibrated on {about['images']:,} images of {', '.join(about['sources'])}"]
+    for weights in figures:
+        after = _read_by(manifest, weights)
+        lines += [
+            f"{weights}, before: {_line(_read_by(before, weights), figures[weights])}",
+            f"{weights}, after: {_line(after, after.metrics[SET])}",
+        ]
+    if manifest.int8 is not None:
+        lines.append(f"int8 labels {percent(manifest.int8.agreement)} % of these images as float does")
+    return lines
+
+
+def _line(read: ModelManifest, figures: dict[str, Metric]) -> str:
+    return (
+        f"temperature {read.temperature:.3f}, threshold {read.threshold:.3f}, "
+        f"review between {read.review_band[0]:.3f} and {read.review_band[1]:.3f}: "
+        f"{percent(figures['accuracy'])} % right, calibration error {percent(figures['ece'])} %, "
+        f"{percent(figures['review_share'])} % to review, "
+        f"{percent(figures['error_outside_review'])} % wrong outside it"
+    )
 
 
 def _write(model: Path, manifest: ModelManifest, out: Path) -> None:

@@ -16,9 +16,19 @@ from core.model.engine import Engine, LiteRtEngine
 from core.model.manifest import ModelManifest
 from trainer import fit
 from trainer.calibrate import Calibration, by_source, calibrate
+from trainer.compare import MAX_ROC_AUC_LOSS, MIN_AGREEMENT
 from trainer.config import TrainConfig
 from trainer.dataset import ImageSet
-from trainer.evaluate import LEAKED_KEY, Metrics, evaluate_test, left_out, measure_held_out, short, table
+from trainer.evaluate import (
+    LEAKED_KEY,
+    Metrics,
+    evaluate_test,
+    left_out,
+    logits_of,
+    measure_held_out,
+    short,
+    table,
+)
 from trainer.export import (
     PARITY_IMAGES,
     publish,
@@ -32,14 +42,7 @@ from trainer.load import Data
 from trainer.network import Model
 from trainer.progress import Reporter
 from trainer.qat import finish
-from trainer.quantize import (
-    MAX_ROC_AUC_LOSS,
-    MIN_AGREEMENT,
-    RANGE_IMAGES,
-    add_int8,
-    remove_int8,
-    to_int8_tflite,
-)
+from trainer.quantize import RANGE_IMAGES, add_int8, remove_int8, to_int8_tflite
 
 
 def ship(
@@ -67,7 +70,7 @@ def ship(
         ParityError: the exported graphs differ from the network.
         OutputError: files cannot be written.
     """
-    chosen = data.held_out.get("unseen", data.held_out["validation"])
+    chosen = _chosen(data)
     calibration = _calibrate(fit.logits(served, chosen.pixels), chosen, config)
     int8, about_int8 = _int8(served, data, config, reporter)
     held_out_pixels = np.concatenate([images.pixels for images in data.held_out.values()])
@@ -85,8 +88,9 @@ def ship(
         )
         engine = LiteRtEngine(folder)
         metrics = _measure(engine, data)
-        manifest = _with_int8(folder, manifest, data, reporter)
-        kept = {"source_left_out": left_out(engine, chosen, review_error=config.calibrate.review_error)}
+        manifest = _with_int8(folder, manifest, data, config, reporter)
+        logits = logits_of(engine, chosen.pixels)
+        kept = {"source_left_out": left_out(logits, chosen, review_error=config.calibrate.review_error)}
         manifest = manifest.model_copy(update={"training": manifest.training | kept})
         manifest = with_metrics(folder, manifest, metrics)
         shutil.copy(audit, folder / audit.name)
@@ -95,6 +99,11 @@ def ship(
         reporter.line(line)
     reporter.line(f"model {manifest.model_id} in {out}")
     return manifest
+
+
+def _chosen(data: Data) -> ImageSet:
+    """Return the images that the model is calibrated on."""
+    return data.held_out.get("unseen", data.held_out["validation"])
 
 
 def _calibrate(logits: npt.NDArray[Any], images: ImageSet, config: TrainConfig) -> Calibration:
@@ -119,13 +128,13 @@ def _int8(served: Model, data: Data, config: TrainConfig, reporter: Reporter) ->
     return to_int8_tflite(finished, ranges), {"quantize_seconds": seconds}
 
 
-def _with_int8(folder: Path, manifest: ModelManifest, data: Data, reporter: Reporter) -> ModelManifest:
-    """Measure the 8-bit model, and leave it out if it is not near enough to the float model."""
-    pixels, labels = (
-        np.concatenate([getattr(images, name) for images in data.held_out.values()])
-        for name in ("pixels", "labels")
+def _with_int8(
+    folder: Path, manifest: ModelManifest, data: Data, config: TrainConfig, reporter: Reporter
+) -> ModelManifest:
+    """Calibrate and measure the 8-bit model; leave it out if it is not near enough to the float model."""
+    manifest, compared = add_int8(
+        folder, manifest, data.held_out.values(), _chosen(data), review_error=config.calibrate.review_error
     )
-    manifest, compared = add_int8(folder, manifest, pixels, labels)
     reporter.line(
         f"8 bits: {compared.agreement:.2%} of held-out images labelled as by the float model, "
         f"logits differ by {compared.logit_difference:.3f}, ROC AUC lower by {compared.roc_auc_loss:.4f}"

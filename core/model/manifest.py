@@ -58,8 +58,10 @@ class Metric(_Frozen):
 class Int8Entry(_Frozen):
     """Calibration and figures of the 8-bit model, and its agreement with the float model.
 
-    The first four are as in `ModelManifest`. `agreement` is the share of held-out images that get the same
-    label from both, `roc_auc_loss` the loss of area under the ROC curve on them.
+    The first four are as in `ModelManifest`, and of the 8-bit model itself: temperature and review band are
+    fitted to its logits, and the threshold is where the float model's labels change, so that both give an
+    image the same label. `agreement` is the share of images not trained on that get the same label from both,
+    `roc_auc_loss` the loss of area under the ROC curve on them.
     """
 
     temperature: float = Field(gt=0)

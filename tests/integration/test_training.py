@@ -138,7 +138,7 @@ def again(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPathFact
     """A model folder of the same run without a break, whose 8-bit model may not differ at all."""
     root = tmp_path_factory.mktemp("again")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.quantize.MIN_AGREEMENT", 1.1)
+        patch.setattr("trainer.compare.MIN_AGREEMENT", 1.1)
         result = CliRunner().invoke(train, train_arguments(data, weights, root, "again"))
     assert result.exit_code == 0, result.output
     assert "the 8-bit model is left out" in result.output
@@ -178,7 +178,9 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     assert "CPU cores" in manifest.training["device"]
     assert manifest.training["parity"]["images"] == 40
     assert "inside the graph" in manifest.input.scaling
-    assert weights.name in (trained / "MODEL_CARD.md").read_text()
+    card = (trained / "MODEL_CARD.md").read_text()
+    assert weights.name in card
+    assert f"a teacher says of each image: {teacher.name}" in card
 
 
 def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:
@@ -378,14 +380,16 @@ def test_a_place_calibrates_the_model_for_itself(
     assert result.exit_code == 1
     assert "are too few for a calibration; label at least 50" in result.output
     assert not (tmp_path / "mine").exists()
-    monkeypatch.setattr("trainer.evaluate.MIN_CALIBRATION", 5)
+    monkeypatch.setattr("trainer.recalibrate.MIN_IMAGES", 5)
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 0, result.output
     mine, before = load_manifest(tmp_path / "mine"), load_manifest(trained)
-    assert mine.version == f"{before.version}-calibrated"
     assert mine.files == before.files
-    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.threshold > 0
-    assert mine.training["calibrated_on"] == {"sources": ["test"], "images": 25}
+    assert LiteRtEngine(tmp_path / "mine", weights="int8").manifest.version == mine.version
+    # As `evaluate` measured it:
+    was = mine.training["calibrated_on"]["metrics_before"]["float"]
+    assert was == before.model_dump(mode="json")["metrics"]["test"]
+    assert f"calibrated model {mine.version} in" in result.stderr
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 1
     assert "mine exists and is not empty" in result.output

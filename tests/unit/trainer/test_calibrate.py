@@ -12,6 +12,7 @@ from trainer.calibrate import (
     calibrate,
     choose_review_band,
     choose_threshold,
+    cut_of,
     fit_temperature,
     to_probabilities,
 )
@@ -98,3 +99,14 @@ def test_a_threshold_suits_all_sources() -> None:
     fair = calibrate(logits, labels, by_source(labels, sources), review_error=0.02)
     food = [to_probabilities(logits, it.temperature)[1800] >= it.threshold for it in (alike, fair)]
     assert food == [True, False]
+
+
+def test_a_given_cut_keeps_the_labels() -> None:
+    """Temperature and review band fit the logits; the threshold is where the cut comes to lie."""
+    logits, labels = drawn(3.0, 4000)
+    chosen = calibrate(logits, labels, review_error=0.05, cut=0.7)
+    assert chosen.temperature == pytest.approx(3.0, rel=0.1)
+    assert cut_of(chosen.temperature, chosen.threshold) == pytest.approx(0.7)
+    said = to_probabilities(logits, chosen.temperature) >= chosen.threshold
+    np.testing.assert_array_equal(said, logits >= 0.7)
+    assert chosen.review_band[0] <= chosen.threshold <= chosen.review_band[1]
