@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,9 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from core.model.manifest import Metric
 from trainer.errors import OutputError
-from trainer.evaluate import Evaluation
+from trainer.evaluate import Evaluation, Metrics
 from trainer.metrics import RESAMPLES, Curve, Labels, Probabilities, percent, reliability, roc_curve
 
 MISTAKES: Final = 24
@@ -84,9 +86,8 @@ def render(evaluation: Evaluation) -> str:
     return environment.get_template("report.html").render(
         manifest=manifest,
         resamples=RESAMPLES,
-        sets=[
-            (title, evaluation.metrics[name]) for name, title in _SETS.items() if name in evaluation.metrics
-        ],
+        sets=_sets(evaluation.metrics),
+        kinds=evaluation.kinds,
         figures=[name for name in evaluation.metrics["test"] if name != "images"],
         unreadable=evaluation.images.unreadable,
         confusion=confusion(labels, probabilities, manifest.threshold),
@@ -95,6 +96,12 @@ def render(evaluation: Evaluation) -> str:
         histogram=_histogram(labels, probabilities),
         mistakes=_mistakes(evaluation),
     )
+
+
+def _sets(metrics: Metrics) -> list[tuple[str, Mapping[str, Metric]]]:
+    """Return title and figures of each set of test images, and of each source if there are several."""
+    titles = _SETS | {name: name.removeprefix("test/") for name in metrics if name.startswith("test/")}
+    return [(title, metrics[name]) for name, title in titles.items() if name in metrics]
 
 
 def confusion(labels: Labels, probabilities: Probabilities, threshold: float) -> list[list[int]]:

@@ -302,13 +302,16 @@ def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path
 
 
 def test_the_report_stands_alone(trained: Path, data: list[Path], tmp_path: Path) -> None:
-    """The HTML file shows the figures and loads nothing; a second evaluation replaces it."""
+    """The HTML file shows the figures, of sources and kinds too, and loads nothing; another replaces it."""
+    other = shutil.copy(data[1], tmp_path / "other.tar")
     options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
-    for _ in range(2):
-        result = CliRunner().invoke(evaluate, options)
+    for sources in ([], ["--data", str(other)]):
+        result = CliRunner().invoke(evaluate, [*options, *sources])
         assert result.exit_code == 0, result.output
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.tar", "report.html"]
+    assert ">other, 25</th>" in page
+    assert re.search(r">other, O: [^<]+</th><td>1[23]</td>", page)
     assert load_manifest(trained).model_id in page
     assert f"{100 * load_manifest(trained).metrics['test']['accuracy'].value:.1f}" in page
     assert not re.search(r"<script|<link|(src|href)=[\"'](?!data:)|url\(|@import", page)
