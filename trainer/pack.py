@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +27,6 @@ from trainer.errors import DatasetError, OutputError
 _QUALITIES: Final = range(90, 9, -5)  # WebP's scale, the best first
 _SAMPLE: Final = 400  # images from which the size of all is estimated
 _BLOCK: Final = 512  # bytes of a tar archive's header and of its padding's unit
-_MARGIN: Final = 0.97  # of the limit that the estimate may fill
 _CHUNK: Final = 64  # images a process takes at a time
 
 
@@ -41,36 +40,55 @@ def pack(sources: Sequence[Path], out: Path, *, limit: int, processes: int = 2) 
         processes: for encoding.
 
     Raises:
-        DatasetError: as `read_files`, or the images do not fit at any quality.
+        DatasetError: as `read_files`, the images do not fit at any quality, or two would have one name.
         OutputError: `out` cannot be written.
     """
     files = read_files(sources, "TRAIN")
-    quality = _choose_quality(files, limit)
-    task = partial(_encode, quality=quality)
+    names = _names(files)
+    sample = [files[at] for at in np.random.default_rng(0).permutation(len(files))[:_SAMPLE]]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for quality in _QUALITIES:
+            # Of all images only where they may fit: that takes a minute.
+            if _size(_encoded(pool, sample, quality)) * len(files) > limit * len(sample):
+                continue
+            stored = _encoded(pool, files, quality)
+            if _size(stored) <= limit:
+                _write(out, names, stored)
+                return quality
+    raise DatasetError(f"{len(files):,} images do not fit into {limit:,} bytes; allow more, or take fewer.")
+
+
+def _names(files: Sequence[ImageFile]) -> list[str]:
+    """Return the images' names in the archive."""
+    before: dict[str, str] = {}
+    for file in files:
+        name = str(Path(file.name).with_suffix(".webp"))
+        if name in before:
+            raise DatasetError(f"{before[name]} and {file.name} would both be {name}; rename one of them.")
+        before[name] = file.name
+    return list(before)
+
+
+def _encoded(pool: Executor, files: Sequence[ImageFile], quality: int) -> list[bytes | None]:
+    return list(pool.map(partial(_encode, quality=quality), (file.data for file in files), chunksize=_CHUNK))
+
+
+def _size(stored: Sequence[bytes | None]) -> int:
+    """Return the size of an archive of these images."""
+    blocks = sum(1 + -(-len(data) // _BLOCK) for data in stored if data is not None)
+    return -(-(blocks + 2) * _BLOCK // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
+def _write(out: Path, names: Sequence[str], stored: Sequence[bytes | None]) -> None:
     try:
-        with (
-            ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
-            tarfile.open(out, "w") as tar,
-        ):
-            stored = pool.map(task, (file.data for file in files), chunksize=_CHUNK)
-            for file, data in zip(files, stored, strict=True):
+        with tarfile.open(out, "w") as tar:
+            for name, data in zip(names, stored, strict=True):
                 if data is not None:
-                    entry = tarfile.TarInfo(str(Path(file.name).with_suffix(".webp")))
+                    entry = tarfile.TarInfo(name)
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))
     except OSError as error:
         raise OutputError(f"The archive {out} cannot be written ({error.strerror}).") from error
-    return quality
-
-
-def _choose_quality(files: Sequence[ImageFile], limit: int) -> int:
-    order = np.random.default_rng(0).permutation(len(files))[:_SAMPLE]
-    for quality in _QUALITIES:
-        stored = [_encode(files[at].data, quality) for at in order]
-        sizes = [_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for data in stored if data is not None]
-        if sizes and len(files) * float(np.mean(sizes)) <= _MARGIN * limit:
-            return quality
-    raise DatasetError(f"{len(files):,} images do not fit into {limit:,} bytes; allow more, or take fewer.")
 
 
 def _encode(data: bytes, quality: int) -> bytes | None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flask.testing import FlaskClient
 from core.errors import ModelError
 from core.images import decode
 from core.jobs import JobState
+from core.model.cpu import multiplies_bytes
 from core.model.engine import LiteRtEngine, choose_weights
 from core.model.manifest import file_entry, load_manifest
 from core.redis.job_store import JobStore
@@ -160,6 +162,17 @@ def test_an_8_bit_model_that_differs_is_left_out(again: Path) -> None:
     assert choose_weights("auto", again) == "float"
     with pytest.raises(ModelError, match=r"has no model\.int8\.tflite"):
         LiteRtEngine(again, weights="int8")
+
+
+@pytest.mark.parametrize("flag", ["avx512_vnni", "avx2"])
+def test_a_worker_takes_the_faster_weights(
+    trained: Path, again: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    """Those of 8 bits where the folder has them and the CPU multiplies them faster."""
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flag}\n")
+    monkeypatch.setattr("core.model.engine.multiplies_bytes", partial(multiplies_bytes, tmp_path / "cpuinfo"))
+    assert choose_weights("auto", trained) == ("int8" if flag == "avx512_vnni" else "float")
+    assert choose_weights("auto", again) == "float"
 
 
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
@@ -327,15 +340,6 @@ def test_a_report_that_cannot_be_written_is_said_first(
     assert result.exit_code == 1
     assert f"The report cannot be written to {place}" in result.output
     assert "classify" not in result.output
-
-
-def test_an_existing_model_is_not_overwritten(trained: Path, data: list[Path], weights: Path) -> None:
-    """Training into a folder that holds something is rejected before any work."""
-    result = CliRunner().invoke(
-        train, ["--data", str(data[0]), "--weights", str(weights), "--out", str(trained)]
-    )
-    assert result.exit_code == 1
-    assert "name a new folder" in result.output
 
 
 def test_evaluate_rejects_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:

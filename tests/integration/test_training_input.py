@@ -87,6 +87,15 @@ def test_a_layer_that_is_not_there(data: list[Path], weights: Path, tmp_path: Pa
     _rejected(tmp_path, "has no layer 'block_99_add'", *options)
 
 
+def test_a_folder_that_holds_something_is_not_overwritten(
+    data: list[Path], weights: Path, tmp_path: Path
+) -> None:
+    """It is rejected before any work."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.tflite").write_bytes(b"another")
+    _rejected(tmp_path, "name a new folder", "--data", str(data[0]), "--weights", str(weights))
+
+
 def test_a_disk_without_room(
     data: list[Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

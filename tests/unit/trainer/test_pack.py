@@ -12,7 +12,8 @@ from PIL import Image
 
 from trainer.config import load_config
 from trainer.dataset import decode_files, read_files
-from trainer.pack import main
+from trainer.errors import DatasetError
+from trainer.pack import main, pack
 
 
 @pytest.fixture
@@ -45,17 +46,33 @@ def test_the_archive_is_trained_on_like_the_data(images: Path, tmp_path: Path) -
     assert "quality" in result.output
 
 
-def test_images_that_cannot_fit_are_rejected(
+def test_images_that_cannot_fit_are_rejected(images: Path, tmp_path: Path) -> None:
+    """Before anything is written."""
+    with pytest.raises(DatasetError, match="do not fit into 30,000 bytes"):
+        pack([images], tmp_path / "x.tar", limit=30_000)
+    assert not (tmp_path / "x.tar").exists()
+
+
+def test_an_archive_that_turns_out_too_large_is_made_again(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before anything is written."""
-    monkeypatch.setattr("trainer.pack._QUALITIES", (100,))
-    monkeypatch.setattr("trainer.pack._MARGIN", 0.01)
-    options = ["--data", str(images), "--out", str(tmp_path / "x.tar"), "--mebibytes", "1"]
+    """Here the one image that the size is estimated from is smaller than all others."""
+    monkeypatch.setattr("trainer.pack._SAMPLE", 1)
+    files = read_files([images], "TRAIN")
+    sampled = files[int(np.random.default_rng(0).permutation(len(files))[0])].name
+    Image.new("RGB", (200, 150)).save(images.parent / sampled)
+    quality = pack([images], tmp_path / "x.tar", limit=230_000)
+    assert quality < 90
+    assert 0 < (tmp_path / "x.tar").stat().st_size <= 230_000
+
+
+def test_two_images_never_get_one_name(images: Path, tmp_path: Path) -> None:
+    """Both are named."""
+    (images / "TRAIN" / "O" / "00.jpg").write_bytes((images / "TRAIN" / "O" / "00.png").read_bytes())
+    options = ["--data", str(images), "--out", str(tmp_path / "x.tar")]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 1
-    assert "do not fit into" in result.output
-    assert not (tmp_path / "x.tar").exists()
+    assert "set/TRAIN/O/00.jpg and set/TRAIN/O/00.png would both be set/TRAIN/O/00.webp" in result.output
 
 
 def test_the_configuration_for_a_gpu_is_whole() -> None:
