@@ -138,7 +138,10 @@ def test_a_trace_begins_in_the_client(
     for span in spans:
         trace_id = span.trace_id.to_bytes(16, "big")
         wait_until(
-            lambda trace_id=trace_id: ("wastestream-worker", "settle") in collector.names(trace_id),  # type: ignore[misc]
+            lambda trace_id=trace_id: (  # type: ignore[misc]
+                {("wastestream-api", "POST /v1/images"), ("wastestream-worker", "settle")}
+                <= collector.names(trace_id)
+            ),
             "the trace",
         )
         parents = {each.parent_span_id for _, each in collector.spans if each.trace_id == trace_id}
