@@ -22,13 +22,15 @@ CHECKPOINT_NAME: Final = "checkpoint.npz"
 class Position:
     """Position of a run: the next `epoch` and `step`; `history` has one entry per finished epoch.
 
-    `loss_sum` covers the finished steps of the epoch, `seconds` all steps.
+    `loss_sum` covers the finished steps of the epoch, `seconds` all steps, and `total_seconds` everything up
+    to the last checkpoint, in all runs of the command that it took.
     """
 
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    total_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property

@@ -51,6 +51,7 @@ def ship(
     about: dict[str, Any],
     config: TrainConfig,
     *,
+    began: float,
     out: Path,
     audit: Path,
     reporter: Reporter,
@@ -62,6 +63,7 @@ def ship(
         data: of the run.
         about: for the manifest, how it was trained.
         config: of the run.
+        began: when the run began, by `time.monotonic`, for the manifest's `total_seconds`.
         out: the folder; it appears when all is done.
         audit: the file of findings, which goes with it.
         reporter: shows the figures.
@@ -90,8 +92,11 @@ def ship(
         metrics = _measure(engine, data)
         manifest = _with_int8(folder, manifest, data, config, reporter)
         logits = logits_of(engine, chosen.pixels)
-        kept = {"source_left_out": left_out(logits, chosen, review_error=config.calibrate.review_error)}
-        manifest = manifest.model_copy(update={"training": manifest.training | kept})
+        found: dict[str, Any] = {
+            "source_left_out": left_out(logits, chosen, review_error=config.calibrate.review_error),
+            "total_seconds": round(time.monotonic() - began),
+        }
+        manifest = manifest.model_copy(update={"training": manifest.training | found})
         manifest = with_metrics(folder, manifest, metrics)
         shutil.copy(audit, folder / audit.name)
         publish(folder, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def train(
     Raises:
         WastestreamError: a subclass in `trainer.errors`.
     """
+    began = time.monotonic()
     reporter = reporter or Reporter()
     out = out.absolute()
     if not out.name or out.name == "..":
@@ -105,12 +107,21 @@ def train(
     _write_audit(work, data.audit)
 
     lesson = _lesson(data, knowledge, config, work, began_with, reporter=reporter)
-    state, position = _fit(network, data, lesson, config, work, began_with, resume=resume, reporter=reporter)
-    about = {"weights": began_with, "device": runs_on} | _about_training(position, config)
+    state, position, began = _fit(
+        network, data, lesson, config, work, began_with, began=began, resume=resume, reporter=reporter
+    )
+    about = {"weights": began_with, "device": runs_on, "resumed": resume} | _about_training(position, config)
     if knowledge.teacher is not None:
         about["blend"] = _blend(state, data, reporter)
     manifest = ship(
-        folded(state.average), data, about, config, out=out, audit=work / AUDIT_NAME, reporter=reporter
+        folded(state.average),
+        data,
+        about,
+        config,
+        began=began,
+        out=out,
+        audit=work / AUDIT_NAME,
+        reporter=reporter,
     )
     shutil.rmtree(work)
     return manifest
@@ -170,9 +181,11 @@ def _fit(  # noqa: PLR0917 - as `train` has them
     folder: Path,
     weights: dict[str, str],
     *,
+    began: float,
     resume: bool,
     reporter: Reporter,
-) -> tuple[fit.TrainingState, Position]:
+) -> tuple[fit.TrainingState, Position, float]:
+    """Return also when the run began; earlier by the time of the runs that a resumed one continues."""
     checkpoint = folder / CHECKPOINT_NAME
     if not resume:
         with reporter.bar("features", len(data.train_plain)) as update:
@@ -185,12 +198,14 @@ def _fit(  # noqa: PLR0917 - as `train` has them
     position = Position()
 
     def save_run() -> None:
+        position.total_seconds = time.monotonic() - began
         save(checkpoint, position, state.variables, config=config, data_digest=data.digest, weights=weights)
 
     if resume:
         position = restore(
             checkpoint, state.variables, config=config, data_digest=data.digest, weights=weights
         )
+        began -= position.total_seconds
         reporter.line(f"resumed in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
         validation = fit.validate(state.average, data.held_out)
@@ -219,7 +234,7 @@ def _fit(  # noqa: PLR0917 - as `train` has them
             reporter.line(
                 f"{len(sides) - len(position.history)} epochs left out: they would bring nothing better"
             )
-    return state, position
+    return state, position, began
 
 
 def _lesson(

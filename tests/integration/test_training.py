@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,7 @@ class Interrupted:
     """A run of the command: stopped, resumed, failed to export, stopped while it exported, and resumed.
 
     `failed` and `stopped` are the third and the fourth; `left` is what lay in the folder after each.
-    `begun` is the folder of the first, stopped in epoch 1.
+    `begun` is the folder of the first, stopped in epoch 1. `seconds`: of all runs, and of the last.
     """
 
     model: Path
@@ -78,6 +79,7 @@ class Interrupted:
     failed: Result
     stopped: Result
     left: list[list[str]]
+    seconds: tuple[float, float]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,7 @@ def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPa
     from trainer import fit
 
     root = tmp_path_factory.mktemp("models")
+    first = time.monotonic()
     arguments = train_arguments(data, weights, root, "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.fit._learning_rate", with_ctrl_c(fit._learning_rate))
@@ -106,9 +109,11 @@ def interrupted(data: list[Path], weights: Path, tmp_path_factory: pytest.TempPa
         left.append(_names(root))
     assert "resumed in epoch 1, step 2" in results[0].output
     assert "teacher:" not in results[0].output  # its logits were kept
+    last = time.monotonic()
     result = CliRunner().invoke(train, [*arguments, "--resume"])
     assert result.exit_code == 0, result.output
-    return Interrupted(root / "model", begun, results[0], results[1], left)
+    seconds = time.monotonic() - first, time.monotonic() - last
+    return Interrupted(root / "model", begun, results[0], results[1], left, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +197,16 @@ def test_the_manifest_says_where_training_began(trained: Path, weights: Path) ->
     card = (trained / "MODEL_CARD.md").read_text()
     assert weights.name in card
     assert f"a teacher says of each image: {teacher.name}" in card
+
+
+def test_the_manifest_says_how_long_the_command_took(interrupted: Interrupted, again: Path) -> None:
+    """All of it, with the runs that a resumed one continues, up to their checkpoints."""
+    training, whole = load_manifest(interrupted.model).training, load_manifest(again).training
+    of_all, of_last = interrupted.seconds
+    assert of_last < training["total_seconds"] < of_all
+    assert training["resumed"]
+    assert not whole["resumed"]
+    assert whole["total_seconds"] >= whole["fine_tune_seconds"] + whole["quantize_seconds"]
 
 
 def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:

@@ -32,13 +32,13 @@ def write_plots(result: BenchmarkResult, folder: Path) -> None:
 
 
 def _throughput(result: BenchmarkResult, axes: Any) -> None:
-    kinds = ["baseline", *next(iter(result.sizes.values())).workloads]
+    bars = [
+        {f"baseline, {weights}": limit for weights, limit in size.baselines.items()} | size.workloads
+        for size in result.sizes.values()
+    ]
+    kinds = list(bars[0])
     for offset, kind in enumerate(kinds):
-        rates = {
-            place: (size.baseline if kind == "baseline" else size.workloads[kind]).images_per_second
-            for place, size in enumerate(result.sizes.values())
-            if kind == "baseline" or kind in size.workloads
-        }
+        rates = {place: size[kind].images_per_second for place, size in enumerate(bars) if kind in size}
         width = 0.8 / len(kinds)
         places = [place + (offset - (len(kinds) - 1) / 2) * width for place in rates]
         heights = [rate.median for rate in rates.values()]
@@ -55,10 +55,11 @@ def _cpu(result: BenchmarkResult, axes: Any) -> None:
         axes, workloads, {role: [load.cpu_ms[role].median for load in workloads.values()] for role in roles}
     )
     for place, label in enumerate(workloads):
-        baseline = result.sizes[label.partition("\n")[0]].baseline.cpu_ms.median
-        axes.hlines(
-            baseline, place - 0.45, place + 0.45, "black", "dashed", label=None if place else "baseline"
-        )
+        baselines = result.sizes[label.partition("\n")[0]].baselines
+        for (weights, limit), style in zip(baselines.items(), ("dashed", "dotted"), strict=False):
+            title = None if place else f"baseline, {weights}"
+            ends = place - 0.45, place + 0.45
+            axes.hlines(limit.cpu_ms.median, *ends, "black", style, label=title)
     axes.set(title="CPU time of an image", ylabel="ms")
     axes.legend()
 

@@ -12,7 +12,10 @@ from infra.lab.bench.plan import Plan
 
 
 def weights_of(settings: Settings) -> tuple[Weights, Weights | None]:
-    """Return the weights of the workers, and the model's other weights if it has them."""
+    """Return the weights of the workers, and the model's other weights if it has them.
+
+    TensorFlow runs the float weights: its baseline is that of the float model on LiteRT.
+    """
     folder, wanted = settings.model_dir, settings.engine
     chosen = choose_weights("float" if wanted == "tensorflow" else wanted, folder)
     if load_manifest(folder).int8 is None:
@@ -36,6 +39,6 @@ def used_settings(settings: Settings, plan: Plan, images: Path | None, workers: 
         "api_processes": settings.api_processes,
         "api_threads": settings.api_threads,
         "max_batch": settings.max_batch,
-        "engine": weights,
+        "engine": "tensorflow" if settings.engine == "tensorflow" else weights,
         "model": LiteRtEngine(settings.model_dir, weights=weights).manifest.model_id,
     }

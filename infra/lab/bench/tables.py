@@ -72,14 +72,16 @@ def _throughput(result: BenchmarkResult) -> Table:
 
 def _cpu(result: BenchmarkResult) -> Table:
     roles = list(_workloads(result)[0][2].cpu_ms)
-    table = make_table("CPU time, ms an image", "frames", "workload", *roles, "all", "baseline")
+    limits = result.sizes[_main(result)].baselines
+    title = f"CPU time, ms an image ({', '.join(limits)}: baseline)"
+    table = make_table(title, "frames", "workload", *roles, "all", *limits)
     for name, kind, workload in _workloads(result):
         cpu_ms = [f"{workload.cpu_ms[role].median:.2f}" for role in roles]
-        baseline = result.sizes[name].baseline.cpu_ms.median
-        table.add_row(name, kind, *cpu_ms, f"{workload.cpu_ms_total.median:.2f}", f"{baseline:.2f}")
+        baselines = [f"{limit.cpu_ms.median:.2f}" for limit in result.sizes[name].baselines.values()]
+        table.add_row(name, kind, *cpu_ms, f"{workload.cpu_ms_total.median:.2f}", *baselines)
     for kind, ingest in result.accepting.items():
         cpu_ms = [f"{ingest.cpu_ms[role].median:.2f}" if role in ingest.cpu_ms else "" for role in roles]
-        table.add_row(f"{_main(result)}, no worker", kind, *cpu_ms, "", "")
+        table.add_row(f"{_main(result)}, no worker", kind, *cpu_ms)
     return table
 
 
