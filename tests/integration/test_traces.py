@@ -33,6 +33,12 @@ class Collector(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.spans: list[tuple[str, Any]] = []  # with the name of the service
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Variables of a program that sends its spans here."""
+        endpoint = f"http://127.0.0.1:{self.server_port}"
+        return {"WASTESTREAM_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+
     def names(self, trace_id: bytes) -> set[tuple[str, str]]:
         """Return service and name of each span of a trace."""
         return {(service, span.name) for service, span in self.spans if span.trace_id == trace_id}
@@ -76,12 +82,8 @@ def test_one_upload_is_one_trace(
     collector: Collector, start_api: Callable[..., Server], start_worker: Callable[..., Server]
 ) -> None:
     """Concurrent uploads, which share object and message, have a trace each; one not sampled has none."""
-    traced = {
-        "WASTESTREAM_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-    }
-    api = start_api(**traced)
-    start_worker(**traced)
+    api = start_api(**collector.settings)
+    start_worker(**collector.settings)
     traces = [(secrets.token_bytes(16), secrets.token_bytes(8), flags) for flags in ("01", "01", "00")]
 
     def upload(trace: bytes, span: bytes, flags: str) -> None:
@@ -120,12 +122,8 @@ def test_a_trace_begins_in_the_client(
     collector: Collector, start_api: Callable[..., Server], start_worker: Callable[..., Server]
 ) -> None:
     """A program's span is the parent of what its calls cause, also of those in the client's own threads."""
-    traced = {
-        "WASTESTREAM_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-    }
-    api = start_api(**traced)
-    start_worker(**traced)
+    api = start_api(**collector.settings)
+    start_worker(**collector.settings)
     spans = [
         SpanContext(secrets.randbits(128), secrets.randbits(64), is_remote=False, trace_flags=TraceFlags(1))
         for _ in range(2)
