@@ -29,6 +29,9 @@ MIN_CORRELATION: Final = 0.98
 UNSEEN_RUNS: Final = 2
 """Runs of consecutive numbers in each class that `unseen_mask` takes."""
 
+FOLDS: Final = 5
+"""Numbers of different runs that `unseen_mask` can take."""
+
 _SMALL: Final = 32  # side of the grey image that is hashed and compared, pixels
 _ROWS: Final = 512  # hashes compared with all others at a time: 512 x 25,000 x 8 bytes is 100 MB
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -240,6 +243,7 @@ def unseen_mask(
     *,
     share: float,
     seed: int,
+    fold: int = 0,
 ) -> npt.NDArray[np.bool_]:
     """Choose whole kinds of objects: of each source and class `UNSEEN_RUNS` runs of consecutive numbers.
 
@@ -254,7 +258,8 @@ def unseen_mask(
         groups: int64 (N,), as `Audit.groups`; a group that a run touches goes with it.
         sources: str (N,), of each image.
         share: of the images of each class, 0-1.
-        seed: decides where the runs begin.
+        seed: decides where the runs of fold 0 begin.
+        fold: 0 to `FOLDS` - 1; up to a share of a sixth, no two folds have a run in common.
 
     Returns:
         bool (N,), true for images of those kinds.
@@ -268,7 +273,8 @@ def unseen_mask(
         numbered = sorted(members, key=lambda at: _by_number(names[at]))
         for part in np.array_split(np.array(numbered, np.int64), min(UNSEEN_RUNS, len(numbered))):
             length = max(1, round(share * len(part)))
-            begin = int(rng.integers(0, len(part) - length + 1))
+            places = len(part) - length + 1
+            begin = (int(rng.integers(0, places)) + fold * places // FOLDS) % places
             chosen[part[begin : begin + length]] = True
     return np.isin(groups, groups[chosen])
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from trainer.audit import FOLDS
 from trainer.errors import ConfigError
 
 DEFAULT_PATH: Final = Path(__file__).with_name("default.toml")
@@ -32,6 +33,7 @@ class DataConfig(_Section):
     cache_side: int = Field(ge=32, le=512)
     validation_share: float = Field(gt=0, lt=0.5)
     unseen_share: float = Field(ge=0, lt=0.5)
+    unseen_fold: int = Field(ge=0, lt=FOLDS)
     decode_processes: int = Field(ge=1, le=256)
 
 

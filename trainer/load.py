@@ -89,6 +89,7 @@ def _held_out(plain: ImageSet, findings: Audit, config: TrainConfig) -> tuple[di
             plain.sources,
             share=settings.unseen_share,
             seed=config.seed,
+            fold=settings.unseen_fold,
         )
     seen = np.flatnonzero(~unseen)
     validation = np.zeros(len(plain), np.bool_)

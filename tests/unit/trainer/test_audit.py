@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainer.audit import UNSEEN_RUNS, audit, unseen_mask, validation_mask
+from trainer.audit import FOLDS, UNSEEN_RUNS, audit, unseen_mask, validation_mask
 from trainer.dataset import ImageSet
 
 Picture = npt.NDArray[np.uint8]
@@ -125,6 +125,19 @@ def test_unseen_kinds_are_runs_of_numbers(seed: int) -> None:
         numbers = np.sort(order[chosen & (labels == label)])
         assert len(numbers) == pytest.approx(0.1 * count, abs=UNSEEN_RUNS)
         assert np.sum(np.diff(numbers) > 1) < UNSEEN_RUNS
+
+
+@pytest.mark.parametrize("share", [0.06, 0.15])
+def test_folds_of_unseen_kinds_have_none_in_common(share: float) -> None:
+    """Each fold is as large as the others, so their mean says how a recipe does on kinds in general."""
+    names = [f"{at}.jpg" for at in range(1000)]
+    labels, groups = np.repeat([0, 1], 500), np.arange(1000)
+    sources = np.tile(["one", "two"], 500)
+    folds = [
+        unseen_mask(names, labels, groups, sources, share=share, seed=1, fold=fold) for fold in range(FOLDS)
+    ]
+    assert np.sum(folds, axis=0).max() == 1
+    assert len({int(fold.sum()) for fold in folds}) == 1
 
 
 def test_a_group_goes_with_the_unseen_kind_that_it_touches() -> None:
