@@ -37,11 +37,9 @@ from tests.support.stream import states, upload, upload_bulk
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk() -> Iterator[Path]:
     """A disk of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    with small_disk(folder, "1m"):
+    with small_disk("1m") as folder:
         yield folder
 
 

@@ -24,9 +24,9 @@ from tests.support.servers import wait_until
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk() -> Iterator[Path]:
     """A disk of 48 MB."""
-    with small_disk(tmp_path, "48m") as folder:
+    with small_disk("48m") as folder:
         yield folder
 
 

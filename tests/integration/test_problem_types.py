@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 from markupsafe import escape
@@ -46,9 +45,9 @@ def _check(kind: ProblemType, seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("kind", PROVOKE, ids=lambda kind: kind.slug)
-def test_the_application_responds_with_it(settings: Settings, tmp_path: Path, kind: ProblemType) -> None:
+def test_the_application_responds_with_it(settings: Settings, kind: ProblemType) -> None:
     """Status, type, media type, `Retry-After`; and its address leads to the explanation."""
-    parts = Parts(settings, tmp_path)
+    parts = Parts(settings)
     _check(kind, PROVOKE[kind](parts))
     page = parts.client().get(kind.uri).text
     for sentence in (escape(kind.title), code(kind.meaning), code(kind.remedy)):
@@ -56,9 +55,9 @@ def test_the_application_responds_with_it(settings: Settings, tmp_path: Path, ki
 
 
 @pytest.mark.parametrize("kind", OF_UPLOADS, ids=lambda kind: kind.slug)
-def test_a_direct_upload_has_it(settings: Settings, tmp_path: Path, kind: ProblemType) -> None:
+def test_a_direct_upload_has_it(settings: Settings, kind: ProblemType) -> None:
     """Beside other uploads of its call, in a response that is a success."""
-    problem = OF_UPLOADS[kind](Parts(settings, tmp_path))
+    problem = OF_UPLOADS[kind](Parts(settings))
     assert (problem["type"], problem["title"], problem["status"]) == (kind.uri, kind.title, kind.status)
     assert problem["detail"].endswith(".")
 

@@ -1,4 +1,8 @@
-"""Disks for tests that fill them, or cut their power."""
+"""Disks for tests that fill them, or cut their power.
+
+They are mounted outside pytest's folders: it removes those of earlier runs, and would fail at a disk that a
+killed run left mounted.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +18,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import pytest
+
+_PREFIX: Final = "wastestream-disk-"
 
 _SHUTDOWN: Final = 0x8004587D
 """EXT4_IOC_SHUTDOWN: the file system writes nothing any more."""
@@ -22,13 +29,14 @@ _WITHOUT_FLUSHING: Final = 2
 
 
 @contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a disk of `size`, such as 48m, on a folder; skip the test where mounts are not allowed."""
-    _run_or_skip(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)])
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def small_disk(size: str) -> Iterator[Path]:
+    """Mount a disk of `size`, such as 48m; skip the test where mounts are not allowed."""
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        _run_or_skip(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder])
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(folder: Path) -> Path:
@@ -70,18 +78,19 @@ class PowerCut:
 
 
 @contextmanager
-def cuttable_disk(folder: Path) -> Iterator[PowerCut]:
-    """Make a disk whose power can be cut, beside a folder; skip the test where mounts are not allowed."""
-    image, mounted = folder / "disk.img", folder / "disk"
-    mounted.mkdir()
-    with image.open("wb") as file:
-        file.truncate(48 * 1_048_576)
-    for command in (["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), str(mounted)]):
-        _run_or_skip(command)
-    try:
-        yield PowerCut(mounted, image)
-    finally:
-        subprocess.run(["umount", "--lazy", str(mounted)], check=True)
+def cuttable_disk() -> Iterator[PowerCut]:
+    """Make a disk whose power can be cut; skip the test where mounts are not allowed."""
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        image, mounted = Path(folder, "disk.img"), Path(folder, "disk")
+        mounted.mkdir()
+        with image.open("wb") as file:
+            file.truncate(48 * 1_048_576)
+        for command in (["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), str(mounted)]):
+            _run_or_skip(command)
+        try:
+            yield PowerCut(mounted, image)
+        finally:
+            subprocess.run(["umount", "--lazy", str(mounted)], check=True)
 
 
 def _run_or_skip(command: list[str]) -> None:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -42,10 +41,9 @@ _BODIES: Final = 8  # JSON bodies of unknown length that fill a key's share of t
 
 @dataclass(frozen=True)
 class Parts:
-    """What requests need: settings of the servers, and an empty folder."""
+    """What requests need: settings of the servers."""
 
     settings: Settings
-    folder: Path
 
     @property
     def jobs(self) -> JobStore:
@@ -213,7 +211,7 @@ def _service_unavailable(parts: Parts) -> Seen:
 
 
 def _disk_full(parts: Parts) -> Seen:
-    with small_disk(parts.folder, "8m") as disk:
+    with small_disk("8m") as disk:
         fill(disk)
         return _seen(_upload(parts.client(disk=disk)))
 

@@ -50,9 +50,9 @@ def spool(folder: Path) -> Iterator[Spool]:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[PowerCut]:
+def disk() -> Iterator[PowerCut]:
     """A disk whose power can be cut."""
-    with cuttable_disk(tmp_path) as disk:
+    with cuttable_disk() as disk:
         yield disk
 
 
@@ -194,9 +194,9 @@ def test_files_that_were_read_are_remembered_with_their_frames(folder: Path) -> 
     spool.close()
 
 
-def test_a_full_disk_loses_nothing_that_was_safe(tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing_that_was_safe() -> None:
     """New frames wait in memory, and those on disk can still be settled; later everything is on disk."""
-    with small_disk(tmp_path, "8m") as mounted:
+    with small_disk("8m") as mounted:
         spool = Spool(mounted / "spool", WIDE)
         safe = [frame(size=50_000) for _ in range(20)]
         spool.add(safe)
