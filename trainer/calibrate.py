@@ -37,31 +37,28 @@ class Calibration:
 def calibrate(
     logits: Logits,
     labels: Labels,
-    weights: Weights | None = None,
+    sources: npt.NDArray[np.str_],
     *,
     review_error: float,
     cut: float | None = None,
 ) -> Calibration:
-    """Choose all three on held-out images, shapes (N,).
-
-    The review band is a promise about mistakes, so for it all images count alike: weighted by source, the
-    easy sources would compensate for mistakes on the others.
+    """Choose all three on held-out images, shapes (N,), so that they suit every source of them.
 
     Args:
         logits: of the images.
         labels: their true classes.
-        weights: of each image for temperature and threshold, such as `by_source`; equal by default.
+        sources: of each image.
         review_error: as `choose_review_band`.
         cut: the logit at which the label changes, for a threshold that keeps it; chosen by default.
     """
-    counts = np.ones(len(labels)) if weights is None else weights
-    temperature = fit_temperature(logits, labels, counts)
+    weights = by_source(labels, sources)
+    temperature = fit_temperature(logits, labels, weights)
     probabilities = to_probabilities(logits, temperature)
     if cut is None:
-        threshold = choose_threshold(probabilities, labels, counts)
+        threshold = choose_threshold(probabilities, labels, weights)
     else:
         threshold = calibrated(cut, temperature)
-    band = choose_review_band(probabilities, labels, threshold=threshold, review_error=review_error)
+    band = choose_review_band(probabilities, labels, sources, threshold=threshold, review_error=review_error)
     return Calibration(temperature, threshold, band)
 
 
@@ -127,36 +124,73 @@ def choose_threshold(probabilities: Probabilities, labels: Labels, weights: Weig
 
 
 def choose_review_band(
-    probabilities: Probabilities, labels: Labels, *, threshold: float, review_error: float
+    probabilities: Probabilities,
+    labels: Labels,
+    sources: npt.NDArray[np.str_],
+    *,
+    threshold: float,
+    review_error: float,
 ) -> tuple[float, float]:
-    """Return the narrowest band around the threshold that leaves few wrong labels on either side of it.
+    """Return the band that takes the fewest images to review and leaves few wrong labels outside it.
 
-    Each side keeps the promise by itself: a band that lets one label be wrong more often because the other
-    has a lower error owes that to the mix of these images.
+    The promise holds on each side of the band, and on each source. A band that lets one label be wrong more
+    often because the other has a lower error owes that to the mix of these images, and so does one that lets
+    a hard source be wrong more often because of easy ones.
 
     Args:
-        probabilities: of held-out images.
+        probabilities: of held-out images, (N,).
         labels: their true classes.
+        sources: of each image.
         threshold: from `choose_threshold`.
-        review_error: maximum share of wrong labels among the images on a side.
+        review_error: maximum share of wrong labels among the images outside: on a side, and of a source.
 
     Returns:
-        (low, high); (0, 1), which is everything, when no band keeps the promise.
+        (low, high); 0 or 1, which is everything on that side, where no edge keeps the promise.
     """
     wrong = (probabilities >= threshold) != (labels == 1)
-    below, above = probabilities < threshold, probabilities >= threshold
-    low, high = 0.0, 1.0
-    for edge in _edges(probabilities[below], threshold):
-        outside = below & (probabilities <= edge)
-        if outside.any() and wrong[outside].mean() <= review_error:
-            low = edge
-            break
-    for edge in _edges(probabilities[above], threshold):
-        outside = above & (probabilities >= edge)
-        if outside.any() and wrong[outside].mean() <= review_error:
-            high = edge
-            break
-    return low, high
+    lows = [*_edges(probabilities[probabilities < threshold], threshold), -math.inf]
+    highs = [*_edges(probabilities[probabilities >= threshold], threshold), math.inf]
+    below = _Outside.beyond(-probabilities, wrong, sources, -np.array(lows))
+    above = _Outside.beyond(probabilities, wrong, sources, np.array(highs))
+    both = _Outside(
+        below.images[:, :, None] + above.images[:, None], below.wrong[:, :, None] + above.wrong[:, None]
+    )
+    good = np.logical_and.outer(below.keep(review_error), above.keep(review_error))
+    good &= (both.wrong <= review_error * both.images).all(0)
+    # The first of equals: edges begin at the threshold.
+    low, high = np.unravel_index(np.where(good, both.images.sum(0), -1).argmax(), good.shape)
+    return (
+        lows[low] if below.images[:, low].any() else 0.0,
+        highs[high] if above.images[:, high].any() else 1.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """Numbers of images outside a band, and of those with a wrong label: int64 (sources, edges, ...)."""
+
+    images: npt.NDArray[np.int64]
+    wrong: npt.NDArray[np.int64]
+
+    @classmethod
+    def beyond(
+        cls,
+        values: npt.NDArray[np.float64],
+        wrong: npt.NDArray[np.bool_],
+        sources: npt.NDArray[np.str_],
+        edges: npt.NDArray[np.float64],
+    ) -> _Outside:
+        """Count the values at each edge or above it."""
+
+        def count(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+            return int(chosen.sum()) - np.searchsorted(np.sort(values[chosen]), edges)
+
+        its = [sources == source for source in np.unique(sources)]
+        return cls(np.stack([count(each) for each in its]), np.stack([count(each & wrong) for each in its]))
+
+    def keep(self, review_error: float) -> npt.NDArray[np.bool_]:
+        """Return for each edge whether the sources together keep the promise."""
+        return np.asarray(self.wrong.sum(0) <= review_error * self.images.sum(0))
 
 
 def _edges(side: Probabilities, threshold: float) -> list[float]:

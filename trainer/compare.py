@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from core.model.manifest import Int8Entry
-from trainer.calibrate import Logits, by_source, calibrate
+from trainer.calibrate import Logits, calibrate
 from trainer.dataset import ImageSet
 from trainer.metrics import Labels, roc_auc
 
@@ -61,8 +61,7 @@ def int8_entry(
         cut: the logit at which the float model's label changes; so does this one's.
         review_error: as `trainer.calibrate.choose_review_band`.
     """
-    weights = by_source(images.labels, images.sources)
-    calibration = calibrate(logits, images.labels, weights, review_error=review_error, cut=cut)
+    calibration = calibrate(logits, images.labels, images.sources, review_error=review_error, cut=cut)
     return Int8Entry(
         **asdict(calibration),
         metrics={},

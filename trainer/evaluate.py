@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from core.model.engine import Engine, LiteRtEngine, Weights
 from core.model.manifest import Metric, ModelManifest
-from trainer.calibrate import Logits, by_source, calibrate, to_probabilities
+from trainer.calibrate import Logits, calibrate, to_probabilities
 from trainer.dataset import CLASS_FOLDERS, ImageSet, decode_files, read_files
 from trainer.kinds import Kind, by_kind
 from trainer.metrics import figures, measure
@@ -139,8 +139,7 @@ def left_out(logits: Logits, images: ImageSet, *, review_error: float) -> dict[s
         rest = images.take(~its)
         if len(np.unique(rest.labels)) < len(CLASS_FOLDERS):
             continue
-        weights = by_source(rest.labels, rest.sources)
-        chosen = calibrate(logits[~its], rest.labels, weights, review_error=review_error)
+        chosen = calibrate(logits[~its], rest.labels, rest.sources, review_error=review_error)
         values = figures(
             images.labels[its],
             to_probabilities(logits[its], chosen.temperature),

@@ -15,7 +15,7 @@ import numpy as np
 
 from core.model.engine import LiteRtEngine, Weights
 from core.model.manifest import MANIFEST_NAME, Metric, ModelManifest, load_manifest
-from trainer.calibrate import Logits, by_source, calibrate, cut_of
+from trainer.calibrate import Logits, calibrate, cut_of
 from trainer.card import CARD_NAME, render_card
 from trainer.compare import compare, int8_entry
 from trainer.dataset import CLASS_FOLDERS, ImageSet, fingerprint
@@ -93,8 +93,7 @@ def _check_number(images: ImageSet, manifest: ModelManifest) -> None:
 def _calibrated(
     before: ModelManifest, images: ImageSet, logits: dict[Weights, Logits], about: dict[str, Any]
 ) -> ModelManifest:
-    weights = by_source(images.labels, images.sources)
-    chosen = calibrate(logits["float"], images.labels, weights, review_error=REVIEW_ERROR)
+    chosen = calibrate(logits["float"], images.labels, images.sources, review_error=REVIEW_ERROR)
     training = {
         **before.training,
         "source_left_out": left_out(logits["float"], images, review_error=REVIEW_ERROR),

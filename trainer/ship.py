@@ -15,7 +15,7 @@ import numpy.typing as npt
 from core.model.engine import Engine, LiteRtEngine
 from core.model.manifest import ModelManifest
 from trainer import fit
-from trainer.calibrate import Calibration, by_source, calibrate
+from trainer.calibrate import Calibration, calibrate
 from trainer.compare import MAX_ROC_AUC_LOSS, MIN_AGREEMENT
 from trainer.config import TrainConfig
 from trainer.dataset import ImageSet
@@ -112,8 +112,7 @@ def _chosen(data: Data) -> ImageSet:
 
 
 def _calibrate(logits: npt.NDArray[Any], images: ImageSet, config: TrainConfig) -> Calibration:
-    weights = by_source(images.labels, images.sources)
-    return calibrate(logits, images.labels, weights, review_error=config.calibrate.review_error)
+    return calibrate(logits, images.labels, images.sources, review_error=config.calibrate.review_error)
 
 
 def _int8(served: Model, data: Data, config: TrainConfig, reporter: Reporter) -> tuple[bytes, dict[str, Any]]:

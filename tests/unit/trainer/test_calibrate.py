@@ -18,6 +18,11 @@ from trainer.calibrate import (
 )
 
 
+def one(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+    """Return the sources of images that are all of one."""
+    return np.full(len(labels), "belt")
+
+
 def drawn(scale: float, count: int = 20_000) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Logits that are `scale` times too large for how often their labels are 1."""
     rng = np.random.default_rng(5)
@@ -53,7 +58,9 @@ def test_the_review_band_leaves_few_errors_outside() -> None:
     probabilities = to_probabilities(logits, 1.0)
     shares = []
     for allowed in (0.02, 0.05):
-        low, high = choose_review_band(probabilities, labels, threshold=0.5, review_error=allowed)
+        low, high = choose_review_band(
+            probabilities, labels, one(labels), threshold=0.5, review_error=allowed
+        )
         inside = (probabilities > low) & (probabilities < high)
         wrong = (probabilities >= 0.5) != (labels == 1)
         for side in (probabilities <= low, probabilities >= high):
@@ -63,18 +70,39 @@ def test_the_review_band_leaves_few_errors_outside() -> None:
     assert shares[0] > shares[1]
 
 
+def test_the_review_band_keeps_its_promise_on_a_hard_source() -> None:
+    """Many easy images do not pay for the mistakes on others; a source of a single class counts as well."""
+    logits, labels = drawn(1.0, 2000)
+    easy = np.repeat([-4.0, 4.0], 10_000)
+    alike = np.concatenate([logits, easy, np.full(50, 3.0)])
+    labels = np.concatenate([labels, (easy > 0).astype(np.int64), np.ones(50, np.int64)])
+    sources = np.repeat(["hard", "easy", "boxes"], [2000, 20_000, 50])
+    probabilities = to_probabilities(alike, 1.0)
+    wrong = (probabilities >= 0.5) != (labels == 1)
+
+    def outside(names: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+        low, high = choose_review_band(probabilities, labels, names, threshold=0.5, review_error=0.02)
+        return (probabilities <= low) | (probabilities >= high)
+
+    hard = sources == "hard"
+    assert wrong[outside(one(labels)) & hard].mean() > 0.1
+    kept = outside(sources)
+    assert wrong[kept & hard].mean() == pytest.approx(0.02, abs=0.003)
+    assert kept[~hard].all()
+
+
 def test_a_perfect_model_needs_no_review() -> None:
     """Without errors the band is empty."""
     labels = np.array([0, 0, 1, 1])
     scores = np.array([0.1, 0.2, 0.8, 0.9])
-    band = choose_review_band(scores, labels, threshold=0.5, review_error=0.02)
+    band = choose_review_band(scores, labels, one(labels), threshold=0.5, review_error=0.02)
     assert band == (0.5, 0.5)
 
 
 def test_a_hopeless_model_is_reviewed_throughout() -> None:
     """When no band keeps the promise, every image is for a person."""
     labels = np.array([0, 1, 0, 1])
-    calibration = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, review_error=0.02)
+    calibration = calibrate(np.array([2.0, -2.0, 2.0, -2.0]), labels, one(labels), review_error=0.02)
     assert calibration.review_band == (0.0, 1.0)
 
 
@@ -95,8 +123,8 @@ def test_a_threshold_suits_all_sources() -> None:
     logits = np.where(labels == 1, 1.0, -1.0)
     logits[900:1000] = 0.05  # non-biodegradable
     logits[1800:1810] = 0.1  # food
-    alike = calibrate(logits, labels, review_error=0.02)
-    fair = calibrate(logits, labels, by_source(labels, sources), review_error=0.02)
+    alike = calibrate(logits, labels, one(labels), review_error=0.02)
+    fair = calibrate(logits, labels, sources, review_error=0.02)
     food = [to_probabilities(logits, it.temperature)[1800] >= it.threshold for it in (alike, fair)]
     assert food == [True, False]
 
@@ -104,7 +132,7 @@ def test_a_threshold_suits_all_sources() -> None:
 def test_a_given_cut_keeps_the_labels() -> None:
     """Temperature and review band fit the logits; the threshold is where the cut comes to lie."""
     logits, labels = drawn(3.0, 4000)
-    chosen = calibrate(logits, labels, review_error=0.05, cut=0.7)
+    chosen = calibrate(logits, labels, one(labels), review_error=0.05, cut=0.7)
     assert chosen.temperature == pytest.approx(3.0, rel=0.1)
     assert cut_of(chosen.temperature, chosen.threshold) == pytest.approx(0.7)
     said = to_probabilities(logits, chosen.temperature) >= chosen.threshold
