@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """TRAIN as a folder, TEST as a tar archive."""
+    """TRAIN as a folder, TEST as a tar archive, and a second source."""
     return image_set(tmp_path_factory.mktemp("data"))
 
 
@@ -120,6 +121,18 @@ def trained(interrupted: Interrupted) -> Path:
     return interrupted.model
 
 
+def _evaluate(model: Path, data: list[Path], folder: Path, *options: str) -> Result:
+    """Run the command on the test images; the report goes to a folder."""
+    fixed = ["--model", str(model), "--data", str(data[1]), "--report", str(folder / "report.html")]
+    return CliRunner().invoke(evaluate, [*fixed, *options])
+
+
+def _damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1
+    file.write_bytes(content)
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -168,14 +181,11 @@ def test_an_8_bit_model_that_differs_is_left_out(again: Path) -> None:
 def test_the_manifest_says_where_training_began(trained: Path, weights: Path) -> None:
     """The first weights and the device; pixels are scaled inside the graph."""
     manifest = load_manifest(trained)
-    classifier, teacher = weights.with_name("top.npz"), weights.with_name("lite.pth")
+    teacher = weights.with_name("lite.pth")
+    files = {"": weights, "classifier_": weights.with_name("top.npz"), "teacher_": teacher}
     assert manifest.training["weights"] == {
-        "name": weights.name,
-        "sha256": file_entry(weights).sha256,
-        "classifier_name": classifier.name,
-        "classifier_sha256": file_entry(classifier).sha256,
-        "teacher_name": teacher.name,
-        "teacher_sha256": file_entry(teacher).sha256,
+        **{f"{role}name": file.name for role, file in files.items()},
+        **{f"{role}sha256": file_entry(file).sha256 for role, file in files.items()},
     }
     assert manifest.training["blend"]["prior"] >= 0
     assert "CPU cores" in manifest.training["device"]
@@ -194,11 +204,12 @@ def test_the_manifest_says_how_long_the_command_took(interrupted: Interrupted, a
     assert whole["total_seconds"] >= whole["fine_tune_seconds"] + whole["quantize_seconds"]
 
 
-def test_graphs_that_differ_are_not_exported(interrupted: Interrupted) -> None:
-    """One sentence, and no partial file; the trained network is kept."""
-    assert interrupted.failed.exit_code == 1
+def test_a_run_that_ends_while_exporting_leaves_no_half_model(interrupted: Interrupted) -> None:
+    """Because graphs differ, or by Ctrl-C: one sentence, and the checkpoint of the trained network stays."""
+    assert (interrupted.failed.exit_code, interrupted.stopped.exit_code) == (1, 130)
     assert "The exported model differs from the trained one" in interrupted.failed.output
-    assert interrupted.left[0] == ["model.training", "tiny.toml"]
+    assert "--resume continues" in interrupted.stopped.output
+    assert interrupted.left == [["model.training", "tiny.toml"]] * 2
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -213,13 +224,6 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert not (interrupted.begun / "model").exists()
 
 
-def test_ctrl_c_while_exporting_leaves_no_half_model(interrupted: Interrupted) -> None:
-    """The temporary folder goes, the checkpoint stays, and the person is told how to go on."""
-    assert interrupted.stopped.exit_code == 130
-    assert "--resume continues" in interrupted.stopped.output
-    assert interrupted.left[1] == ["model.training", "tiny.toml"]
-
-
 def test_the_audit_names_what_is_wrong(trained: Path) -> None:
     """The broken file and the test image that is also in TRAIN are named; the latter is not trained on."""
     report = json.loads((trained / "audit.json").read_text())
@@ -231,9 +235,8 @@ def test_the_audit_names_what_is_wrong(trained: Path) -> None:
 def test_the_worker_engine_classifies_with_it(trained: Path, data: list[Path]) -> None:
     """The exported graph takes decoded uint8 pixels in any number and tells the two classes apart."""
     engine = LiteRtEngine(trained)
-    folder = data[0] / "TRAIN"
     names = ["O/O_1.png"] * 5 + ["R/R_1.png"] * 6
-    pixels = np.stack([decode((folder / name).read_bytes()) for name in names])
+    pixels = np.stack([decode((data[0] / "TRAIN" / name).read_bytes()) for name in names])
     logits = engine.logits(pixels)
     assert logits.shape == (11,)
     assert logits[:5].max() < logits[5:].min()
@@ -260,6 +263,16 @@ def test_the_card_shows_the_figures_of_the_manifest(trained: Path) -> None:
     assert manifest.version in card
 
 
+def test_each_source_is_told_apart(trained: Path) -> None:
+    """Its images, licence and figures, and how a calibration without it does on it, if there can be one."""
+    manifest = load_manifest(trained)
+    assert manifest.data["sources"]["trashnet"] < manifest.data["sources"]["set"]
+    assert set(manifest.training["source_left_out"]) == {"trashnet"}
+    assert {"unseen/set", "unseen/trashnet"} < set(manifest.metrics)
+    line = f"`trashnet`: {manifest.data['sources']['trashnet']} images, TrashNet"
+    assert line in (trained / "MODEL_CARD.md").read_text()
+
+
 def test_tensorflow_says_what_litert_says(trained: Path, data: list[Path]) -> None:
     """The engine for GPUs gives the same logits for any number of images, none included."""
     rng = np.random.default_rng(1)
@@ -272,10 +285,7 @@ def test_tensorflow_says_what_litert_says(trained: Path, data: list[Path]) -> No
 def test_an_altered_saved_model_is_rejected(trained: Path, tmp_path: Path) -> None:
     """One changed byte in the weights of the SavedModel is found before it is loaded."""
     shutil.copytree(trained, tmp_path / "model")
-    weights_file = next((tmp_path / "model").rglob("variables.data*"))
-    content = bytearray(weights_file.read_bytes())
-    content[1000] ^= 1
-    weights_file.write_bytes(content)
+    _damage(next((tmp_path / "model").rglob("variables.data*")))
     with pytest.raises(ModelError, match="is not the file that the manifest describes"):
         TensorFlowEngine(tmp_path / "model")
 
@@ -302,12 +312,11 @@ def test_a_worker_serves_it(
 
 def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """The figures for the test images in the manifest are those the `evaluate` command prints."""
-    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
-    result = CliRunner().invoke(evaluate, [*options, "--json"])
+    result = _evaluate(trained, data, tmp_path, "--json")
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     written = load_manifest(trained).model_dump(mode="json")["metrics"]
-    assert set(written) == {"test", "test_without_leaked", "validation", "unseen"}
+    assert {"test", "test_without_leaked", "validation", "unseen"} < set(written)
     assert measured == {name: written[name] for name in ("test", "test_without_leaked")}
     assert measured["test"]["images"]["value"] == measured["test_without_leaked"]["images"]["value"] + 1
 
@@ -315,9 +324,8 @@ def test_evaluate_measures_what_the_manifest_says(trained: Path, data: list[Path
 def test_the_report_stands_alone(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """The HTML file shows the figures, of sources and kinds too, and loads nothing; another replaces it."""
     other = shutil.copy(data[1], tmp_path / "other.tar")
-    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
     for sources in ([], ["--data", str(other)]):
-        result = CliRunner().invoke(evaluate, [*options, *sources])
+        result = _evaluate(trained, data, tmp_path, *sources)
         assert result.exit_code == 0, result.output
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.tar", "report.html"]
@@ -332,22 +340,17 @@ def test_a_report_that_cannot_be_written_is_said_first(
     trained: Path, data: list[Path], tmp_path: Path
 ) -> None:
     """A folder that does not exist is named before any image is read."""
-    place = tmp_path / "nowhere" / "report.html"
-    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(place)]
-    result = CliRunner().invoke(evaluate, options)
+    result = _evaluate(trained, data, tmp_path / "nowhere")
     assert result.exit_code == 1
-    assert f"The report cannot be written to {place}" in result.output
+    assert f"The report cannot be written to {tmp_path}/nowhere/report.html" in result.output
     assert "classify" not in result.output
 
 
 def test_evaluate_rejects_an_altered_model(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """A file that is not the one in the manifest is named, and no report is written."""
     shutil.copytree(trained, tmp_path / "model")
-    content = bytearray((tmp_path / "model" / "model.tflite").read_bytes())
-    content[-1000] ^= 1
-    (tmp_path / "model" / "model.tflite").write_bytes(content)
-    options = ["--model", str(tmp_path / "model"), "--data", str(data[1])]
-    result = CliRunner().invoke(evaluate, [*options, "--report", str(tmp_path / "report.html")])
+    _damage(tmp_path / "model" / "model.tflite")
+    result = _evaluate(tmp_path / "model", data, tmp_path)
     assert result.exit_code == 1
     assert "is not the file that the manifest describes" in result.output
     assert not (tmp_path / "report.html").exists()
@@ -358,20 +361,18 @@ def test_the_8_bit_model_says_what_the_float_model_says(trained: Path, data: lis
     both = LiteRtEngine(trained), LiteRtEngine(trained, weights="int8")
     assert both[0].manifest.model_id != both[1].manifest.model_id
     assert both[1].manifest.metrics.keys() == both[0].manifest.metrics.keys()
-    folder = data[0] / "TRAIN"
-    pixels = np.stack([decode(path.read_bytes()) for path in sorted(folder.rglob("?_1?.png"))])
+    pixels = np.stack([decode(path.read_bytes()) for path in sorted(data[0].rglob("?_1?.png"))])
     said = [[it.manifest.predict(float(logit)).label for logit in it.logits(pixels)] for it in both]
     assert said[0] == said[1]
 
 
 def test_evaluate_says_each_kind(trained: Path, data: list[Path], tmp_path: Path) -> None:
     """Also of the 8-bit model, for people and as JSON."""
-    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
-    options += ["--by-kind", "--engine", "int8"]
-    result = CliRunner().invoke(evaluate, options)
+    evaluate_kinds = partial(_evaluate, trained, data, tmp_path, "--by-kind", "--engine", "int8")
+    result = evaluate_kinds()
     assert result.exit_code == 0, result.output
     assert "test, R: R 0-499" in result.output
-    result = CliRunner().invoke(evaluate, [*options, "--json"])
+    result = evaluate_kinds("--json")
     assert sum(kind["images"] for kind in json.loads(result.stdout)["by_kind"]) == 25
 
 
@@ -379,14 +380,13 @@ def test_a_place_calibrates_the_model_for_itself(
     trained: Path, data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--calibrate` writes a model that a worker takes, with the same weights; few images are rejected."""
-    options = ["--model", str(trained), "--data", str(data[1]), "--report", str(tmp_path / "report.html")]
-    options += ["--calibrate", str(tmp_path / "mine")]
-    result = CliRunner().invoke(evaluate, options)
+    calibrate = partial(_evaluate, trained, data, tmp_path, "--calibrate", str(tmp_path / "mine"))
+    result = calibrate()
     assert result.exit_code == 1
     assert "are too few for a calibration; label at least 50" in result.output
     assert not (tmp_path / "mine").exists()
     monkeypatch.setattr("trainer.recalibrate.MIN_IMAGES", 5)
-    result = CliRunner().invoke(evaluate, options)
+    result = calibrate()
     assert result.exit_code == 0, result.output
     mine, before = load_manifest(tmp_path / "mine"), load_manifest(trained)
     assert mine.files == before.files
@@ -395,6 +395,6 @@ def test_a_place_calibrates_the_model_for_itself(
     was = mine.training["calibrated_on"]["metrics_before"]["float"]
     assert was == before.model_dump(mode="json")["metrics"]["test"]
     assert f"calibrated model {mine.version} in" in result.stderr
-    result = CliRunner().invoke(evaluate, options)
+    result = calibrate()
     assert result.exit_code == 1
     assert "mine exists and is not empty" in result.output

@@ -47,7 +47,7 @@ def image_set(root: Path) -> list[Path]:
     """Write TRAIN as a folder, TEST as a tar archive; one test image is also in TRAIN, one file is broken.
 
     Returns:
-        The folder and the archive.
+        The folder, the archive, and the folder of a source that has one class alone.
     """
     rng = np.random.default_rng(3)
     train_folder, archive = root / "set", root / "test.tar"
@@ -55,6 +55,10 @@ def image_set(root: Path) -> list[Path]:
         (train_folder / "TRAIN" / folder).mkdir(parents=True)
         for at in range(24):
             (train_folder / "TRAIN" / folder / f"{folder}_{at}.png").write_bytes(picture(label, rng))
+    boxes = root / "trashnet" / "TRAIN" / "R"
+    boxes.mkdir(parents=True)
+    for at in range(12):
+        (boxes / f"box_{at}.png").write_bytes(picture(1, rng))
     (train_folder / "TRAIN" / "O" / "O_broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with tarfile.open(archive, "w") as tar:
         files = [
@@ -67,7 +71,7 @@ def image_set(root: Path) -> list[Path]:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    return [train_folder, archive]
+    return [train_folder, archive, root / "trashnet"]
 
 
 def random_weights(root: Path) -> Path:
@@ -96,7 +100,8 @@ def random_weights(root: Path) -> Path:
 def train_arguments(data: list[Path], weights: Path, root: Path, name: str) -> list[str]:
     """Return the command's arguments for a run of `CONFIG` that writes `root/name`."""
     (root / "tiny.toml").write_text(CONFIG)
-    arguments = [option for source in data for option in ("--data", str(source))]
+    weighted = [*map(str, data[:2]), *(f"{source}=0.5" for source in data[2:])]
+    arguments = [option for source in weighted for option in ("--data", source)]
     arguments += ["--weights", str(weights), "--out", str(root / name)]
     arguments += ["--classifier", str(weights.with_name("top.npz"))]
     arguments += ["--teacher", str(weights.with_name("lite.pth"))]
