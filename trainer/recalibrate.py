@@ -17,14 +17,17 @@ from core.model.engine import LiteRtEngine, Weights
 from core.model.manifest import MANIFEST_NAME, Metric, ModelManifest, load_manifest
 from trainer.calibrate import Logits, calibrate, cut_of
 from trainer.card import CARD_NAME, render_card
-from trainer.compare import compare, int8_entry
+from trainer.compare import MIN_AGREEMENT, compare, int8_entry
 from trainer.dataset import CLASS_FOLDERS, ImageSet, fingerprint
 from trainer.errors import DatasetError, OutputError
 from trainer.evaluate import left_out, logits_of, measure_logits
-from trainer.metrics import percent
+from trainer.metrics import percent, roc_auc
 
 REVIEW_ERROR: Final = 0.02
 """Maximum share of wrong labels on each side of the review band, on the calibration images."""
+
+MIN_ROC_AUC: Final = 0.6
+"""Minimum area under the ROC curve of the calibration images; 0.5 is chance, where no temperature helps."""
 
 MIN_IMAGES: Final = 50
 """Minimum images of each class for a calibration; with fewer it depends on chance."""
@@ -64,13 +67,14 @@ def write_recalibrated(model: Path, images: ImageSet, out: Path) -> list[str]:
         The chosen values and figures of these images before and after, as lines for a person.
 
     Raises:
-        DatasetError: the images are too few.
+        DatasetError: the images are too few, or the model's outputs say nothing of their labels.
         OutputError: `out` cannot be written.
     """
     before = load_manifest(model)
     _check_number(images, before)
     read: list[Weights] = ["float"] if before.int8 is None else ["float", "int8"]
     logits = {each: logits_of(LiteRtEngine(model, weights=each), images.pixels) for each in read}
+    _check_order(images, logits["float"])
     figures = {each: measure_logits(_read_by(before, each), SET, images, logits[each])[SET] for each in read}
     manifest = _calibrated(before, images, logits, _about(before, figures, images))
     _write(model, manifest, out)
@@ -88,6 +92,16 @@ def _check_number(images: ImageSet, manifest: ModelManifest) -> None:
             raise DatasetError(
                 f"{count} images of {name} are too few for a calibration; label at least {MIN_IMAGES}."
             )
+
+
+def _check_order(images: ImageSet, logits: Logits) -> None:
+    """A temperature would only hide that the labels are swapped, or that the images show something else."""
+    area = roc_auc(images.labels, np.asarray(logits, np.float64))
+    if area < MIN_ROC_AUC:
+        raise DatasetError(
+            f"The model's outputs say next to nothing of these labels (ROC AUC {area:.2f}), so they cannot be "
+            "calibrated; look whether the images lie in the right folders: biodegradable in O, others in R."
+        )
 
 
 def _calibrated(
@@ -157,6 +171,11 @@ def _lines(before: ModelManifest, figures: Figures, manifest: ModelManifest) -> 
         ]
     if manifest.int8 is not None:
         lines.append(f"int8 labels {percent(manifest.int8.agreement)} % of these images as float does")
+        if manifest.int8.agreement < MIN_AGREEMENT:
+            lines.append(
+                f"that is less than {percent(MIN_AGREEMENT)} %: compare both on more images, or let workers run "
+                "float (WASTESTREAM_ENGINE=float)"
+            )
     return lines
 
 

@@ -121,6 +121,25 @@ def test_a_long_version_is_shortened(tmp_path: Path) -> None:
     assert not any("int8" in line for line in lines)
 
 
+def test_a_place_where_8_bits_differ_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do; where labels agree, nothing is said."""
+    images = place(1, "belt")
+    said = " ".join(write_recalibrated(MODEL, images, tmp_path / "alike"))
+    assert ("WASTESTREAM_ENGINE=float" in said) is ("labels 100.0 %" not in said)
+    monkeypatch.setattr("trainer.recalibrate.MIN_AGREEMENT", 1.1)
+    assert "WASTESTREAM_ENGINE=float" in " ".join(write_recalibrated(MODEL, images, tmp_path / "other"))
+
+
+def test_labels_that_the_model_contradicts_are_rejected(tmp_path: Path) -> None:
+    """Folders that were mixed up, or images without order for the model: no calibration helps there."""
+    images = place(1, "belt")
+    mixed = (1 - images.labels, np.random.default_rng(1).permutation(images.labels))
+    for labels in mixed:
+        with pytest.raises(DatasetError, match="look whether the images lie in the right folders"):
+            write_recalibrated(MODEL, replace(images, labels=labels), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_few_images_are_rejected(tmp_path: Path) -> None:
     """The class is named, and nothing is written."""
     images = place(1, "belt")
