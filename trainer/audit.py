@@ -259,7 +259,7 @@ def unseen_mask(
         sources: str (N,), of each image.
         share: of the images of each class, 0-1.
         seed: decides where the runs of fold 0 begin.
-        fold: 0 to `FOLDS` - 1; up to a share of a sixth, no two folds have a run in common.
+        fold: 0 to `FOLDS` - 1; those of two folds have no number in common up to a share of a sixth.
 
     Returns:
         bool (N,), true for images of those kinds.

@@ -22,6 +22,9 @@ _TEMPERATURES: Final = (0.2, 20.0)  # search range; lower values come from image
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 _TOLERANCE: Final = 1e-4  # of the temperature's logarithm
 _THRESHOLDS: Final = np.linspace(0.3, 0.7, 81)  # candidates; beyond these a class would be lost
+MIN_SOURCE: Final = 100
+"""Minimum images of a source that the review band is chosen for by itself."""
+
 _EDGES: Final = 200  # candidate edges of the review band on each side of the threshold
 
 
@@ -133,9 +136,10 @@ def choose_review_band(
 ) -> tuple[float, float]:
     """Return the band that takes the fewest images to review and leaves few wrong labels outside it.
 
-    The promise holds on each side of the band, and on each source. A band that lets one label be wrong more
-    often because the other has a lower error owes that to the mix of these images, and so does one that lets
-    a hard source be wrong more often because of easy ones.
+    Few on each side of the band, and of each source. A band that lets one label be wrong more often because
+    the other has a lower error owes that to the mix of these images, and so does one that lets a hard source
+    be wrong more often because of easy ones. Sources of fewer than `MIN_SOURCE` images count as one together,
+    because a single mistake would decide for so few.
 
     Args:
         probabilities: of held-out images, (N,).
@@ -145,61 +149,80 @@ def choose_review_band(
         review_error: maximum share of wrong labels among the images outside: on a side, and of a source.
 
     Returns:
-        (low, high); 0 or 1, which is everything on that side, where no edge keeps the promise.
+        (low, high); 0 or 1, which is everything on that side, where no edge leaves so few.
     """
-    wrong = (probabilities >= threshold) != (labels == 1)
-    lows = [*_edges(probabilities[probabilities < threshold], threshold), -math.inf]
-    highs = [*_edges(probabilities[probabilities >= threshold], threshold), math.inf]
-    below = _Outside.beyond(-probabilities, wrong, sources, -np.array(lows))
-    above = _Outside.beyond(probabilities, wrong, sources, np.array(highs))
-    both = _Outside(
-        below.images[:, :, None] + above.images[:, None], below.wrong[:, :, None] + above.wrong[:, None]
+    below = probabilities < threshold
+    wrong = below == (labels == 1)
+    groups = [np.ones_like(below), *_groups(sources)]
+    low, high = (
+        _Side.of(np.abs(probabilities - threshold), its, wrong, groups, _edges(probabilities[its], threshold))
+        for its in (below, ~below)
     )
-    good = np.logical_and.outer(below.keep(review_error), above.keep(review_error))
-    good &= (both.wrong <= review_error * both.images).all(0)
-    # The first of equals: edges begin at the threshold.
-    low, high = np.unravel_index(np.where(good, both.images.sum(0), -1).argmax(), good.shape)
-    return (
-        lows[low] if below.images[:, low].any() else 0.0,
-        highs[high] if above.images[:, high].any() else 1.0,
-    )
+    images = low.images[:, :, None] + high.images[:, None]
+    mistakes = low.wrong[:, :, None] + high.wrong[:, None]
+    good = (mistakes <= review_error * images).all(0)
+    good &= np.logical_and.outer(low.keeps(review_error), high.keeps(review_error))
+    best = np.unravel_index(np.where(good, images[0], -1).argmax(), good.shape)
+    return low.edge(int(best[0]), 0.0), high.edge(int(best[1]), 1.0)
+
+
+def _groups(sources: npt.NDArray[np.str_]) -> list[npt.NDArray[np.bool_]]:
+    """Return the images of each source, and those of small ones together, if they are enough."""
+    names, counts = np.unique(sources, return_counts=True)
+    large = names[counts >= MIN_SOURCE]
+    small = ~np.isin(sources, large)
+    return [sources == name for name in large] + [small] * bool(small.sum() >= MIN_SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Outside:
-    """Numbers of images outside a band, and of those with a wrong label: int64 (sources, edges, ...)."""
+class _Side:
+    """A side of the band: candidate edges and, beyond each, images and wrong labels of each group.
 
+    `edges` begin at the threshold. Counts are int64 (groups, edges + 1), the first group all images; the last
+    column is of the band that takes the whole side.
+    """
+
+    edges: npt.NDArray[np.float64]
     images: npt.NDArray[np.int64]
     wrong: npt.NDArray[np.int64]
 
     @classmethod
-    def beyond(
+    def of(
         cls,
-        values: npt.NDArray[np.float64],
+        distances: npt.NDArray[np.float64],
+        its: npt.NDArray[np.bool_],
         wrong: npt.NDArray[np.bool_],
-        sources: npt.NDArray[np.str_],
+        groups: list[npt.NDArray[np.bool_]],
         edges: npt.NDArray[np.float64],
-    ) -> _Outside:
-        """Count the values at each edge or above it."""
+    ) -> _Side:
+        """Count `its` images, which have `distances` from the threshold, where the edges begin."""
+        # An image lies outside the first edges, up to its own distance.
+        place = np.searchsorted(np.abs(edges - edges[0]), distances, side="right")
 
         def count(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-            return int(chosen.sum()) - np.searchsorted(np.sort(values[chosen]), edges)
+            return np.asarray(chosen.sum() - np.bincount(place[chosen], minlength=len(edges) + 1).cumsum())
 
-        its = [sources == source for source in np.unique(sources)]
-        return cls(np.stack([count(each) for each in its]), np.stack([count(each & wrong) for each in its]))
+        return cls(
+            edges,
+            np.stack([count(group & its) for group in groups]),
+            np.stack([count(group & its & wrong) for group in groups]),
+        )
 
-    def keep(self, review_error: float) -> npt.NDArray[np.bool_]:
-        """Return for each edge whether the sources together keep the promise."""
-        return np.asarray(self.wrong.sum(0) <= review_error * self.images.sum(0))
+    def keeps(self, review_error: float) -> npt.NDArray[np.bool_]:
+        """Return for each edge whether few of all images beyond it are wrong."""
+        return np.asarray(self.wrong[0] <= review_error * self.images[0])
+
+    def edge(self, at: int, end: float) -> float:
+        """Return an edge, or the end of the scale if nothing lies beyond it."""
+        return float(self.edges[at]) if self.images[0, at] else end
 
 
-def _edges(side: Probabilities, threshold: float) -> list[float]:
-    """Return candidate edges of the band on a side, the nearest to the threshold first."""
-    if not len(side):
-        return [threshold]
+def _edges(side: Probabilities, threshold: float) -> npt.NDArray[np.float64]:
+    """Return candidate edges of the band on a side, float64 (E,), from the threshold on outwards."""
+    quantiles = np.quantile(side, np.linspace(0, 1, _EDGES)) if len(side) else np.array([threshold])
     # Rounded: people read the manifest, and the fourth digit of a probability has no meaning.
-    edges = np.quantile(side, np.linspace(0, 1, _EDGES)).round(4)
-    return sorted({threshold, *edges.tolist()}, key=lambda edge: abs(edge - threshold))
+    edges = np.clip(quantiles.round(4), quantiles.min(), quantiles.max())
+    return np.array(sorted({threshold, *edges.tolist()}, key=lambda edge: abs(edge - threshold)))
 
 
 def _loss(logits: Logits, labels: Labels, temperature: float, weights: Weights | None = None) -> float:

@@ -59,6 +59,8 @@ def render_card(manifest: ModelManifest) -> str:
     sets = [(title, manifest.metrics[name]) for name, title in _SETS.items() if name in manifest.metrics]
     weights = manifest.training.get("weights", {})
     calibrated_on = manifest.training.get("calibrated_on")
+    left_out = manifest.training.get("source_left_out", {})
+    promised = (calibrated_on or manifest.training["config"]["calibrate"])["review_error"]
     if calibrated_on is not None:
         before = calibrated_on["metrics_before"]["float"]
         sets.insert(0, ("before", {name: Metric.model_validate(value) for name, value in before.items()}))
@@ -67,11 +69,13 @@ def render_card(manifest: ModelManifest) -> str:
         manifest=manifest,
         calibrated_on=calibrated_on,
         by_source=by_source,
-        left_out=manifest.training.get("source_left_out", {}),
+        left_out=left_out,
+        harder=[name for name, values in left_out.items() if values["error_outside_review"] > promised],
         weights=weights,
         teacher=TEACHERS.get(weights.get("teacher_sha256", "")),
         licences={name: text for name, text in SOURCES.items() if name in manifest.data.get("sources", {})},
         sets=[(f"{title}, {values['images'].value:,.0f} images", values) for title, values in sets],
         figures=[name for name in sets[0][1] if name != "images"],
         names=_NAMES,
+        promised=promised,
     )

@@ -36,6 +36,12 @@ class DataConfig(_Section):
     unseen_fold: int = Field(ge=0, lt=FOLDS)
     decode_processes: int = Field(ge=1, le=256)
 
+    @model_validator(mode="after")
+    def _folds(self) -> DataConfig:
+        if self.unseen_fold and not 0 < self.unseen_share <= 1 / (FOLDS + 1):
+            raise ValueError(f"unseen_fold needs an unseen_share above 0 and up to 1/{FOLDS + 1}")
+        return self
+
 
 class HeadConfig(_Section):
     """The linear head on frozen features; explained in `default.toml`."""

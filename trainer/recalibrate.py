@@ -24,10 +24,12 @@ from trainer.evaluate import left_out, logits_of, measure_logits
 from trainer.metrics import percent, roc_auc
 
 REVIEW_ERROR: Final = 0.02
-"""Maximum share of wrong labels on each side of the review band, on the calibration images."""
+"""Maximum share of wrong labels on each side of the review band, and of each source, of these images."""
 
 MIN_ROC_AUC: Final = 0.6
-"""Minimum area under the ROC curve of the calibration images; 0.5 is chance, where no temperature helps."""
+"""Minimum area under the ROC curve of each source; 0.5 is chance, where no temperature helps."""
+
+_MIN_OF_SOURCE: Final = 10  # images of each class for a source's area; of fewer, chance would reject it
 
 MIN_IMAGES: Final = 50
 """Minimum images of each class for a calibration; with fewer it depends on chance."""
@@ -95,13 +97,22 @@ def _check_number(images: ImageSet, manifest: ModelManifest) -> None:
 
 
 def _check_order(images: ImageSet, logits: Logits) -> None:
-    """A temperature would only hide that the labels are swapped, or that the images show something else."""
-    area = roc_auc(images.labels, np.asarray(logits, np.float64))
-    if area < MIN_ROC_AUC:
-        raise DatasetError(
-            f"The model's outputs say next to nothing of these labels (ROC AUC {area:.2f}), so they cannot be "
-            "calibrated; look whether the images lie in the right folders: biodegradable in O, others in R."
-        )
+    """Check that the model tells each source's classes apart: a temperature would hide that it does not."""
+    for source in np.unique(images.sources).tolist():
+        labels, its = images.labels[images.sources == source], logits[images.sources == source]
+        if np.bincount(labels, minlength=len(CLASS_FOLDERS)).min() < _MIN_OF_SOURCE:
+            continue
+        area = roc_auc(labels, np.asarray(its, np.float64))
+        if area <= 1 - MIN_ROC_AUC:
+            raise DatasetError(
+                f"The model says the opposite of the labels of {source} (ROC AUC {area:.2f}); "
+                "look whether its folders are swapped: O holds what is biodegradable, R the rest."
+            )
+        if area < MIN_ROC_AUC:
+            raise DatasetError(
+                f"The model does not tell the classes of {source} apart (ROC AUC {area:.2f}), which no "
+                "calibration mends; look whether its images lie in the right folders, or train with such."
+            )
 
 
 def _calibrated(
@@ -170,10 +181,11 @@ def _lines(before: ModelManifest, figures: Figures, manifest: ModelManifest) -> 
             f"{weights}, after: {_line(after, after.metrics[SET])}",
         ]
     if manifest.int8 is not None:
-        lines.append(f"int8 labels {percent(manifest.int8.agreement)} % of these images as float does")
+        differ = round((1 - manifest.int8.agreement) * about["images"])
+        lines.append(f"int8 labels {differ:,} of these {about['images']:,} images otherwise than float")
         if manifest.int8.agreement < MIN_AGREEMENT:
             lines.append(
-                f"that is less than {percent(MIN_AGREEMENT)} %: compare both on more images, or let workers run "
+                f"that is more than {1 - MIN_AGREEMENT:.1%}: compare both on more images, or let workers run "
                 "float (WASTESTREAM_ENGINE=float)"
             )
     return lines

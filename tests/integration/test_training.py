@@ -253,10 +253,9 @@ def test_the_manifest_lists_every_file(trained: Path) -> None:
 
 def test_the_card_shows_the_figures_of_the_manifest(trained: Path) -> None:
     """Every set has its column and every figure its row, named for people."""
-    manifest = load_manifest(trained)
-    card = (trained / "MODEL_CARD.md").read_text()
+    manifest, card = load_manifest(trained), (trained / "MODEL_CARD.md").read_text()
     titles = {"test_without_leaked": "test without leaked", "unseen": "kinds of objects not trained on"}
-    for name, values in manifest.metrics.items():
+    for name, values in ((name, each) for name, each in manifest.metrics.items() if "/" not in name):
         assert f"| {titles.get(name, name)}, {values['images'].value:,.0f} images |" in card
         assert f" {100 * values['roc_auc'].value:.1f}" in card
     assert "| recall, non-biodegradable |" in card
@@ -268,9 +267,10 @@ def test_each_source_is_told_apart(trained: Path) -> None:
     manifest = load_manifest(trained)
     assert manifest.data["sources"]["trashnet"] < manifest.data["sources"]["set"]
     assert set(manifest.training["source_left_out"]) == {"trashnet"}
-    assert {"unseen/set", "unseen/trashnet"} < set(manifest.metrics)
-    line = f"`trashnet`: {manifest.data['sources']['trashnet']} images, TrashNet"
-    assert line in (trained / "MODEL_CARD.md").read_text()
+    card = (trained / "MODEL_CARD.md").read_text()
+    assert f"`trashnet`: {manifest.data['sources']['trashnet']} images, TrashNet" in card
+    for name in ("unseen/set", "unseen/trashnet"):
+        assert f"- {name}, {manifest.metrics[name]['images'].value:.0f} images: " in card
 
 
 def test_tensorflow_says_what_litert_says(trained: Path, data: list[Path]) -> None:

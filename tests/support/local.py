@@ -15,6 +15,7 @@ import psutil
 
 from infra.lab.stack import Stack
 from infra.local.checkout import REPOSITORY
+from infra.local.logs import tail
 from tests.support.images import jpeg
 from tests.support.servers import wait_until
 
@@ -84,8 +85,16 @@ class Local(Stack):
         """Upload an image; return the job's id when it is classified."""
         headers = {"Content-Type": "image/jpeg"}
         request = urllib.request.Request(f"{self.url}/v1/images", data=jpeg(), headers=headers)
-        with urllib.request.urlopen(request, timeout=20) as response:
-            job_id = str(json.load(response)["id"])
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                job_id = str(json.load(response)["id"])
+        except urllib.error.HTTPError:
+            raise
+        except OSError as error:
+            logs = [line for name in ("up", "api") for line in tail(self.folder.logs / f"{name}.log")]
+            raise AssertionError(
+                "\n".join([f"The API at {self.url} takes no image: {error}", *logs])
+            ) from error
         wait_until(lambda: self.job(job_id)["state"] == "classified", f"job {job_id} to be classified")
         return job_id
 

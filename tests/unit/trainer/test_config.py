@@ -37,6 +37,9 @@ def test_a_file_overrides_single_keys(tmp_path: Path) -> None:
         ("[fine_tune]\nsides = [100]", "fine_tune.sides.0"),
         ("[augment]\narea = [1.0, 0.5]", "area must be two rising shares"),
         ("[augment]\njpeg_quality = [0, 0]", "jpeg_quality must be two rising numbers"),
+        ("[data]\nunseen_fold = 5", "data.unseen_fold"),
+        ("[data]\nunseen_fold = 1\nunseen_share = 0", "unseen_fold needs an unseen_share above 0"),
+        ("[data]\nunseen_fold = 1\nunseen_share = 0.2", "unseen_fold needs an unseen_share above 0"),
         ("seed = ", "is not TOML"),
     ],
 )

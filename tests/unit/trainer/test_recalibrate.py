@@ -124,18 +124,24 @@ def test_a_long_version_is_shortened(tmp_path: Path) -> None:
 def test_a_place_where_8_bits_differ_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to do; where labels agree, nothing is said."""
     images = place(1, "belt")
-    said = " ".join(write_recalibrated(MODEL, images, tmp_path / "alike"))
-    assert ("WASTESTREAM_ENGINE=float" in said) is ("labels 100.0 %" not in said)
-    monkeypatch.setattr("trainer.recalibrate.MIN_AGREEMENT", 1.1)
-    assert "WASTESTREAM_ENGINE=float" in " ".join(write_recalibrated(MODEL, images, tmp_path / "other"))
+    for name, least, told in (("alike", 0.0, False), ("other", 1.1, True)):
+        monkeypatch.setattr("trainer.recalibrate.MIN_AGREEMENT", least)
+        said = " ".join(write_recalibrated(MODEL, images, tmp_path / name))
+        assert "of these 120 images otherwise than float" in said
+        assert ("WASTESTREAM_ENGINE=float" in said) is told
 
 
 def test_labels_that_the_model_contradicts_are_rejected(tmp_path: Path) -> None:
-    """Folders that were mixed up, or images without order for the model: no calibration helps there."""
-    images = place(1, "belt")
-    mixed = (1 - images.labels, np.random.default_rng(1).permutation(images.labels))
-    for labels in mixed:
-        with pytest.raises(DatasetError, match="look whether the images lie in the right folders"):
+    """Folders that were swapped, or images without order for the model, also of one source among others."""
+    images = place(1, "belt", "hall")
+    hall, order = images.sources == "hall", np.argsort(LiteRtEngine(MODEL).logits(images.pixels))
+    either = np.zeros(len(images), np.int64)
+    either[order[::2]] = 1
+    for labels, said in (
+        (np.where(hall, 1 - images.labels, images.labels), "the opposite of the labels of hall"),
+        (np.where(hall, either, images.labels), "does not tell the classes of hall apart"),
+    ):
+        with pytest.raises(DatasetError, match=said):
             write_recalibrated(MODEL, replace(images, labels=labels), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
