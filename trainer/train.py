@@ -19,7 +19,7 @@ import numpy.typing as npt
 from core.model.manifest import ModelManifest
 from trainer import fit
 from trainer.audit import Audit
-from trainer.blend import blend, fit_blend
+from trainer.blend import Opinions, blend, fit_blend
 from trainer.bn_folding import folded
 from trainer.checkpoint import CHECKPOINT_NAME, Position, restore, save
 from trainer.config import TrainConfig
@@ -278,9 +278,14 @@ def _stored(path: Path, asked: str) -> npt.NDArray[np.float16] | None:
 
 
 def _blend(state: fit.TrainingState, data: Data, reporter: Reporter) -> dict[str, float]:
-    """Blend the heads of the best network on unseen kinds; return the manifest's entry about it."""
-    images = data.held_out.get("unseen", data.held_out["validation"])
-    shares = fit_blend(fit.opinions(state.average, images.pixels), images.labels)
+    """Blend the heads of the best network on held-out images; return the manifest's entry about it."""
+    said = {
+        name: Opinions(fit.opinions(state.average, images.pixels), images.labels)
+        for name, images in data.held_out.items()
+    }
+    shares = (
+        fit_blend(said["unseen"], said["validation"]) if "unseen" in said else fit_blend(said["validation"])
+    )
     blend(state.average, shares)
     entry = dict(zip(("head", "prior", "offset"), shares, strict=True))
     entry |= fit.validate(state.average, data.held_out)
