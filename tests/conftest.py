@@ -26,7 +26,7 @@ from core.settings import Settings
 from core.storage import ObjectStore
 from infra.lab.stack import Stack
 from infra.local.programs import REDIS
-from tests.support.servers import REPOSITORY, Server, free_port, program, wait_until
+from tests.support.servers import REPOSITORY, RedisServer, Server, free_port, program, wait_until
 
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
@@ -60,7 +60,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     options += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-    server = Server([program(*REDIS), *options], folder / "log", port=port)
+    server = RedisServer([program(*REDIS), *options], folder / "log", port=port)
     server.start()
     yield server
     server.stop()

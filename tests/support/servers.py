@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from redis import Redis, RedisError
+
 from infra.lab.stack import HOST, wait_for
 from infra.local.checkout import REPOSITORY
 from infra.local.errors import StackError
@@ -20,7 +22,16 @@ from infra.local.http_probes import listens
 from infra.local.ports import free_ports
 from infra.local.programs import find_program
 
-__all__ = ["REPOSITORY", "Server", "free_port", "program", "run_module", "small_api", "wait_until"]
+__all__ = [
+    "REPOSITORY",
+    "RedisServer",
+    "Server",
+    "free_port",
+    "program",
+    "run_module",
+    "small_api",
+    "wait_until",
+]
 
 
 def program(*names: str) -> str:
@@ -115,6 +126,17 @@ class Server:
             return []
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]
+
+
+class RedisServer(Server):
+    """Redis, which listens before it has loaded its data."""
+
+    def _listens(self) -> bool:
+        if not super()._listens():
+            return False
+        with Redis(port=self.port) as client, contextlib.suppress(RedisError):
+            return bool(client.ping())
+        return False
 
 
 @contextlib.contextmanager
