@@ -134,7 +134,7 @@ class RedisServer(Server):
     def _listens(self) -> bool:
         if not super()._listens():
             return False
-        with Redis(port=self.port) as client, contextlib.suppress(RedisError):
+        with Redis(port=self.port or 0) as client, contextlib.suppress(RedisError):
             return bool(client.ping())
         return False
 
