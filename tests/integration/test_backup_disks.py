@@ -28,8 +28,9 @@ from core.jobs import JobState
 from core.redis.client import connect
 from core.redis.job_store import JobStore
 from core.settings import Settings
+from core.storage import ObjectStore
 from tests.conftest import environment_of
-from tests.support.backups import database, make_backup
+from tests.support.backups import database, make_backup, remove_earlier
 from tests.support.charts import pods
 from tests.support.disks import fill, small_disk
 from tests.support.servers import REPOSITORY
@@ -136,11 +137,14 @@ def run(settings: Settings, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands_of_containers(settings: Settings, client: FlaskClient, tmp_path: Path) -> None:
+def test_the_commands_of_containers(
+    settings: Settings, client: FlaskClient, objects: ObjectStore, tmp_path: Path
+) -> None:
     """Compose and the chart run the same; as processes they back up, restore and recover.
 
     A folder of somebody else is named, with what to do.
     """
+    remove_earlier(objects)
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
     command = compose["services"]["backup"]["command"]
     assert [pod["containers"][0]["command"] for name, pod in pods("fixed") if name == "belts-backup"] == [

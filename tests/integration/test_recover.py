@@ -24,10 +24,11 @@ from core.redis.job_store import JobStore
 from core.redis.ledger import Counts, Ledger
 from core.redis.recovered import RecoveredJobs
 from core.settings import Settings
-from core.shards import IMAGES, Shard
+from core.shards import Shard
 from core.storage import ObjectStore
 from core.times import timestamp
 from tests.support.archive import Hours, deliver_all, new_sink
+from tests.support.backups import remove_earlier
 from tests.support.images import encoded, jpeg
 from tests.support.servers import Server
 from tests.support.stream import assert_balanced, states, upload, upload_bulk, wait_settled
@@ -36,10 +37,8 @@ SEEN = Prediction("biodegradable", 0.9, review=True)
 
 
 @pytest.fixture(autouse=True)
-def _no_images(settings: Settings, objects: ObjectStore) -> None:
-    """Images and results of earlier tests are in the shared bucket."""
-    for page in [*objects.pages(IMAGES), *objects.pages("results")]:
-        objects.delete_many(page)
+def _no_images(objects: ObjectStore) -> None:
+    remove_earlier(objects)
 
 
 def archive(jobs: JobStore, objects: ObjectStore, ids: Sequence[str]) -> None:

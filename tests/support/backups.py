@@ -19,7 +19,8 @@ from core.messages import QUEUES, keys_in
 from core.redis import keys
 from core.redis.client import connect
 from core.settings import Settings
-from core.shards import job_id_of
+from core.shards import IMAGES, job_id_of
+from core.storage import ObjectStore
 
 
 def database(settings: Settings, number: int) -> Settings:
@@ -27,6 +28,13 @@ def database(settings: Settings, number: int) -> Settings:
     url = settings.redis_url.get_secret_value().removesuffix("/0")
     bucket = f"restored-{uuid.uuid4().hex}"
     return settings.model_copy(update={"redis_url": SecretStr(f"{url}/{number}"), "s3_bucket": bucket})
+
+
+def remove_earlier(objects: ObjectStore) -> None:
+    """Remove the images and results that earlier tests left in the shared bucket."""
+    for folder in (IMAGES, "results"):
+        for page in objects.pages(folder):
+            objects.delete_many(page)
 
 
 def lossless(settings: Settings) -> Redis:
