@@ -119,13 +119,17 @@ class QueueState:
         if self.rate is None or lane in self.paused:
             return Place(ahead, None)
         share = SHARE[lane] * self.rate
-        lane_rate = self.lane_rates.get(lane, share)
-        if lane_rate < share / 2:  # Its jobs are dear, or wait for dear ones of the other lane.
-            return Place(ahead, round((ahead + 1) / lane_rate, 3) if lane_rate > _SLOWEST else None)
+        lane_rate = self.lane_rates.get(lane)
+        jobs = ahead + 1
+        if lane_rate is not None and lane_rate < share / 2:  # dear jobs, or they wait for the other lane's
+            return Place(ahead, round(jobs / lane_rate, 3) if lane_rate > _SLOWEST else None)
         others = sum(count for name, count in self.pending.items() if name not in {lane, *self.paused})
         # Its lane gets its share until the other is empty, and then all.
-        jobs = min((ahead + 1) / SHARE[lane], ahead + 1 + others)
-        return Place(ahead, round(jobs / self.rate, 3))
+        alone = min(jobs / SHARE[lane], jobs + others) / self.rate
+        # If as many of the other lane come meanwhile as have come until now, it keeps its own rate. It is
+        # not known whether they do: the mean is off by the least.
+        beside = alone if lane_rate is None else max(alone, jobs / lane_rate)
+        return Place(ahead, round((alone + beside) / 2, 3))
 
     def place_of(self, ranks: Sequence[int | None]) -> Place | None:
         """Return the place of a job with these ranks in the lanes, None if it is in no lane."""
