@@ -69,7 +69,7 @@ def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
 
 
 def test_the_other_lane_may_go_on() -> None:
-    """Single uploads took four of ten jobs until now: six bulk jobs take 0.6 s without more, 1 s with as many."""
+    """Four of ten jobs were single ones: six bulk jobs take 0.6 s without more of them, 1 s with as many."""
     measures = {"single": [40, 10_000], "bulk": [60, 10_000]}
     queue = QueueState.measured({"single": 0, "bulk": 6}, NOW, [100, 10_000, NOW], measures)
     assert queue.place("bulk", 5).eta_seconds == pytest.approx(0.8)
