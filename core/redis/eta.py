@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from core.lanes import LANES, SHARE
+from core.lanes import LANES, OTHER, SHARE
 from core.redis import keys
 from core.redis.pauses import PAUSES, paused_lanes
 
@@ -21,12 +21,9 @@ FADE_MS: Final = 30_000
 """Milliseconds of work after which a measurement counts 1/e of its first weight."""
 
 MEASURES: Final = ("jobs", "ms", "since")
-"""Fields of the measure of the queue."""
+"""Fields of the measure of the queue; of a lane's, their names in Redis begin with the lane and a colon."""
 
-LANE_MEASURES: Final = ("jobs", "ms")
-"""Fields of a lane's own measure; their names in Redis begin with the lane and a colon."""
-
-_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in LANE_MEASURES), *PAUSES]
+_FIELDS: Final = [*MEASURES, *(f"{lane}:{name}" for lane in LANES for name in MEASURES), *PAUSES]
 
 _SLOWEST: Final = 1 / 3600
 """Jobs a second below which there is no estimate: no worker is working."""
@@ -49,12 +46,14 @@ class QueueState:
     """The queue at one moment.
 
     `pending`: jobs not settled, by lane. `rate`: jobs a second, None if unknown. `lane_rates`: jobs a second
-    of each lane while it had work, as far as known. `paused`: lanes of which no job is taken.
+    of each lane while it had work, as far as known. `active`: lanes of which a job settled lately. `paused`:
+    lanes of which no job is taken.
     """
 
     pending: dict[str, int]
     rate: float | None
     lane_rates: Mapping[str, float] = field(default_factory=dict)
+    active: frozenset[str] = frozenset()
     paused: frozenset[str] = frozenset()
 
     @classmethod
@@ -72,7 +71,7 @@ class QueueState:
             pending: jobs not settled, by lane.
             now_ms: Redis' clock, milliseconds.
             measure: values of `MEASURES`, 0 for one that is missing.
-            of_lanes: values of each lane's `LANE_MEASURES`, likewise.
+            of_lanes: those of each lane, likewise.
             paused: the paused lanes; their jobs do not count as work.
         """
         jobs, milliseconds, since = measure
@@ -85,9 +84,10 @@ class QueueState:
         rate = 1000 * jobs * keep / spent if spent > 0 else 0.0
         standing = rate * milliseconds / (1000 * jobs) if jobs else 0.0  # 1 unless it stands still
         lane_rates = {
-            lane: 1000 * standing * done / ms for lane, (done, ms) in of_lanes.items() if done and ms
+            lane: 1000 * standing * done / ms for lane, (done, ms, _) in of_lanes.items() if done and ms
         }
-        return cls(pending, rate if rate > _SLOWEST else None, lane_rates, paused)
+        active = frozenset(lane for lane, (_, _, last) in of_lanes.items() if now_ms - last < FADE_MS)
+        return cls(pending, rate if rate > _SLOWEST else None, lane_rates, active - paused, paused)
 
     @staticmethod
     def ask(pipe: Any) -> None:
@@ -103,10 +103,11 @@ class QueueState:
         (seconds, microseconds), *counts, values = answers
         values, pauses = values[: -len(PAUSES)], values[-len(PAUSES) :]
         numbers = [float(value or 0) for value in values]
-        measure, width = numbers[: len(MEASURES)], len(LANE_MEASURES)
-        of_lanes = {lane: numbers[len(MEASURES) + width * at :][:width] for at, lane in enumerate(LANES)}
+        width = len(MEASURES)
+        measure, *lanes = (numbers[at : at + width] for at in range(0, len(numbers), width))
         now_ms = seconds * 1000 + microseconds // 1000
         pending = dict(zip(LANES, counts, strict=True))
+        of_lanes = dict(zip(LANES, lanes, strict=True))
         return cls.measured(pending, now_ms, measure, of_lanes, paused_lanes(pauses))
 
     @property
@@ -121,15 +122,17 @@ class QueueState:
         share = SHARE[lane] * self.rate
         lane_rate = self.lane_rates.get(lane)
         jobs = ahead + 1
-        if lane_rate is not None and lane_rate < share / 2:  # dear jobs, or they wait for the other lane's
+        # Its jobs are dear, or wait for dear ones of the other lane.
+        if lane_rate is not None and lane_rate < share / 2:
             return Place(ahead, round(jobs / lane_rate, 3) if lane_rate > _SLOWEST else None)
         others = sum(count for name, count in self.pending.items() if name not in {lane, *self.paused})
         # Its lane gets its share until the other is empty, and then all.
-        alone = min(jobs / SHARE[lane], jobs + others) / self.rate
-        # If as many of the other lane come meanwhile as have come until now, it keeps its own rate. It is
-        # not known whether they do: the mean is off by the least.
-        beside = alone if lane_rate is None else max(alone, jobs / lane_rate)
-        return Place(ahead, round((alone + beside) / 2, 3))
+        seconds = soonest = min(jobs / SHARE[lane], jobs + others) / self.rate
+        if lane_rate is not None and OTHER[lane] in self.active:
+            # If jobs of the other keep coming, this lane goes on at its own rate. Nobody knows whether they
+            # do: the mean halves the largest error.
+            seconds = (soonest + max(soonest, jobs / lane_rate)) / 2
+        return Place(ahead, round(seconds, 3))
 
     def place_of(self, ranks: Sequence[int | None]) -> Place | None:
         """Return the place of a job with these ranks in the lanes, None if it is in no lane."""

@@ -23,7 +23,7 @@ from core.metrics import REDIS_SECONDS, Timer
 from core.redis import keys
 from core.redis.admission import Accepted, Idempotency, RateLimit, Rejection, Submission, queue_full
 from core.redis.client import translated
-from core.redis.eta import LANE_MEASURES, MEASURES, Place, QueueState
+from core.redis.eta import MEASURES, Place, QueueState
 from core.redis.replication import TTL, Replication
 from core.redis.scripts import load_script
 
@@ -173,11 +173,11 @@ class JobStore:
         if word == "limited":
             return RateLimitError(float(rest) / 1000)
         now, ahead, others, pauses, *numbers = map(float, rest.split(" "))
-        measure, numbers = numbers[: len(MEASURES)], numbers[len(MEASURES) :]
-        of_lane, allowance = numbers[: len(LANE_MEASURES)], numbers[len(LANE_MEASURES) :]
+        width = len(MEASURES)
+        measure, its, of_other, allowance = (numbers[at : at + width] for at in range(0, 4 * width, width))
         pending = {lane: int(ahead), OTHER[lane]: int(others)}
         paused = frozenset(name for name, bit in ((lane, 1), (OTHER[lane], 2)) if int(pauses) & bit)
-        state = QueueState.measured(pending, now, measure, {lane: of_lane}, paused)
+        state = QueueState.measured(pending, now, measure, {lane: its, OTHER[lane]: of_other}, paused)
         if word == "full":
             return queue_full(state, lane, demand, self._max_queued)
         left, whole_in = (int(allowance[0]), allowance[1] / 1000) if allowance else (None, None)

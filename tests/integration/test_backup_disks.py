@@ -144,7 +144,7 @@ def test_the_commands_of_containers(
 
     A folder of somebody else is named, with what to do.
     """
-    remove_earlier(objects)
+    remove_earlier(objects)  # `recover` would count what earlier tests archived.
     compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
     command = compose["services"]["backup"]["command"]
     assert [pod["containers"][0]["command"] for name, pod in pods("fixed") if name == "belts-backup"] == [

@@ -12,7 +12,7 @@
 -- Returns words for each upload: 'known' and the value stored with the idempotency key earlier, or 'limited' and
 -- the ms until the rate limit has an image left, or 'cameras' and 'all' or 'owner' when there are as many as may be,
 -- or 'accepted' or 'full', ms now, jobs of the lane before these, jobs of the other lane, which lanes are paused
--- (1 this one, 2 the other, 3 both, 0 none), the service rate: jobs, ms, since, jobs of the lane, ms of the lane,
+-- (1 this one, 2 the other, 3 both, 0 none), the service rate: jobs, ms, since, then those of the lane and of the other,
 -- and when accepted within a rate limit the images left of it and the ms until it is whole; or the one word 'lost' if this is another installation's Redis.
 local HEAD, WIDTH = 5, 8 -- arguments of an upload before its jobs, and of a job
 local COUNTED_SECONDS = 60 -- longer than a call is repeated
@@ -25,7 +25,9 @@ local keyed, messages, written, repeated, latest = 0, 0, false, false, ''
 local one_call, demand, admitted = ARGV[7] == '1', 0, false
 local name, neighbour = KEYS[1]:match('[^:]+$'), KEYS[2]:match('[^:]+$')
 local measures = {
-  'jobs', 'ms', 'since', 'last', name .. ':jobs', name .. ':ms', name .. ':paused', neighbour .. ':paused',
+  'jobs', 'ms', 'since', name .. ':jobs', name .. ':ms', name .. ':since',
+  neighbour .. ':jobs', neighbour .. ':ms', neighbour .. ':since',
+  'last', name .. ':paused', neighbour .. ':paused',
 }
 
 -- Move a counter of an hour's row and of its camera's totals, and see to it that both are listed.
@@ -155,9 +157,10 @@ local function accept(value, limit, owner, retry_of, jobs, first)
   local lane, other = redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])
   local rate = redis.call('HMGET', KEYS[5], unpack(measures))
   local function answer(word, ahead)
-    local pauses = (rate[7] and 1 or 0) + (rate[8] and 2 or 0)
-    local measure = {rate[1] or 0, rate[2] or 0, rate[3] or 0, rate[5] or 0, rate[6] or 0}
-    return string.format('%s %.0f %d %d %d %s %s %s %s %s', word, now, ahead, other, pauses, unpack(measure))
+    local pauses = (rate[11] and 1 or 0) + (rate[12] and 2 or 0)
+    local measure = {}
+    for at = 1, 9 do measure[at] = rate[at] or 0 end
+    return string.format('%s %.0f %d %d %d ', word, now, ahead, other, pauses) .. table.concat(measure, ' ')
   end
   if repeated and recorded(first) then return answer('accepted', redis.call('ZRANK', KEYS[1], ARGV[first]) or 0) end
   -- Messages of jobs that were cancelled, or expired, wait in the queue until a worker meets them.
@@ -176,8 +179,8 @@ local function accept(value, limit, owner, retry_of, jobs, first)
 
   if key then redis.call('SET', key, value, 'EX', ARGV[1]) end
   note_owner(cameras, owner)
-  local last = record(first, jobs, rate[4], owner, retry_of)
-  if lane == 0 and (other == 0 or rate[8]) then -- Nobody works on the jobs of a paused lane.
+  local last = record(first, jobs, rate[10], owner, retry_of)
+  if lane == 0 and (other == 0 or rate[12]) then -- Nobody works on the jobs of a paused lane.
     redis.call('HSET', KEYS[5], 'last', last, 'since', string.format('%.0f', now))
   else
     redis.call('HSET', KEYS[5], 'last', last)

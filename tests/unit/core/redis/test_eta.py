@@ -60,7 +60,7 @@ def test_a_clock_set_back_is_no_standing_still() -> None:
 
 def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
     """Twenty cheap jobs a second predict nothing about bulk jobs of two seconds each."""
-    measures = {"single": [20_000, 1_000_000], "bulk": [500, 1_000_000]}
+    measures = {"single": [20_000, 1_000_000, NOW], "bulk": [500, 1_000_000, NOW]}
     queue = QueueState.measured({"single": 1, "bulk": 100}, NOW, [20_500, 1_000_000, NOW], measures)
     assert queue.place("bulk", 99).eta_seconds == pytest.approx(200)
     assert queue.place("single", 0).eta_seconds == pytest.approx(1 / 15, rel=0.05)
@@ -68,11 +68,26 @@ def test_a_lane_of_dear_jobs_is_not_promised_the_pace_of_the_others() -> None:
     assert (still.place("bulk", 99).eta_seconds or 0) > 200
 
 
-def test_the_other_lane_may_go_on() -> None:
-    """Four of ten jobs were single ones: six bulk jobs take 0.6 s without more of them, 1 s with as many."""
-    measures = {"single": [40, 10_000], "bulk": [60, 10_000]}
-    queue = QueueState.measured({"single": 0, "bulk": 6}, NOW, [100, 10_000, NOW], measures)
-    assert queue.place("bulk", 5).eta_seconds == pytest.approx(0.8)
+@pytest.mark.parametrize(
+    ("ago", "paused", "seconds"),
+    [
+        (1_000, frozenset[str](), 0.8),  # the mean of 0.6 without more single jobs and 1 with as many
+        (60_000, frozenset[str](), 0.6),  # the last single job is long ago
+        (1_000, frozenset({"single"}), 0.6),
+    ],
+)
+def test_the_other_lane_may_go_on(ago: int, paused: frozenset[str], seconds: float) -> None:
+    """Four of ten jobs were single ones; how long six bulk jobs take depends on how many more come."""
+    measures = {"single": [40, 10_000, NOW - ago], "bulk": [60, 10_000, NOW]}
+    queue = QueueState.measured({"single": 0, "bulk": 6}, NOW, [100, 10_000, NOW], measures, paused)
+    assert queue.place("bulk", 5).eta_seconds == pytest.approx(seconds)
+
+
+def test_a_backlog_of_the_other_lane_counts_whatever_the_rates_were() -> None:
+    """Bulk jobs had all the work until single ones came: now they get a quarter."""
+    measures = {"single": [1, 10_000, NOW], "bulk": [99, 10_000, NOW]}
+    queue = QueueState.measured({"single": 1000, "bulk": 6}, NOW, [100, 10_000, NOW], measures)
+    assert queue.place("bulk", 5).eta_seconds == pytest.approx(2.4)
 
 
 def test_a_paused_lane_is_no_work() -> None:
