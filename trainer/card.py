@@ -24,11 +24,15 @@ TEACHERS: Final = {
 }
 """Attribution of the shipped model's teacher, by the SHA-256 of its weights' file."""
 
+_TURNED: Final = "the same, on their sides and upside down"
+
 _SETS: Final = {
     "test": "test",
     "test_without_leaked": "test without leaked",
     "validation": "validation",
+    "validation_turned": _TURNED,
     "unseen": "kinds of objects not trained on",
+    "unseen_turned": _TURNED,
     "calibration": "after calibration",
 }
 

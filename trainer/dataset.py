@@ -80,6 +80,11 @@ class ImageSet:
             weights=None if self.weights is None else self.weights[at],
         )
 
+    def turned(self) -> ImageSet:
+        """Return the images turned: the first by 90°, the next by 180°, the next by 270°, and so on."""
+        pixels = [np.rot90(image, 1 + at % 3) for at, image in enumerate(self.pixels)]
+        return replace(self, pixels=np.stack(pixels))
+
 
 def read_files(
     sources: Sequence[Path], split: Split, weights: Sequence[float] | None = None

@@ -108,7 +108,11 @@ def ship(
 
 def _chosen(data: Data) -> ImageSet:
     """Return the images that the model is calibrated on."""
-    return data.held_out.get("unseen", data.held_out["validation"])
+    return data.held_out[_chosen_name(data)]
+
+
+def _chosen_name(data: Data) -> str:
+    return "unseen" if "unseen" in data.held_out else "validation"
 
 
 def _calibrate(logits: npt.NDArray[Any], images: ImageSet, config: TrainConfig) -> Calibration:
@@ -151,7 +155,9 @@ def _with_int8(
 
 
 def _measure(engine: Engine, data: Data) -> Metrics:
-    metrics = measure_held_out(engine, data.held_out)
+    # Things lie on a belt at any angle.
+    turned = {f"{_chosen_name(data)}_turned": _chosen(data).turned()}
+    metrics = measure_held_out(engine, data.held_out | turned)
     if data.test is not None:
         metrics |= evaluate_test(engine, data.test).metrics
     return metrics

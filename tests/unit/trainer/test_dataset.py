@@ -146,6 +146,20 @@ def test_an_archive_may_hold_several_sources(make: Maker, tmp_path: Path) -> Non
     assert images.weights.tolist() == [0.5] * 5
 
 
+def test_images_are_turned_onto_their_sides_and_heads(tmp_path: Path) -> None:
+    """By 90°, 180°, 270°, and so on: their first rows are then left, below, right, left."""
+    source = folder(tmp_path, {f"TRAIN/{label}/{at}.png": png(9) for at in range(2) for label in "OR"})
+    images = decode_files(read_files([source], "TRAIN"), side=8)
+    images.pixels[:, 0] = 200
+    turned = images.turned().pixels[..., 0] == 200
+    assert [(image.all(axis=1).tolist(), image.all(axis=0).tolist()) for image in turned] == [
+        ([False] * 8, [True] + [False] * 7),
+        ([False] * 7 + [True], [False] * 8),
+        ([False] * 8, [False] * 7 + [True]),
+        ([False] * 8, [True] + [False] * 7),
+    ]
+
+
 def test_classes_count_alike_whatever_the_sources_hold() -> None:
     """A source of one class alone must not shift the balance; a heavier source keeps counting more."""
     labels = np.array([0, 0, 1, 1, 1, 1])
