@@ -74,7 +74,7 @@ def _crop(images: Tensor, dice: _Dice, config: AugmentConfig, side: int) -> Tens
     flip_y = tf.where(dice.happens(config.vertical_flip), -1.0, 1.0)
     source = float(images.shape[1])
     width, height = scale * aspect, scale / aspect
-    # The crop stays inside the image; a crop larger than the image is centred at random around it.
+    # Before it is turned, the crop lies inside the image; a larger one is centred at random around it.
     center_x = source / 2 + dice.between(-0.5, 0.5) * tf.abs(1 - width) * source
     center_y = source / 2 + dice.between(-0.5, 0.5) * tf.abs(1 - height) * source
     step_x, step_y = flip_x * width * source / side, flip_y * height * source / side
