@@ -58,7 +58,7 @@ def test_ids_are_of_their_owner_and_of_this_system(
         announcement.sealed(b"another secret"),
         slot["id"][:-1],
         slot["id"] + "A",
-        "A" + slot["id"][1:],
+        ("B" if slot["id"].startswith("A") else "A") + slot["id"][1:],
         announcement.job_id,
         "",
         "=",

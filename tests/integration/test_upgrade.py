@@ -6,7 +6,10 @@ import json
 import shutil
 import tarfile
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -64,6 +67,19 @@ def outcomes(stack: Local, jobs: JobStore) -> dict[str, int]:
     return {name: counts[name] for name in OUTCOMES}
 
 
+def read_ledger(stack: Local) -> dict[str, Any]:
+    """Return what the API says of the ledger: it opens within two seconds of a recovery."""
+    answers: list[dict[str, Any]] = []
+
+    def answered() -> bool:
+        with suppress(HTTPError), urllib.request.urlopen(f"{stack.url}/v1/ledger", timeout=20) as response:
+            answers.append(json.load(response))
+        return bool(answers)
+
+    wait_until(answered, "the API to open")
+    return answers[0]
+
+
 def test_update_back_up_restore_and_recover(stack: Local, tmp_path: Path) -> None:
     """No job of 0.2.0 is lost or counted twice on any of these ways."""
     backup, restored = str(tmp_path / "backup"), tmp_path / "restored"
@@ -93,8 +109,7 @@ def test_update_back_up_restore_and_recover(stack: Local, tmp_path: Path) -> Non
         assert f"Recovered {WAITING + SETTLED + 1} jobs" in run(stack, "recover")
         received = outcomes(stack, jobs)
         assert received == {"received": 26, "classified": 26, "expired": 0, "cancelled": 0}
-        with urllib.request.urlopen(f"{stack.url}/v1/ledger", timeout=20) as response:
-            ledger = json.load(response)
+        ledger = read_ledger(stack)
         assert (ledger["balanced"], ledger["system"]["recovered"]) == (True, 26)
     finally:
         stack.run("down")
