@@ -30,6 +30,8 @@ _REDUCING_GAP: Final = 3.0
 # Pillow first shrinks by whole factors down to 3 times the target, then filters: as good as filtering
 # from full size to the eye, and several times faster on large PNGs (Pillow's Image.resize documentation).
 
+_WEBP_BYTES: Final = 12  # a pixel: libwebp's decoder keeps two canvases of 4 beside the picture itself
+
 # Checked from the header, with our own error; Pillow's check only warns below twice its limit.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -79,6 +81,9 @@ def decode(data: ImageBytes, *, side: int = SIDE) -> Pixels:
             f"The {name.upper()} image is damaged (its header contradicts itself); send it again."
         ) from error
     except Exception as error:  # Pillow's parsers raise whatever a malformed segment makes them hit.
+        if isinstance(layout, WebpLayout):
+            # libwebp says the same of damage and of too little memory; this raises MemoryError if it is that.
+            bytearray(_WEBP_BYTES * layout.width * layout.height)
         raise CorruptImageError(
             f"The {name.upper()} image is damaged or cut off ({error}); send it again."
         ) from error

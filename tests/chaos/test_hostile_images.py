@@ -96,19 +96,18 @@ def test_every_poison_in_one_stream(
     assert_balanced(jobs)
 
 
-def test_an_image_that_needs_more_memory_than_allowed_fails_alone(
+def test_images_that_need_more_memory_than_allowed_fail_alone(
     client: FlaskClient, jobs: JobStore, start_worker: StartWorker
 ) -> None:
-    """It is tried alone, fails with the reason, and neither its batch nor the child comes to harm."""
+    """Each is tried alone, fails with the reason, and neither its batch nor the child comes to harm."""
     # A palette with a transparent colour: 544 MiB are too few, 576 enough.
     large = encoded(Image.new("P", (10_000, 5_000)), "PNG", compress_level=1, transparency=0)
-    headers = {"Content-Type": "image/png", "X-Camera-Id": "belt"}
     good = upload_bulk(client, 20)
-    bad = str(client.post("/v1/images", data=large, headers=headers).get_json()["id"])
+    bad = [upload(client, large, kind="image/png"), upload(client, bombs.transparent(), kind="image/webp")]
     worker = start_worker(WASTESTREAM_CHILD_MEMORY="512")
     (child,) = worker.children()
-    assert wait_settled(jobs, [*good, bad]) == {"classified": 20, "failed": 1}
-    assert "needs more memory" in _error(jobs, bad)
+    assert wait_settled(jobs, [*good, *bad]) == {"classified": 20, "failed": 2}
+    assert all("needs more memory" in _error(jobs, job_id) for job_id in bad)
     assert worker.children() == [child]
     assert_balanced(jobs)
 
