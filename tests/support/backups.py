@@ -15,6 +15,7 @@ from api.backup.create import Backup
 from api.backup.manifest import Manifest
 from api.backup.restore import Restorer
 from api.backup.target import Target
+from core.archive import RESULTS
 from core.messages import QUEUES, keys_in
 from core.redis import keys
 from core.redis.client import connect
@@ -32,7 +33,7 @@ def database(settings: Settings, number: int) -> Settings:
 
 def remove_earlier(objects: ObjectStore) -> None:
     """Remove the images and results that earlier tests left in the shared bucket."""
-    for folder in (IMAGES, "results"):
+    for folder in (IMAGES, RESULTS):
         for page in objects.pages(folder):
             objects.delete_many(page)
 
