@@ -29,7 +29,13 @@ REDIS_BYTES: Final = 16e9
 """Memory of the Redis in the table of retention."""
 
 _WORKER: Final = ("worker parent", "worker child")
-_PARTS: Final = {"worker": _WORKER, "API": ("api",), "Redis": ("redis",), "S3 server": ("s3",)}
+_PARTS: Final = {
+    "worker": _WORKER,
+    "API": ("api",),
+    "Redis": ("redis",),
+    "S3 server": ("s3",),
+    "sinks": ("sinks",),
+}
 _WEEK: Final = RETENTION_HOURS * 3600
 
 

@@ -29,9 +29,12 @@ def test_the_arithmetic_by_hand() -> None:
     row = scaling.needs(RUN, "single")[4]
     assert row[:2] == ["1,000", "5,000"]
     assert int(row[2]) - 1 < 5000 * worker / 800 <= int(row[2])
-    memory = RUN["processes"]["worker"]["memory"]
-    worker_gb = (memory["parent"]["pss"] + memory["child"]["pss"]) / 1e9
-    assert 0 < float(row[4].removesuffix(" GB")) - int(row[2]) * worker_gb < int(row[3]) * 0.12
+    worker_gb, api_gb = (
+        sum(process["pss"] for process in RUN["processes"][name]["memory"].values()) / 1e9
+        for name in ("worker", "api")
+    )
+    memory = int(row[2]) * worker_gb + int(row[3]) * api_gb
+    assert float(row[4].removesuffix(" GB")) == pytest.approx(memory, abs=0.051)
     assert row[6] == f"{5 * used['redis']['median']:.0%}"
     assert scaling.space(RUN)[2][1:3] == ["15.1 GB", "177.8"]  # 50/s * 500 bytes * 604,800 s; 16 GB
     total = sum(one["median"] for role, one in used.items() if role not in {"load generator", "supervisor"})
