@@ -83,6 +83,17 @@ def test_the_tables_show_the_limit_of_both_weights(
     assert lines[2].split()[-2:] == [f"{limits[name].cpu_ms.median:.2f}" for name in ("int8", "float")]
 
 
+def test_the_page_shows_the_tables_of_the_published_run(
+    published: BenchmarkResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `bench` prints them, but for spaces at the ends of lines."""
+    print_tables(published)
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    tables = printed[printed.index("Throughput") :].strip()
+    assert tables in _PAGE
+    assert tables.count("\n") > 50
+
+
 @pytest.mark.parametrize("draw", [plots._throughput, plots._cpu])
 def test_the_plots_show_the_limit_of_both_weights(draw: Any, published: BenchmarkResult) -> None:
     """Each has a name, which the legend shows."""
