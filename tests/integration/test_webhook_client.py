@@ -71,7 +71,9 @@ def send(data: bytes, *, repeat: bytes = b"", pause: float = 0.0) -> Callable[[s
     """Return a server that reads a request, sends bytes, and then others for ever, if any."""
 
     def serve(connection: socket.socket) -> None:
-        connection.recv(65536)
+        request = b""  # With its body, which may come apart: if it is left unread, closing is a reset.
+        while not request.endswith(b"{}") and (more := connection.recv(65536)):
+            request += more
         connection.sendall(data)
         while repeat:
             connection.sendall(repeat)
